@@ -1,0 +1,45 @@
+"""The error tree and the exit codes. The long texts behind the codes are in `catalogue`."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes, the same for every command (`diff` and `verify` give 1 its own meaning)."""
+
+    OK = 0
+    """Done, also with nothing to do. `diff`: the files are the same. `verify`: proven."""
+    ERROR = 1
+    """An error; nothing was written. `diff`: the files differ. `verify`: not proven."""
+    USAGE = 2
+    """The command line is wrong."""
+    REFUSED = 3
+    """A call site was refused; nothing was written unless `--keep-going` was given."""
+
+
+class ScpatchError(Exception):
+    """Whatever ends a command with exit code 1 and one message.
+
+    `code` is a key of `catalogue.DIAGNOSTICS`; `file` is the name that the user gave, for an
+    archive member `ARCHIVE(MEMBER)`; `where` is a place inside it, such as `.text+0x1a0 in f`.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, file: str = "", where: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.file = file
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        place = [part for part in (self.file, self.where) if part]
+        return ": ".join([*place, f"{self.message} [{self.code}]"])
+
+
+def damaged(file: str, message: str, where: str = "") -> ScpatchError:
+    """The error for a file whose tables contradict each other or reach past its end."""
+    return ScpatchError("SCP107", message, file=file, where=where)

@@ -1,0 +1,41 @@
+"""Numbers of the gABI, by their names there."""
+
+from typing import Final
+
+EHDR_SIZE: Final = 64
+SHDR_SIZE: Final = 64
+SYM_SIZE: Final = 24
+RELA_SIZE: Final = 24
+
+ET_REL: Final = 1
+ET_EXEC: Final = 2
+ET_DYN: Final = 3
+ET_CORE: Final = 4
+
+SHT_PROGBITS: Final = 1
+SHT_SYMTAB: Final = 2
+SHT_STRTAB: Final = 3
+SHT_RELA: Final = 4
+SHT_NOBITS: Final = 8
+SHT_REL: Final = 9
+SHT_SYMTAB_SHNDX: Final = 18
+
+SHF_ALLOC: Final = 0x2
+SHF_EXECINSTR: Final = 0x4
+SHF_COMPRESSED: Final = 0x800
+
+SHN_UNDEF: Final = 0
+SHN_LORESERVE: Final = 0xFF00
+SHN_XINDEX: Final = 0xFFFF
+
+STB_LOCAL: Final = 0
+STB_GLOBAL: Final = 1
+STB_WEAK: Final = 2
+
+STT_NOTYPE: Final = 0
+STT_OBJECT: Final = 1
+STT_FUNC: Final = 2
+STT_SECTION: Final = 3
+STT_FILE: Final = 4
+
+STV_HIDDEN: Final = 2

@@ -1,0 +1,342 @@
+"""Reads the tables of an ET_REL file as lazy columns over a memory map.
+
+Nothing is decoded before it is asked for; what is decoded is checked against the file's size
+first, so that a truncated or forged file gives an error, never a wrong read. All values are as in
+the file: section offsets and file offsets in bytes, indices from zero.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+from scpatch.elf import constants as c
+from scpatch.errors import ScpatchError, damaged
+
+
+class Header(NamedTuple):
+    """The fields of Elf64_Ehdr behind e_ident."""
+
+    e_type: int
+    e_machine: int
+    e_version: int
+    e_entry: int
+    e_phoff: int
+    e_shoff: int
+    e_flags: int
+    e_ehsize: int
+    e_phentsize: int
+    e_phnum: int
+    e_shentsize: int
+    e_shnum: int
+    e_shstrndx: int
+
+
+class Section(NamedTuple):
+    """One Elf64_Shdr. `sh_offset` is a file offset, `sh_size` is in bytes."""
+
+    sh_name: int
+    sh_type: int
+    sh_flags: int
+    sh_addr: int
+    sh_offset: int
+    sh_size: int
+    sh_link: int
+    sh_info: int
+    sh_addralign: int
+    sh_entsize: int
+
+    @property
+    def file_size(self) -> int:
+        """Bytes that the section takes in the file: none for SHT_NULL and SHT_NOBITS."""
+        return 0 if self.sh_type in (0, c.SHT_NOBITS) else self.sh_size
+
+
+class Symbol(NamedTuple):
+    """One Elf64_Sym. In an ET_REL file `st_value` is a section offset."""
+
+    st_name: int
+    st_info: int
+    st_other: int
+    st_shndx: int
+    st_value: int
+    st_size: int
+
+    @property
+    def binding(self) -> int:
+        return self.st_info >> 4
+
+    @property
+    def type(self) -> int:
+        return self.st_info & 0xF
+
+
+class Relocation(NamedTuple):
+    """One Elf64_Rela; `r_offset` is an offset in the section that `sh_info` names."""
+
+    r_offset: int
+    r_info: int
+    r_addend: int
+
+    @property
+    def symbol(self) -> int:
+        return self.r_info >> 32
+
+    @property
+    def type(self) -> int:
+        return self.r_info & 0xFFFFFFFF
+
+
+class RelaTable:
+    """The columns of a SHT_RELA section, each one entry a relocation."""
+
+    def __init__(self, index: int, target: int, data: memoryview) -> None:
+        self.index = index
+        """Section index of the table itself."""
+        self.target = target
+        """Section index of what it relocates (`sh_info`)."""
+        unsigned = data.cast("Q")
+        self.r_offset = unsigned[0::3]
+        self.r_info = unsigned[1::3]
+        self.r_addend = data.cast("q")[2::3]
+
+    def __len__(self) -> int:
+        return len(self.r_info)
+
+    def __getitem__(self, index: int) -> Relocation:
+        return Relocation(self.r_offset[index], self.r_info[index], self.r_addend[index])
+
+
+_EHDR = struct.Struct("<HHIQQQIHHHHHH")
+_SHDR = struct.Struct("<IIQQQQIIQQ")
+_SYM = struct.Struct("<IBBHQQ")
+
+
+class ElfFile:
+    """A 64-bit little-endian relocatable object in `data` (a whole file or an archive member).
+
+    `name` is what messages call the file. Raises ScpatchError (SCP107) for tables that reach past
+    the end of `data` or contradict each other.
+    """
+
+    def __init__(self, data: memoryview, name: str) -> None:
+        self.data = data
+        self.name = name
+        if len(data) < c.EHDR_SIZE:
+            raise damaged(name, f"the file ends inside the ELF header ({len(data)} bytes)")
+        self.header = Header(*_EHDR.unpack_from(data, 16))
+        self.sections = self._read_sections()
+
+    def _read_sections(self) -> tuple[Section, ...]:
+        head = self.header
+        if head.e_shoff == 0:
+            raise damaged(self.name, "there is no section header table")
+        if head.e_shentsize != c.SHDR_SIZE:
+            raise damaged(self.name, f"e_shentsize is {head.e_shentsize}, not {c.SHDR_SIZE}")
+        first = self.slice(head.e_shoff, c.SHDR_SIZE, "section header 0")
+        # Past 65,279 sections the count moves to section header 0 (gABI, "Extended numbering").
+        count = head.e_shnum or Section(*_SHDR.unpack(first)).sh_size
+        table = self.slice(head.e_shoff, count * c.SHDR_SIZE, "the section header table")
+        sections = tuple(map(Section._make, _SHDR.iter_unpack(table)))
+        size = len(self.data)
+        for index, section in enumerate(sections):
+            if section.sh_offset + section.file_size > size and section.file_size:
+                raise damaged(
+                    self.name,
+                    f"section {index} reaches to {section.sh_offset + section.file_size:#x}, "
+                    f"the file ends at {size:#x}",
+                )
+        return sections
+
+    def slice(self, offset: int, size: int, what: str) -> memoryview:
+        """The bytes at a file offset; raises SCP107 where the file is too short for them."""
+        if offset + size > len(self.data):
+            raise damaged(
+                self.name,
+                f"{what} reaches to {offset + size:#x}, the file ends at {len(self.data):#x}",
+            )
+        return self.data[offset : offset + size]
+
+    def content(self, index: int) -> memoryview:
+        """The bytes of a section; empty for SHT_NOBITS."""
+        section = self.sections[index]
+        return self.data[section.sh_offset : section.sh_offset + section.file_size]
+
+    def section(self, index: int, what: str) -> Section:
+        """The section header of an index that comes from the file; SCP107 where there is none."""
+        if index >= len(self.sections):
+            raise damaged(
+                self.name, f"{what} names section {index}, there are {len(self.sections)}"
+            )
+        return self.sections[index]
+
+    @cached_property
+    def _section_names(self) -> memoryview:
+        index = self.header.e_shstrndx
+        if index == c.SHN_XINDEX:
+            index = self.sections[0].sh_link
+        self.section(index, "e_shstrndx")
+        return self.content(index)
+
+    def section_name(self, index: int) -> str:
+        return self._string(
+            self._section_names, self.sections[index].sh_name, "a section name"
+        ).decode("utf-8", "backslashreplace")
+
+    def _string(self, table: memoryview, offset: int, what: str) -> bytes:
+        """The NUL-terminated string at an offset of a string table."""
+        step = 64
+        while True:
+            piece = bytes(table[offset : offset + step])
+            end = piece.find(b"\0")
+            if end >= 0:
+                return piece[:end]
+            if offset + step >= len(table):
+                raise damaged(self.name, f"{what} at string table offset {offset:#x} has no end")
+            step *= 8
+
+    @cached_property
+    def symbols(self) -> SymbolTable | None:
+        """The symbol table; None where the file has none. Two of them are SCP107."""
+        found = [i for i, s in enumerate(self.sections) if s.sh_type == c.SHT_SYMTAB]
+        if not found:
+            return None
+        if len(found) > 1:
+            raise damaged(self.name, "there are two symbol tables")
+        return SymbolTable(self, found[0])
+
+    @cached_property
+    def relocated(self) -> Mapping[int, int]:
+        """Section index -> index of the SHT_RELA section that relocates it.
+
+        A second table for one section is SCP107: no assembler or linker makes one.
+        """
+        tables: dict[int, int] = {}
+        for index, section in enumerate(self.sections):
+            if section.sh_type == c.SHT_RELA and section.sh_info:
+                if section.sh_info in tables:
+                    raise damaged(self.name, f"section {section.sh_info} has two SHT_RELA tables")
+                tables[section.sh_info] = index
+        return tables
+
+    def relocations(self, target: int) -> RelaTable | None:
+        """The relocations that apply to the section `target`; None where there are none."""
+        index = self.relocated.get(target)
+        if index is None:
+            return None
+        section = self.sections[index]
+        if section.sh_entsize != c.RELA_SIZE or section.sh_size % c.RELA_SIZE:
+            raise damaged(self.name, f"section {index} (SHT_RELA) has entries of a wrong size")
+        if self.symbols is None or section.sh_link != self.symbols.index:
+            raise damaged(
+                self.name, f"section {index} (SHT_RELA) does not belong to the symbol table"
+            )
+        return RelaTable(index, target, self.content(index))
+
+    def code_sections(self) -> Iterator[int]:
+        """Indices of the sections that hold instructions and are relocated."""
+        for index in sorted(self.relocated):
+            section = self.section(index, f"section {self.relocated[index]} (SHT_RELA)")
+            if section.sh_flags & c.SHF_EXECINSTR and section.sh_type == c.SHT_PROGBITS:
+                if section.sh_flags & c.SHF_COMPRESSED:
+                    raise damaged(self.name, f"code section {index} is compressed")
+                yield index
+
+
+class SymbolTable:
+    """The SHT_SYMTAB of a file, its string table and, where it has one, SHT_SYMTAB_SHNDX."""
+
+    def __init__(self, elf: ElfFile, index: int) -> None:
+        section = elf.sections[index]
+        if section.sh_entsize != c.SYM_SIZE or section.sh_size % c.SYM_SIZE:
+            raise damaged(elf.name, "the symbol table has entries of a wrong size")
+        if elf.section(section.sh_link, "the symbol table").sh_type != c.SHT_STRTAB:
+            raise damaged(elf.name, "the symbol table's sh_link is no string table")
+        self._elf = elf
+        self.index = index
+        """Section index of the table."""
+        self.strtab = section.sh_link
+        """Section index of its string table."""
+        self.data = elf.content(index)
+        self.strings = elf.content(self.strtab)
+        self.extended = self._extended_index()
+
+    def _extended_index(self) -> int | None:
+        """Section index of the SHT_SYMTAB_SHNDX that belongs to this table."""
+        for index, section in enumerate(self._elf.sections):
+            if section.sh_type == c.SHT_SYMTAB_SHNDX and section.sh_link == self.index:
+                if section.sh_size != 4 * len(self):
+                    raise damaged(self._elf.name, "SHT_SYMTAB_SHNDX does not fit the symbol table")
+                return index
+        return None
+
+    def __len__(self) -> int:
+        return len(self.data) // c.SYM_SIZE
+
+    def __getitem__(self, index: int) -> Symbol:
+        """The symbol at an index from the file; SCP107 where there is none."""
+        if index >= len(self):
+            raise damaged(self._elf.name, f"symbol {index} is named, there are {len(self)}")
+        return Symbol._make(_SYM.unpack_from(self.data, index * c.SYM_SIZE))
+
+    def name(self, index: int) -> str:
+        return self.raw_name(self[index].st_name).decode("utf-8", "backslashreplace")
+
+    def raw_name(self, st_name: int) -> bytes:
+        return self._elf._string(self.strings, st_name, "a symbol name")
+
+    def section_index(self, index: int) -> int:
+        """The section of a symbol, SHN_XINDEX resolved; reserved numbers (SHN_ABS...) as they are.
+
+        Raises SCP107 for a section that does not exist.
+        """
+        shndx = self[index].st_shndx
+        if shndx == c.SHN_XINDEX:
+            if self.extended is None:
+                raise damaged(self._elf.name, f"symbol {index} needs SHT_SYMTAB_SHNDX")
+            shndx = self._elf.content(self.extended).cast("I")[index]
+        elif shndx >= c.SHN_LORESERVE:
+            return shndx
+        self._elf.section(shndx, f"symbol {index}")
+        return shndx
+
+    def with_prefix(self, prefix: bytes) -> Iterator[int]:
+        """Indices of the symbols whose names start with `prefix`, in table order.
+
+        String tables are tail-merged, so a name may start in the middle of another string: the
+        places of the prefix in the string table are compared with every st_name.
+        """
+        names = self.data.cast("I")[0::6]
+        if not prefix:
+            yield from range(1, len(self))
+            return
+        places = set(_find_all(self.strings, prefix))
+        if places:
+            for index, st_name in enumerate(names):
+                if st_name in places:
+                    yield index
+
+    def in_sections(self, wanted: set[int]) -> Iterator[int]:
+        """Indices of the symbols that are defined in one of the sections `wanted`."""
+        if self.extended is not None and max(wanted, default=0) >= c.SHN_LORESERVE:
+            extended = self._elf.content(self.extended).cast("I")
+            for index, shndx in enumerate(extended):
+                if shndx in wanted:
+                    yield index
+        column = self.data.cast("H")[3::12]
+        for index, shndx in enumerate(column):
+            if shndx in wanted and shndx < c.SHN_LORESERVE:
+                yield index
+
+
+def _find_all(table: memoryview, needle: bytes) -> Iterator[int]:
+    """Every offset of `needle` in `table`, found without a copy of the table."""
+    import re
+
+    for match in re.finditer(b"(?=" + re.escape(needle) + b")", table):
+        yield match.start()
+
+
+__all__ = ["ElfFile", "Header", "RelaTable", "Relocation", "ScpatchError", "Section", "Symbol"]

@@ -1,0 +1,92 @@
+"""Instruction words: the few that scpatch looks for, and the fields of branches (Power ISA, Book I).
+
+Words are 32-bit values, as in a listing; offsets are section offsets in bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+B: Final = 0x48000000
+BL: Final = 0x48000001
+NOP: Final = 0x60000000
+STD_R2: Final = 0xF8410018
+"""`std r2,24(r1)`"""
+LD_R2: Final = 0xE8410018
+"""`ld r2,24(r1)`"""
+
+NOPS: Final = frozenset({NOP, 0x4DEF7B82, 0x4FFFFB82})
+"""`nop`, `cror 15,15,15`, `cror 31,31,31`: what GNU ld takes as the nop behind a call
+(ppc64_elf_relocate_section)."""
+
+_I_FORM, _B_FORM, _XL_FORM = 18, 16, 19
+_BCLR, _BCCTR, _BCTAR = 16, 528, 560
+_RETURN_FROM_INTERRUPT = frozenset({18, 50, 82, 274, 370})  # rfid, rfi, rfscv, hrfid, stop
+
+
+def opcode(word: int) -> int:
+    """The primary opcode, bits 0-5."""
+    return word >> 26
+
+
+def is_branch(word: int) -> bool:
+    """`b`, `bl`, `ba`, `bla`: an I-form branch."""
+    return opcode(word) == _I_FORM
+
+
+def links(word: int) -> bool:
+    """The LK bit: whether a branch leaves a return address in LR."""
+    return bool(word & 1)
+
+
+def is_absolute(word: int) -> bool:
+    """The AA bit of an I-form or B-form branch."""
+    return bool(word & 2)
+
+
+def is_prefix(word: int) -> bool:
+    """The first word of a Power10 prefixed instruction of eight bytes."""
+    return opcode(word) == 1
+
+
+def direct_target(word: int, offset: int) -> int | None:
+    """Where a relative branch at `offset` goes; None for anything else."""
+    if is_absolute(word):
+        return None
+    if opcode(word) == _I_FORM:
+        return offset + _signed(word & 0x3FFFFFC, 26)
+    if opcode(word) == _B_FORM:
+        return offset + _signed(word & 0xFFFC, 16)
+    return None
+
+
+def is_indirect(word: int) -> bool:
+    """A branch through LR, CTR or TAR."""
+    return opcode(word) == _XL_FORM and (word >> 1) & 0x3FF in (_BCLR, _BCCTR, _BCTAR)
+
+
+def is_through_lr(word: int) -> bool:
+    return opcode(word) == _XL_FORM and (word >> 1) & 0x3FF == _BCLR
+
+
+def transfers(word: int) -> bool:
+    """Whether the word is a branch of any kind, or a return from an interrupt."""
+    return opcode(word) in (_I_FORM, _B_FORM) or is_indirect(word) or _is_rfi(word)
+
+
+def falls_through(word: int) -> bool:
+    """Whether control can go on at the next word, a call's return included."""
+    if opcode(word) == _I_FORM:
+        return links(word)
+    if opcode(word) == _B_FORM or is_indirect(word):
+        always = (word >> 21) & 0b10100 == 0b10100
+        return links(word) or not always
+    return not _is_rfi(word)
+
+
+def _is_rfi(word: int) -> bool:
+    return opcode(word) == _XL_FORM and (word >> 1) & 0x3FF in _RETURN_FROM_INTERRUPT
+
+
+def _signed(value: int, bits: int) -> int:
+    return value - (1 << bits) if value >> (bits - 1) else value

@@ -1,0 +1,38 @@
+"""Relocation types of the ELFv2 ABI that scpatch tells apart (psABI section 3.5.3)."""
+
+from typing import Final
+
+R_PPC64_ADDR24: Final = 2
+R_PPC64_ADDR14: Final = 7
+R_PPC64_ADDR14_BRTAKEN: Final = 8
+R_PPC64_ADDR14_BRNTAKEN: Final = 9
+R_PPC64_REL24: Final = 10
+R_PPC64_REL14: Final = 11
+R_PPC64_REL14_BRTAKEN: Final = 12
+R_PPC64_REL14_BRNTAKEN: Final = 13
+R_PPC64_REL32: Final = 26
+R_PPC64_REL64: Final = 44
+R_PPC64_TOCSAVE: Final = 109
+R_PPC64_REL24_NOTOC: Final = 116
+R_PPC64_ENTRY: Final = 118
+R_PPC64_REL24_P9NOTOC: Final = 124
+
+NOTOC: Final = frozenset({R_PPC64_REL24_NOTOC, R_PPC64_REL24_P9NOTOC})
+"""Calls from code that does not use r2."""
+
+CONDITIONAL: Final = frozenset(
+    {
+        R_PPC64_REL14,
+        R_PPC64_REL14_BRTAKEN,
+        R_PPC64_REL14_BRNTAKEN,
+        R_PPC64_ADDR14,
+        R_PPC64_ADDR14_BRTAKEN,
+        R_PPC64_ADDR14_BRNTAKEN,
+    }
+)
+"""Targets of conditional branches."""
+
+BRANCHES: Final = frozenset({R_PPC64_REL24, R_PPC64_ADDR24}) | NOTOC | CONDITIONAL
+"""Every relocation whose place is a branch instruction."""
+
+PC_RELATIVE_DATA: Final = frozenset({R_PPC64_REL32, R_PPC64_REL64})

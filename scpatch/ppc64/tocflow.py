@@ -1,0 +1,239 @@
+"""Whether r2 lies in the TOC save doubleword of the live frame, on every path to an instruction.
+
+A forward data-flow analysis over one function. At each instruction two facts are known or not:
+r2 holds the function's own TOC pointer (`own`), and 24(r1) holds it too, in the frame that r1
+points at now (`saved`). Where paths meet, only what holds on all of them stays. Everything that
+the analysis cannot see counts against it: code that nothing seems to reach may be entered from
+anywhere with nothing known, and an unknown instruction may change both registers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from scpatch.ppc64 import insn
+from scpatch.ppc64.abi import TOC_SAVE
+
+
+class Known(NamedTuple):
+    """What holds just before an instruction."""
+
+    own: bool
+    saved: bool
+
+
+NOTHING = Known(own=False, saved=False)
+ALL = Known(own=True, saved=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """What the analysis is told about a function. Offsets are section offsets in bytes."""
+
+    code: bytes
+    start: int
+    """Section offset of `code`."""
+    entry: int
+    """Section offset of the local entry point, where r2 is the function's own."""
+    relocated: Mapping[int, int | None] = field(default_factory=dict)
+    """Branches with a relocation -> the section offset that they go to, None for elsewhere."""
+    entries: Collection[int] = ()
+    """Where control may come from outside with nothing known: labels that are taken, symbols."""
+    edges: Collection[tuple[int, int]] = ()
+    """Transfers that the code does not show: (instruction, target)."""
+    foreign_after: Collection[int] = ()
+    """Calls that come back with a foreign r2."""
+    exceptions: bool = False
+    """Whether the object has tables by which control may enter the function (C++)."""
+
+
+def saved_at(function: Function, places: Iterable[int]) -> set[int]:
+    """Those of `places` (section offsets of calls) where r2 is own and saved on every path."""
+    known = _Flow(function).run()
+    return {place for place in places if known.get(place) == ALL}
+
+
+class _Flow:
+    """The work list of one analysis."""
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+        self._end = function.start + len(function.code) // 4 * 4
+        words = memoryview(function.code[: self._end - function.start]).cast("I")
+        self._words = {function.start + 4 * i: word for i, word in enumerate(words)}
+        self._texts = _disassemble(function)
+        self._known: dict[int, Known] = {}
+        self._edges: dict[int, list[int]] = {}
+        for source, target in function.edges:
+            self._edges.setdefault(source, []).append(target)
+
+    def run(self) -> dict[int, Known]:
+        """Known facts by section offset; empty where the code cannot be followed."""
+        function = self._function
+        self._flow({function.entry: Known(own=True, saved=False)})
+        self._flow(dict.fromkeys(self._within(function.entries), NOTHING))
+        while unreached := self._unreached():
+            jumps = self._computed_jumps()
+            # A computed jump may go anywhere in the function, and brings what is known there.
+            seed = ALL if jumps and not function.exceptions else NOTHING
+            self._flow(dict.fromkeys(unreached, seed))
+        if any(self._known[jump] != ALL for jump in self._computed_jumps()):
+            return {}
+        return self._known
+
+    def _within(self, places: Iterable[int]) -> Iterable[int]:
+        return [place for place in places if place in self._words]
+
+    def _computed_jumps(self) -> list[int]:
+        """Reached branches through CTR that are no calls: switch tables, computed gotos."""
+        return [
+            place
+            for place in self._known
+            if insn.is_indirect(word := self._words[place])
+            and not insn.links(word)
+            and not insn.is_through_lr(word)
+        ]
+
+    def _unreached(self) -> list[int]:
+        """Code that no path has reached, padding left out."""
+        return [
+            place
+            for place, word in self._words.items()
+            if place not in self._known and not _is_padding(word) and place >= self._function.entry
+        ]
+
+    def _flow(self, seeds: Mapping[int, Known]) -> None:
+        """Spreads facts from `seeds` until nothing changes any more."""
+        work = []
+        for place, known in seeds.items():
+            work += self._meet(place, known)
+        while work:
+            place = work.pop()
+            for target, known in self._successors(place, self._known[place]):
+                work += self._meet(target, known)
+
+    def _meet(self, place: int, known: Known) -> list[int]:
+        if place not in self._words:
+            return []
+        old = self._known.get(place)
+        new = known if old is None else Known(old.own and known.own, old.saved and known.saved)
+        if new == old:
+            return []
+        self._known[place] = new
+        return [place]
+
+    def _successors(self, place: int, before: Known) -> list[tuple[int, Known]]:
+        word = self._words[place]
+        # A fault or a jump label leaves before the instruction has done its work.
+        found = [(target, before) for target in self._edges.get(place, ())]
+        if insn.transfers(word):
+            target = self._target(place, word)
+            if insn.links(word):
+                after = self._after_call(place, word, before)
+            else:
+                after = before
+                if target is not None:
+                    found.append((target, before))
+            if insn.falls_through(word):
+                found.append((place + 4, after))
+            return found
+        size = 8 if insn.is_prefix(word) else 4
+        found.append((place + size, _after(self._texts.get(place), before)))
+        return found
+
+    def _target(self, place: int, word: int) -> int | None:
+        if place in self._function.relocated:
+            return self._function.relocated[place]
+        return insn.direct_target(word, place)
+
+    def _after_call(self, place: int, word: int, before: Known) -> Known:
+        """A call into the own unit gives r2 back, one through a pointer may not.
+
+        With a foreign r2 at the call, a linker's stub may store that one into 24(r1).
+        """
+        if insn.is_indirect(word):
+            return Known(own=False, saved=before.saved)
+        if place in self._function.foreign_after:
+            return Known(own=False, saved=before.saved and before.own)
+        return Known(own=before.own, saved=before.saved and before.own)
+
+
+def _is_padding(word: int) -> bool:
+    """nop in any of its forms that compilers pad with: `ori N,N,0`; and zero."""
+    register = (word >> 21) & 31
+    return word == 0 or word == 0x60000000 | register << 21 | register << 16
+
+
+_MEMORY = re.compile(r"(-?(?:0x)?[0-9a-f]+)\((r\d+)\)$")
+_UPDATE = re.compile(r"(?:l|st)\w+ux?")
+_READ_ONLY = ("st", "cmp", "mt", "tw", "td", "dcb", "icb", "tlb", "slb", "nop", "sync")
+_NO_CHANGE = {("ori", "r2, r2, 0"), ("mr", "r2, r2"), ("mr", "r1, r1")}
+"""Padding and priority hints that read like a write and are none."""
+
+
+def _after(text: tuple[str, str] | None, before: Known) -> Known:
+    """The facts behind an instruction that is no branch; None is one that nobody can name."""
+    if text is None:
+        return NOTHING
+    mnemonic, operands = text
+    if text in _NO_CHANGE:
+        return before
+    names = operands.split(", ")
+    if operands == f"r2, {TOC_SAVE:#x}(r1)":
+        if mnemonic == "std":
+            return Known(before.own, before.own)
+        if mnemonic == "ld":
+            return Known(before.saved, before.saved)
+    if mnemonic.startswith(("lmw", "lsw", "lq")):
+        return NOTHING
+    own, saved = before
+    if _UPDATE.fullmatch(mnemonic):
+        own, saved = _update(names, own, saved)
+    if mnemonic.startswith(_READ_ONLY):
+        return Known(own, saved and not _overwrites_save(mnemonic, operands))
+    return Known(own and names[0] != "r2", saved and names[0] != "r1")
+
+
+def _update(names: list[str], own: bool, saved: bool) -> tuple[bool, bool]:
+    """The effect on the base register of a load or store with update."""
+    match = _MEMORY.search(names[-1])
+    base = match[2] if match else names[1]
+    return own and base != "r2", saved and base != "r1"
+
+
+def _overwrites_save(mnemonic: str, operands: str) -> bool:
+    """Whether a store may touch the doubleword at 24(r1)."""
+    match = _MEMORY.search(operands)
+    if not mnemonic.startswith("st") or match is None or match[2] != "r1":
+        return False
+    offset = int(match[1], 0)
+    size = 32 if mnemonic.startswith(("stx", "stq", "stm", "stv")) else 8
+    return offset < TOC_SAVE + 8 and offset + size > TOC_SAVE
+
+
+def _disassemble(function: Function) -> dict[int, tuple[str, str]]:
+    """(mnemonic, operands) by section offset; words that capstone does not know are left out.
+
+    Both words of a prefixed instruction are left out, since capstone reads them as two.
+    """
+    import capstone
+
+    engine = capstone.Cs(capstone.CS_ARCH_PPC, capstone.CS_MODE_64 | capstone.CS_MODE_LITTLE_ENDIAN)
+    texts: dict[int, tuple[str, str]] = {}
+    code, place = function.code, function.start
+    end = place + len(code)
+    while place < end:
+        for address, _, mnemonic, operands in engine.disasm_lite(
+            code[place - function.start :], place
+        ):
+            texts[address] = (mnemonic, operands)
+            place = address + 4
+        place += 4
+    for at in range(0, len(code) - 7, 4):
+        if insn.is_prefix(int.from_bytes(code[at : at + 4], "little")):
+            texts.pop(function.start + at, None)
+            texts.pop(function.start + at + 4, None)
+    return texts

@@ -1,0 +1,210 @@
+"""Says for each call site what it is and what is to be done with it, or why it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from scpatch.elf.reader import ElfFile, RelaTable
+from scpatch.ppc64 import insn, relocs
+from scpatch.staticcall.flow import settle
+from scpatch.staticcall.labels import find_labels
+from scpatch.staticcall.model import Scan, Site, State, Stub, Trampoline
+from scpatch.staticcall.sites import Reference, find_references
+from scpatch.staticcall.symbols import (
+    DEFAULT_TRAMPOLINES,
+    Functions,
+    find_stubs,
+    find_trampolines,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the user may choose about sites."""
+
+    trampolines: tuple[str, ...] = DEFAULT_TRAMPOLINES
+    """Shell patterns of trampoline names."""
+    undefined: str = "auto"
+    """Sites against undefined trampolines: `rewrite`, `skip`, or by the kind of object (`auto`)."""
+    no_nop: str = "refuse"
+    """Sites without a usable nop: `refuse` or `thunk`."""
+
+
+def scan(elf: ElfFile, choices: Choices) -> Scan:
+    """Trampolines and classified call sites, in section and offset order."""
+    symbols = elf.symbols
+    if symbols is None:
+        return Scan((), (), (), module=False)
+    trampolines = find_trampolines(symbols, choices.trampolines)
+    stubs = find_stubs(symbols, choices.trampolines)
+    if not trampolines and not stubs:
+        return Scan((), (), (), module=False)
+    references = list(find_references(elf, trampolines, stubs))
+    module = is_module(elf)
+    sites = _Classifier(elf, choices, stubs, references, module).classify()
+    return Scan(tuple(trampolines), tuple(stubs), tuple(sites), module)
+
+
+def is_module(elf: ElfFile) -> bool:
+    """Whether the object is a linked kernel module: only those have `struct module` in them."""
+    names = (elf.section_name(i) for i in range(len(elf.sections)))
+    return ".gnu.linkonce.this_module" in names
+
+
+class _Classifier:
+    def __init__(
+        self,
+        elf: ElfFile,
+        choices: Choices,
+        stubs: Sequence[Stub],
+        references: Sequence[Reference],
+        module: bool,
+    ) -> None:
+        self._elf = elf
+        self._choices = choices
+        self._stubs = stubs
+        self._references = references
+        self._module = module
+        sections = {reference.table.target for reference in references}
+        self._functions = Functions(elf, sections)
+        self._sections = sections
+        self._names = {section: elf.section_name(section) for section in sections}
+        self._by_offset: dict[int, dict[int, int]] = {}
+
+    def classify(self) -> list[Site]:
+        sites = [
+            self._site(reference) for reference in self._references if not self._in_stub(reference)
+        ]
+        sites.sort(key=lambda site: (site.section, site.offset))
+        open_sites = [site for site in sites if site.state is State.REWRITE]
+        if open_sites:
+            labels = find_labels(self._elf, {site.section for site in open_sites})
+            sites = settle(self._elf, self._functions, labels, sites)
+        if self._choices.no_nop == "thunk":
+            sites = [_as_thunk(site) for site in sites]
+        return sites
+
+    def _in_stub(self, reference: Reference) -> bool:
+        """The branch inside a stub is not a call site."""
+        offset = reference.table.r_offset[reference.index]
+        return any(
+            stub.section == reference.table.target and stub.value <= offset < stub.value + stub.size
+            for stub in self._stubs
+        )
+
+    def _site(self, reference: Reference) -> Site:
+        table = reference.table
+        section, relocation = table.target, table[reference.index]
+        code = self._elf.content(section)
+        offset = relocation.r_offset
+        function, function_offset = self._functions.name(section, offset)
+        site = Site(
+            section=section,
+            section_name=self._names[section],
+            offset=offset,
+            function=function,
+            function_offset=function_offset,
+            trampoline=_trampoline_name(reference.callee),
+            state=State.REWRITE,
+            relocation=reference.index,
+            symbol=relocation.symbol,
+            addend=relocation.r_addend,
+            word=_word(code, offset) or 0,
+            after=_word(code, offset + 4),
+        )
+        if offset % 4 or offset + 4 > len(code):
+            return refuse(site, "SCP207", "the call lies outside the section's whole words")
+        return self._judge(site, reference, relocation.type)
+
+    def _judge(self, site: Site, reference: Reference, kind: int) -> Site:
+        """The state of a site whose branch word is there."""
+        callee = reference.callee
+        if kind in relocs.NOTOC:
+            return replace(site, state=State.NOTOC, detail="the caller does not use r2")
+        if kind != relocs.R_PPC64_REL24 or not insn.is_branch(site.word):
+            return refuse(site, "SCP209", "the branch is conditional or absolute")
+        if insn.is_absolute(site.word):
+            return refuse(site, "SCP209", "the branch is conditional or absolute")
+        if not insn.links(site.word):
+            if isinstance(callee, Stub) and callee.is_thunk:
+                return replace(site, state=State.DONE, detail=f"goes through {callee.name}")
+            return refuse(site, "SCP203", f"sibling call (b) to {site.trampoline}")
+        if reference.displaced:
+            return refuse(site, "SCP205", "the call has an addend, so it does not go to the entry")
+        if site.after == insn.LD_R2:
+            return replace(site, state=State.DONE, detail="restored by ld r2,24(r1)")
+        if isinstance(callee, Stub):
+            return refuse(site, "SCP210", f"calls {callee.name} without a restore behind it")
+        return self._needs_nop(self._kept_by_others(site, callee), reference.table)
+
+    def _kept_by_others(self, site: Site, trampoline: Trampoline) -> Site:
+        """Marks a site that the linker or the module loader makes right."""
+        if trampoline.clobbers_r2 and trampoline.defined:
+            if self._module:
+                return refuse(
+                    site,
+                    "SCP208",
+                    f"{site.trampoline} has no local entry point, and no linker follows",
+                )
+            return replace(site, state=State.LINKER, detail="the trampoline has st_other = 1")
+        undefined = self._choices.undefined
+        skip = undefined == "skip" or (undefined == "auto" and self._module)
+        if not trampoline.defined and skip:
+            return replace(site, state=State.LOADER, detail="the trampoline is undefined here")
+        return site
+
+    def _needs_nop(self, site: Site, table: RelaTable) -> Site:
+        """Checks what lies behind the call; whoever restores r2 needs a nop there."""
+        if site.state is State.REFUSED:
+            return site
+        if site.after is None:
+            return refuse(site, "SCP207", "the section ends behind the call")
+        if site.after not in insn.NOPS:
+            return refuse(site, "SCP201", "no nop behind the call")
+        if site.state is State.REWRITE and self._relocated(table, site.offset + 4):
+            return refuse(site, "SCP206", "a relocation lies on the nop behind the call")
+        return site
+
+    def _relocated(self, table: RelaTable, offset: int) -> bool:
+        """Whether a relocation other than TOCSAVE lies on the word at a section offset."""
+        if table.target not in self._by_offset:
+            wanted = {
+                one.table.r_offset[one.index] + 4 + byte
+                for one in self._references
+                if one.table.target == table.target
+                for byte in range(4)
+            }
+            self._by_offset[table.target] = {
+                at: index for index, at in enumerate(table.r_offset) if at in wanted
+            }
+        found = self._by_offset[table.target]
+        return any(
+            table[found[at]].type != relocs.R_PPC64_TOCSAVE
+            for at in range(offset, offset + 4)
+            if at in found
+        )
+
+
+def refuse(site: Site, code: str, detail: str) -> Site:
+    return replace(site, state=State.REFUSED, code=code, detail=detail)
+
+
+NEEDS_THUNK = frozenset({"SCP201", "SCP202", "SCP206"})
+"""The refusals that a thunk does without: there is no nop, or it cannot be used."""
+
+
+def _as_thunk(site: Site) -> Site:
+    if site.state is State.REFUSED and site.code in NEEDS_THUNK:
+        return replace(site, state=State.THUNK)
+    return site
+
+
+def _trampoline_name(callee: Trampoline | Stub) -> str:
+    return callee.trampoline if isinstance(callee, Stub) else callee.name
+
+
+def _word(code: memoryview, offset: int) -> int | None:
+    if offset < 0 or offset + 4 > len(code):
+        return None
+    return int.from_bytes(code[offset : offset + 4], "little")

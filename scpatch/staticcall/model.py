@@ -1,0 +1,173 @@
+"""What the other modules talk about: trampolines, stubs, call sites and plans. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from scpatch.elf.layout import SectionEdit
+from scpatch.ppc64.abi import clobbers_r2, local_entry_offset
+
+
+class State(StrEnum):
+    """What a call site is, and so what is to be done with it."""
+
+    REWRITE = "rewrite"
+    """`bl` + nop: r2 is to be saved by a stub and restored in place of the nop."""
+    SAVED = "saved"
+    """`bl` + nop, and r2 lies in 24(r1) on every path here: only the nop changes."""
+    THUNK = "thunk"
+    """`bl` without a nop: the call is to go through a thunk of its own (`--no-nop thunk`)."""
+    DONE = "done"
+    """The restore is in place already."""
+    LINKER = "linker"
+    """The trampoline has no local entry point (st_other bits 5-7 = 1): the linker saves and
+    restores r2."""
+    LOADER = "loader"
+    """The trampoline is undefined and left to the module loader, which saves and restores r2."""
+    NOTOC = "notoc"
+    """The caller does not use r2 (REL24_NOTOC, REL24_P9NOTOC)."""
+    REFUSED = "refused"
+    """Cannot be rewritten; `code` says why."""
+
+
+CHANGED = frozenset({State.REWRITE, State.SAVED, State.THUNK})
+"""The states of the sites that `rewrite` changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trampoline:
+    """A symbol that the kernel patches at run time to branch to a static call's target."""
+
+    name: str
+    symbol: int
+    """Index in .symtab."""
+    section: int
+    """Section index; 0 where the object does not define it."""
+    value: int
+    """Section offset of the global entry point."""
+    size: int
+    st_other: int
+    local: bool
+    """STB_LOCAL."""
+
+    @property
+    def defined(self) -> bool:
+        return self.section != 0
+
+    @property
+    def clobbers_r2(self) -> bool:
+        return clobbers_r2(self.st_other)
+
+    @property
+    def local_entry(self) -> int:
+        """Section offset of the local entry point."""
+        return self.value + local_entry_offset(self.st_other)
+
+
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """Code that an earlier run of scpatch added: `r2save.NAME.DIGEST` or `r2thunk.NAME.DIGEST`."""
+
+    name: str
+    trampoline: str
+    symbol: int
+    section: int
+    value: int
+    size: int
+
+    @property
+    def is_thunk(self) -> bool:
+        return self.name.startswith(THUNK_PREFIX)
+
+
+STUB_PREFIX = "r2save."
+THUNK_PREFIX = "r2thunk."
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A call site: a branch whose relocation names a trampoline or a stub."""
+
+    section: int
+    section_name: str
+    offset: int
+    """Section offset of the branch."""
+    function: str
+    """The function around it; empty where no symbol covers it."""
+    function_offset: int
+    """Offset of the branch from the start of `function`."""
+    trampoline: str
+    state: State
+    relocation: int
+    """Index in the section's SHT_RELA table."""
+    symbol: int
+    addend: int
+    """What the relocation names: an index in .symtab, and r_addend."""
+    word: int
+    """The branch instruction."""
+    after: int | None = None
+    """The word behind it; None at the end of the section."""
+    code: str = ""
+    """The diagnostic of a refused site."""
+    detail: str = ""
+    """One sentence: why it is refused, or what makes it right."""
+    line: str = ""
+    """`FILE:LINE`, where DWARF has it."""
+
+    @property
+    def place(self) -> str:
+        """`.text+0x1a0 in tcp_sendmsg+0x40`"""
+        spot = f"{self.section_name}+{self.offset:#x}"
+        return f"{spot} in {self.function}+{self.function_offset:#x}" if self.function else spot
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What an object holds."""
+
+    trampolines: tuple[Trampoline, ...]
+    stubs: tuple[Stub, ...]
+    sites: tuple[Site, ...]
+    module: bool
+    """Whether the object is a linked kernel module (.ko)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewStub:
+    """Code that the plan adds to a section."""
+
+    name: str
+    trampoline: str
+    section: int
+    section_name: str
+    offset: int
+    """Section offset of its first instruction."""
+    code: bytes
+    sites: int
+    """How many sites go through it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to happen to one object: pure data."""
+
+    strategy: str
+    sites: tuple[Site, ...]
+    stubs: tuple[NewStub, ...] = ()
+    edits: Mapping[int, SectionEdit] = field(default_factory=dict)
+    """Section index -> edit; empty where nothing changes."""
+
+    @property
+    def refused(self) -> tuple[Site, ...]:
+        return tuple(site for site in self.sites if site.state is State.REFUSED)
+
+    @property
+    def changed(self) -> tuple[Site, ...]:
+        return tuple(site for site in self.sites if site.state in CHANGED)
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of code that the plan adds."""
+        return sum(len(stub.code) for stub in self.stubs)

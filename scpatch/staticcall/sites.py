@@ -1,0 +1,94 @@
+"""Finds the call sites of an object: every branch whose relocation names a trampoline or a stub."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from scpatch.elf import constants as c
+from scpatch.elf.reader import ElfFile, RelaTable
+from scpatch.ppc64.relocs import BRANCHES
+from scpatch.staticcall.model import Stub, Trampoline
+
+Callee = Trampoline | Stub
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A relocation on code that names a trampoline or a stub."""
+
+    table: RelaTable
+    index: int
+    """Index in the table."""
+    callee: Callee
+    displaced: bool
+    """It does not name the start of `callee`: the call has an addend."""
+
+
+def find_references(
+    elf: ElfFile, trampolines: Sequence[Trampoline], stubs: Sequence[Stub]
+) -> Iterator[Reference]:
+    """Every branch relocation against one of the callees, by symbol or by section and addend."""
+    callees: list[Callee] = [*trampolines, *stubs]
+    by_symbol: dict[int, Callee] = {callee.symbol: callee for callee in callees}
+    by_section = _section_symbols(elf, {callee.section for callee in callees} - {0})
+    # One look-up of r_info in this set is all that most relocations cost.
+    wanted = {symbol << 32 | kind for symbol in (*by_symbol, *by_section) for kind in BRANCHES}
+    places = _Places(callees)
+    for section in elf.code_sections():
+        table = elf.relocations(section)
+        if table is None:
+            continue
+        for index, info in enumerate(table.r_info):
+            if info not in wanted:
+                continue
+            symbol, addend = info >> 32, table.r_addend[index]
+            callee = by_symbol.get(symbol)
+            if callee is not None:
+                yield Reference(table, index, callee, addend != 0)
+                continue
+            callee = places.find(by_section[symbol], addend)
+            if callee is not None:
+                yield Reference(table, index, callee, not _is_entry(callee, addend))
+
+
+def _section_symbols(elf: ElfFile, sections: Iterable[int]) -> dict[int, int]:
+    """Symbol index -> section index, for the STT_SECTION symbols of `sections`."""
+    symbols, wanted = elf.symbols, set(sections)
+    if symbols is None or not wanted:
+        return {}
+    kinds = symbols.data[4::24]
+    found = {}
+    for index, info in enumerate(kinds):
+        if info & 0xF == c.STT_SECTION:
+            section = symbols.section_index(index)
+            if section in wanted:
+                found[index] = section
+    return found
+
+
+class _Places:
+    """Callees by where they lie."""
+
+    def __init__(self, callees: Iterable[Callee]) -> None:
+        self._sections: dict[int, list[tuple[int, int, Callee]]] = {}
+        for index, one in enumerate(callees):
+            if one.section:
+                self._sections.setdefault(one.section, []).append((one.value, index, one))
+        for entries in self._sections.values():
+            entries.sort()
+
+    def find(self, section: int, offset: int) -> Callee | None:
+        """The callee that starts at an offset or covers it."""
+        entries = self._sections[section]
+        at = bisect_right(entries, (offset, len(entries) << 32)) - 1
+        if at < 0:
+            return None
+        callee = entries[at][2]
+        return callee if offset < callee.value + max(callee.size, 4) else None
+
+
+def _is_entry(callee: Callee, offset: int) -> bool:
+    entries = (callee.value,) if isinstance(callee, Stub) else (callee.value, callee.local_entry)
+    return offset in entries

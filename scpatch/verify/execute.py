@@ -1,0 +1,46 @@
+"""Run every call site of an object, with a hostile target behind its trampoline.
+
+The dynamic half of `scpatch verify`. The object is linked with harness.s into a user-space program
+(execute_link), which does to each site what the kernel does at run time (execute_run), and what it
+records is held against what the ABI wants (execute_judge). It shares no code with scpatch.elf.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from scpatch.verify.execute_link import link
+from scpatch.verify.execute_run import run_sites
+from scpatch.verify.execute_tools import Tools, find_tools
+from scpatch.verify.execute_types import Outcome, RunSite
+
+__all__ = ["TIME_LIMIT", "Outcome", "RunSite", "Tools", "execute", "find_tools"]
+
+TIME_LIMIT: Final = 0.5
+"""Processor time that a site gets, in seconds. It needs microseconds."""
+
+
+def execute(
+    path: Path, sites: Sequence[RunSite], tools: Tools, *, limit: float = TIME_LIMIT
+) -> list[Outcome]:
+    """Run each site of the object at `path`; outcomes in the order of `sites`.
+
+    `limit` is the processor time in seconds that a site may take. Raises ScpatchError if the object
+    cannot be linked (SCP302), a section is not found in the program (SCP303), or the program does
+    not start (SCP304). Whatever goes wrong at a site is in its outcome.
+    """
+    # Two programs: an undefined trampoline is a plain one for a stub that scpatch has made, and one
+    # that the linker has to make a stub for where the module loader would do so.
+    outcomes: dict[int, Outcome] = {}
+    for loader in (False, True):
+        numbers = [number for number, site in enumerate(sites) if site.loader is loader]
+        if not numbers:
+            continue
+        chosen = [sites[number] for number in numbers]
+        with tempfile.TemporaryDirectory(prefix="scpatch-run-") as directory:
+            program = link(path, chosen, tools, Path(directory))
+            outcomes |= zip(numbers, run_sites(program, chosen, tools, limit, path), strict=True)
+    return [outcomes[number] for number in range(len(sites))]

@@ -1,0 +1,107 @@
+"""Link the object with the harness into a program.
+
+GNU ld makes a user-space program of anything relocatable, a kernel module or a whole vmlinux.o
+included: symbols that are not there are left at zero, since no site uses them on its way.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from scpatch.errors import ScpatchError
+from scpatch.verify.execute_places import CODE, FRAME, SLOT, STATE, Program, read_program
+from scpatch.verify.execute_tools import Tools
+from scpatch.verify.execute_types import RunSite
+
+
+def link(path: Path, sites: Sequence[RunSite], tools: Tools, directory: Path) -> Program:
+    """Link the object at `path` with the harness, in `directory`.
+
+    Raises ScpatchError: SCP302 if the linker makes no program, SCP303 if a section of a site is
+    not found in it.
+    """
+    (directory / "object.o").symlink_to(path.resolve())
+    harness = resources.files("scpatch.verify").joinpath("harness.s").read_bytes()
+    (directory / "harness.s").write_bytes(harness)
+    undefined = {site.trampoline: site.loader for site in sites if not site.trampoline_section}
+    (directory / "tramps.s").write_text(_trampolines(undefined), "utf-8", "surrogateescape")
+    for name in ("harness", "tramps"):
+        _call([tools.assembler, "-o", f"{name}.o", f"{name}.s"], directory, path)
+    errors = _call(_ld_command(tools), directory, path)
+    return read_program(path, sites, list(undefined), directory, errors)
+
+
+def _trampolines(undefined: dict[str, bool]) -> str:
+    """Assembly source of the trampolines that the object only refers to.
+
+    The module loader makes a stub that saves r2 and turns the nop into the restore, for each call
+    to an undefined symbol. GNU ld does the same for a symbol with st_other bits 5-7 = 1.
+    """
+    lines = ['.section .scpatch_tramps, "ax", @progbits', '.section .note.GNU-stack, ""']
+    lines.append(".section .scpatch_tramps")
+    for name, loader in undefined.items():
+        quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        lines += [
+            f".balign {SLOT}",
+            f".globl {quoted}",
+            f".type {quoted}, @function",
+            f"{quoted}:",
+        ]
+        lines += [f".localentry {quoted}, 1"] if loader else []
+        lines.append("b .")
+    return "\n".join(lines) + "\n"
+
+
+def _ld_command(tools: Tools) -> list[str]:
+    starts = {"code": CODE, "state": STATE, "frame": FRAME}
+    return [
+        tools.ld,
+        "-static",
+        "--unresolved-symbols=ignore-all",
+        "--noinhibit-exec",
+        "--no-multi-toc",
+        "--build-id=none",
+        "--strip-debug",
+        "--verbose",  # else only the first ten overflows are told
+        "-Map=map",
+        "--entry=scpatch_harness_start",
+        *(f"--section-start=.scpatch_{name}={start:#x}" for name, start in starts.items()),
+        "-o",
+        "prog",
+        "harness.o",
+        "tramps.o",
+        "object.o",
+    ]
+
+
+def _call(command: list[str], directory: Path, path: Path) -> str:
+    """Run the linker or the assembler, which must write its output; returns its stderr."""
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=os.environ | {"LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    output = command[command.index("-o") + 1]
+    if done.returncode < 0 or not (directory / output).exists():
+        raise _link_error(path, done.stderr)
+    return done.stderr
+
+
+def _link_error(path: Path, errors: str) -> ScpatchError:
+    last = errors.strip().splitlines()[-1:] or ["it gave no reason"]
+    return ScpatchError(
+        "SCP302",
+        f"cannot be linked into a program to run: {last[0]}",
+        file=str(path),
+        hint="--no-run leaves the run out; the proof does not need the linker",
+    )

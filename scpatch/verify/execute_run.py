@@ -1,0 +1,138 @@
+"""Run the linked program: records in, results out, and a new process where one has died."""
+
+from __future__ import annotations
+
+import signal
+import struct
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from scpatch.errors import ScpatchError
+from scpatch.verify import execute_state as state
+from scpatch.verify.execute_judge import judge
+from scpatch.verify.execute_places import Program
+from scpatch.verify.execute_tools import Tools
+from scpatch.verify.execute_types import Outcome, RunSite
+
+# So many sites in one process: bounds memory, and the time that a process can hang.
+_BATCH = 128
+_OPCODE_B = 18
+_ABSOLUTE = 2
+_LOCAL_ENTRY = (0, 0, 4, 8, 16, 32, 64)
+
+
+def run_sites(
+    program: Program, sites: Sequence[RunSite], tools: Tools, limit: float, path: Path
+) -> list[Outcome]:
+    """Run the sites; `limit` is in seconds of processor time for each.
+
+    Raises ScpatchError (SCP304) if the program does not even start.
+    """
+    outcomes: dict[int, Outcome] = {}
+    queue = []
+    image = program.path.read_bytes()
+    for number, site in enumerate(sites):
+        problem = _problem(program, site, image)
+        if problem:
+            outcomes[number] = Outcome(site, False, (problem,))
+        else:
+            queue.append(number)
+    while queue:
+        batch = queue[:_BATCH]
+        records = [_record(program, sites[number]) for number in batch]
+        results, end = _run_process(program, records, tools, limit, path)
+        for number, result in zip(batch, results, strict=False):
+            outcomes[number] = judge(sites[number], result, program, limit)
+        queue = queue[len(results) :]
+        if len(results) < len(batch):
+            number = queue.pop(0)
+            outcomes[number] = Outcome(sites[number], False, (end,))
+    return [outcomes[number] for number in range(len(sites))]
+
+
+def _problem(program: Program, site: RunSite, image: bytes) -> str:
+    """Why the site cannot be run; empty if it can."""
+    if site.trampoline_section and site.trampoline_other >> 5 == 7:
+        return f"{site.trampoline} has the reserved value 7 in st_other bits 5-7"
+    if _target(program, site) == _resume(program, site):
+        return "the caller goes on at the trampoline's own entry: both cannot be patched"
+    if (site.offset | site.resume | site.trampoline_offset) & 3:
+        return "the call, the place after it or the trampoline is not at a multiple of 4 bytes"
+    address = program.places[site.section].address + site.offset
+    for start, size, offset in program.segments:
+        if start <= address < start + size:
+            word = int.from_bytes(image[offset + address - start :][:4], "little")
+            return (
+                "" if word >> 26 == _OPCODE_B else f"the word is {word:#010x}, which is no branch"
+            )
+    return "the call is outside the program's segments"
+
+
+def _target(program: Program, site: RunSite) -> int:
+    """The address that the kernel patches: the trampoline's local entry."""
+    if not site.trampoline_section:
+        return program.trampolines[site.trampoline]
+    entry = program.places[site.trampoline_section].address + site.trampoline_offset
+    return entry + _LOCAL_ENTRY[site.trampoline_other >> 5]
+
+
+def _resume(program: Program, site: RunSite) -> int:
+    return program.places[site.section].address + site.resume
+
+
+def _record(program: Program, site: RunSite) -> bytes:
+    """What harness.s reads for one site (`record` there)."""
+    branch = _OPCODE_B << 26 | _ABSOLUTE
+    return struct.pack(
+        "<8Q",
+        program.places[site.section].address + site.offset,
+        program.toc if site.saved_before else state.NOT_SAVED,
+        *(_target(program, site), branch | program.hostile, 0),
+        *(_resume(program, site), branch | program.back, 0),
+    )
+
+
+def _run_process(
+    program: Program, records: list[bytes], tools: Tools, limit: float, path: Path
+) -> tuple[list[bytes], str]:
+    """Give the records to a new process; returns the results, and how it ended early, if so."""
+    ranges = [(address, size) for address, size, _offset in program.segments]
+    config = state.pack_config(program.toc, program.frame, ranges, limit)
+    command = [tools.emulator] if tools.emulator else []
+    try:
+        done = subprocess.run(
+            [*command, str(program.path)],
+            input=config + b"".join(records),
+            cwd=program.path.parent,  # where QEMU leaves its core files
+            capture_output=True,
+            timeout=60 + 2 * limit * len(records),
+            check=False,
+        )
+        output, errors, code = done.stdout, done.stderr, done.returncode
+    except subprocess.TimeoutExpired as expired:
+        output, errors, code = expired.stdout or b"", b"", None
+    if not output.startswith(state.READY):
+        raise _start_error(path, errors, code)
+    output = output[len(state.READY) :]
+    size = state.RESULT_SIZE
+    results = [output[at : at + size] for at in range(0, len(output) - size + 1, size)]
+    return results, f"the run did not come to an end here: {_ended(code)}"
+
+
+def _ended(code: int | None) -> str:
+    if code is None:
+        return "stopped after waiting long for it"
+    if code < 0:
+        return f"the process died of {signal.Signals(-code).name}"
+    return f"the process left with status {code}"
+
+
+def _start_error(path: Path, errors: bytes, code: int | None) -> ScpatchError:
+    said = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
+    return ScpatchError(
+        "SCP304",
+        f"the program to run the call sites does not start: {(said or [_ended(code)])[0]}",
+        file=str(path),
+        hint="check that QEMU runs other ppc64le programs; --no-run leaves the run out",
+    )

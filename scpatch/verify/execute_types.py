@@ -1,0 +1,51 @@
+"""What goes into a run and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RunSite:
+    """One call site to run. Offsets are section offsets in bytes.
+
+    Sites that need no r2 (R_PPC64_REL24_NOTOC) do not belong here: they fail, and rightly so.
+    """
+
+    section: int
+    """Section index of the call."""
+    section_name: str
+    offset: int
+    """Offset of the `bl` (or of the `b` to a thunk)."""
+    trampoline: str
+    """Name of the trampoline behind the call, never of the stub."""
+    trampoline_section: int
+    """Section index of the trampoline; 0: undefined in the object."""
+    trampoline_offset: int
+    """Offset of its global entry."""
+    trampoline_other: int
+    """Its st_other; bits 5-7 give the distance of the local entry (ELFv2 ABI, 3.4.1)."""
+    resume: int
+    """Offset at which control must come back: site+8, or site+4 for a thunk."""
+    saved_before: bool
+    """The caller itself has put r2 into 24(r1) before it gets to the site."""
+    loader: bool
+    """In a kernel module, against an undefined trampoline: the module loader makes the stub."""
+
+    @property
+    def where(self) -> str:
+        return f"{self.section_name}+{self.offset:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one site ran. It passed when there is no reason against it."""
+
+    site: RunSite
+    reached: bool
+    """The trampoline's target was reached."""
+    reasons: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.reasons

@@ -1,0 +1,559 @@
+# SPDX-License-Identifier: GPL-2.0 OR MIT
+#
+# The harness that runs call sites, one after the other (ppc64le, ELFv2, Linux user space).
+#
+# GNU ld links this file with the object under test into one program. No libc, no stack of our own:
+# main keeps everything in registers and in the tables below. Reading order: "The way of one site".
+#
+# What a static call goes through at run time
+# -------------------------------------------
+# The caller does `bl trampoline`, perhaps by way of a stub that saves r2. The kernel has patched the
+# trampoline to branch to the present target, and that target may live in a unit with another TOC.
+# It is allowed to return with that unit's r2, and with garbage in every other volatile register.
+# Whoever wrote the call site has to cope; whether he does is what we want to know.
+#
+# The way of one site
+# -------------------
+#   1. read a record from stdin: where the site is, what to plant where
+#   2. plant two absolute branches in the object's code:
+#        at the trampoline's local entry    ba hostile    (what the kernel's patching does)
+#        where the caller goes on           ba back
+#   3. load every register and a stack frame with known values, and jump to the site
+#   4. hostile: record what has arrived, then wreck all that a callee may wreck, and return
+#   5. back: record what is left
+#   6. take the two branches out again, write the result to stdout, next
+# A signal, or the timer, leads to 6 as well, with its number in the result.
+#
+# Nothing is judged here. Registers and memory go out raw, and the Python side (execute_judge.py)
+# compares. So this file stays short, and cannot pass a site by mistake.
+#
+# While a site runs, the whole image of the object is read-only, and the frame is surrounded by
+# unmapped pages: a store anywhere but into the frame is a SIGSEGV.
+#
+# Why absolute branches: `ba` reaches the lowest 32 MiB from everywhere, and this file is linked
+# there (execute_link.py). A relative branch would not reach across a large object.
+
+        .machine power8
+
+# Sizes and offsets in bytes. execute_state.py has the same numbers.
+
+        .set    REG_GPR, 0              # r0-r31
+        .set    REG_CR, 256
+        .set    REG_LR, 264
+        .set    REG_CTR, 272
+        .set    REG_XER, 280
+        .set    REG_FPR, 288            # f0-f31
+        .set    REG_VR, 544             # v0-v31
+        .set    REG_SIZE, 1056
+
+        .set    FRAME_SIZE, 4096
+        .set    FRAME_R1, 1024          # r1 points here; below it is the callee's
+        .set    BELOW_R1, 512           # that much below r1 is wrecked by the callee
+        .set    TOC_SAVE, 24            # the TOC save doubleword, 24(r1)
+        .set    RANGES, 16
+
+        .set    SYS_READ, 3
+        .set    SYS_WRITE, 4
+        .set    SYS_SETITIMER, 104
+        .set    SYS_MPROTECT, 125
+        .set    SYS_RT_SIGACTION, 173
+        .set    SYS_SIGALTSTACK, 185
+        .set    SYS_EXIT_GROUP, 234
+
+        .set    PROT_READ, 1
+        .set    PROT_WRITE, 2
+        .set    PROT_EXEC, 4
+        .set    ITIMER_VIRTUAL, 1       # counts processor time, so that a busy machine does no harm
+        .set    SIGVTALRM, 26
+        .set    AT_PAGESZ, 6
+        .set    SA_FLAGS, 0x48000004    # SA_NODEFER | SA_ONSTACK | SA_SIGINFO
+        .set    SI_ADDR, 16             # in siginfo: the address that could not be accessed
+        .set    UC_NIP, 488             # in ucontext: uc_mcontext.gp_regs[32]
+
+        .set    EXIT_INPUT, 70          # the configuration is cut short
+        .set    EXIT_PROTECT, 71        # the image could not be made read-only
+        .set    EXIT_OUTPUT, 72         # stdout is gone
+        .set    STATUS_PLANT, 0x1000    # + errno: a branch could not be planted
+
+# Put an address of this file into a register. All of them are below 2 GiB, so r2 is not needed.
+
+        .macro  address register, symbol
+        lis     \register, \symbol@ha
+        addi    \register, \register, \symbol@l
+        .endm
+
+# Store all registers into the block at r12. Clobbers r0 and r11 after they are stored; the stored
+# r12 is the block's address. cr, ctr, lr and xer are read, not changed.
+
+        .macro  save_registers
+        .set    n, 0
+        .rept   32
+        std     n, REG_GPR + 8 * n(12)
+        .set    n, n + 1
+        .endr
+        mfcr    0
+        std     0, REG_CR(12)
+        mflr    0
+        std     0, REG_LR(12)
+        mfctr   0
+        std     0, REG_CTR(12)
+        mfxer   0
+        std     0, REG_XER(12)
+        .set    n, 0
+        .rept   32
+        stfd    n, REG_FPR + 8 * n(12)
+        li      11, REG_VR + 16 * n
+        stvx    n, 12, 11
+        .set    n, n + 1
+        .endr
+        .endm
+
+# Load f0.. and v0.. from the block at r12. Clobbers r11.
+
+        .macro  load_floats fprs, vrs
+        .set    n, 0
+        .rept   \fprs
+        lfd     n, REG_FPR + 8 * n(12)
+        .set    n, n + 1
+        .endr
+        .set    n, 0
+        .rept   \vrs
+        li      11, REG_VR + 16 * n
+        lvx     n, 12, 11
+        .set    n, n + 1
+        .endr
+        .endm
+
+# Load general registers first..last from the block at r12.
+
+        .macro  load_general first, last
+        .set    n, \first
+        .rept   \last - \first + 1
+        ld      n, REG_GPR + 8 * n(12)
+        .set    n, n + 1
+        .endr
+        .endm
+
+# Copy \count doublewords from r3 to r4. Clobbers r0, r3, r4 and ctr.
+
+        .macro  copy count
+        li      0, \count
+        mtctr   0
+        addi    3, 3, -8
+        addi    4, 4, -8
+1:      ldu     0, 8(3)
+        stdu    0, 8(4)
+        bdnz    1b
+        .endm
+
+# --------------------------------------------------------------------------------------------------
+        .section .scpatch_code, "ax", @progbits
+
+# The Python side reads this table out of the linked program.
+
+        .balign 8
+        .ascii  "SCPHARN1"
+        .quad   .TOC.@tocbase           # the program's TOC pointer: r2 of the callers
+        .quad   hostile
+        .quad   back
+        .quad   frame
+
+        .globl  scpatch_harness_start
+        .type   scpatch_harness_start, @function
+scpatch_harness_start:
+        # At entry r1 points at argc, argv[], NULL, envp[], NULL, then pairs of the auxiliary vector.
+        ld      3, 0(1)
+        sldi    3, 3, 3
+        add     3, 3, 1
+        addi    3, 3, 8                 # now at argv's NULL; envp follows
+1:      ldu     4, 8(3)
+        cmpdi   4, 0
+        bne     1b
+        addi    3, 3, -8
+2:      ldu     4, 16(3)                # a_type; zero ends the vector
+        cmpdi   4, AT_PAGESZ
+        beq     3f
+        cmpdi   4, 0
+        bne     2b
+        li      5, 4096
+        b       4f
+3:      ld      5, 8(3)
+4:      address 4, page_size
+        std     5, 0(4)
+
+        address 3, config
+        li      4, config_end - config
+        bl      read_all
+        cmpdi   3, config_end - config
+        li      3, EXIT_INPUT
+        bne     exit
+
+# Make the image read-only, so that a stray store is caught.
+
+        address 14, ranges
+        li      15, RANGES
+protect_next:
+        ld      3, 0(14)                # start
+        ld      4, 8(14)                # length; zero: unused
+        cmpdi   4, 0
+        beq     protect_done
+        add     4, 4, 3
+        address 5, page_size
+        ld      5, 0(5)
+        neg     5, 5
+        and     3, 3, 5
+        subf    4, 3, 4
+        li      5, PROT_READ | PROT_EXEC
+        li      0, SYS_MPROTECT
+        sc
+        li      3, EXIT_PROTECT
+        bso     exit
+        addi    14, 14, 16
+        addi    15, 15, -1
+        cmpdi   15, 0
+        bne     protect_next
+protect_done:
+
+# Signals end a run. The handlers get a stack of their own, since r1 may be anything.
+
+        address 3, signal_stack
+        li      4, 0
+        li      0, SYS_SIGALTSTACK
+        sc
+        address 14, signals
+signal_next:
+        lwz     3, 0(14)
+        cmpdi   3, 0
+        beq     ready
+        address 4, signal_action
+        li      5, 0
+        li      6, 8                    # size of the kernel's sigset_t
+        li      0, SYS_RT_SIGACTION
+        sc
+        addi    14, 14, 4
+        b       signal_next
+
+ready:  li      3, 1
+        address 4, ready_word
+        li      5, 8
+        li      0, SYS_WRITE
+        sc
+
+# --------------------------------------------------------------------------------------------------
+# 1. The next record. The end of the input is the end of the work.
+
+next_site:
+        address 3, record
+        li      4, record_end - record
+        bl      read_all
+        cmpdi   3, record_end - record
+        li      3, 0
+        bne     exit
+
+        address 3, result
+        li      0, (result_end - result) / 8
+        mtctr   0
+        li      0, 0
+        addi    3, 3, -8
+1:      stdu    0, 8(3)
+        bdnz    1b
+
+        address 3, frame_preset
+        address 4, frame
+        copy    FRAME_SIZE / 8
+        address 3, toc_save
+        ld      3, 0(3)
+        address 4, frame
+        std     3, FRAME_R1 + TOC_SAVE(4)
+
+# 2. The two branches.
+
+        address 14, plants
+        bl      plant
+        address 14, plants + 24
+        bl      plant
+
+        li      3, ITIMER_VIRTUAL
+        address 4, timer
+        li      5, 0
+        li      0, SYS_SETITIMER
+        sc
+
+# 3. Load everything, r12 last, and go. CTR holds the site's address: a volatile register, as good a
+#    garbage as any other.
+
+        address 12, initial
+        ld      0, REG_CR(12)
+        mtcrf   0xff, 0
+        ld      0, REG_LR(12)
+        mtlr    0
+        ld      0, REG_XER(12)
+        mtxer   0
+        address 11, site
+        ld      0, 0(11)
+        mtctr   0
+        load_floats 32, 32
+        load_general 0, 11
+        load_general 13, 31
+        ld      12, REG_GPR + 8 * 12(12)
+        bctr
+
+# --------------------------------------------------------------------------------------------------
+# 4. The target of the static call.
+
+        .balign 8
+hostile:
+        address 12, arrival
+        save_registers
+        address 3, hits
+        ld      4, 0(3)
+        addi    4, 4, 1
+        std     4, 0(3)
+        address 3, frame
+        address 4, arrival_frame
+        copy    FRAME_SIZE / 8
+
+        # What a callee may write into memory: all below r1, and in the caller's frame the CR save
+        # word at 8(r1), the LR save doubleword at 16(r1) and the parameter save area from 32(r1).
+        # A stub that keeps r2 in one of those instead of 24(r1) loses it here.
+        address 12, wreck
+        ld      5, REG_GPR(12)
+        li      0, BELOW_R1 / 8
+        mtctr   0
+        mr      3, 1
+1:      stdu    5, -8(3)
+        bdnz    1b
+        std     5, 8(1)
+        std     5, 16(1)
+        li      0, 8
+        mtctr   0
+        addi    3, 1, 32 - 8
+2:      stdu    5, 8(3)
+        bdnz    2b
+
+        # The volatile registers: r0, r2-r12, ctr, xer, cr0, cr1, cr5-cr7, f0-f13, v0-v19. lr we need.
+        ld      0, REG_CR(12)
+        mtcrf   0xc7, 0
+        ld      0, REG_CTR(12)
+        mtctr   0
+        ld      0, REG_XER(12)
+        mtxer   0
+        load_floats 14, 20
+        ld      0, REG_GPR(12)
+        load_general 2, 11
+        ld      12, REG_GPR + 8 * 12(12)
+        blr
+
+# 5. Where the caller goes on. r0, r11 and r12 are wrecked by now, so r12 is free to use.
+
+        .balign 8
+back:
+        address 12, final
+        save_registers
+        address 3, frame
+        address 4, final_frame
+        copy    FRAME_SIZE / 8
+        b       finish
+
+# A signal came instead. r3: its number, r4: siginfo, r5: ucontext. There is no return from here.
+
+        .balign 8
+on_signal:
+        address 12, result
+        std     3, status - result(12)
+        ld      0, SI_ADDR(4)
+        std     0, fault - result(12)
+        ld      0, UC_NIP(5)
+        std     0, pc - result(12)
+
+# 6. Timer off, branches out, result to stdout.
+
+finish:
+        li      3, ITIMER_VIRTUAL
+        address 4, timer_off
+        li      5, 0
+        li      0, SYS_SETITIMER
+        sc
+        address 14, plants
+        bl      unplant
+        address 14, plants + 24
+        bl      unplant
+
+        address 14, result
+        li      15, result_end - result
+1:      li      3, 1
+        mr      4, 14
+        mr      5, 15
+        li      0, SYS_WRITE
+        sc
+        li      0, EXIT_OUTPUT
+        bso     2f
+        add     14, 14, 3
+        subf    15, 3, 15
+        cmpdi   15, 0
+        bne     1b
+        b       next_site
+2:      mr      3, 0
+
+# Ends the program with the exit status in r3.
+
+exit:
+        li      0, SYS_EXIT_GROUP
+        sc
+
+# --------------------------------------------------------------------------------------------------
+# read_all: r3 = address, r4 = length. Reads from stdin until it is full or at its end. r3 = bytes
+# read. A system call keeps lr and r14-r31, so nothing has to be saved.
+
+read_all:
+        mr      15, 3
+        mr      16, 4
+        mr      17, 4
+1:      li      3, 0
+        mr      4, 15
+        mr      5, 16
+        li      0, SYS_READ
+        sc
+        bso     2f
+        cmpdi   3, 0
+        beq     2f
+        add     15, 15, 3
+        subf    16, 3, 16
+        cmpdi   16, 0
+        bne     1b
+2:      subf    3, 16, 17
+        blr
+
+# plant: r14 = {address, word, old word}. Writes the word and keeps the old one. If the page cannot
+# be written the run is over, with STATUS_PLANT + errno; the address is then cleared for unplant.
+
+plant:
+        mflr    20
+        ld      15, 0(14)
+        li      16, PROT_READ | PROT_WRITE
+        bl      protect_page
+        bso     1f
+        lwz     3, 0(15)
+        stw     3, 16(14)
+        lwz     3, 8(14)
+        bl      write_word
+        mtlr    20
+        blr
+1:      addi    3, 3, STATUS_PLANT
+        address 12, result
+        std     3, status - result(12)
+        std     15, fault - result(12)
+        li      0, 0
+        std     0, 0(14)
+        address 3, plants + 24          # the other one may not have been planted yet
+        cmpd    3, 14
+        beq     finish
+        std     0, 0(3)
+        b       finish
+
+# unplant: r14 as for plant. Puts the old word back, unless the address is zero.
+
+unplant:
+        mflr    20
+        ld      15, 0(14)
+        cmpdi   15, 0
+        beq     1f
+        li      16, PROT_READ | PROT_WRITE
+        bl      protect_page
+        lwz     3, 16(14)
+        bl      write_word
+1:      mtlr    20
+        blr
+
+# write_word: *r15 = r3 in a writable page, visible to instruction fetch; the page is read-only after.
+
+write_word:
+        mflr    21
+        stw     3, 0(15)
+        dcbst   0, 15
+        sync
+        icbi    0, 15
+        sync
+        isync
+        li      16, PROT_READ | PROT_EXEC
+        bl      protect_page
+        mtlr    21
+        blr
+
+# protect_page: mprotect of the page that holds r15, with r16. cr0.so set: r3 is the errno.
+
+protect_page:
+        address 4, page_size
+        ld      4, 0(4)
+        neg     3, 4
+        and     3, 3, 15
+        mr      5, 16
+        li      0, SYS_MPROTECT
+        sc
+        blr
+
+# --------------------------------------------------------------------------------------------------
+# Constants.
+
+        .balign 8
+signals:
+        .long   4, 5, 7, 8, 11, SIGVTALRM, 0    # ILL, TRAP, BUS, FPE, SEGV, the timer
+        .balign 8
+signal_action:                          # the kernel's struct sigaction
+        .quad   on_signal, SA_FLAGS, 0, 0
+signal_stack:                           # stack_t
+        .quad   signal_memory, 0, signal_memory_end - signal_memory
+ready_word:
+        .ascii  "SCPREADY"
+timer_off:                              # struct itimerval
+        .quad   0, 0, 0, 0
+
+# --------------------------------------------------------------------------------------------------
+# State. Written in the file, not .bss: some loaders have trouble with a .bss in the first segments.
+
+        .section .scpatch_state, "aw", @progbits
+        .balign 16
+
+# Read once, at the start. `timer` is a struct itimerval: the time limit of a site.
+
+config:
+initial:        .skip   REG_SIZE        # registers at the site
+wreck:          .skip   REG_SIZE        # registers as the target leaves them (the volatile ones)
+frame_preset:   .skip   FRAME_SIZE
+ranges:         .skip   16 * RANGES     # start, length
+timer:          .skip   32
+config_end:
+
+# Read for each site.
+
+record:
+site:           .quad   0               # address of the bl
+toc_save:       .quad   0               # what is in 24(r1) at the site
+plants:         .quad   0, 0, 0         # trampoline: address, word; room for the old word
+                .quad   0, 0, 0         # where the caller goes on: the same
+record_end:
+
+# Written for each site.
+
+        .balign 16
+result:
+status:         .quad   0               # 0: back; else a signal, or STATUS_PLANT + errno
+fault:          .quad   0               # the address that could not be accessed
+pc:             .quad   0               # where that happened
+hits:           .quad   0               # how often hostile was reached
+arrival:        .skip   REG_SIZE
+arrival_frame:  .skip   FRAME_SIZE
+final:          .skip   REG_SIZE
+final_frame:    .skip   FRAME_SIZE
+result_end:
+
+page_size:      .quad   0
+        .balign 16
+signal_memory:  .skip   32768
+signal_memory_end:
+
+        .section .scpatch_frame, "aw", @progbits
+        .balign 16
+frame:          .skip   FRAME_SIZE
+
+        .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,16 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Sets up what the tests need, then runs the linters, the type checker and all tests.
+# Arguments go to pytest: sh tests/run.sh tests/test_demo.py -k lld
+set -eu
+
+cd "$(dirname "$0")/.."
+bin=$(sh fixtures/setup.sh test)
+PATH=$bin:$PATH
+export PATH
+
+ruff check .
+ruff format --check .
+mypy
+shellcheck fixtures/*.sh fixtures/demo/*.sh tests/*.sh .ci/run
+exec pytest -n auto "$@"

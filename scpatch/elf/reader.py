@@ -183,7 +183,7 @@ class ElfFile:
     def section_name(self, index: int) -> str:
         return self._string(
             self._section_names, self.sections[index].sh_name, "a section name"
-        ).decode("utf-8", "backslashreplace")
+        ).decode("utf-8", "surrogateescape")
 
     def _string(self, table: memoryview, offset: int, what: str) -> bytes:
         """The NUL-terminated string at an offset of a string table."""
@@ -282,7 +282,7 @@ class SymbolTable:
         return Symbol._make(_SYM.unpack_from(self.data, index * c.SYM_SIZE))
 
     def name(self, index: int) -> str:
-        return self.raw_name(self[index].st_name).decode("utf-8", "backslashreplace")
+        return self.raw_name(self[index].st_name).decode("utf-8", "surrogateescape")
 
     def raw_name(self, st_name: int) -> bytes:
         return self._elf._string(self.strings, st_name, "a symbol name")

@@ -24,8 +24,8 @@ Why static calls break it
     branch to a function that may live in another unit. It returns straight to the call site, with
     its own r2.
 
-Source: 64-Bit ELF V2 ABI Specification, sections 2.2.1 (registers), 2.2.3.4 (TOC pointer save area),
-3.4.1 (symbol values, st_other) and 3.5.4 (function calls).
+Source: 64-Bit ELF V2 ABI Specification, on register usage, the TOC pointer save area in the stack
+frame, symbol values and st_other, and function calls.
 """
 
 from __future__ import annotations

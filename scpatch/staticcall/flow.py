@@ -1,5 +1,7 @@
-"""Settles the sites that are to be rewritten: is the nop only reached from its call, and does r2 lie
-in the TOC save doubleword already?"""
+"""Settles the sites that are to be rewritten.
+
+Is the nop reached from its call only, and does r2 lie in the TOC save doubleword already?
+"""
 
 from __future__ import annotations
 

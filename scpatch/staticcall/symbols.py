@@ -53,7 +53,7 @@ def _matching(symbols: SymbolTable, pattern: str) -> Iterator[tuple[int, Symbol,
     regex = re.compile(translate(pattern))
     for index in symbols.with_prefix(prefix.encode()):
         symbol = symbols[index]
-        name = symbols.raw_name(symbol.st_name).decode("utf-8", "backslashreplace")
+        name = symbols.raw_name(symbol.st_name).decode("utf-8", "surrogateescape")
         if name and symbol.type not in _NO_CODE and regex.match(name):
             yield index, symbol, name
 

@@ -1,0 +1,125 @@
+"""Adds code, symbols and relocations to an object, and turns that into edits of its sections.
+
+Existing entries keep their places: new symbols go to the end of .symtab, their names to the end of
+its string table, new relocations to the end of the section's table.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from scpatch.elf import constants as c
+from scpatch.elf.layout import SectionEdit
+from scpatch.elf.reader import ElfFile, SymbolTable
+from scpatch.errors import damaged
+
+
+@dataclass(frozen=True, slots=True)
+class NewSymbol:
+    """A hidden function symbol.
+
+    Hidden, so that the final link makes it local; not local to begin with, since local symbols
+    come first in the table and every index behind them would change. `unique` asks the linker
+    to refuse a second symbol of the name (STB_GLOBAL) where the first would not do for both.
+    """
+
+    name: str
+    section: int
+    value: int
+    """Section offset."""
+    size: int
+    """Bytes."""
+    unique: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewRelocation:
+    section: int
+    """Section index of what is relocated."""
+    offset: int
+    """Section offset."""
+    symbol: int
+    """Index in .symtab."""
+    type: int
+    addend: int
+
+
+class Additions:
+    """Collects changes of one object; `edits` gives them as section edits."""
+
+    def __init__(self, elf: ElfFile) -> None:
+        self._elf = elf
+        self._patches: dict[int, list[tuple[int, bytes]]] = {}
+        self._tails: dict[int, bytearray] = {}
+
+    def patch(self, section: int, offset: int, new: bytes) -> None:
+        """Replaces bytes at a section offset."""
+        self._patches.setdefault(section, []).append((offset, new))
+
+    def append(self, section: int, code: bytes) -> None:
+        self._tails.setdefault(section, bytearray()).extend(code)
+
+    def end(self, section: int) -> int:
+        """The section's size with what has been appended so far, in bytes."""
+        return self._elf.sections[section].sh_size + len(self._tails.get(section, b""))
+
+    def add_symbol(self, symbol: NewSymbol) -> int:
+        """Returns the new symbol's index in .symtab."""
+        table = self._table()
+        name = self._add_name(table, symbol.name)
+        extended = symbol.section >= c.SHN_LORESERVE
+        binding = c.STB_GLOBAL if symbol.unique else c.STB_WEAK
+        index = self.end(table.index) // c.SYM_SIZE
+        self.append(
+            table.index,
+            struct.pack(
+                "<IBBHQQ",
+                name,
+                binding << 4 | c.STT_FUNC,
+                c.STV_HIDDEN,
+                c.SHN_XINDEX if extended else symbol.section,
+                symbol.value,
+                symbol.size,
+            ),
+        )
+        if table.extended is not None:
+            self.append(table.extended, struct.pack("<I", symbol.section if extended else 0))
+        elif extended:
+            raise damaged(self._elf.name, f"section {symbol.section} needs SHT_SYMTAB_SHNDX")
+        return index
+
+    def _add_name(self, table: SymbolTable, name: str) -> int:
+        if not self._tails.get(table.strtab) and bytes(table.strings[-1:]) != b"\0":
+            raise damaged(self._elf.name, "the string table does not end with NUL")
+        offset = self.end(table.strtab)
+        if offset > 0xFFFFFFFF:
+            raise damaged(self._elf.name, "the string table has no room for another name")
+        # A name that could not be decoded when it was read goes back as it was.
+        self.append(table.strtab, name.encode("utf-8", "surrogateescape") + b"\0")
+        return offset
+
+    def add_relocation(self, new: NewRelocation) -> None:
+        table = self._elf.relocated[new.section]
+        self.append(table, struct.pack("<QQq", new.offset, new.symbol << 32 | new.type, new.addend))
+
+    def retarget(self, section: int, index: int, symbol: int, kind: int) -> None:
+        """Makes the relocation at `index` of the section's table name `symbol`, addend 0."""
+        table = self._elf.relocated[section]
+        self.patch(table, index * c.RELA_SIZE + 8, struct.pack("<Qq", symbol << 32 | kind, 0))
+
+    def edits(self) -> dict[int, SectionEdit]:
+        """Section index -> edit; empty where nothing was added or changed."""
+        touched = sorted(self._patches.keys() | self._tails.keys())
+        return {
+            section: SectionEdit(
+                tuple(sorted(self._patches.get(section, ()))),
+                bytes(self._tails.get(section, b"")),
+            )
+            for section in touched
+        }
+
+    def _table(self) -> SymbolTable:
+        table = self._elf.symbols
+        assert table is not None, "an object with call sites has symbols"
+        return table

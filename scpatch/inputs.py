@@ -1,0 +1,141 @@
+"""Opens input files and says what they are; refuses what is no ppc64le ELFv2 object."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scpatch.elf import constants as c
+from scpatch.elf.reader import ElfFile
+from scpatch.errors import ScpatchError, damaged
+from scpatch.ppc64 import abi
+
+ARCHIVE = b"!<arch>\n"
+THIN_ARCHIVE = b"!<thin>\n"
+_SIGNATURE = b"~Module signature appended~\n"
+
+_COMPRESSED = {
+    b"\x1f\x8b": ("gzip", "gunzip"),
+    b"\xfd7zXZ\0": ("xz", "unxz"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
+    b"BZh": ("bzip2", "bunzip2"),
+}
+
+_MACHINES = {
+    3: "x86 (i386)",
+    8: "MIPS",
+    20: "32-bit PowerPC",
+    22: "s390",
+    40: "ARM",
+    62: "x86-64",
+    183: "AArch64",
+    243: "RISC-V",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An open, mapped file."""
+
+    path: Path
+    descriptor: int
+    data: memoryview
+
+    @property
+    def identity(self) -> tuple[int, ...]:
+        """What tells this file from a changed one: device, inode, size, time of the change."""
+        status = os.fstat(self.descriptor)
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextlib.contextmanager
+def open_input(path: Path) -> Iterator[Input]:
+    """Maps a regular file for reading. Raises SCP109 where that cannot be done."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        raise _cannot_read(path, error) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            what = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise ScpatchError("SCP109", f"cannot read: it is {what}", file=str(path))
+        if status.st_size == 0:
+            raise ScpatchError("SCP101", "the file is empty", file=str(path))
+        try:
+            mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise _cannot_read(path, error) from error
+        yield Input(path, descriptor, memoryview(mapping))
+    finally:
+        os.close(descriptor)
+
+
+def _cannot_read(path: Path, error: Exception) -> ScpatchError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return ScpatchError("SCP109", f"cannot read: {reason}", file=str(path))
+
+
+def is_archive(data: memoryview) -> bool:
+    return bytes(data[:8]) in (ARCHIVE, THIN_ARCHIVE)
+
+
+def read_object(data: memoryview, name: str) -> ElfFile:
+    """The object in `data`; raises ScpatchError SCP101 to SCP107 for anything else."""
+    _check_magic(data, name)
+    _check_identity(data, name)
+    elf = ElfFile(data, name)
+    if elf.header.e_flags & abi.EF_PPC64_ABI == 0 and _has_descriptors(elf):
+        raise _elfv1(name)
+    if bytes(data[-len(_SIGNATURE) :]) == _SIGNATURE:
+        raise ScpatchError("SCP105", "a signed module: any change breaks its signature", file=name)
+    return elf
+
+
+def _check_magic(data: memoryview, name: str) -> None:
+    start = bytes(data[:8])
+    if start.startswith(b"\x7fELF"):
+        return
+    for magic, (kind, _) in _COMPRESSED.items():
+        if start.startswith(magic):
+            raise ScpatchError("SCP106", f"compressed with {kind}", file=name)
+    if start.startswith((b"BC\xc0\xde", b"\xde\xc0\x17\x0b")):
+        raise ScpatchError("SCP111", "LLVM bitcode, no machine code yet", file=name)
+    raise ScpatchError("SCP101", "not an ELF file", file=name)
+
+
+def _check_identity(data: memoryview, name: str) -> None:
+    """e_ident, e_machine, e_type and the ABI version."""
+    if len(data) < c.EHDR_SIZE:
+        raise damaged(name, f"the file ends inside the ELF header ({len(data)} bytes)")
+    little = data[5] == 1
+    order = "little" if little else "big"
+    kind = int.from_bytes(data[16:18], "little" if little else "big")
+    machine = int.from_bytes(data[18:20], "little" if little else "big")
+    if data[4] not in (1, 2) or data[5] not in (1, 2):
+        raise damaged(name, f"EI_CLASS is {data[4]}, EI_DATA is {data[5]}")
+    if machine != abi.EM_PPC64 or data[4] != 2:
+        known = _MACHINES.get(machine, f"e_machine {machine}")
+        raise ScpatchError("SCP102", f"an object for {known}, not for ppc64le", file=name)
+    if not little:
+        raise ScpatchError("SCP102", f"a {order}-endian ppc64 object, not ppc64le", file=name)
+    if int.from_bytes(data[48:52], "little") & abi.EF_PPC64_ABI == 1:
+        raise _elfv1(name)
+    if kind != c.ET_REL:
+        what = {c.ET_EXEC: "an executable", c.ET_DYN: "a linked image (ET_DYN)"}.get(
+            kind, "a core dump" if kind == c.ET_CORE else f"a file of type {kind}"
+        )
+        raise ScpatchError("SCP104", f"{what}, no relocatable object", file=name)
+
+
+def _elfv1(name: str) -> ScpatchError:
+    return ScpatchError("SCP103", "an object of the ELFv1 ABI (function descriptors)", file=name)
+
+
+def _has_descriptors(elf: ElfFile) -> bool:
+    return any(elf.section_name(index) == ".opd" for index in range(len(elf.sections)))

@@ -1,0 +1,151 @@
+"""Rewrites files: plans all of them, stages all outputs, then puts them in place together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scpatch import output
+from scpatch.elf.layout import Copy, Layout, lay_out
+from scpatch.errors import ScpatchError
+from scpatch.inputs import Input, is_archive, open_input, read_object
+from scpatch.staticcall.classify import Choices, scan
+from scpatch.staticcall.model import Plan, Scan
+from scpatch.staticcall.strategies import STRATEGIES
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    strategy: str = "callsite"
+    choices: Choices = field(default_factory=Choices)
+    lines: bool = False
+    """Whether to look up the source line of every site, not only of refused ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPlan:
+    """What happens to one object: a file, or a member of an archive."""
+
+    name: str
+    """The file's name, for a member `ARCHIVE(MEMBER)`."""
+    scan: Scan
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file to be written: a new layout of `source` at `target`."""
+
+    source: Path
+    target: Path
+    layout: Layout
+    identity: tuple[int, ...]
+    """What the source was when it was read; it must still be that when it is copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlan:
+    path: Path
+    objects: tuple[ObjectPlan, ...]
+    outputs: tuple[Output, ...]
+    """Empty where the file stays as it is."""
+
+    @property
+    def refused(self) -> int:
+        return sum(len(one.plan.refused) for one in self.objects)
+
+
+def plan_file(path: Path, options: Options, target: Path | None = None) -> FilePlan:
+    """What `rewrite` would do to a file; with `target` the result goes there.
+
+    Raises ScpatchError for what cannot be read or is no object or archive for ppc64le.
+    """
+    with open_input(path) as source:
+        if is_archive(source.data):
+            from scpatch.archive import plan_archive
+
+            return plan_archive(source, options, target)
+        one, layout = plan_object(source.data, str(path), options)
+        return FilePlan(path, (one,), tuple(_outputs(source, layout, target)))
+
+
+def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPlan, Layout | None]:
+    """The plan of one object and its new layout; None where nothing changes."""
+    elf = read_object(data, name)
+    found = scan(elf, options.choices)
+    plan = STRATEGIES[options.strategy].plan(elf, found)
+    layout = lay_out(elf, plan.edits) if plan.edits else None
+    return ObjectPlan(name, found, plan), layout
+
+
+def _outputs(source: Input, layout: Layout | None, target: Path | None) -> Iterator[Output]:
+    if layout is None and target is not None and not _is_same(source.path, target):
+        layout = whole(source)
+    if layout is not None:
+        yield Output(source.path, target or source.path, layout, source.identity)
+
+
+def whole(source: Input) -> Layout:
+    """The file as it is."""
+    size = len(source.data)
+    return Layout(size, (Copy(0, 0, size),), ())
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return other.exists() and os.path.samefile(one, other)
+
+
+@contextmanager
+def staged(plans: Sequence[FilePlan]) -> Iterator[list[output.Staged]]:
+    """All outputs of `plans` as finished temporary files; removed on any exception.
+
+    Raises ScpatchError where one cannot be written, or where a source is no longer what was
+    planned for.
+    """
+    done: list[output.Staged] = []
+    try:
+        for plan in plans:
+            for one in plan.outputs:
+                with open_input(one.source) as source:
+                    if source.identity != one.identity:
+                        raise ScpatchError(
+                            "SCP112", "the file changed while it was read", file=str(one.source)
+                        )
+                    done.append(output.stage(one.target, source.descriptor, one.layout))
+        yield done
+    except BaseException:
+        output.discard(done)
+        raise
+
+
+def write(plans: Sequence[FilePlan], *, backup: bool = False) -> None:
+    """Writes all outputs of `plans`, or none where one of them cannot be written."""
+    with staged(plans) as files:
+        output.commit(files, backup=backup)
+
+
+Progress = Callable[[Path], None]
+
+
+def plan_all(
+    paths: Sequence[Path], options: Options, target: Path | None, progress: Progress | None = None
+) -> tuple[list[FilePlan], list[ScpatchError]]:
+    """Plans for all files, and the errors of those that have none. A file named twice, also by
+    way of a link, is planned once."""
+    plans: list[FilePlan] = []
+    errors: list[ScpatchError] = []
+    seen: set[str] = set()
+    for path in paths:
+        if (real := os.path.realpath(path)) in seen:
+            continue
+        seen.add(real)
+        try:
+            plans.append(plan_file(path, options, target))
+        except ScpatchError as error:
+            errors.append(error)
+        if progress is not None:
+            progress(path)
+    return plans, errors

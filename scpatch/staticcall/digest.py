@@ -1,0 +1,43 @@
+"""Names for stubs that cannot clash when many rewritten objects are linked."""
+
+from __future__ import annotations
+
+import hashlib
+
+from scpatch.elf.reader import ElfFile
+
+LENGTH = 12
+"""Hexadecimal digits: 48 bits, so that among a thousand objects with a stub for the same trampoline
+two meet with a probability of 2e-9."""
+
+
+class Digest:
+    """Tells objects, and stubs of one object, apart by what is in them, never by a path.
+
+    The symbol table, its names, and the section with its relocations go in: two objects that
+    agree in all of these hold the same code for the same callees.
+    """
+
+    def __init__(self, elf: ElfFile) -> None:
+        self._elf = elf
+        self._sections: dict[int, hashlib.blake2b] = {}
+
+    def of(self, section: int, *key: int) -> str:
+        """Twelve hexadecimal digits for what `key` tells apart inside `section`."""
+        if section not in self._sections:
+            self._sections[section] = self._start(section)
+        state = self._sections[section].copy()
+        state.update(repr(key).encode())
+        return state.hexdigest()
+
+    def _start(self, section: int) -> hashlib.blake2b:
+        state = hashlib.blake2b(digest_size=LENGTH // 2)
+        symbols = self._elf.symbols
+        table = self._elf.relocated[section]
+        assert symbols is not None, "an object with call sites has symbols"
+        for part in (symbols.data, symbols.strings):
+            state.update(part)
+        for index in (section, table):
+            state.update(index.to_bytes(4, "little"))
+            state.update(self._elf.content(index))
+        return state

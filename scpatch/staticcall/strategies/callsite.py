@@ -1,0 +1,182 @@
+"""Option 1 of the thread: the call site saves r2 before the call and restores it in the nop.
+
+Where r2 lies in 24(r1) already, only the nop changes. Else the call goes through a stub at the end
+of the caller's section, one a section and trampoline; it saves r2 and branches on to the
+trampoline, so that what the trampoline does is seen by nobody. A call without a nop can go
+through a thunk of its own that calls, restores and branches back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from scpatch.elf.additions import Additions, NewRelocation, NewSymbol
+from scpatch.elf.reader import ElfFile
+from scpatch.ppc64 import insn
+from scpatch.ppc64.abi import in_branch_reach
+from scpatch.ppc64.asm import assemble, branch
+from scpatch.ppc64.relocs import R_PPC64_REL24
+from scpatch.staticcall.digest import Digest
+from scpatch.staticcall.model import (
+    STUB_PREFIX,
+    THUNK_PREFIX,
+    NewStub,
+    Plan,
+    Scan,
+    Site,
+    State,
+)
+
+SUMMARY = "save r2 before each call, restore it in the nop behind it"
+
+TEXT = """\
+Each `bl __SCT__x; nop` becomes a call that saves r2 in the TOC save doubleword, 24(r1), and
+`ld r2,24(r1)` in place of the nop. The save is two instructions in a stub at the end of the
+caller's section:
+
+    r2save.__SCT__x.DIGEST:
+            std     r2,24(r1)
+            b       __SCT__x
+
+Where the function has stored r2 there already on every path to the call, in the frame that is
+live, the stub is not needed and only the nop changes.
+
+It can be done to any object at build time and asks nothing of the trampolines, the kernel or the
+module loader. It costs a store and a branch a call (nothing but a load where r2 was saved), also
+where the target shares the caller's TOC. It is option 1 of the thread "Out-of-line static calls
+for powerpc64 ELF V2" (linuxppc-dev, September 2022)."""
+
+_STUB = "std 2,24(1)\nb 0"
+_THUNK = "std 2,24(1)\nbl 0\nld 2,24(1)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Sites that share a stub: of one section, and with the same symbol and addend."""
+
+    section: int
+    symbol: int
+    addend: int
+    thunk: bool
+    sites: tuple[Site, ...]
+
+    @property
+    def size(self) -> int:
+        return 16 if self.thunk else 8
+
+
+def plan(elf: ElfFile, scan: Scan) -> Plan:
+    """The edits that make every site of `scan` right that can be made so."""
+    sites = _refuse_out_of_reach(elf, scan.sites)
+    groups = _groups(sites)
+    additions = Additions(elf)
+    stubs: list[NewStub] = []
+    digest = Digest(elf)
+    local = {one.symbol for one in scan.trampolines if one.local}
+    symbols = {one.symbol for one in scan.trampolines}
+    for section in sorted({group.section for group in groups}):
+        inside = [group for group in groups if group.section == section]
+        additions.append(section, _lead(elf, section, inside))
+        for group in inside:
+            by_section = group.symbol not in symbols
+            stubs.append(
+                _add_stub(additions, digest, group, local=by_section or group.symbol in local)
+            )
+    for site in sites:
+        if site.state in (State.REWRITE, State.SAVED):
+            additions.patch(site.section, site.offset + 4, _word(insn.LD_R2))
+    return Plan("callsite", sites, tuple(stubs), additions.edits())
+
+
+def _groups(sites: Sequence[Site]) -> list[_Group]:
+    """The stubs to make, in the order of the sites that need them first."""
+    found: dict[tuple[int, int, int, int], list[Site]] = {}
+    for site in sites:
+        if site.state in (State.REWRITE, State.THUNK):
+            own = site.offset if site.state is State.THUNK else -1
+            found.setdefault((site.section, site.symbol, site.addend, own), []).append(site)
+    return [
+        _Group(section, symbol, addend, own >= 0, tuple(inside))
+        for (section, symbol, addend, own), inside in found.items()
+    ]
+
+
+def _refuse_out_of_reach(elf: ElfFile, sites: Sequence[Site]) -> tuple[Site, ...]:
+    """Refuses sites that lie too far from the end of their section for a branch.
+
+    The distance is taken to the end of all code that the section could get, so that refusing one
+    site never brings another one out of reach.
+    """
+    room: dict[int, int] = {}
+    for group in _groups(sites):
+        room[group.section] = room.get(group.section, 8) + group.size
+
+    def check(site: Site) -> Site:
+        if site.state not in (State.REWRITE, State.THUNK):
+            return site
+        distance = elf.sections[site.section].sh_size + room[site.section] - site.offset
+        if in_branch_reach(distance):
+            return site
+        detail = f"the end of {site.section_name} is {distance:#x} bytes away, out of REL24 reach"
+        return replace(site, state=State.REFUSED, code="SCP204", detail=detail)
+
+    return tuple(check(site) for site in sites)
+
+
+def _lead(elf: ElfFile, section: int, groups: Sequence[_Group]) -> bytes:
+    """What goes between the old code and the stubs: alignment, and a branch over the stubs where
+    the old code could run into them.
+
+    A section such as `.init` is one function in pieces: control falls from the end of one
+    object's part into the next object's.
+    """
+    code = elf.content(section)
+    padding = b"\0" * (-len(code) % 4)
+    if padding or not _falls_through(code):
+        return padding
+    return branch(0, 4 + sum(group.size for group in groups))
+
+
+def _falls_through(code: memoryview) -> bool:
+    """Whether control may reach the end of a section's code."""
+    words = code.cast("I")
+    for index in range(len(words) - 1, -1, -1):
+        if words[index] not in (0, *insn.NOPS):
+            return insn.falls_through(words[index])
+    return True
+
+
+def _add_stub(additions: Additions, digest: Digest, group: _Group, *, local: bool) -> NewStub:
+    first = group.sites[0]
+    prefix = THUNK_PREFIX if group.thunk else STUB_PREFIX
+    own = first.offset if group.thunk else -1
+    name = f"{prefix}{first.trampoline}." + digest.of(
+        group.section, group.symbol, group.addend, own
+    )
+    offset = additions.end(group.section)
+    code = assemble(_THUNK if group.thunk else _STUB)
+    if group.thunk:
+        code += branch(offset + len(code), first.offset + 4)
+    additions.append(group.section, code)
+    symbol = additions.add_symbol(NewSymbol(name, group.section, offset, len(code), unique=local))
+    additions.add_relocation(
+        NewRelocation(group.section, offset + 4, group.symbol, R_PPC64_REL24, group.addend)
+    )
+    for site in group.sites:
+        additions.retarget(group.section, site.relocation, symbol, R_PPC64_REL24)
+        if group.thunk:
+            additions.patch(group.section, site.offset, _word(insn.B))
+    return NewStub(
+        name,
+        first.trampoline,
+        group.section,
+        first.section_name,
+        offset,
+        code,
+        len(group.sites),
+    )
+
+
+def _word(value: int) -> bytes:
+    return value.to_bytes(4, "little")

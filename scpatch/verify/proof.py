@@ -1,0 +1,190 @@
+"""The static proof: is r2 right after every static call, and is that all that was changed?
+
+`prove` reads both objects anew and believes nothing of what the rewriter says it did. For each
+call site it finds the reason why r2 is right in the second object; whatever else differs between
+the two is an error. No module of this proof imports scpatch's reader, writer or analysis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scpatch.verify import proof_added, proof_same
+from scpatch.verify.proof_added import Added
+from scpatch.verify.proof_calls import LD_R2, NOPS, Calls, Site, find_calls
+from scpatch.verify.proof_frame import Entries
+from scpatch.verify.proof_read import Image, Place, UnreadableError, read
+from scpatch.verify.proof_site import Judgement, judge
+from scpatch.verify.second_opinion import disagreements
+
+
+@dataclass(frozen=True, slots=True)
+class SiteProof:
+    """One call site and why r2 is right after it. Offsets are section offsets in bytes.
+
+    `state` is one of
+        stub      now calls a stub that saves r2, and restores it
+        thunk     now branches to a thunk that saves, calls, restores and branches back
+        saved     now restores what the function itself had saved on every path
+        done      saved and restored before already
+        restored  restored before already, its save not shown (not right, but no error)
+        linker    the trampoline is marked (st_other bits 5-7 = 1): the linker saves and restores
+        loader    undefined trampoline in a module: the module loader saves and restores
+        notoc     a call that needs no r2 (REL24_NOTOC, REL24_P9NOTOC)
+        left      unchanged, and r2 is wrong after it
+        wrong     changed, and r2 is wrong after it (an error)
+    """
+
+    section: int
+    section_name: str
+    offset: int
+    """Of the `bl`, or of the `b` to a thunk."""
+    function: str
+    function_offset: int
+    trampoline: str
+    trampoline_section: int
+    """Section index; 0 where the object does not define the trampoline."""
+    trampoline_offset: int
+    """Of its global entry; 0 where the object does not define it."""
+    trampoline_other: int
+    """Its st_other."""
+    state: str
+    right: bool
+    """r2 is right after the call in the second object."""
+    was_right: bool
+    """It was in the first."""
+    why: str
+    resume: int
+    """Where control goes on after the call sequence."""
+    saved_before: bool
+    """No stub saves r2 for this call: the function has to have done it."""
+    loader: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """All call sites in the order of section and offset, and a sentence for each error."""
+
+    sites: tuple[SiteProof, ...]
+    errors: tuple[str, ...]
+
+
+def prove(before: Path, after: Path, trampolines: Sequence[str] = ("__SCT__*",)) -> Proof:
+    """Prove that `after` is `before` with right static calls and no other change.
+
+    `trampolines` are the globs that name trampolines. An object that cannot be read is an error of
+    the proof; OSError is raised where a file cannot be opened.
+    """
+    try:
+        images = read(before), read(after)
+        errors = [text for image in images for text in disagreements(image)]
+        errors += proof_same.structure(*images)
+        if errors:
+            return Proof((), tuple(errors))
+        first, second = (find_calls(image, trampolines) for image in images)
+        return _compare(first, second)
+    except UnreadableError as reason:
+        return Proof((), (f"{reason}.",))
+
+
+def _compare(before: Calls, after: Calls) -> Proof:
+    """The proof proper, on two objects with the same headers and the same old symbols."""
+    added = Added(before, after)
+    old, new = Entries(before), Entries(after)
+    errors: list[str] = []
+    sites: list[SiteProof] = []
+    words: list[Place] = []
+    records: list[Place] = []
+    inner = {stub.branch for stub in added.stubs.values()}
+    for place in sorted(before.sites.keys() | after.sites.keys() - inner):
+        was, now = before.sites.get(place), after.sites.get(place)
+        if was is None or now is None:
+            what = "is a call of a trampoline no more" if now is None else "was none before"
+            errors.append(f"{after.image.where(place)}: this branch {what}.")
+            continue
+        proof = _site(old, new, was, now)
+        sites.append(proof)
+        changed = _changed(before, after, was, now)
+        if changed:
+            errors += _change_errors(before, after, was, now, proof)
+            words += [Place(place.section, place.offset + 4 * (proof.state != "thunk"))]
+            records += [now.record]
+    errors += proof_added.check(added)
+    errors += proof_same.sections(before.image, after.image, words, records)
+    errors += proof_same.appended_names(before.image, after.image)
+    errors += proof_same.gaps(before.image, after.image)
+    return Proof(tuple(sites), tuple(errors))
+
+
+def _changed(before: Calls, after: Calls, was: Site, now: Site) -> bool:
+    """Whether the call's own words or its relocation differ."""
+    following = Place(was.place.section, was.place.offset + 4)
+    return (
+        was.rela != now.rela
+        or before.word(was.place) != after.word(was.place)
+        or before.word(following) != after.word(following)
+    )
+
+
+def _change_errors(
+    before: Calls, after: Calls, was: Site, now: Site, proof: SiteProof
+) -> Iterator[str]:
+    """What a changed call may not have become."""
+    where = after.image.where(now.place)
+    if not proof.right:
+        yield f"{where}: the call was changed, and r2 is wrong after it: {proof.why}."
+        return
+    if was.trampoline.place != now.trampoline.place:
+        one, two = was.trampoline.symbol.name, now.trampoline.symbol.name
+        yield f"{where}: the call led to {one} and leads to {two} now."
+    if was.record != now.record or was.rela.type != now.rela.type:
+        yield f"{where}: the call's relocation is another one now."
+    if proof.state not in ("stub", "saved", "thunk"):
+        yield f"{where}: a call that was right already (or is the linker's) was changed."
+    following = before.word(Place(was.place.section, was.place.offset + 4))
+    restored = following in NOPS or following == LD_R2
+    if proof.state != "thunk" and not restored:
+        yield f"{where}: an instruction that is no nop was overwritten by the restore."
+    if proof.state == "saved" and was.rela != now.rela:
+        yield f"{where}: the function had saved r2, but the call's relocation was changed."
+    if proof.state == "stub" and now.rela.addend:
+        yield f"{where}: the call of a stub has an addend."
+
+
+def _state(was: Judgement, now: Judgement, changed: bool) -> str:
+    """The word for what became of a site; see SiteProof."""
+    if now.how in ("linker", "loader", "notoc"):
+        return now.how
+    if changed:
+        return {"stub": "stub", "thunk": "thunk", "own": "saved"}.get(now.how, "wrong")
+    return {"wrong": "left", "unshown": "restored"}.get(now.how, "done")
+
+
+def _site(old: Entries, new: Entries, was: Site, now: Site) -> SiteProof:
+    """Judge one call in both objects."""
+    image: Image = new.calls.image
+    then, judgement = judge(old, was), judge(new, now)
+    changed = _changed(old.calls, new.calls, was, now)
+    function = image.function_at(now.place)
+    trampoline = was.trampoline
+    defined = trampoline.place.section > 0
+    return SiteProof(
+        section=now.place.section,
+        section_name=image.sections[now.place.section].name,
+        offset=now.place.offset,
+        function=function.name if function is not None else "",
+        function_offset=now.place.offset - function.value if function is not None else 0,
+        trampoline=trampoline.symbol.name,
+        trampoline_section=trampoline.place.section,
+        trampoline_offset=trampoline.place.offset if defined else 0,
+        trampoline_other=trampoline.symbol.other,
+        state=_state(then, judgement, changed),
+        right=judgement.right,
+        was_right=then.right,
+        why=judgement.why,
+        resume=judgement.resume,
+        saved_before=judgement.saved,
+        loader=judgement.how == "loader",
+    )

@@ -1,0 +1,176 @@
+"""What a rewrite appended: stubs, their symbols and relocations, and nothing besides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from scpatch.verify.proof_calls import REACH, REL24, STUB_NAME, B, Calls, Stub
+from scpatch.verify.proof_insn import Flow, flow, target
+from scpatch.verify.proof_read import (
+    RELA_SIZE,
+    STB_GLOBAL,
+    STB_LOCAL,
+    STB_WEAK,
+    STT_FUNC,
+    Place,
+    Section,
+    Symbol,
+)
+
+_HIDDEN = 2
+_MAX_PADDING = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Added:
+    """The two objects, and what the second has more than the first."""
+
+    before: Calls
+    after: Calls
+
+    @cached_property
+    def symbols(self) -> tuple[Symbol, ...]:
+        """The symbols that were appended."""
+        return self.after.image.symbols[len(self.before.image.symbols) :]
+
+    @cached_property
+    def stubs(self) -> dict[Place, Stub]:
+        """The appended stubs, by place."""
+        return {
+            Place(symbol.section, symbol.value): self.after.read_stub(symbol)
+            for symbol in self.symbols
+            if symbol.section > 0 and STUB_NAME.fullmatch(symbol.name)
+        }
+
+    def old_size(self, section: int) -> int:
+        return self.before.image.sections[section].size
+
+
+def check(added: Added) -> Iterator[str]:
+    """One sentence for each appended thing that is no part of a stub that a call uses."""
+    yield from _symbols(added)
+    used = {site.stub.place for site in added.after.sites.values() if site.stub is not None}
+    for place, stub in added.stubs.items():
+        where = added.after.image.where(place)
+        if stub.fault:
+            yield f"{where}: {stub.symbol.name} is no good stub: {stub.fault}."
+        elif place not in used:
+            yield f"{where}: no call uses the stub {stub.symbol.name}."
+    yield from _doubles(added)
+    for section in added.before.image.code:
+        yield from _code(added, section)
+        yield from _relocations(added, section)
+
+
+def _symbols(added: Added) -> Iterator[str]:
+    old_names = {symbol.name for symbol in added.before.image.symbols}
+    seen: set[str] = set()
+    for symbol in added.symbols:
+        label = f"symbol {symbol.number} ({symbol.name})"
+        place = Place(symbol.section, symbol.value)
+        if place not in added.stubs or symbol is not added.stubs[place].symbol:
+            yield f"{label} was appended and names no stub."
+            continue
+        if symbol.name in old_names or symbol.name in seen:
+            yield f"{label} was appended though its name was there already."
+        seen.add(symbol.name)
+        yield from _attributes(added, added.stubs[place], label)
+
+
+def _attributes(added: Added, stub: Stub, label: str) -> Iterator[str]:
+    symbol, trampoline = stub.symbol, stub.trampoline
+    if symbol.type != STT_FUNC or symbol.other != _HIDDEN or symbol.size != stub.size:
+        yield f"{label} must be a hidden function of {stub.size} bytes with st_other 2."
+    if stub.place.offset < added.old_size(stub.place.section):
+        yield f"{label} lies in code that was there before."
+    if trampoline is None:
+        return
+    local = trampoline.symbol.binding == STB_LOCAL
+    allowed = {STB_GLOBAL} if local else {STB_WEAK}
+    if stub.thunk:
+        allowed.add(STB_GLOBAL)
+    if symbol.binding not in allowed:
+        yield f"{label} must be {'global' if local else 'weak'}, as its trampoline is."
+    name = STUB_NAME.fullmatch(symbol.name)
+    names = {named.symbol.name for named in added.after.trampolines[trampoline.place]}
+    if name is None or name[2] not in names:
+        yield f"{label} leads to {trampoline.symbol.name}."
+
+
+def _doubles(added: Added) -> Iterator[str]:
+    seen: dict[tuple[int, Place], Stub] = {}
+    for stub in added.stubs.values():
+        if stub.thunk or stub.trampoline is None:
+            continue
+        key = stub.place.section, stub.trampoline.place
+        if key in seen:
+            first, where = seen[key].symbol.name, added.after.image.where(stub.place)
+            yield f"{where}: {stub.symbol.name} does what {first} does."
+        seen.setdefault(key, stub)
+
+
+def _code(added: Added, section: Section) -> Iterator[str]:
+    """The appended bytes of a code section: padding, a branch over the stubs, the stubs."""
+    end = added.after.image.sections[section.number].size
+    if end == section.size:
+        return
+    tail = added.after.image.content(section.number)[section.size :]
+    start = (section.size + _MAX_PADDING - 1) // _MAX_PADDING * _MAX_PADDING
+    if any(tail[: start - section.size]):
+        yield f"{section.name}+{section.size:#x}: the padding before the stubs is not zero."
+    here = {p.offset: s for p, s in added.stubs.items() if p.section == section.number}
+    if start not in here:
+        place = Place(section.number, start)
+        word = added.after.word(place)
+        over = flow(word) is Flow.JUMP and target(word, start) == end
+        if not over or place in added.after.branches:
+            yield f"{section.name}+{start:#x}: no stub, and no branch over the appended code."
+        start += 4
+    elif _falls_through(added, section):
+        yield f"{section.name}+{start:#x}: the code before may run on into the stub."
+    while start in here:
+        start += here[start].size
+    if start != end:
+        yield f"{section.name}+{start:#x}: bytes were appended that are no stub."
+
+
+def _falls_through(added: Added, section: Section) -> bool:
+    """Whether control may run off the old end of a section: its last instruction, padding aside."""
+    words = added.before.words(section.number)
+    if not words or section.size % 4:
+        return bool(words)
+    return flow(words[-1]) not in (Flow.JUMP, Flow.LEAVES)
+
+
+def _relocations(added: Added, section: Section) -> Iterator[str]:
+    """The appended relocations of a code section: one REL24 for each stub's branch."""
+    image = added.after.image
+    wanted = {stub.branch for stub in added.stubs.values() if stub.place.section == section.number}
+    for table in added.before.image.rela_sections.get(section.number, ()):
+        old, new = added.old_size(table), image.sections[table].size
+        if (new - old) % RELA_SIZE:
+            yield f"{image.sections[table].name}: part of a relocation was appended."
+        for rela in image.relas(table)[old // RELA_SIZE :]:
+            place = Place(section.number, rela.offset)
+            if place not in wanted or rela.type != REL24:
+                yield f"{image.where(place)}: a relocation was appended that no stub needs."
+            wanted.discard(place)
+    for place in sorted(wanted):
+        yield f"{image.where(place)}: the stub has no relocation of its own."
+
+
+def thunk_returns(calls: Calls, stub: Stub, to: int) -> bool:
+    """Whether a thunk's last instruction branches to the section offset `to`, by itself."""
+    last = Place(stub.place.section, stub.place.offset + stub.size - 4)
+    word = calls.word(last)
+    return (
+        word & ~0x3FFFFFC == B and last not in calls.branches and (target(word, last.offset) == to)
+    )
+
+
+def reaches(source: Place, destination: Place) -> bool:
+    """Whether a branch at `source` reaches `destination`, in the same section."""
+    distance = destination.offset - source.offset
+    return source.section == destination.section and -REACH <= distance < REACH

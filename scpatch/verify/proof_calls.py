@@ -1,0 +1,250 @@
+"""Trampolines, stubs and call sites of one object, as the proof finds them.
+
+A call site is any branch relocation on code that leads to a trampoline: by the trampoline's symbol,
+by another symbol or section + addend at its place, or by way of a stub. What lies behind a stub's
+name is read from its instructions and its relocation, never believed from the name.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+
+from scpatch.verify.proof_read import STT_FILE, STT_SECTION, Image, Place, Rela, Symbol
+
+ADDR24, ADDR14, ADDR14_T, ADDR14_N = 2, 7, 8, 9
+REL24, REL14, REL14_T, REL14_N = 10, 11, 12, 13
+TOCSAVE, REL24_NOTOC, REL24_P9NOTOC = 109, 116, 124
+BRANCHES = frozenset(
+    (
+        *(ADDR24, ADDR14, ADDR14_T, ADDR14_N, REL24, REL14, REL14_T, REL14_N),
+        *(REL24_NOTOC, REL24_P9NOTOC),
+    )
+)
+"""Relocations that only a branch instruction carries (ELFv2 ABI, table of relocation types)."""
+
+BL, B, STD_R2, LD_R2 = 0x48000001, 0x48000000, 0xF8410018, 0xE8410018
+NOPS = frozenset((0x60000000, 0x4DEF7B82, 0x4FFFFB82))
+"""`nop`, `cror 15,15,15` and `cror 31,31,31`: what GNU ld takes for one after a call."""
+REACH = 1 << 25
+"""A REL24 branch reaches -REACH .. REACH - 4 bytes (Power ISA, I-form: a signed 26-bit field)."""
+
+STUB_NAME = re.compile(r"r2(save|thunk)\.(.+)\.[0-9a-f]{12}", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Trampoline:
+    """A symbol whose name is a trampoline's. `place` is its global entry; section 0: undefined,
+    and `place.offset` is then its symbol index."""
+
+    symbol: Symbol
+    place: Place
+
+    @property
+    def marked(self) -> bool:
+        """st_other bits 5-7 = 1: no local entry, r2 is not preserved; linkers save and restore."""
+        return self.symbol.other >> 5 == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """A stub of scpatch's. `fault` says what is wrong with it; empty for a good one."""
+
+    symbol: Symbol
+    place: Place
+    size: int
+    trampoline: Trampoline | None
+    fault: str
+
+    @property
+    def thunk(self) -> bool:
+        return self.symbol.name.startswith("r2thunk.")
+
+    @property
+    def branch(self) -> Place:
+        """Where the stub's own branch to the trampoline lies."""
+        return Place(self.place.section, self.place.offset + 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A call site. `record` is its relocation: SHT_RELA section and offset of the entry in it."""
+
+    place: Place
+    rela: Rela
+    record: Place
+    trampoline: Trampoline
+    distance: int
+    """How far behind the trampoline's global entry the branch lands, in bytes."""
+    stub: Stub | None
+
+
+@dataclass(frozen=True, eq=False)
+class Calls:
+    """The trampolines, stubs and call sites of `image`."""
+
+    image: Image
+    globs: tuple[str, ...]
+
+    @cached_property
+    def module(self) -> bool:
+        """Whether this is a kernel module, linked already: the module loader is next."""
+        return any(s.name == ".gnu.linkonce.this_module" for s in self.image.sections)
+
+    @cached_property
+    def trampolines(self) -> dict[Place, list[Trampoline]]:
+        """The trampolines by place; several names may share one."""
+        found: dict[Place, list[Trampoline]] = {}
+        for symbol in self.image.symbols:
+            if symbol.type in (STT_SECTION, STT_FILE) or symbol.section < 0 or not symbol.number:
+                continue
+            if any(fnmatchcase(symbol.name, glob) for glob in self.globs):
+                place = Place(symbol.section, symbol.value if symbol.section else symbol.number)
+                found.setdefault(place, []).append(Trampoline(symbol, place))
+        return found
+
+    @cached_property
+    def _starts(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for section, offset in sorted(self.trampolines):
+            found.setdefault(section, []).append(offset)
+        return found
+
+    def behind(self, rela: Rela) -> tuple[Trampoline, int] | None:
+        """The trampoline that a branch relocation leads into, and how far into it (bytes)."""
+        symbol = self.image.symbols[rela.symbol]
+        if symbol.section <= 0:
+            named = self.trampolines.get(Place(0, rela.symbol), [])
+            return (named[0], rela.addend) if named and rela.symbol else None
+        for named_here in self.trampolines.get(Place(symbol.section, symbol.value), []):
+            if named_here.symbol.number == rela.symbol:
+                return named_here, rela.addend
+        offset = symbol.value + rela.addend
+        starts = self._starts.get(symbol.section, [])
+        at = bisect_right(starts, offset)
+        if not at:
+            return None
+        start = Place(symbol.section, starts[at - 1])
+        for trampoline in self.trampolines[start]:
+            if offset == start.offset or offset < start.offset + trampoline.symbol.size:
+                return trampoline, offset - start.offset
+        return None
+
+    def words(self, section: int) -> array[int]:
+        """The instruction words of a section, as 32-bit values."""
+        if section not in self._words:
+            content = self.image.content(section)
+            words = array("I", content[: len(content) & ~3])
+            if sys.byteorder == "big":
+                words.byteswap()
+            self._words[section] = words
+        return self._words[section]
+
+    @cached_property
+    def _words(self) -> dict[int, array[int]]:
+        return {}
+
+    def word(self, place: Place) -> int:
+        """The instruction word at `place`; 0 (no instruction) past the section's end."""
+        words = self.words(place.section)
+        return words[place.offset // 4] if place.offset // 4 < len(words) else 0
+
+    @cached_property
+    def branches(self) -> dict[Place, tuple[Rela, Place]]:
+        """Every branch relocation on code: by where it applies, with the place of its record."""
+        found = {}
+        for code in self.image.code:
+            for table in self.image.rela_sections.get(code.number, ()):
+                for entry, rela in enumerate(self.image.relas(table)):
+                    if rela.type in BRANCHES:
+                        record = Place(table, entry * 24)
+                        found[Place(code.number, rela.offset)] = rela, record
+        return found
+
+    @cached_property
+    def other_relocations(self) -> frozenset[Place]:
+        """Where on code other relocations than branches apply, but TOCSAVE, which only hints."""
+        return frozenset(
+            Place(code.number, rela.offset)
+            for code in self.image.code
+            for table in self.image.rela_sections.get(code.number, ())
+            for rela in self.image.relas(table)
+            if rela.type not in BRANCHES and rela.type not in (0, TOCSAVE)
+        )
+
+    @cached_property
+    def stubs(self) -> dict[Place, Stub]:
+        """The stubs by place; of two at one place the first."""
+        found: dict[Place, Stub] = {}
+        for symbol in self.image.symbols:
+            if symbol.section > 0 and STUB_NAME.fullmatch(symbol.name):
+                place = Place(symbol.section, symbol.value)
+                found.setdefault(place, self.read_stub(symbol))
+        return found
+
+    def read_stub(self, symbol: Symbol) -> Stub:
+        """Read the instructions that a stub's symbol stands for."""
+        place = Place(symbol.section, symbol.value)
+        thunk = symbol.name.startswith("r2thunk.")
+        size = 16 if thunk else 8
+        words = [self.word(Place(place.section, place.offset + at)) for at in range(0, size, 4)]
+        entry = self.branches.get(Place(place.section, place.offset + 4))
+        reached = self.behind(entry[0]) if entry is not None and entry[0].type == REL24 else None
+        fault = ""
+        wanted = [STD_R2, BL, LD_R2] if thunk else [STD_R2, B]
+        if words[: len(wanted)] != wanted or place.offset % 4:
+            fault = "its instructions are not those of a stub"
+        elif reached is None or reached[1]:
+            fault = "its branch does not lead to a trampoline"
+        elif any(
+            at != 4 and Place(place.section, place.offset + at) in self.branches
+            for at in range(0, size, 4)
+        ) or any(
+            Place(place.section, place.offset + at) in self.other_relocations for at in range(size)
+        ):
+            fault = "a relocation changes its instructions"
+        elif self._linker_refuses(reached[0], thunk):
+            fault = self._linker_refuses(reached[0], thunk)
+        return Stub(symbol, place, size, reached[0] if reached else None, fault)
+
+    def _linker_refuses(self, trampoline: Trampoline, thunk: bool) -> str:
+        """Why linker or module loader do not take a stub's branch to `trampoline`; empty if so."""
+        if trampoline.marked and not self.module:
+            return "no linker takes a branch without nop to a trampoline with st_other = 1"
+        if thunk and self.module and not trampoline.place.section:
+            return "the module loader expects a nop after the call of an undefined trampoline"
+        return ""
+
+    @cached_property
+    def sites(self) -> dict[Place, Site]:
+        """The call sites by place; the branches inside stubs are none."""
+        inner = {stub.branch for stub in self.stubs.values() if not stub.fault}
+        found = {}
+        for place, (rela, record) in self.branches.items():
+            target = self.image.target(rela)
+            stub = self.stubs.get(target) if target is not None else None
+            if stub is not None and stub.trampoline is not None:
+                found[place] = Site(place, rela, record, stub.trampoline, 0, stub)
+                continue
+            reached = self.behind(rela)
+            if reached is None or place in inner or self._inside(place, reached[0]):
+                continue
+            found[place] = Site(place, rela, record, *reached, None)
+        return dict(sorted(found.items()))
+
+    def _inside(self, place: Place, trampoline: Trampoline) -> bool:
+        """Whether a branch into a trampoline comes from that trampoline itself."""
+        start = trampoline.place
+        within = range(start.offset, start.offset + trampoline.symbol.size)
+        return place.section == start.section and place.offset in within
+
+
+def find_calls(image: Image, trampolines: Sequence[str]) -> Calls:
+    """The call sites of `image` against trampolines whose names match one of the globs."""
+    return Calls(image, tuple(trampolines))

@@ -1,0 +1,306 @@
+"""Is r2 in 24(r1) at a call site? A search backwards from the site.
+
+A restore `ld r2,24(r1)` is right when, on every path that leads to it, the function has stored
+its own r2 in the TOC save doubleword of the frame that is live at the site. The search holds
+*needs*, of two kinds, each for the moment before one instruction:
+
+    SLOT   24(r1) must hold the function's r2
+    R2     r2 must hold the function's r2
+
+and steps from each to all instructions that control may come from. `std r2,24(r1)` turns a SLOT
+into an R2, `ld r2,24(r1)` an R2 into a SLOT; the function's entry fulfils R2 (ELFv2 ABI: at its
+local entry point r2 is its TOC pointer) and can never fulfil SLOT. A change of r1, another store to
+the slot, a way in from outside the function, or anything unknown ends the search without a proof. A
+need that was seen already need not be followed again: whatever path there is starts at the entry.
+
+What it takes for granted is the ABI: a callee gives r1 back as it was and writes nothing to its
+caller's frame but, in a linker's stub, the present r2 to 24(r1); and no pointer leads there.
+
+scpatch's own analysis goes forwards, from the entry to the site, with a state for each block. The
+two have nothing in common but the question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from functools import cached_property
+
+from scpatch.verify.proof_calls import BRANCHES, NOPS, REL24, TOCSAVE, Calls
+from scpatch.verify.proof_insn import PADDING, Effect, Flow, effect, flow, target
+from scpatch.verify.proof_read import SHF_ALLOC, STT_FILE, STT_SECTION, Place, Symbol
+
+_MARKS = (
+    *("__bug_table", "__mcount_loc", "__patchable_function_entries", "__ftr_fixup"),
+    *("__mmu_ftr_fixup", "__fw_ftr_fixup", "__lwsync_fixup", "__barrier_nospec_fixup"),
+    *("__stf_entry_barrier_fixup", "__stf_exit_barrier_fixup", "__entry_flush_fixup"),
+    *("__scv_entry_flush_fixup", "__uaccess_flush_fixup", "__rfi_flush_fixup", "__btb_flush_fixup"),
+    *("__spec_barrier_fixup", "__soft_mask_table", ".discard", ".eh_frame", "__static_call_sites"),
+)
+"""Sections whose entries mark instructions; nothing ever jumps to what they name (Linux,
+arch/powerpc/include/asm/feature-fixups.h, bug.h; scripts/recordmcount.c)."""
+
+_PAIRS = {"__ex_table": 8, "__jump_table": 16}
+"""Tables of entries that begin with two 32-bit words, an instruction and where control goes from
+it: when it faults, or when a static branch is switched on. By section name, the size of an entry in
+bytes (Linux, arch/powerpc/include/asm/extable.h and jump_label.h)."""
+
+_LOCAL_ENTRY = {2: 4, 3: 8, 4: 16, 5: 32, 6: 64}
+"""Distance of the local entry point in bytes by st_other bits 5-7 (ELFv2 ABI, st_other)."""
+
+
+class Need(Enum):
+    SLOT = auto()
+    R2 = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`saves` are the section offsets of the stores that fill the slot; no `fault`: shown."""
+
+    saves: tuple[int, ...] = ()
+    fault: str = ""
+
+
+class _NotShownError(Exception):
+    """Why the search cannot go on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """Where control may come from, for all code of one object."""
+
+    calls: Calls
+    _branches: dict[int, dict[int, list[int]]] = field(default_factory=dict, repr=False)
+
+    def branches_to(self, section: int) -> dict[int, list[int]]:
+        """Branches of a section without relocation, by the section offset of their target."""
+        if section not in self._branches:
+            found: dict[int, list[int]] = {}
+            for at, word in enumerate(self.calls.words(section)):
+                if word >> 26 in (16, 18) and Place(section, at * 4) not in self.calls.branches:
+                    to = target(word, at * 4)
+                    if to is not None:
+                        found.setdefault(to, []).append(at * 4)
+            self._branches[section] = found
+        return self._branches[section]
+
+    @cached_property
+    def relocated(self) -> dict[Place, list[Place]]:
+        """Branches with a relocation, by their target."""
+        found: dict[Place, list[Place]] = {}
+        for source, (rela, _) in self.calls.branches.items():
+            place = self.calls.image.target(rela)
+            if place is not None:
+                found.setdefault(place, []).append(source)
+        return found
+
+    @cached_property
+    def taken(self) -> dict[Place, str]:
+        """Addresses in code that other relocations take: by place, the section that takes it."""
+        image = self.calls.image
+        code = {section.number for section in image.code}
+        found: dict[Place, str] = {}
+        for section in image.sections:
+            if not section.flags & SHF_ALLOC or section.name.startswith((*_MARKS, *_PAIRS)):
+                continue
+            seen_elsewhere = BRANCHES if section.number in code else frozenset[int]()
+            for table in image.rela_sections.get(section.number, ()):
+                for rela in image.relas(table):
+                    if rela.type in seen_elsewhere or rela.type in (0, TOCSAVE):
+                        continue
+                    place = image.target(rela)
+                    if place is not None and place.section in code:
+                        found.setdefault(place, section.name)
+        return found
+
+    @cached_property
+    def paired(self) -> dict[Place, list[Place]]:
+        """Where `_PAIRS` tables lead: by the place that control goes to, the instructions that it
+        comes from."""
+        image = self.calls.image
+        found: dict[Place, list[Place]] = {}
+        for section in image.sections:
+            size = next((n for name, n in _PAIRS.items() if section.name.startswith(name)), 0)
+            if not size or not section.flags & SHF_ALLOC:
+                continue
+            for table in image.rela_sections.get(section.number, ()):
+                at = {rela.offset: image.target(rela) for rela in image.relas(table)}
+                for offset, place in at.items():
+                    source = at.get(offset - 4)
+                    if offset % size == 4 and place is not None:
+                        found.setdefault(place, []).append(source or Place(0, 0))
+        return found
+
+    @cached_property
+    def labels(self) -> dict[Place, list[Symbol]]:
+        """The symbols in code, by place."""
+        found: dict[Place, list[Symbol]] = {}
+        for symbol in self.calls.image.symbols:
+            if symbol.section > 0 and symbol.type not in (STT_SECTION, STT_FILE):
+                found.setdefault(Place(symbol.section, symbol.value), []).append(symbol)
+        return found
+
+    def into(self, place: Place) -> Iterator[Place]:
+        """The branches to `place`, with and without relocation."""
+        for source in self.branches_to(place.section).get(place.offset, ()):
+            yield Place(place.section, source)
+        yield from self.relocated.get(place, ())
+        yield from self.paired.get(place, ())
+
+    def from_elsewhere(self, place: Place) -> str:
+        """Why control may come to `place` unseen: its address is taken, or it has a name."""
+        if place in self.taken:
+            return f"its address is taken in {self.taken[place]}"
+        if place in self.labels:
+            return f"it is the label {self.labels[place][0].name}"
+        return ""
+
+    def entered(self, place: Place) -> str:
+        """How control may come to `place` other than from the instruction before it; else empty."""
+        for source in self.into(place):
+            return f"{self.calls.image.where(source)} branches to it"
+        return self.from_elsewhere(place)
+
+
+@dataclass(frozen=True, eq=False)
+class _Function:
+    """A function's instructions. Offsets are section offsets."""
+
+    entries: Entries
+    symbol: Symbol
+    start: int
+    end: int
+
+    @property
+    def local_entry(self) -> int:
+        return self.start + _LOCAL_ENTRY.get(self.symbol.other >> 5, 0)
+
+    def place(self, offset: int) -> Place:
+        return Place(self.symbol.section, offset)
+
+    def word(self, offset: int) -> int:
+        return self.entries.calls.word(self.place(offset))
+
+    def thunk_return(self, offset: int) -> Place | None:
+        """The branch to `offset` at the end of the thunk that the instruction before calls."""
+        site = self.entries.calls.sites.get(self.place(offset - 4))
+        if site is None or site.stub is None or not site.stub.thunk or site.stub.fault:
+            return None
+        return Place(site.stub.place.section, site.stub.place.offset + site.stub.size - 4)
+
+    def before(self, offset: int) -> Iterator[int]:
+        """The instructions of this function that control may come from to `offset`."""
+        came = False
+        for source in self.entries.into(self.place(offset)):
+            if source == self.thunk_return(offset):
+                source = self.place(offset - 4)
+            if source.section != self.symbol.section or not self.start <= source.offset < self.end:
+                where = self.entries.calls.image.where(source)
+                raise _NotShownError(f"{where} branches into the function at +{offset:#x}")
+            came = True
+            yield source.offset
+        if reason := self.entries.from_elsewhere(self.place(offset)):
+            raise _NotShownError(f"control may come to +{offset:#x} from elsewhere: {reason}")
+        if flow(self.word(offset - 4)) not in (Flow.JUMP, Flow.LEAVES):
+            came = True
+            yield offset - 4
+        if not came and self.word(offset) not in PADDING:
+            raise _NotShownError(f"nothing is seen to lead to +{offset:#x}")
+
+
+def is_saved(entries: Entries, site: Place) -> Answer:
+    """Whether 24(r1) holds the function's r2 whenever control comes to `site`."""
+    symbol = entries.calls.image.function_at(site)
+    if symbol is None:
+        return Answer(fault="no function symbol covers the call")
+    function = _Function(entries, symbol, symbol.value, symbol.value + symbol.size)
+    try:
+        return Answer(saves=tuple(sorted(_search(function, site.offset))))
+    except _NotShownError as reason:
+        return Answer(fault=str(reason))
+
+
+def _search(function: _Function, site: int) -> set[int]:
+    """Follow the needs from `site` back to the entry; the stores that fulfil them."""
+    open_needs = [(site, Need.SLOT)]
+    seen = set(open_needs)
+    saves: set[int] = set()
+    while open_needs:
+        offset, need = open_needs.pop()
+        if offset in (function.local_entry, function.start):
+            _at_entry(function, offset, need)
+            continue
+        for source in function.before(offset):
+            for earlier in _step(function, source, need):
+                if (source, earlier) not in seen:
+                    seen.add((source, earlier))
+                    open_needs.append((source, earlier))
+            if effect(function.word(source)) is Effect.SAVE:
+                saves.add(source)
+    return saves
+
+
+def _at_entry(function: _Function, offset: int, need: Need) -> None:
+    """A need at the function's entry point."""
+    if need is Need.SLOT:
+        raise _NotShownError("a path leads from the function's entry to the call without a save")
+    if function.symbol.other >> 5 == 1:
+        raise _NotShownError("the function has no TOC pointer of its own in r2 (st_other = 1)")
+    for source in function.entries.into(function.place(offset)):
+        # A loop back to the entry, not a call of it: r2 need not be the entry's any more.
+        if source.section == function.symbol.section and (
+            function.start <= source.offset < function.end
+            and flow(function.word(source.offset)) is not Flow.CALL
+        ):
+            raise _NotShownError("the function branches back to its own entry")
+
+
+def _step(function: _Function, at: int, need: Need) -> Iterable[Need]:
+    """What must hold before the instruction at `at` so that `need` holds after it."""
+    kind = flow(function.word(at))
+    if kind is Flow.CALL:
+        return _call(function, at, need)
+    if kind is Flow.INDIRECT_CALL:
+        if need is Need.R2:
+            raise _NotShownError(f"r2 is foreign after the indirect call at +{at:#x}")
+        return (Need.SLOT,)
+    site = function.entries.calls.sites.get(function.place(at))
+    if site is not None and site.stub is not None and site.stub.thunk:
+        return (Need.SLOT, Need.R2) if need is Need.SLOT else (Need.R2,)
+    does = effect(function.word(at))
+    if does is Effect.UNKNOWN:
+        raise _NotShownError(f"the instruction at +{at:#x} is unknown")
+    if need is Need.SLOT:
+        if does is Effect.SAVE:
+            return (Need.R2,)
+        if does in (Effect.MOVES_R1, Effect.WRITES_SLOT):
+            what = "r1 changes" if does is Effect.MOVES_R1 else "another value may go to 24(r1)"
+            raise _NotShownError(f"{what} at +{at:#x}")
+        return (Need.SLOT,)
+    if does is Effect.RESTORE:
+        return (Need.SLOT,)
+    if does is Effect.WRITES_R2:
+        raise _NotShownError(f"r2 is written at +{at:#x}")
+    return (Need.R2,)
+
+
+def _call(function: _Function, at: int, need: Need) -> Iterable[Need]:
+    """A direct call. A linker's stub may store r2 in the slot on the way, so both must hold."""
+    calls = function.entries.calls
+    both = (Need.SLOT, Need.R2) if need is Need.SLOT else (Need.R2,)
+    entry = calls.branches.get(function.place(at))
+    if entry is None:
+        return both
+    rela, _ = entry
+    site = calls.sites.get(function.place(at))
+    foreign = rela.type != REL24
+    if site is not None:
+        kept = site.stub is None and (
+            site.trampoline.marked or (calls.module and not site.trampoline.place.section)
+        )
+        foreign = foreign or not (kept and function.word(at + 4) in NOPS)
+    if foreign and need is Need.R2:
+        raise _NotShownError(f"r2 may be foreign after the call at +{at:#x}")
+    return both

@@ -1,0 +1,155 @@
+"""What one instruction does to r1, r2 and the TOC save doubleword, and where control goes next.
+
+Branches are read from the instruction word (Power ISA: I-form, B-form, XL-form). Everything else is
+judged from capstone's text; what capstone cannot decode (data, Power10 prefixes) is UNKNOWN.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from capstone import Cs
+
+TOC_SLOT = 24
+"""The TOC save doubleword: 24(r1) (ELFv2 ABI, stack frame organization)."""
+
+_I_FORM, _B_FORM, _XL_FORM = 18, 16, 19
+_BCLR, _BCCTR, _BCTAR = 16, 528, 560
+_ALWAYS = 0b10100
+"""BO field of a branch that is always taken (Power ISA, branch instructions)."""
+
+_MEMORY = re.compile(r"(-?(?:0x)?[0-9a-f]+)\((r\d+)\)")
+_STORED = {"stb": 1, "sth": 2, "stw": 4, "stfs": 4, "std": 8, "stfd": 8, "stxsd": 8, "stxssp": 4}
+_WIDEST = 32
+_MANY_REGISTERS = ("lmw", "stmw", "lsw", "stsw")
+_SOURCE_FIRST = ("st", "cmp", "tw", "td", "mt", "dcb", "icb")
+_NOT_SOURCE_FIRST = ("cmpb",)
+
+
+class Effect(Enum):
+    """What an instruction that is no branch does, as far as the TOC pointer is concerned."""
+
+    NONE = auto()
+    SAVE = auto()
+    """`std r2,24(r1)`"""
+    RESTORE = auto()
+    """`ld r2,24(r1)`"""
+    WRITES_R2 = auto()
+    MOVES_R1 = auto()
+    WRITES_SLOT = auto()
+    """Another store that may reach 24(r1)."""
+    UNKNOWN = auto()
+
+
+class Flow(Enum):
+    """Where control goes from an instruction."""
+
+    NEXT = auto()
+    """To the following instruction only."""
+    CALL = auto()
+    """A branch with link to a place that the instruction or its relocation names."""
+    INDIRECT_CALL = auto()
+    """`bctrl`, `blrl`: to a place that a register names."""
+    JUMP = auto()
+    """`b`: to its target only."""
+    BRANCH = auto()
+    """`bc`: to its target or the following instruction."""
+    LEAVES = auto()
+    """`blr`, `bctr`, `rfid`: never to the following instruction."""
+    MAY_LEAVE = auto()
+    """`beqlr`, `beqctr`: the following instruction is reached too."""
+
+
+def flow(word: int) -> Flow:
+    """How the instruction `word` passes control on."""
+    opcode, link = word >> 26, word & 1
+    if opcode == _I_FORM:
+        return Flow.CALL if link else Flow.JUMP
+    if opcode == _B_FORM:
+        return Flow.CALL if link else Flow.BRANCH
+    if opcode == _XL_FORM:
+        extended, always = word >> 1 & 0x3FF, word >> 21 & _ALWAYS == _ALWAYS
+        if extended in (_BCLR, _BCCTR, _BCTAR):
+            if link:
+                return Flow.INDIRECT_CALL
+            return Flow.LEAVES if always else Flow.MAY_LEAVE
+        if extended in (18, 274):  # rfid, hrfid
+            return Flow.LEAVES
+    return Flow.NEXT
+
+
+def target(word: int, offset: int) -> int | None:
+    """The section offset that a branch at `offset` names itself; None for an absolute one, and
+    for what is no branch. Of no meaning where a relocation applies to the word."""
+    opcode = word >> 26
+    if opcode not in (_I_FORM, _B_FORM) or word & 2:
+        return None
+    bits = 26 if opcode == _I_FORM else 16
+    displacement = word & ((1 << bits) - 4)
+    if displacement >> (bits - 1):
+        displacement -= 1 << bits
+    return offset + displacement
+
+
+@cache
+def effect(word: int) -> Effect:
+    """What the instruction `word` does, by itself: what a relocation changes is no register."""
+    for _, _, mnemonic, operands in _decoder().disasm_lite(word.to_bytes(4, "little"), 0):
+        return _effect(mnemonic, operands)
+    return Effect.UNKNOWN  # data, or the prefix of a Power10 instruction
+
+
+@cache
+def _decoder() -> Cs:
+    import capstone
+
+    return capstone.Cs(capstone.CS_ARCH_PPC, capstone.CS_MODE_64 | capstone.CS_MODE_LITTLE_ENDIAN)
+
+
+def _effect(mnemonic: str, text: str) -> Effect:
+    if mnemonic.startswith(_MANY_REGISTERS):
+        return Effect.UNKNOWN
+    operands = text.split(", ") if text else []
+    memory = _MEMORY.fullmatch(operands[-1]) if operands else None
+    if memory is not None and memory[2] == "r1" and int(memory[1], 0) == TOC_SLOT:
+        if (mnemonic, operands[0]) == ("std", "r2"):
+            return Effect.SAVE
+        if (mnemonic, operands[0]) == ("ld", "r2"):
+            return Effect.RESTORE
+    if mnemonic in ("ori", "nop") and operands in ([], ["r1", "r1", "0"], ["r2", "r2", "0"]):
+        return Effect.NONE  # gcc pads groups with `ori 2,2,0`, which leaves r2 as it is
+    written = _written(mnemonic, operands, memory)
+    if "r1" in written:
+        return Effect.MOVES_R1
+    if mnemonic.startswith("st") and _reaches_slot(mnemonic, operands, memory):
+        return Effect.WRITES_SLOT
+    return Effect.WRITES_R2 if "r2" in written else Effect.NONE
+
+
+def _written(mnemonic: str, operands: list[str], memory: re.Match[str] | None) -> set[str]:
+    """The general registers that an instruction writes, as far as its text tells."""
+    found = set()
+    stored = mnemonic.startswith(_SOURCE_FIRST) and not mnemonic.startswith(_NOT_SOURCE_FIRST)
+    if operands and not stored:
+        found.add(operands[0])
+    name = mnemonic.rstrip(".")
+    if name.startswith(("l", "st")) and name.endswith(("u", "ux")):
+        found.add(memory[2] if memory is not None else operands[1] if len(operands) > 1 else "")
+    return found
+
+
+def _reaches_slot(mnemonic: str, operands: list[str], memory: re.Match[str] | None) -> bool:
+    """Whether a store by way of r1 may touch the TOC save doubleword."""
+    if memory is None:
+        return "r1" in operands[1:]
+    first = int(memory[1], 0)
+    width = _STORED.get(mnemonic, _WIDEST)
+    return memory[2] == "r1" and first < TOC_SLOT + 8 and first + width > TOC_SLOT
+
+
+PADDING = frozenset((0x60000000, 0x60420000, 0x60210000, 0x68000000))
+"""`nop`, `ori 2,2,0`, `ori 1,1,0` and `xnop`: what fills the space before an aligned label."""

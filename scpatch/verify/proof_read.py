@@ -1,0 +1,252 @@
+"""Reads an ELF64 little-endian relocatable object for the proof.
+
+This reader shares nothing with `scpatch.elf`. It takes the tables as the gABI lays them out, record
+by record with `struct`; `second_opinion` has LIEF read the same file and compares section by section
+and symbol by symbol, so that an error here does not go unnoticed. Relocations are read here alone:
+LIEF has no name for R_PPC64_REL24_NOTOC and R_PPC64_REL24_P9NOTOC, and keeps no table order.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOBITS = 1, 2, 3, 4, 8
+SHT_SYMTAB_SHNDX = 18
+SHF_ALLOC, SHF_EXECINSTR = 2, 4
+SHN_LORESERVE, SHN_XINDEX = 0xFF00, 0xFFFF
+STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
+STT_NOTYPE, STT_FUNC, STT_SECTION, STT_FILE = 0, 2, 3, 4
+EHDR_SIZE, SHDR_SIZE, SYM_SIZE, RELA_SIZE = 64, 64, 24, 24
+
+_SHDR = struct.Struct("<IIQQQQIIQQ")
+_SYM = struct.Struct("<IBBHQQ")
+_RELA = struct.Struct("<QIIq")
+
+
+class UnreadableError(Exception):
+    """The file is no object that the proof can judge; the text says why."""
+
+
+class Section(NamedTuple):
+    """A section header. `offset` is a file offset, `size` is in bytes."""
+
+    number: int
+    name: str
+    type: int
+    flags: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    align: int
+    entry_size: int
+
+
+class Symbol(NamedTuple):
+    """A symbol. `value` is a section offset; `section` has SHN_XINDEX resolved (0: undefined)."""
+
+    number: int
+    name: str
+    name_offset: int
+    info: int
+    other: int
+    section: int
+    value: int
+    size: int
+
+    @property
+    def binding(self) -> int:
+        return self.info >> 4
+
+    @property
+    def type(self) -> int:
+        return self.info & 15
+
+
+class Rela(NamedTuple):
+    """A relocation. `offset` is the section offset that it applies to."""
+
+    offset: int
+    type: int
+    symbol: int
+    addend: int
+
+
+class Place(NamedTuple):
+    """A section offset."""
+
+    section: int
+    offset: int
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One object file, mapped into memory. Compared by identity."""
+
+    path: Path
+    data: mmap.mmap | bytes
+    shoff: int
+    sections: tuple[Section, ...]
+    symbols: tuple[Symbol, ...]
+    symtab: int
+    """Section index of .symtab; 0 where the file has none."""
+    shndx: int
+    """Section index of .symtab_shndx; 0 where the file has none."""
+    _relas: dict[int, list[Rela]] = field(default_factory=dict, repr=False)
+
+    def content(self, section: int) -> bytes:
+        """The bytes of a section; none for SHT_NOBITS."""
+        header = self.sections[section]
+        if header.type == SHT_NOBITS:
+            return b""
+        return self.data[header.offset : header.offset + header.size]
+
+    def relas(self, section: int) -> list[Rela]:
+        """The relocations of a SHT_RELA section, in the order of the table."""
+        if section not in self._relas:
+            found = [
+                Rela(offset, kind, symbol, addend)
+                for offset, kind, symbol, addend in _RELA.iter_unpack(self.content(section))
+            ]
+            if any(rela.symbol >= max(len(self.symbols), 1) for rela in found):
+                raise UnreadableError(
+                    f"{self.sections[section].name}: a relocation names no symbol"
+                )
+            self._relas[section] = found
+        return self._relas[section]
+
+    @cached_property
+    def rela_sections(self) -> dict[int, list[int]]:
+        """For each section the indices of the SHT_RELA sections that apply to it."""
+        found: dict[int, list[int]] = {}
+        for section in self.sections:
+            if section.type == SHT_RELA:
+                found.setdefault(section.info, []).append(section.number)
+        return found
+
+    @cached_property
+    def code(self) -> tuple[Section, ...]:
+        """The sections that hold instructions."""
+        return tuple(s for s in self.sections if s.type == SHT_PROGBITS and s.flags & SHF_EXECINSTR)
+
+    @cached_property
+    def functions(self) -> dict[int, list[Symbol]]:
+        """For each section its STT_FUNC symbols in the order of their values."""
+        found: dict[int, list[Symbol]] = {}
+        for symbol in self.symbols:
+            if symbol.type == STT_FUNC and 0 < symbol.section < len(self.sections):
+                found.setdefault(symbol.section, []).append(symbol)
+        for functions in found.values():
+            functions.sort(key=lambda symbol: (symbol.value, symbol.size))
+        return found
+
+    def function_at(self, place: Place) -> Symbol | None:
+        """The innermost function symbol whose range holds `place`."""
+        functions = self.functions.get(place.section, [])
+        at = bisect_right(functions, place.offset, key=lambda symbol: symbol.value)
+        for symbol in reversed(functions[max(0, at - 64) : at]):
+            if place.offset < symbol.value + symbol.size:
+                return symbol
+        return None
+
+    def where(self, place: Place) -> str:
+        """`place` for a message: `.text+0x1a0 in tcp_sendmsg`."""
+        text = f"{self.sections[place.section].name}+{place.offset:#x}"
+        function = self.function_at(place)
+        return f"{text} in {function.name}" if function is not None else text
+
+    def target(self, rela: Rela) -> Place | None:
+        """Where a relocation's symbol + addend lies, if the object defines it."""
+        symbol = self.symbols[rela.symbol]
+        if not 0 < symbol.section < len(self.sections):
+            return None
+        return Place(symbol.section, symbol.value + rela.addend)
+
+
+def read(path: Path) -> Image:
+    """Read the tables of the object at `path`; raises UnreadableError or OSError."""
+    with path.open("rb") as file:
+        empty = file.seek(0, 2) == 0
+        data = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if data[:7] != b"\x7fELF\x02\x01\x01" or len(data) < EHDR_SIZE:
+        raise UnreadableError("not an ELF64 little-endian file")
+    kind, machine = struct.unpack_from("<HH", data, 16)
+    (flags,) = struct.unpack_from("<I", data, 48)
+    if (kind, machine) != (1, 21) or flags & 3 == 1:
+        raise UnreadableError("not a ppc64le ELFv2 relocatable object")
+    (shoff,) = struct.unpack_from("<Q", data, 40)
+    sections = _read_sections(data, shoff)
+    symtab = next((s.number for s in sections if s.type == SHT_SYMTAB), 0)
+    shndx = next((s.number for s in sections if s.type == SHT_SYMTAB_SHNDX and s.link == symtab), 0)
+    symbols = _read_symbols(data, sections, symtab, shndx) if symtab else ()
+    return Image(path, data, shoff, sections, symbols, symtab, shndx)
+
+
+def _read_sections(data: mmap.mmap | bytes, shoff: int) -> tuple[Section, ...]:
+    """Section headers; past SHN_LORESERVE the true counts are in header 0 (gABI, e_shnum)."""
+    entsize, count, names = struct.unpack_from("<HHH", data, 58)
+    if shoff == 0:
+        return ()
+    if entsize != SHDR_SIZE or shoff + SHDR_SIZE > len(data):
+        raise UnreadableError("the section header table does not lie in the file")
+    zero = _SHDR.unpack_from(data, shoff)
+    count = count or zero[5]
+    names = zero[6] if names == SHN_XINDEX else names
+    if shoff + count * SHDR_SIZE > len(data):
+        raise UnreadableError("the section header table does not lie in the file")
+    raw = [_SHDR.unpack_from(data, shoff + index * SHDR_SIZE) for index in range(count)]
+    for index, fields in enumerate(raw):
+        if fields[1] not in (0, SHT_NOBITS) and fields[4] + fields[5] > len(data):
+            raise UnreadableError(f"section {index} does not lie in the file")
+    if names >= count:
+        raise UnreadableError("the section name table is not among the sections")
+    table = data[raw[names][4] : raw[names][4] + raw[names][5]]
+    return tuple(
+        Section(i, _name(table, f[0]), f[1], f[2], f[4], f[5], f[6], f[7], f[8], f[9])
+        for i, f in enumerate(raw)
+    )
+
+
+def _read_symbols(
+    data: mmap.mmap | bytes, sections: tuple[Section, ...], symtab: int, shndx: int
+) -> tuple[Symbol, ...]:
+    table = sections[symtab]
+    if table.size % SYM_SIZE or table.link >= len(sections):
+        raise UnreadableError("the symbol table is damaged")
+    strings = sections[table.link]
+    names = data[strings.offset : strings.offset + strings.size]
+    wide = sections[shndx]
+    count = table.size // SYM_SIZE
+    extended: tuple[int, ...] = (0,) * count
+    if shndx:
+        if wide.size != 4 * count:
+            raise UnreadableError(".symtab_shndx has not one word for each symbol")
+        extended = struct.unpack_from(f"<{count}I", data, wide.offset)
+    found = []
+    records = _SYM.iter_unpack(data[table.offset : table.offset + table.size])
+    for index, (name, info, other, section, value, size) in enumerate(records):
+        if section == SHN_XINDEX:
+            section = extended[index]
+        elif section >= SHN_LORESERVE:
+            section = -section  # SHN_ABS and SHN_COMMON: in no section
+        text = _name(names, name)
+        if info & 15 == STT_SECTION and not text and 0 < section < len(sections):
+            text = sections[section].name
+        found.append(Symbol(index, text, name, info, other, section, value, size))
+    return tuple(found)
+
+
+def _name(table: bytes, offset: int) -> str:
+    """The NUL-terminated name at `offset` of a string table."""
+    end = table.find(b"\0", offset)
+    if end < 0:
+        if offset == 0 and not table:
+            return ""
+        raise UnreadableError("a name does not lie in its string table")
+    return table[offset:end].decode("utf-8", "backslashreplace")

@@ -1,0 +1,231 @@
+"""Everything that a rewrite must leave alone: file header, section headers, bytes, order, gaps.
+
+Each function yields one sentence for each difference that nothing permits. Bytes are compared raw,
+in pieces, at the file offsets that the section headers give, so that gigabytes of debug sections
+cost one comparison and no parsing.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from scpatch.verify.proof_read import (
+    EHDR_SIZE,
+    RELA_SIZE,
+    SHDR_SIZE,
+    SHT_NOBITS,
+    SYM_SIZE,
+    Image,
+    Place,
+    Section,
+)
+
+_CHUNK = 1 << 20
+_SHOWN = 5
+_E_SHOFF = range(40, 48)
+_SH_OFFSET, _SH_SIZE = range(24, 32), range(32, 40)
+
+
+class Piece(NamedTuple):
+    """A stretch of the file, from `start` to `end` (file offsets), and what it holds."""
+
+    start: int
+    end: int
+    what: str
+
+
+def growing(before: Image) -> frozenset[int]:
+    """Sections that a rewrite may append to: code, its relocations, the symbols and their names."""
+    found = {section.number for section in before.code}
+    found |= {index for code in before.code for index in before.rela_sections.get(code.number, ())}
+    if before.symtab:
+        found |= {before.symtab, before.sections[before.symtab].link}
+    return frozenset(found | {before.shndx} - {0})
+
+
+def structure(before: Image, after: Image) -> Iterator[str]:
+    """Differences of the file header, the section headers and the symbol table's old part."""
+    old, new = bytearray(before.data[:EHDR_SIZE]), bytearray(after.data[:EHDR_SIZE])
+    for byte in _E_SHOFF:
+        old[byte] = new[byte] = 0
+    if old != new:
+        first = next(i for i in range(EHDR_SIZE) if old[i] != new[i])
+        yield f"the file header was changed (at byte {first:#x})."
+    if len(before.sections) != len(after.sections):
+        yield f"{len(after.sections)} sections where {len(before.sections)} were."
+        return
+    may_grow = growing(before)
+    for section, changed in zip(before.sections, after.sections, strict=True):
+        yield from _header(before, after, section, changed, section.number in may_grow)
+    if before.symtab:
+        tables = {before.symtab: "symbol table", before.shndx: "symbol section index table"}
+        tables[before.sections[before.symtab].link] = "string table"
+        tables.pop(0, None)
+        for index, what in tables.items():
+            if not _same_start(before, after, index):
+                yield f"{before.sections[index].name}: an old entry of the {what} was changed."
+
+
+def _header(
+    before: Image, after: Image, section: Section, changed: Section, grows: bool
+) -> Iterator[str]:
+    """One section header: only sh_offset may differ, and sh_size of a section that may grow."""
+    old = _raw_header(before, section.number)
+    new = _raw_header(after, section.number)
+    for byte in _SH_OFFSET if section.number else ():
+        old[byte] = new[byte] = 0
+    if grows and changed.size >= section.size:
+        for byte in _SH_SIZE:
+            old[byte] = new[byte] = 0
+    if old != new:
+        yield f"the header of section {section.number} ({section.name}) was changed."
+    align = section.align
+    if align > 1 and section.offset % align == 0 and changed.offset % align:
+        yield f"section {section.number} ({section.name}) no longer lies at its alignment."
+
+
+def _raw_header(image: Image, index: int) -> bytearray:
+    start = image.shoff + index * SHDR_SIZE
+    return bytearray(image.data[start : start + SHDR_SIZE])
+
+
+def _same_start(before: Image, after: Image, index: int) -> bool:
+    """Whether the old bytes of a section still stand at its beginning."""
+    old, new = before.sections[index], after.sections[index]
+    return new.size >= old.size and _first_difference(before, after, old, new) is None
+
+
+def _first_difference(before: Image, after: Image, old: Section, new: Section) -> int | None:
+    """The section offset of the first byte that differs within the old size; None for none."""
+    if old.type == SHT_NOBITS:
+        return None
+    for start in range(0, old.size, _CHUNK):
+        length = min(_CHUNK, old.size - start)
+        one = before.data[old.offset + start : old.offset + start + length]
+        two = after.data[new.offset + start : new.offset + start + length]
+        if one != two:
+            pairs = zip(one, two, strict=False)
+            return start + next((i for i, (a, b) in enumerate(pairs) if a != b), len(two))
+    return None
+
+
+def gaps(before: Image, after: Image) -> Iterator[str]:
+    """Bytes of the file that belong to no section, and sections that lie in each other.
+
+    What followed a section in the old file must follow it in the new one; else a gap is zeros.
+    """
+    held = {what: data for what, data in _gaps(before) if any(data)}
+    end = 0
+    for piece in _pieces(after):
+        if piece.start < end:
+            yield f"{piece.what} lies in another part of the file."
+        end = max(end, piece.end)
+    for what, data in _gaps(after):
+        wanted = held.pop(what, b"")
+        if not data.startswith(wanted) or any(data[len(wanted) :]):
+            yield f"the file holds bytes after {what} that belong to nothing."
+    for what in held:
+        yield f"the bytes after {what} that belong to no section are gone."
+
+
+def _pieces(image: Image) -> list[Piece]:
+    """The file header, the section header table and each section that has bytes, in file order."""
+    found = [Piece(0, EHDR_SIZE, "the file header")]
+    table = image.shoff, image.shoff + SHDR_SIZE * len(image.sections)
+    found.append(Piece(*table, "the section header table"))
+    for section in image.sections[1:]:
+        if section.type != SHT_NOBITS and section.size:
+            what = f"section {section.number} ({section.name})"
+            found.append(Piece(section.offset, section.offset + section.size, what))
+    return sorted(found)
+
+
+def _gaps(image: Image) -> list[tuple[str, bytes]]:
+    pieces = _pieces(image)
+    ends = [*(piece.start for piece in pieces[1:]), len(image.data)]
+    return [
+        (piece.what, image.data[piece.end : end])
+        for piece, end in zip(pieces, ends, strict=True)
+        if end > piece.end
+    ]
+
+
+def sections(
+    before: Image, after: Image, words: Collection[Place], records: Collection[Place]
+) -> Iterator[str]:
+    """Differences of the old bytes of every section.
+
+    `words` are the section offsets of the instruction words that may differ, `records` the
+    section offsets, in their SHT_RELA section, of the relocations whose r_info's symbol and
+    r_addend may.
+    """
+    spans: dict[int, list[range]] = {}
+    for place in words:
+        spans.setdefault(place.section, []).append(range(place.offset, place.offset + 4))
+    for place in records:
+        spans.setdefault(place.section, []).append(range(place.offset + 12, place.offset + 24))
+    known = {before.symtab, before.shndx}
+    if before.symtab:
+        known.add(before.sections[before.symtab].link)  # `structure` has compared these
+    for old, new in zip(before.sections, after.sections, strict=True):
+        if old.number in known or old.type == SHT_NOBITS:
+            continue
+        if old.number in spans:
+            yield from _changed(before, after, old, spans[old.number])
+        elif (first := _first_difference(before, after, old, new)) is not None:
+            yield _sentence(before, old, first)
+
+
+def _changed(before: Image, after: Image, old: Section, spans: list[range]) -> Iterator[str]:
+    """The old bytes of one section with `spans` left out of the comparison."""
+    one = bytearray(before.content(old.number))
+    two = bytearray(after.content(old.number)[: len(one)])
+    for span in spans:
+        one[span.start : span.stop] = two[span.start : span.stop]
+    if one == two:
+        return
+    unit = RELA_SIZE if old.number not in {s.number for s in before.code} else 4
+    seen = 0
+    for start in range(0, len(one), unit):
+        if one[start : start + unit] != two[start : start + unit]:
+            yield _sentence(before, old, start)
+            seen += 1
+            if seen == _SHOWN:
+                return
+
+
+def _sentence(before: Image, section: Section, offset: int) -> str:
+    """What to say about a byte that differs: relocations are named by where they apply."""
+    if section.type == 4 and section.info < len(before.sections):
+        record = offset // RELA_SIZE
+        if (record + 1) * RELA_SIZE <= section.size:
+            (at,) = struct.unpack_from("<Q", before.data, section.offset + record * RELA_SIZE)
+            where = before.where(Place(section.info, at))
+            return f"{where}: the relocation (entry {record} of {section.name}) was changed."
+    place = before.where(Place(section.number, offset))
+    return f"{place}: bytes were changed that have nothing to do with a static call."
+
+
+def appended_names(before: Image, after: Image) -> Iterator[str]:
+    """Bytes appended to the string table that are no name of an appended symbol."""
+    if not before.symtab:
+        return
+    table = before.sections[before.symtab].link
+    start, end = before.sections[table].size, after.sections[table].size
+    free = bytearray(b"\1" * (end - start))
+    for symbol in after.symbols[len(before.symbols) :]:
+        first = max(symbol.name_offset, start) - start
+        last = symbol.name_offset + len(symbol.name.encode()) + 1 - start
+        if last > 0:
+            free[first:last] = bytes(last - first)
+    if any(free):
+        yield f"{after.sections[table].name}: bytes were appended that name no new symbol."
+
+
+def symbol_count(before: Image, after: Image) -> int:
+    """How many symbols were appended."""
+    if not before.symtab:
+        return 0
+    return (after.sections[before.symtab].size - before.sections[before.symtab].size) // SYM_SIZE

@@ -1,0 +1,131 @@
+"""Why r2 is right after one call, in one object: the judgement of a single call site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scpatch.verify.proof_added import reaches, thunk_returns
+from scpatch.verify.proof_calls import BL as BL_WORD
+from scpatch.verify.proof_calls import LD_R2, NOPS, REL24, REL24_NOTOC, REL24_P9NOTOC, B, Site
+from scpatch.verify.proof_frame import Entries, is_saved
+from scpatch.verify.proof_read import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What holds at a site of one object.
+
+    `how` is `stub`, `thunk`, `own` (the function's own save), `unshown` (restored, its save not
+    shown), `linker`, `loader`, `notoc` or `wrong`.
+    """
+
+    how: str
+    why: str
+    resume: int
+    saved: bool = False
+    """The function's own save covers the site, or must: nothing else does."""
+
+    @property
+    def right(self) -> bool:
+        return self.how not in ("wrong", "unshown")
+
+
+def judge(entries: Entries, site: Site) -> Judgement:
+    """Say why r2 is right after the call at `site`, or why not."""
+    calls = entries.calls
+    word, after = calls.word(site.place), calls.word(_next(site))
+    resume = site.place.offset + (8 if after in NOPS or after == LD_R2 else 4)
+    if site.rela.type in (REL24_NOTOC, REL24_P9NOTOC):
+        return Judgement("notoc", "its code does not use r2", site.place.offset + 4)
+    if fault := _form(entries, site):
+        return Judgement("wrong", fault, resume)
+    if site.stub is not None and site.stub.thunk:
+        return _thunk(entries, site)
+    if word != BL_WORD:
+        return Judgement("wrong", "a sibling call: nothing can restore r2 after it", resume)
+    if site.stub is not None:
+        return _stub(entries, site, resume)
+    undefined = not site.trampoline.place.section
+    if calls.module and undefined:
+        if after == 0x60000000:
+            return Judgement("loader", "the module loader saves and restores r2", resume)
+        return Judgement("wrong", "the module loader expects a nop after this call", resume)
+    if site.trampoline.marked and not calls.module and (after in NOPS or after == LD_R2):
+        return Judgement("linker", "st_other = 1: the linker saves and restores r2", resume)
+    if after != LD_R2:
+        what = "a nop" if after in NOPS else "no nop"
+        return Judgement("wrong", f"{what} follows: r2 stays what the target made it", resume)
+    return _own(entries, site, resume)
+
+
+def _next(site: Site) -> Place:
+    return Place(site.place.section, site.place.offset + 4)
+
+
+def _form(entries: Entries, site: Site) -> str:
+    """What makes the call none that can be right, whatever follows it; else empty."""
+    if site.rela.type != REL24:
+        return f"relocation type {site.rela.type}: a branch that saves nothing"
+    if site.distance:
+        return f"it lands {site.distance:#x} bytes behind the trampoline's entry"
+    if site.place.offset % 4:
+        return "it lies at no instruction"
+    if site.stub is None:
+        return ""
+    if site.rela.addend and entries.calls.image.symbols[site.rela.symbol].value == (
+        site.stub.place.offset
+    ):
+        return "it has an addend"
+    if site.stub.fault:
+        return f"{site.stub.symbol.name}: {site.stub.fault}"
+    if not reaches(site.place, site.stub.place):
+        return f"{site.stub.symbol.name} lies in another section or out of reach"
+    return ""
+
+
+def _restore_fault(entries: Entries, site: Site) -> str:
+    """Why the `ld r2,24(r1)` after a call is not executed as the restore of this call alone."""
+    after = _next(site)
+    if after in entries.calls.other_relocations or after in entries.calls.branches:
+        return "a relocation applies to the word after the call"
+    if reason := entries.entered(after):
+        return f"the restore may run without the call: {reason}"
+    return ""
+
+
+def _stub(entries: Entries, site: Site, resume: int) -> Judgement:
+    assert site.stub is not None
+    image, name = entries.calls.image, site.stub.symbol.name
+    restored = f"{image.sections[site.place.section].name}+{site.place.offset + 4:#x}"
+    if entries.calls.word(_next(site)) != LD_R2:
+        return Judgement("wrong", f"saved by {name}, but not restored at {restored}", resume)
+    if fault := _restore_fault(entries, site):
+        return Judgement("wrong", fault, resume)
+    where = f"{image.sections[site.stub.place.section].name}+{site.stub.place.offset:#x}"
+    return Judgement("stub", f"saved by {name} ({where}), restored at {restored}", resume)
+
+
+def _thunk(entries: Entries, site: Site) -> Judgement:
+    assert site.stub is not None
+    calls, stub = entries.calls, site.stub
+    resume = site.place.offset + 4
+    where = f"{stub.symbol.name} ({calls.image.sections[stub.place.section].name}"
+    where += f"+{stub.place.offset:#x})"
+    if calls.word(site.place) != B:
+        return Judgement("wrong", f"{stub.symbol.name} must be reached by b, not bl", resume)
+    if not thunk_returns(calls, stub, resume):
+        return Judgement("wrong", f"{stub.symbol.name} does not return to this call", resume)
+    return Judgement("thunk", f"saved and restored by {where}", resume)
+
+
+def _own(entries: Entries, site: Site, resume: int) -> Judgement:
+    if fault := _restore_fault(entries, site):
+        return Judgement("wrong", fault, resume)
+    answer = is_saved(entries, site.place)
+    section = entries.calls.image.sections[site.place.section].name
+    if answer.fault:
+        why = f"restored at {section}+{site.place.offset + 4:#x}, its save not shown"
+        return Judgement("unshown", f"{why}: {answer.fault}", resume, saved=True)
+    saves = ", ".join(f"{section}+{offset:#x}" for offset in answer.saves)
+    why = f"the function saves r2 itself ({saves}), restored at "
+    return Judgement("own", f"{why}{section}+{site.place.offset + 4:#x}", resume, saved=True)

@@ -1,9 +1,9 @@
 """Reads an ELF64 little-endian relocatable object for the proof.
 
 This reader shares nothing with `scpatch.elf`. It takes the tables as the gABI lays them out, record
-by record with `struct`; `second_opinion` has LIEF read the same file and compares section by section
-and symbol by symbol, so that an error here does not go unnoticed. Relocations are read here alone:
-LIEF has no name for R_PPC64_REL24_NOTOC and R_PPC64_REL24_P9NOTOC, and keeps no table order.
+by record with `struct`; `second_opinion` has LIEF read the same file and compares section by
+section and symbol by symbol, so that an error here does not go unnoticed. Relocations are read here
+alone: LIEF has no name for R_PPC64_REL24_NOTOC and R_PPC64_REL24_P9NOTOC.
 """
 
 from __future__ import annotations

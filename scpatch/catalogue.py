@@ -1,0 +1,169 @@
+"""Every diagnostic: its code, what it means, why it is so, and what to do about it.
+
+Imported only where a hint or an explanation is printed. docs/diagnostics.md is made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Diagnostic(NamedTuple):
+    title: str
+    text: str
+    """The paragraph behind it."""
+    hint: str
+    """What to do, in one line; printed under the message."""
+
+
+DIAGNOSTICS: Mapping[str, Diagnostic] = {
+    "SCP101": Diagnostic(
+        "not an ELF file",
+        "The file does not start with the ELF magic number, or is empty. scpatch works on "
+        "relocatable objects (.o, .ko) and archives of them (.a).",
+        "give it the object that the compiler or `ld -r` wrote",
+    ),
+    "SCP102": Diagnostic(
+        "an object for another machine",
+        "Only ELF64 little-endian objects for 64-bit PowerPC (EM_PPC64) hold call sites of the kind "
+        "that scpatch rewrites. Big-endian kernels and 32-bit PowerPC use other conventions for the "
+        "TOC, or none.",
+        "check CROSS_COMPILE and ARCH: the object must be built for powerpc64le",
+    ),
+    "SCP103": Diagnostic(
+        "an ELFv1 object",
+        "e_flags or a section .opd says that the object follows the older ABI with function "
+        "descriptors. There a call goes through a descriptor that carries the callee's TOC, and "
+        "trampolines work differently.",
+        "build for the ELFv2 ABI (-mabi=elfv2), the default of powerpc64le compilers",
+    ),
+    "SCP104": Diagnostic(
+        "a linked image",
+        "Executables and shared objects have no relocations that say where the call sites are, and "
+        "no room for stubs in their code.",
+        "rewrite the objects that the image is linked from (vmlinux.o or the members of vmlinux.a)",
+    ),
+    "SCP105": Diagnostic(
+        "a signed module",
+        "The file ends with a module signature. A signature covers every byte in front of it, so "
+        "that any change makes the kernel reject the module.",
+        "rewrite the module before it is signed, or strip the signature and sign it again",
+    ),
+    "SCP106": Diagnostic(
+        "a compressed file",
+        "The file is compressed as a whole, as distributions install modules (.ko.xz, .ko.zst).",
+        "decompress it first, rewrite it, then compress it again",
+    ),
+    "SCP107": Diagnostic(
+        "a damaged ELF file",
+        "Tables reach past the end of the file, overlap, or contradict each other: the file is "
+        "truncated, or another tool wrote it wrongly. Nothing was written.",
+        "build the object again; `readelf -aW FILE` shows what is wrong with it",
+    ),
+    "SCP108": Diagnostic(
+        "a damaged archive",
+        "The archive's headers contradict its size or each other, or a thin archive does not agree "
+        "with the files that it names.",
+        "make the archive again with `ar`",
+    ),
+    "SCP109": Diagnostic(
+        "the input cannot be read",
+        "The file does not exist, is no regular file, or the system refused to read it.",
+        "check the name and the permissions",
+    ),
+    "SCP110": Diagnostic(
+        "the output cannot be written",
+        "The new file is written beside its target and renamed, which needs room and permission in "
+        "that directory. The old file is as it was.",
+        "check the directory's permissions and its free space",
+    ),
+    "SCP111": Diagnostic(
+        "LLVM bitcode",
+        "With link-time optimisation the compiler writes bitcode; machine code and its relocations "
+        "exist only after the link.",
+        "rewrite the object that `ld -r` makes from it (vmlinux.o)",
+    ),
+    "SCP112": Diagnostic(
+        "the input changed while it was worked on",
+        "Between planning and writing, something else replaced or changed the file. Nothing was "
+        "written.",
+        "run it again when nothing else writes the file",
+    ),
+    "SCP201": Diagnostic(
+        "no nop behind the call",
+        "r2 is restored in the word behind the call, which the ABI reserves as a nop for it. Here "
+        "an instruction follows, as in hand-written code, so there is no room for the restore.",
+        "add a `nop` behind the call, or rewrite with `--no-nop thunk`",
+    ),
+    "SCP202": Diagnostic(
+        "the nop is a branch target",
+        "Control can reach the nop behind the call from elsewhere. As `ld r2,24(r1)` it would then "
+        "load a doubleword that nobody stored on that path.",
+        "move the label behind the nop, or rewrite with `--no-nop thunk`",
+    ),
+    "SCP203": Diagnostic(
+        "a sibling call",
+        "`b` to a trampoline does not come back here, so nothing could restore r2, and a save would "
+        "land in the frame of the caller's caller. Compilers emit `bl; nop` for static calls; such "
+        "code is hand-written.",
+        "make it a call: `bl` with a nop behind it, and a frame of its own",
+    ),
+    "SCP204": Diagnostic(
+        "the stub is out of reach",
+        "Stubs lie at the end of the caller's section, and a branch reaches 32 MiB. In one merged "
+        "section larger than that the first sites cannot reach the end.",
+        "rewrite the objects before `ld -r` merges them, or build with -ffunction-sections",
+    ),
+    "SCP205": Diagnostic(
+        "the call has an addend",
+        "The relocation does not name the trampoline's entry but a place behind it. Where that "
+        "leads once the kernel has patched the trampoline, nobody can say.",
+        "call the trampoline's symbol itself",
+    ),
+    "SCP206": Diagnostic(
+        "a relocation on the nop",
+        "The linker would change the word behind the call, so that it cannot hold the restore.",
+        "drop that relocation, or rewrite with `--no-nop thunk`",
+    ),
+    "SCP207": Diagnostic(
+        "the call runs past its section",
+        "The branch is not a whole, aligned word of the section, or the section ends behind it, so "
+        "that there is no word to restore r2 in.",
+        "add a `nop` behind the call",
+    ),
+    "SCP208": Diagnostic(
+        "a module's trampoline without a local entry point",
+        "st_other = 1 asks the linker to save and restore r2 around each call. A .ko is not linked "
+        "again, and the module loader ignores the mark (Linux 6.1), so that r2 is lost.",
+        "define the trampoline with a local entry point in modules",
+    ),
+    "SCP209": Diagnostic(
+        "not a plain branch",
+        "The trampoline is reached by a conditional or an absolute branch, or the relocation lies on "
+        "a word that is no branch. Only `bl` can be followed by a restore.",
+        "branch around a plain `bl` with a nop behind it",
+    ),
+    "SCP210": Diagnostic(
+        "a stub without a restore",
+        "The call goes through a stub that scpatch made earlier, but `ld r2,24(r1)` is not behind "
+        "it any more: another tool changed the code.",
+        "start again from the object that the compiler wrote",
+    ),
+    "SCP301": Diagnostic(
+        "a program is missing",
+        "`verify` links both objects with GNU ld and runs them under QEMU.",
+        "apt-get install binutils-powerpc64le-linux-gnu qemu-user, or verify with --no-run",
+    ),
+    "SCP302": Diagnostic(
+        "the program to run could not be made or run",
+        "The assembler, the linker or QEMU failed on the object. Its own message is shown.",
+        "look at the tool's message; `verify --no-run` proves without executing",
+    ),
+}
+
+
+def hint(code: str) -> str:
+    """What to do about a diagnostic, in one line; empty for an unknown code."""
+    found = DIAGNOSTICS.get(code)
+    return found.hint if found else ""

@@ -1,0 +1,100 @@
+"""fixtures/demo.sh and the set-up that it shares with tests/run.sh."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+
+
+def script(name: str, *arguments: str, **changes: str | None) -> subprocess.CompletedProcess[str]:
+    """Run a script of fixtures/ with variables of the environment set, or None: unset."""
+    environment = os.environ | {key: value for key, value in changes.items() if value is not None}
+    for key, value in changes.items():
+        if value is None:
+            environment.pop(key, None)
+    return subprocess.run(
+        ["/bin/sh", str(FIXTURES / name), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def programs() -> Path:
+    """The folder of the installed programs, as the set-up prints it."""
+    result = script("setup.sh", "demo")
+    assert result.returncode == 0, result.stderr
+    return Path(result.stdout.strip())
+
+
+@pytest.fixture
+def fake(tmp_path: Path, programs: Path) -> Path:
+    """A cache folder that passes for set up, whose scpatch a test writes."""
+    venv = tmp_path / "cache" / "scpatch" / "venv"
+    (venv / "bin").mkdir(parents=True)
+    shutil.copy(programs.parent / "stamp", venv / "stamp")
+    return tmp_path / "cache"
+
+
+def write_scpatch(cache: Path, text: str) -> None:
+    program = cache / "scpatch" / "venv" / "bin" / "scpatch"
+    program.write_text(f"#!/bin/sh\n{text}")
+    program.chmod(0o755)
+
+
+def test_demo_passes(programs: Path, tmp_path: Path) -> None:
+    result = script("demo.sh", str(tmp_path / "demo"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    verdict = result.stdout.splitlines()[-1]
+    assert verdict.startswith("demo: PASSED: before: 5 ok, 19 failed; after: 24 ok, 0 failed; ")
+    assert (programs / "scpatch").exists()
+
+
+def test_demo_fails_where_nothing_is_rewritten(fake: Path, tmp_path: Path) -> None:
+    write_scpatch(fake, '[ "$1" != rewrite ] || cp "$2" "$4"\n')
+    result = script("demo.sh", str(tmp_path / "demo"), XDG_CACHE_HOME=str(fake))
+    assert result.returncode == 1
+    assert result.stdout.endswith("\ndemo: FAILED: a case failed after the rewrite\n")
+
+
+def test_demo_fails_where_verify_does(fake: Path, tmp_path: Path, programs: Path) -> None:
+    write_scpatch(fake, f'[ "$1" != verify ] || exit 1\nexec {programs}/scpatch "$@"\n')
+    result = script("demo.sh", str(tmp_path / "demo"), XDG_CACHE_HOME=str(fake))
+    assert result.returncode == 1
+    assert result.stdout.endswith("\ndemo: FAILED: caller.o is not proven\n")
+
+
+@pytest.mark.parametrize("home", [None, ""])
+def test_set_up_without_a_home(programs: Path, home: str | None) -> None:
+    result = script("setup.sh", "demo", HOME=home, XDG_CACHE_HOME=None)
+    assert result.returncode == 0, result.stderr
+    expected = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".cache/scpatch/venv/bin"
+    assert Path(result.stdout.strip()) == expected
+    assert (programs / "scpatch").exists()
+
+
+def test_set_up_tells_a_user_what_is_missing(tmp_path: Path) -> None:
+    for name in ("cut", "dirname", "flock", "getent", "mkdir"):
+        (tmp_path / name).symlink_to(shutil.which(name) or name)
+    (tmp_path / "id").write_text("#!/bin/sh\necho 1000\n")
+    (tmp_path / "id").chmod(0o755)
+    cache = tmp_path / "cache"
+    result = script("setup.sh", "test", PATH=str(tmp_path), XDG_CACHE_HOME=str(cache))
+    assert (result.returncode, result.stdout) == (1, "")
+    told = result.stderr.splitlines()[-1]
+    assert told.startswith("setup: install them as root: apt-get install ")
+    assert {"gcc-powerpc64le-linux-gnu", "qemu-user", "clang", "lld"} <= set(told.split())
+    assert not (cache / "scpatch" / "venv").exists()
+
+
+def test_set_up_wants_to_know_for_what() -> None:
+    assert script("setup.sh").returncode == 2

@@ -32,15 +32,8 @@ def execute(
     cannot be linked (SCP302), a section is not found in the program (SCP303), or the program does
     not start (SCP304). Whatever goes wrong at a site is in its outcome.
     """
-    # Two programs: an undefined trampoline is a plain one for a stub that scpatch has made, and one
-    # that the linker has to make a stub for where the module loader would do so.
-    outcomes: dict[int, Outcome] = {}
-    for loader in (False, True):
-        numbers = [number for number, site in enumerate(sites) if site.loader is loader]
-        if not numbers:
-            continue
-        chosen = [sites[number] for number in numbers]
-        with tempfile.TemporaryDirectory(prefix="scpatch-run-") as directory:
-            program = link(path, chosen, tools, Path(directory))
-            outcomes |= zip(numbers, run_sites(program, chosen, tools, limit, path), strict=True)
-    return [outcomes[number] for number in range(len(sites))]
+    if not sites:
+        return []
+    with tempfile.TemporaryDirectory(prefix="scpatch-run-") as directory:
+        program = link(path, sites, tools, Path(directory))
+        return run_sites(program, sites, tools, limit, path)

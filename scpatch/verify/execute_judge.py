@@ -47,6 +47,11 @@ def judge(site: RunSite, data: bytes, program: Program, limit: float) -> Outcome
     return Outcome(site, bool(result.hits), tuple(reasons))
 
 
+def signal_name(number: int) -> str:
+    known = {one.value: one.name for one in signal.Signals}
+    return known.get(number, f"signal {number}")
+
+
 def _end(result: Result, program: Program, limit: float) -> Iterable[str]:
     """How the run ended, if control did not come back."""
     if not result.status:
@@ -59,7 +64,7 @@ def _end(result: Result, program: Program, limit: float) -> Iterable[str]:
             f"it was last at {program.describe(result.pc)}"
         )
     else:
-        name = signal.Signals(result.status).name
+        name = signal_name(result.status)
         where = program.describe(result.pc)
         access = f", accessing {program.describe(result.fault)}" if result.status == 11 else ""
         yield f"crashed with {name} at {where}{access}"

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from scpatch.errors import ScpatchError
-from scpatch.verify.execute_places import CODE, FRAME, SLOT, STATE, Program, read_program
+from scpatch.verify.execute_places import CODE, COMPLAINT, FRAME, SLOT, STATE, Program, read_program
 from scpatch.verify.execute_tools import Tools
 from scpatch.verify.execute_types import RunSite
 
@@ -27,32 +27,21 @@ def link(path: Path, sites: Sequence[RunSite], tools: Tools, directory: Path) ->
     (directory / "object.o").symlink_to(path.resolve())
     harness = resources.files("scpatch.verify").joinpath("harness.s").read_bytes()
     (directory / "harness.s").write_bytes(harness)
-    undefined = {site.trampoline: site.loader for site in sites if not site.trampoline_section}
+    undefined = sorted({site.trampoline for site in sites if not site.trampoline_section})
     (directory / "tramps.s").write_text(_trampolines(undefined), "utf-8", "surrogateescape")
     for name in ("harness", "tramps"):
         _call([tools.assembler, "-o", f"{name}.o", f"{name}.s"], directory, path)
     errors = _call(_ld_command(tools), directory, path)
-    return read_program(path, sites, list(undefined), directory, errors)
+    return read_program(path, sites, undefined, directory, errors)
 
 
-def _trampolines(undefined: dict[str, bool]) -> str:
-    """Assembly source of the trampolines that the object only refers to.
-
-    The module loader makes a stub that saves r2 and turns the nop into the restore, for each call
-    to an undefined symbol. GNU ld does the same for a symbol with st_other bits 5-7 = 1.
-    """
-    lines = ['.section .scpatch_tramps, "ax", @progbits', '.section .note.GNU-stack, ""']
-    lines.append(".section .scpatch_tramps")
-    for name, loader in undefined.items():
+def _trampolines(undefined: list[str]) -> str:
+    """Assembly source of the trampolines that the object only refers to."""
+    lines = ['.section .note.GNU-stack, ""', '.section .scpatch_tramps, "ax", @progbits']
+    for name in undefined:
         quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        lines += [
-            f".balign {SLOT}",
-            f".globl {quoted}",
-            f".type {quoted}, @function",
-            f"{quoted}:",
-        ]
-        lines += [f".localentry {quoted}, 1"] if loader else []
-        lines.append("b .")
+        lines += [f".balign {SLOT}", f".globl {quoted}", f".type {quoted}, @function"]
+        lines += [f"{quoted}:", "b ."]
     return "\n".join(lines) + "\n"
 
 
@@ -98,10 +87,12 @@ def _call(command: list[str], directory: Path, path: Path) -> str:
 
 
 def _link_error(path: Path, errors: str) -> ScpatchError:
-    last = errors.strip().splitlines()[-1:] or ["it gave no reason"]
+    lines = errors.strip().splitlines() or ["no reason was given"]
+    told = COMPLAINT.search(errors)
+    reason = f"{told[1]}+0x{told[2]}: {told[3]}" if told else lines[-1]
     return ScpatchError(
         "SCP302",
-        f"cannot be linked into a program to run: {last[0]}",
+        f"cannot be linked into a program to run: {reason}",
         file=str(path),
         hint="--no-run leaves the run out; the proof does not need the linker",
     )

@@ -31,7 +31,8 @@ _HARNESS_END = 0x400000
 _SHN_XINDEX = 0xFFFF
 _PT_LOAD = 1
 _MAP_LINE = r"^ (\S+)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+) {}$"
-_COMPLAINT = re.compile(r"\(([^()\s]+)\+0x([0-9a-f]+)\): (.*)")
+COMPLAINT = re.compile(r"\(([^()\s]+)\+0x([0-9a-f]+)\): (.*)")
+"""What GNU ld says about a relocation: (section name), (section offset), (what)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Program:
     toc: int
     hostile: int
     back: int
+    either: int
+    loader_stub: int
     frame: int
     segments: list[tuple[int, int, int]]
     """(address, size in memory, file offset) of each PT_LOAD of the object."""
@@ -85,7 +88,7 @@ def read_program(
     image = (directory / "prog").read_bytes()
     segments = _segments(image)
     table = next(offset + CODE - start for start, size, offset in segments if start + size > CODE)
-    toc, hostile, back, frame = struct.unpack_from("<4Q", image, table + 8)
+    toc, hostile, back, either, loader_stub, frame = struct.unpack_from("<6Q", image, table + 8)
     named = {site.section for site in sites} | {site.trampoline_section for site in sites}
     return Program(
         path=directory / "prog",
@@ -95,9 +98,11 @@ def read_program(
         toc=toc,
         hostile=hostile,
         back=back,
+        either=either,
+        loader_stub=loader_stub,
         frame=frame,
         segments=[segment for segment in segments if segment[0] >= _HARNESS_END],
-        complaints={(m[1], int(m[2], 16)): m[3] for m in _COMPLAINT.finditer(errors)},
+        complaints={(m[1], int(m[2], 16)): m[3] for m in COMPLAINT.finditer(errors)},
     )
 
 

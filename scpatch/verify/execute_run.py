@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -10,15 +9,20 @@ from pathlib import Path
 
 from scpatch.errors import ScpatchError
 from scpatch.verify import execute_state as state
-from scpatch.verify.execute_judge import judge
+from scpatch.verify.execute_judge import judge, signal_name
 from scpatch.verify.execute_places import Program
 from scpatch.verify.execute_tools import Tools
 from scpatch.verify.execute_types import Outcome, RunSite
 
 # So many sites in one process: bounds memory, and the time that a process can hang.
 _BATCH = 128
+# Seconds that a process may hang in a system call; a loop ends by its time limit.
+_PATIENCE = 60.0
 _OPCODE_B = 18
-_ABSOLUTE = 2
+_BA = 0x48000002
+_BLA = 0x48000003
+_NOP = 0x60000000
+_LD_R2 = 0xE8410018  # ld r2,24(r1)
 _LOCAL_ENTRY = (0, 0, 4, 8, 16, 32, 64)
 
 
@@ -55,18 +59,23 @@ def _problem(program: Program, site: RunSite, image: bytes) -> str:
     """Why the site cannot be run; empty if it can."""
     if site.trampoline_section and site.trampoline_other >> 5 == 7:
         return f"{site.trampoline} has the reserved value 7 in st_other bits 5-7"
-    if _target(program, site) == _resume(program, site):
-        return "the caller goes on at the trampoline's own entry: both cannot be patched"
     if (site.offset | site.resume | site.trampoline_offset) & 3:
         return "the call, the place after it or the trampoline is not at a multiple of 4 bytes"
-    address = program.places[site.section].address + site.offset
+    call, after = _words(program, program.places[site.section].address + site.offset, image)
+    if call >> 26 != _OPCODE_B:
+        return f"the word is {call:#010x}, which is no branch"
+    if site.loader and after != _NOP:
+        return f"the module loader wants a nop after the call and refuses {after:#010x}"
+    return ""
+
+
+def _words(program: Program, address: int, image: bytes) -> tuple[int, int]:
+    """The two words at an address, zero where there is nothing."""
     for start, size, offset in program.segments:
         if start <= address < start + size:
-            word = int.from_bytes(image[offset + address - start :][:4], "little")
-            return (
-                "" if word >> 26 == _OPCODE_B else f"the word is {word:#010x}, which is no branch"
-            )
-    return "the call is outside the program's segments"
+            data = image[offset + address - start :][:8].ljust(8, b"\0")
+            return struct.unpack("<2I", data)
+    return 0, 0
 
 
 def _target(program: Program, site: RunSite) -> int:
@@ -83,13 +92,18 @@ def _resume(program: Program, site: RunSite) -> int:
 
 def _record(program: Program, site: RunSite) -> bytes:
     """What harness.s reads for one site (`record` there)."""
-    branch = _OPCODE_B << 26 | _ABSOLUTE
-    return struct.pack(
-        "<8Q",
-        program.places[site.section].address + site.offset,
-        program.toc if site.saved_before else state.NOT_SAVED,
-        *(_target(program, site), branch | program.hostile, 0),
-        *(_resume(program, site), branch | program.back, 0),
+    call = program.places[site.section].address + site.offset
+    target, resume = _target(program, site), _resume(program, site)
+    plants = [(target, _BA | program.hostile), (resume, _BA | program.back)]
+    if target == resume:
+        plants = [(target, _BA | program.either)]
+    if site.loader:
+        # What the module loader does: arch/powerpc/kernel/module_64.c, stub_for_addr, restore_r2.
+        plants += [(call, _BLA | program.loader_stub), (call + 4, _LD_R2)]
+    plants += [(0, 0)] * (4 - len(plants))
+    toc_save = program.toc if site.saved_before else state.NOT_SAVED
+    return struct.pack("<2Q", call, toc_save) + b"".join(
+        struct.pack("<4Q", address, word, 0, 0) for address, word in plants
     )
 
 
@@ -106,7 +120,7 @@ def _run_process(
             input=config + b"".join(records),
             cwd=program.path.parent,  # where QEMU leaves its core files
             capture_output=True,
-            timeout=60 + 2 * limit * len(records),
+            timeout=_PATIENCE + 2 * limit * len(records),
             check=False,
         )
         output, errors, code = done.stdout, done.stderr, done.returncode
@@ -124,7 +138,7 @@ def _ended(code: int | None) -> str:
     if code is None:
         return "stopped after waiting long for it"
     if code < 0:
-        return f"the process died of {signal.Signals(-code).name}"
+        return f"the process died of {signal_name(-code)}"
     return f"the process left with status {code}"
 
 

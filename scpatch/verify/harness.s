@@ -15,13 +15,16 @@
 # The way of one site
 # -------------------
 #   1. read a record from stdin: where the site is, what to plant where
-#   2. plant two absolute branches in the object's code:
+#   2. plant words in the object's code:
 #        at the trampoline's local entry    ba hostile    (what the kernel's patching does)
 #        where the caller goes on           ba back
+#      and where the module loader resolves the call, what it writes:
+#        the call                           bla loader_stub
+#        the nop after it                   ld r2,24(r1)
 #   3. load every register and a stack frame with known values, and jump to the site
 #   4. hostile: record what has arrived, then wreck all that a callee may wreck, and return
 #   5. back: record what is left
-#   6. take the two branches out again, write the result to stdout, next
+#   6. take the planted words out again, write the result to stdout, next
 # A signal, or the timer, leads to 6 as well, with its number in the result.
 #
 # Nothing is judged here. Registers and memory go out raw, and the Python side (execute_judge.py)
@@ -51,6 +54,7 @@
         .set    BELOW_R1, 512           # that much below r1 is wrecked by the callee
         .set    TOC_SAVE, 24            # the TOC save doubleword, 24(r1)
         .set    RANGES, 16
+        .set    PLANT_SIZE, 32
 
         .set    SYS_READ, 3
         .set    SYS_WRITE, 4
@@ -156,6 +160,8 @@
         .quad   .TOC.@tocbase           # the program's TOC pointer: r2 of the callers
         .quad   hostile
         .quad   back
+        .quad   either
+        .quad   loader_stub
         .quad   frame
 
         .globl  scpatch_harness_start
@@ -266,12 +272,14 @@ next_site:
         address 4, frame
         std     3, FRAME_R1 + TOC_SAVE(4)
 
-# 2. The two branches.
+# 2. The words to plant.
 
         address 14, plants
-        bl      plant
-        address 14, plants + 24
-        bl      plant
+2:      bl      plant
+        addi    14, 14, PLANT_SIZE
+        address 15, plants_end
+        cmpd    14, 15
+        bne     2b
 
         li      3, ITIMER_VIRTUAL
         address 4, timer
@@ -344,6 +352,28 @@ hostile:
         ld      12, REG_GPR + 8 * 12(12)
         blr
 
+# Planted where the caller goes on at the very trampoline, because that is the next function in the
+# section: the first arrival is the call, the second one the return. r12 and cr0 are volatile.
+
+        .balign 8
+either: address 12, hits
+        ld      12, 0(12)
+        cmpdi   12, 0
+        beq     hostile
+        b       back
+
+# The stub of the kernel's module loader (arch/powerpc/kernel/module_64.c, ppc64_stub_insns): it saves
+# r2, and goes by way of ctr, since the kernel is out of a branch's reach. r12 then holds the target's
+# address. The first of the planted words is the one at the trampoline.
+
+        .balign 8
+loader_stub:
+        std     2, TOC_SAVE(1)
+        address 12, plants
+        ld      12, 0(12)
+        mtctr   12
+        bctr
+
 # 5. Where the caller goes on. r0, r11 and r12 are wrecked by now, so r12 is free to use.
 
         .balign 8
@@ -366,7 +396,7 @@ on_signal:
         ld      0, UC_NIP(5)
         std     0, pc - result(12)
 
-# 6. Timer off, branches out, result to stdout.
+# 6. Timer off, planted words out, result to stdout.
 
 finish:
         li      3, ITIMER_VIRTUAL
@@ -375,9 +405,11 @@ finish:
         li      0, SYS_SETITIMER
         sc
         address 14, plants
-        bl      unplant
-        address 14, plants + 24
-        bl      unplant
+1:      bl      unplant
+        addi    14, 14, PLANT_SIZE
+        address 15, plants_end
+        cmpd    14, 15
+        bne     1b
 
         address 14, result
         li      15, result_end - result
@@ -424,45 +456,44 @@ read_all:
 2:      subf    3, 16, 17
         blr
 
-# plant: r14 = {address, word, old word}. Writes the word and keeps the old one. If the page cannot
-# be written the run is over, with STATUS_PLANT + errno; the address is then cleared for unplant.
+# plant: r14 = {address, word, old word, planted}. Writes the word and keeps the old one; no address,
+# no word. If the page cannot be written the run is over, with STATUS_PLANT + errno.
 
 plant:
         mflr    20
         ld      15, 0(14)
+        cmpdi   15, 0
+        beq     2f
         li      16, PROT_READ | PROT_WRITE
         bl      protect_page
         bso     1f
         lwz     3, 0(15)
-        stw     3, 16(14)
-        lwz     3, 8(14)
+        std     3, 16(14)
+        ld      3, 8(14)
         bl      write_word
+        li      3, 1
+        std     3, 24(14)
         mtlr    20
         blr
 1:      addi    3, 3, STATUS_PLANT
         address 12, result
         std     3, status - result(12)
         std     15, fault - result(12)
-        li      0, 0
-        std     0, 0(14)
-        address 3, plants + 24          # the other one may not have been planted yet
-        cmpd    3, 14
-        beq     finish
-        std     0, 0(3)
         b       finish
 
-# unplant: r14 as for plant. Puts the old word back, unless the address is zero.
+# unplant: r14 as for plant. Puts the old word back.
 
 unplant:
         mflr    20
+        ld      3, 24(14)
+        cmpdi   3, 0
+        beq     2f
         ld      15, 0(14)
-        cmpdi   15, 0
-        beq     1f
         li      16, PROT_READ | PROT_WRITE
         bl      protect_page
-        lwz     3, 16(14)
+        ld      3, 16(14)
         bl      write_word
-1:      mtlr    20
+2:      mtlr    20
         blr
 
 # write_word: *r15 = r3 in a writable page, visible to instruction fetch; the page is read-only after.
@@ -529,8 +560,8 @@ config_end:
 record:
 site:           .quad   0               # address of the bl
 toc_save:       .quad   0               # what is in 24(r1) at the site
-plants:         .quad   0, 0, 0         # trampoline: address, word; room for the old word
-                .quad   0, 0, 0         # where the caller goes on: the same
+plants:         .skip   4 * PLANT_SIZE  # address, word; room for the old word; 0 (not planted yet)
+plants_end:
 record_end:
 
 # Written for each site.

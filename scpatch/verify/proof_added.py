@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scpatch.verify.proof_calls import REACH, REL24, STUB_NAME, B, Calls, Stub
+from scpatch.verify.proof_frame import Entries
 from scpatch.verify.proof_insn import Flow, flow, target
 from scpatch.verify.proof_read import (
     RELA_SIZE,
@@ -137,11 +138,22 @@ def _code(added: Added, section: Section) -> Iterator[str]:
 
 
 def _falls_through(added: Added, section: Section) -> bool:
-    """Whether control may run off the old end of a section: its last instruction, padding aside."""
+    """Whether control may run off the old end of a section.
+
+    It cannot where the last words lie behind a branch or an illegal instruction and nothing leads
+    to them: padding, or the traceback table behind a function. Primary opcode 0 is illegal, and
+    so is what zeros make of an incomplete word at the end (Power ISA, appendix on opcode maps).
+    """
+    if section.size % 4:
+        return False
+    entries = Entries(added.before)
     words = added.before.words(section.number)
-    if not words or section.size % 4:
-        return bool(words)
-    return flow(words[-1]) not in (Flow.JUMP, Flow.LEAVES)
+    for at in range(len(words) - 1, -1, -1):
+        if words[at] >> 26 == 0 or flow(words[at]) in (Flow.JUMP, Flow.LEAVES):
+            return False
+        if entries.entered(Place(section.number, at * 4)):
+            return True
+    return bool(words)
 
 
 def _relocations(added: Added, section: Section) -> Iterator[str]:

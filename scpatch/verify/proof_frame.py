@@ -57,7 +57,8 @@ class Need(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`saves` are the section offsets of the stores that fill the slot; no `fault`: shown."""
+    """`saves` are the section offsets of what fills the slot: stores, and calls of stubs. Shown
+    where `fault` is empty."""
 
     saves: tuple[int, ...] = ()
     fault: str = ""
@@ -237,9 +238,16 @@ def _search(function: _Function, site: int) -> set[int]:
                 if (source, earlier) not in seen:
                     seen.add((source, earlier))
                     open_needs.append((source, earlier))
-            if effect(function.word(source)) is Effect.SAVE:
+            if need is Need.SLOT and _saves(function, source):
                 saves.add(source)
     return saves
+
+
+def _saves(function: _Function, at: int) -> bool:
+    """Whether the instruction at `at` saves r2, by itself or as the call of a stub."""
+    site = function.entries.calls.sites.get(function.place(at))
+    by_stub = site is not None and site.stub is not None
+    return by_stub or effect(function.word(at)) is Effect.SAVE
 
 
 def _at_entry(function: _Function, offset: int, need: Need) -> None:
@@ -268,7 +276,7 @@ def _step(function: _Function, at: int, need: Need) -> Iterable[Need]:
         return (Need.SLOT,)
     site = function.entries.calls.sites.get(function.place(at))
     if site is not None and site.stub is not None and site.stub.thunk:
-        return (Need.SLOT, Need.R2) if need is Need.SLOT else (Need.R2,)
+        return (Need.R2,)  # what it saves it restores
     does = effect(function.word(at))
     if does is Effect.UNKNOWN:
         raise _NotShownError(f"the instruction at +{at:#x} is unknown")
@@ -295,6 +303,8 @@ def _call(function: _Function, at: int, need: Need) -> Iterable[Need]:
         return both
     rela, _ = entry
     site = calls.sites.get(function.place(at))
+    if site is not None and site.stub is not None and not site.stub.fault and need is Need.SLOT:
+        return (Need.R2,)  # the stub stores r2 in the slot
     foreign = rela.type != REL24
     if site is not None:
         kept = site.stub is None and (

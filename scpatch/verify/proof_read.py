@@ -100,6 +100,11 @@ class Image:
     """Section index of .symtab_shndx; 0 where the file has none."""
     _relas: dict[int, list[Rela]] = field(default_factory=dict, repr=False)
 
+    @property
+    def extended(self) -> bool:
+        """Whether section header 0 holds the number of sections (gABI, e_shnum)."""
+        return self.data[60:62] == b"\0\0"
+
     def content(self, section: int) -> bytes:
         """The bytes of a section; none for SHT_NOBITS."""
         header = self.sections[section]

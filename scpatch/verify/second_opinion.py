@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scpatch.verify.proof_read import SHN_LORESERVE, SHT_NOBITS, STT_SECTION, Image
+from scpatch.verify.proof_read import SHT_NOBITS, STT_SECTION, Image
 
 _SHOWN = 5
 
@@ -17,7 +17,7 @@ def disagreements(image: Image) -> tuple[str, ...]:
     """
     import lief
 
-    if len(image.sections) >= SHN_LORESERVE:
+    if image.extended:
         return ()
     level = lief.logging.get_level()
     lief.logging.disable()

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+
+from scpatch.errors import Exit, ScpatchError
 
 
 def main() -> None:
+    """Runs the command line; every error ends here, as one message and an exit code."""
     # Names in an object need not be text; they must not stop the report that shows them.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    # As an exception, so that temporary files go when the build is stopped.
+    signal.signal(signal.SIGTERM, _terminated)
     from scpatch.cli import app
 
-    app(prog_name="scpatch")
+    try:
+        app(prog_name="scpatch")
+    except ScpatchError as error:
+        from scpatch.report.messages import print_error
+
+        print_error(error)
+        sys.exit(Exit.ERROR)
+    except BrokenPipeError:
+        # The reader of the report has gone; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _terminated(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

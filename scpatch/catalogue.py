@@ -26,9 +26,9 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     ),
     "SCP102": Diagnostic(
         "an object for another machine",
-        "Only ELF64 little-endian objects for 64-bit PowerPC (EM_PPC64) hold call sites of the kind "
-        "that scpatch rewrites. Big-endian kernels and 32-bit PowerPC use other conventions for the "
-        "TOC, or none.",
+        "Only ELF64 little-endian objects for 64-bit PowerPC (EM_PPC64) hold call sites of the "
+        "kind that scpatch rewrites. Big-endian kernels and 32-bit PowerPC use other conventions "
+        "for the TOC, or none.",
         "check CROSS_COMPILE and ARCH: the object must be built for powerpc64le",
     ),
     "SCP103": Diagnostic(
@@ -104,9 +104,9 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     ),
     "SCP203": Diagnostic(
         "a sibling call",
-        "`b` to a trampoline does not come back here, so nothing could restore r2, and a save would "
-        "land in the frame of the caller's caller. Compilers emit `bl; nop` for static calls; such "
-        "code is hand-written.",
+        "`b` to a trampoline does not come back here, so nothing could restore r2, and a save "
+        "would land in the frame of the caller's caller. Compilers emit `bl; nop` for static "
+        "calls; such code is hand-written.",
         "make it a call: `bl` with a nop behind it, and a frame of its own",
     ),
     "SCP204": Diagnostic(
@@ -140,8 +140,8 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     ),
     "SCP209": Diagnostic(
         "not a plain branch",
-        "The trampoline is reached by a conditional or an absolute branch, or the relocation lies on "
-        "a word that is no branch. Only `bl` can be followed by a restore.",
+        "The trampoline is reached by a conditional or an absolute branch, or the relocation lies "
+        "on a word that is no branch. Only `bl` can be followed by a restore.",
         "branch around a plain `bl` with a nop behind it",
     ),
     "SCP210": Diagnostic(

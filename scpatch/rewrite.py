@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scpatch import output
 from scpatch.elf.layout import Copy, Layout, lay_out
+from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.inputs import Input, is_archive, open_input, read_object
 from scpatch.staticcall.classify import Choices, scan
-from scpatch.staticcall.model import Plan, Scan
+from scpatch.staticcall.model import Plan, Scan, Site, State
 from scpatch.staticcall.strategies import STRATEGIES
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    strategy: str = "callsite"
+    strategy: str | None = "callsite"
+    """A key of STRATEGIES; None plans no change and only tells what there is."""
     choices: Choices = field(default_factory=Choices)
     lines: bool = False
     """Whether to look up the source line of every site, not only of refused ones."""
@@ -76,9 +78,28 @@ def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPl
     """The plan of one object and its new layout; None where nothing changes."""
     elf = read_object(data, name)
     found = scan(elf, options.choices)
-    plan = STRATEGIES[options.strategy].plan(elf, found)
+    if options.strategy is None:
+        plan = Plan("", found.sites)
+    else:
+        plan = STRATEGIES[options.strategy].plan(elf, found)
+    plan = replace(plan, sites=_with_lines(elf, plan.sites, refused_only=not options.lines))
     layout = lay_out(elf, plan.edits) if plan.edits else None
-    return ObjectPlan(name, found, plan), layout
+    return ObjectPlan(name, replace(found, sites=plan.sites), plan), layout
+
+
+def _with_lines(elf: ElfFile, sites: tuple[Site, ...], *, refused_only: bool) -> tuple[Site, ...]:
+    """The sites with their source lines, where DWARF has them."""
+    wanted = [
+        (site.section, site.offset)
+        for site in sites
+        if site.state is State.REFUSED or not refused_only
+    ]
+    if not wanted:
+        return sites
+    from scpatch.dwarf.lines import line_of
+
+    lines = line_of(elf, wanted)
+    return tuple(replace(site, line=lines.get((site.section, site.offset), "")) for site in sites)
 
 
 def _outputs(source: Input, layout: Layout | None, target: Path | None) -> Iterator[Output]:

@@ -180,6 +180,17 @@ class ElfFile:
         self.section(index, "e_shstrndx")
         return self.content(index)
 
+    def sections_named(self, name: str, *, prefix: bool = False) -> list[int]:
+        """Indices of the sections with a name, or with names that start with `name`.
+
+        Found by searching the string table, not by reading the names of thousands of sections.
+        """
+        needle = name.encode() + (b"" if prefix else b"\0")
+        places = set(_find_all(self._section_names, needle))
+        if not places:
+            return []
+        return [i for i, section in enumerate(self.sections) if section.sh_name in places]
+
     def section_name(self, index: int) -> str:
         return self._string(
             self._section_names, self.sections[index].sh_name, "a section name"
@@ -260,6 +271,12 @@ class SymbolTable:
         self.strtab = section.sh_link
         """Section index of its string table."""
         self.data = elf.content(index)
+        # Columns: one entry a symbol.
+        self.st_name = self.data.cast("I")[0::6]
+        self.st_info = self.data[4::24]
+        self.st_shndx = self.data.cast("H")[3::12]
+        self.st_value = self.data.cast("Q")[1::3]
+        self.st_size = self.data.cast("Q")[2::3]
         self.strings = elf.content(self.strtab)
         self.extended = self._extended_index()
 
@@ -292,14 +309,17 @@ class SymbolTable:
 
         Raises SCP107 for a section that does not exist.
         """
-        shndx = self[index].st_shndx
+        if index >= len(self.st_shndx):
+            raise damaged(self._elf.name, f"symbol {index} is named, there are {len(self)}")
+        shndx = self.st_shndx[index]
         if shndx == c.SHN_XINDEX:
             if self.extended is None:
                 raise damaged(self._elf.name, f"symbol {index} needs SHT_SYMTAB_SHNDX")
             shndx = self._elf.content(self.extended).cast("I")[index]
         elif shndx >= c.SHN_LORESERVE:
             return shndx
-        self._elf.section(shndx, f"symbol {index}")
+        if shndx >= len(self._elf.sections):
+            self._elf.section(shndx, f"symbol {index}")
         return shndx
 
     def with_prefix(self, prefix: bytes) -> Iterator[int]:
@@ -308,35 +328,36 @@ class SymbolTable:
         String tables are tail-merged, so a name may start in the middle of another string: the
         places of the prefix in the string table are compared with every st_name.
         """
-        names = self.data.cast("I")[0::6]
         if not prefix:
             yield from range(1, len(self))
             return
         places = set(_find_all(self.strings, prefix))
         if places:
-            for index, st_name in enumerate(names):
+            for index, st_name in enumerate(self.st_name):
                 if st_name in places:
                     yield index
 
-    def in_sections(self, wanted: set[int]) -> Iterator[int]:
-        """Indices of the symbols that are defined in one of the sections `wanted`."""
+    def in_sections(self, wanted: set[int]) -> Iterator[tuple[int, int]]:
+        """(symbol index, section index) of the symbols defined in one of the sections `wanted`."""
         if self.extended is not None and max(wanted, default=0) >= c.SHN_LORESERVE:
             extended = self._elf.content(self.extended).cast("I")
             for index, shndx in enumerate(extended):
                 if shndx in wanted:
-                    yield index
-        column = self.data.cast("H")[3::12]
-        for index, shndx in enumerate(column):
+                    yield index, shndx
+        for index, shndx in enumerate(self.st_shndx):
             if shndx in wanted and shndx < c.SHN_LORESERVE:
-                yield index
+                yield index, shndx
 
 
 def _find_all(table: memoryview, needle: bytes) -> Iterator[int]:
     """Every offset of `needle` in `table`, found without a copy of the table."""
     import re
 
-    for match in re.finditer(b"(?=" + re.escape(needle) + b")", table):
+    search = re.compile(re.escape(needle)).search
+    match = search(table)
+    while match is not None:
         yield match.start()
+        match = search(table, match.start() + 1)
 
 
 __all__ = ["ElfFile", "Header", "RelaTable", "Relocation", "ScpatchError", "Section", "Symbol"]

@@ -1,6 +1,7 @@
 """Instruction words: the few that scpatch looks for, and the fields of branches.
 
-Source: Power ISA, Book I. Words are 32-bit values, as in a listing; offsets are section offsets in bytes.
+Source: Power ISA, Book I. Words are 32-bit values, as in a listing; offsets are section offsets in
+bytes.
 """
 
 from __future__ import annotations

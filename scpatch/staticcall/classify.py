@@ -48,8 +48,7 @@ def scan(elf: ElfFile, choices: Choices) -> Scan:
 
 def is_module(elf: ElfFile) -> bool:
     """Whether the object is a linked kernel module: only those have `struct module` in them."""
-    names = (elf.section_name(i) for i in range(len(elf.sections)))
-    return ".gnu.linkonce.this_module" in names
+    return bool(elf.sections_named(".gnu.linkonce.this_module"))
 
 
 class _Classifier:

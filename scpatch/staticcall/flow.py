@@ -6,7 +6,7 @@ Is the nop reached from its call only, and does r2 lie in the TOC save doublewor
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -47,10 +47,14 @@ def _branch_targets(
 ) -> set[Place]:
     """Which nops behind `sites` control can reach from elsewhere than from the call."""
     nops = {(site.section, site.offset + 4) for site in sites}
-    found = nops & (labels.taken | labels.branched | {target for _, target in labels.edges})
+    found: set[Place] = set()
+    for section in {section for section, _ in nops}:
+        places = [*labels.taken.get(section, ()), *labels.branched.get(section, ())]
+        places += [target for target, _ in labels.edges.get(section, ())]
+        found |= nops & {(section, place) for place in places}
     scanned: set[tuple[int, int, int]] = set()
     for site in sites:
-        if any(functions.inside(site.section, site.offset + 3, site.offset + 5)):
+        if functions.inside(site.section, site.offset + 3, site.offset + 5):
             found.add((site.section, site.offset + 4))
         start, end = _extent(elf, functions, site)
         if (site.section, start, end) not in scanned:
@@ -62,10 +66,11 @@ def _branch_targets(
 
 def _extent(elf: ElfFile, functions: Functions, site: Site) -> tuple[int, int]:
     """The function around a site, or the whole section where no sized symbol covers it."""
-    symbol = functions.covering(site.section, site.offset)
+    index = functions.covering(site.section, site.offset)
     size = len(elf.content(site.section))
-    if symbol is None:
+    if index is None or elf.symbols is None:
         return 0, size
+    symbol = elf.symbols[index]
     return symbol.st_value & ~3, min(symbol.st_value + symbol.st_size, size)
 
 
@@ -87,17 +92,21 @@ def _saved_sites(
     elf: ElfFile, functions: Functions, labels: Labels, sites: Sequence[Site]
 ) -> set[Place]:
     """Sites before which r2 lies in 24(r1) on every path, in functions that store it at all."""
-    by_function: dict[tuple[int, Symbol], list[Site]] = {}
+    symbols = elf.symbols
+    by_function: dict[tuple[int, int], list[Site]] = {}
     for site in sites:
-        symbol = functions.covering(site.section, site.offset)
-        if symbol is not None and symbol.st_value % 4 == 0:
-            by_function.setdefault((site.section, symbol), []).append(site)
+        index = functions.covering(site.section, site.offset)
+        if index is not None:
+            by_function.setdefault((site.section, index), []).append(site)
     object_view = _Surroundings(elf, functions, labels)
     found: set[Place] = set()
-    for (section, symbol), inside in by_function.items():
+    for (section, index), inside in by_function.items():
         places = [site.offset for site in inside if site.state is State.REWRITE]
+        if not places or symbols is None:
+            continue
+        symbol = symbols[index]
         code = bytes(elf.content(section)[symbol.st_value :][: symbol.st_size])
-        if places and _STD_R2 in code:
+        if _STD_R2 in code and symbol.st_value % 4 == 0:
             function = object_view.function(section, symbol, code, inside)
             found |= {(section, place) for place in saved_at(function, places)}
     return found
@@ -111,8 +120,7 @@ class _Surroundings:
         self._functions = functions
         self._labels = labels
         self._sorted: dict[int, tuple[RelaTable, list[int]]] = {}
-        names = (elf.section_name(index) for index in range(len(elf.sections)))
-        self._exceptions = any(name.startswith(".gcc_except_table") for name in names)
+        self._exceptions = bool(elf.sections_named(".gcc_except_table", prefix=True))
 
     def function(
         self, section: int, symbol: Symbol, code: bytes, sites: Sequence[Site]
@@ -120,17 +128,18 @@ class _Surroundings:
         start = symbol.st_value
         end = start + len(code)
         entry = start + local_entry_offset(symbol.st_other)
+        entries = set(self._functions.inside(section, start, end))
         labels = self._labels
-        places = labels.taken | labels.relative | labels.branched
-        entries = {at for where, at in places if where == section and start < at < end}
-        entries |= set(self._functions.inside(section, start, end))
+        for places in (labels.taken, labels.relative, labels.branched):
+            inside = places.get(section, ())
+            entries |= set(inside[bisect_right(inside, start) : bisect_left(inside, end)])
         edges = []
-        for (home, source), (where, target) in labels.edges:
-            if where == section and start <= target < end:
-                if home == section and start <= source < end:
-                    edges.append((source, target))
-                else:
-                    entries.add(target)
+        into = labels.edges.get(section, ())
+        for target, (home, source) in into[bisect_left(into, (start,)) : bisect_left(into, (end,))]:
+            if home == section and start <= source < end:
+                edges.append((source, target))
+            else:
+                entries.add(target)
         return Function(
             code=code,
             start=start,

@@ -7,7 +7,7 @@ that somebody may branch to (a jump table, a computed goto, a return address).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scpatch.elf import constants as c
@@ -17,11 +17,10 @@ from scpatch.ppc64.relocs import BRANCHES, PC_RELATIVE_DATA
 Place = tuple[int, int]
 """(section index, section offset)"""
 
-PAIRS = frozenset({"__ex_table", "__jump_table"})
-"""Tables of (instruction, target) that start each entry: struct exception_table_entry
-(arch/powerpc/include/asm/extable.h) and struct jump_entry (include/linux/jump_label.h)."""
-
-_ENTRY_SIZE = {"__ex_table": 8, "__jump_table": 16}
+PAIRS = {"__ex_table": 8, "__jump_table": 16}
+"""Tables whose entries, of so many bytes, start with (instruction, target): struct
+exception_table_entry (arch/powerpc/include/asm/extable.h), struct jump_entry
+(include/linux/jump_label.h)."""
 
 MARKS = frozenset(
     {
@@ -50,43 +49,54 @@ MARKS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Places inside code that relocations point at."""
+    """Places inside code that relocations point at, by section index."""
 
-    taken: frozenset[Place] = frozenset()
-    """Addresses that code or data holds, so that somebody may branch there."""
-    relative: frozenset[Place] = frozenset()
+    taken: Mapping[int, Sequence[int]]
+    """Addresses that code or data holds, so that somebody may branch there: sorted offsets."""
+    relative: Mapping[int, Sequence[int]]
     """Like `taken`, by PC-relative data. In a jump table the distance counts from the table's
     start, not from the entry, so such a place may lie some bytes behind the real label."""
-    edges: frozenset[tuple[Place, Place]] = frozenset()
-    """(from, to): control may pass from an instruction to another, outside the code's own
-    branches."""
-    branched: frozenset[Place] = frozenset()
+    branched: Mapping[int, Sequence[int]]
     """Targets of relocated branches."""
+    edges: Mapping[int, Sequence[tuple[int, Place]]]
+    """(target, from): control may pass from one instruction to another, outside the code's own
+    branches; sorted by target, under the target's section."""
 
 
 def find_labels(elf: ElfFile, sections: set[int]) -> Labels:
     """The labels in the code sections `sections`."""
-    homes = _symbols_in(elf, sections)
-    if not homes:
-        return Labels()
-    found: dict[str, set[Place]] = {"taken": set(), "relative": set(), "branched": set()}
-    edges: set[tuple[Place, Place]] = set()
+    found: dict[str, dict[int, list[int]]] = {"taken": {}, "relative": {}, "branched": {}}
+    edges: dict[int, list[tuple[int, Place]]] = {}
+    homes = _homes(elf, sections)
     for target in elf.relocated:
         flags = elf.section(target, "a SHT_RELA table").sh_flags
         table = elf.relocations(target) if flags & c.SHF_ALLOC else None
-        if table is None:
-            continue
-        hits = _hits(table, homes)
-        if not hits:
+        hits = _hits(table, homes) if table is not None else []
+        if table is None or not hits:
             continue
         name = elf.section_name(target)
         if name in PAIRS:
-            edges.update(_edges(table, hits, _ENTRY_SIZE[name]))
+            for start, (section, end) in _edges(table, hits, PAIRS[name]):
+                edges.setdefault(section, []).append((end, start))
         elif name not in MARKS:
-            for index, place in hits:
-                found[_meaning(table[index].type)].add(place)
-    taken, relative, branched = (frozenset(places) for places in found.values())
-    return Labels(taken, relative, edges=frozenset(edges), branched=branched)
+            for index, (section, offset) in hits:
+                kind = _meaning(table.r_info[index] & 0xFFFFFFFF)
+                found[kind].setdefault(section, []).append(offset)
+    for by_section in found.values():
+        for places in by_section.values():
+            places.sort()
+    for pairs in edges.values():
+        pairs.sort()
+    return Labels(**found, edges=edges)
+
+
+def _homes(elf: ElfFile, sections: set[int]) -> dict[int, Place]:
+    """Symbol index -> place, of the symbols in `sections`."""
+    symbols = elf.symbols
+    if symbols is None:
+        return {}
+    values = symbols.st_value
+    return {index: (home, values[index]) for index, home in symbols.in_sections(sections)}
 
 
 def _meaning(kind: int) -> str:
@@ -95,24 +105,17 @@ def _meaning(kind: int) -> str:
     return "relative" if kind in PC_RELATIVE_DATA else "taken"
 
 
-def _symbols_in(elf: ElfFile, sections: set[int]) -> dict[int, Place]:
-    """Symbol index -> place, for all symbols defined in `sections`."""
-    symbols = elf.symbols
-    if symbols is None:
-        return {}
-    return {
-        index: (symbols.section_index(index), symbols[index].st_value)
-        for index in symbols.in_sections(sections)
-    }
+def _hits(table: RelaTable, homes: Mapping[int, Place]) -> list[tuple[int, Place]]:
+    """(index in the table, place) of the relocations against the symbols in `homes`.
 
-
-def _hits(table: RelaTable, homes: dict[int, Place]) -> list[tuple[int, Place]]:
-    """(index in the table, place) of the relocations that point into one of the sections."""
-    found = []
-    for index, info in enumerate(table.r_info):
-        home = homes.get(info >> 32)
-        if home is not None:
-            found.append((index, (home[0], home[1] + table.r_addend[index])))
+    Those without an addend name a symbol's own place or a section's start; symbols count as
+    entries anyway, so they are passed over.
+    """
+    infos = table.r_info
+    found: list[tuple[int, Place]] = []
+    for index, addend in enumerate(table.r_addend):
+        if addend and (home := homes.get(infos[index] >> 32)) is not None:
+            found.append((index, (home[0], home[1] + addend)))
     return found
 
 

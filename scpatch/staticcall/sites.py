@@ -58,9 +58,8 @@ def _section_symbols(elf: ElfFile, sections: Iterable[int]) -> dict[int, int]:
     symbols, wanted = elf.symbols, set(sections)
     if symbols is None or not wanted:
         return {}
-    kinds = symbols.data[4::24]
     found = {}
-    for index, info in enumerate(kinds):
+    for index, info in enumerate(symbols.st_info):
         if info & 0xF == c.STT_SECTION:
             section = symbols.section_index(index)
             if section in wanted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import translate
 
@@ -68,61 +68,56 @@ class Functions:
     """The function symbols of some sections, by section offset."""
 
     def __init__(self, elf: ElfFile, sections: Iterable[int]) -> None:
-        self._starts: dict[int, list[int]] = {}
-        self._found: dict[int, list[tuple[Symbol, int]]] = {}
-        symbols = elf.symbols
+        self._symbols = elf.symbols
+        self._rows: dict[int, list[tuple[int, int, int]]] = {}
         wanted = set(sections)
+        symbols = elf.symbols
         if symbols is None or not wanted:
             return
-        self._symbols = symbols
-        rows: dict[int, list[tuple[int, int, Symbol, int]]] = {}
-        for index in symbols.in_sections(wanted):
-            symbol = symbols[index]
-            if symbol.type in (c.STT_FUNC, c.STT_NOTYPE):
+        info, value, size = symbols.st_info, symbols.st_value, symbols.st_size
+        for index, section in symbols.in_sections(wanted):
+            kind = info[index] & 0xF
+            if kind in (c.STT_FUNC, c.STT_NOTYPE):
                 # Of several symbols at one place the sized function comes last, so that it wins.
-                rank = (symbol.type == c.STT_FUNC) + 2 * (symbol.st_size > 0)
-                section = symbols.section_index(index)
-                rows.setdefault(section, []).append((symbol.st_value, rank, symbol, index))
-        for section, entries in rows.items():
-            entries.sort()
-            self._starts[section] = [entry[0] for entry in entries]
-            self._found[section] = [(entry[2], entry[3]) for entry in entries]
+                rank = (kind == c.STT_FUNC) + 2 * (size[index] > 0)
+                self._rows.setdefault(section, []).append((value[index], rank, index))
+        for rows in self._rows.values():
+            rows.sort()
 
-    def around(self, section: int, offset: int) -> tuple[Symbol, int] | None:
-        """The function symbol at or before an offset, and its index.
+    def around(self, section: int, offset: int) -> int | None:
+        """The symbol index of the function at or before an offset.
 
         A sized function that covers the offset is preferred; without one it is the nearest
         symbol before it, as a disassembler would print it.
         """
-        starts = self._starts.get(section)
-        if not starts:
-            return None
-        found = self._found[section]
-        last = bisect_right(starts, offset) - 1
+        rows = self._rows.get(section, [])
+        last = bisect_left(rows, (offset + 1,)) - 1
         for at in range(last, max(last - 16, -1), -1):
-            symbol, _ = found[at]
-            if symbol.type == c.STT_FUNC and offset < symbol.st_value + symbol.st_size:
-                return found[at]
-        return found[last] if last >= 0 else None
+            if self._covers(rows[at][2], offset):
+                return rows[at][2]
+        return rows[last][2] if last >= 0 else None
 
-    def covering(self, section: int, offset: int) -> Symbol | None:
-        """The sized function that covers an offset."""
-        found = self.around(section, offset)
-        if found is None or offset >= found[0].st_value + found[0].st_size:
-            return None
-        return found[0] if found[0].type == c.STT_FUNC else None
+    def covering(self, section: int, offset: int) -> int | None:
+        """The symbol index of the sized function that covers an offset."""
+        index = self.around(section, offset)
+        return index if index is not None and self._covers(index, offset) else None
+
+    def _covers(self, index: int, offset: int) -> bool:
+        symbols = self._symbols
+        return (
+            symbols is not None
+            and symbols.st_info[index] & 0xF == c.STT_FUNC
+            and offset < symbols.st_value[index] + symbols.st_size[index]
+        )
 
     def name(self, section: int, offset: int) -> tuple[str, int]:
         """(name, offset in it) of the function around a section offset; ("", 0) without one."""
-        found = self.around(section, offset)
-        if found is None:
+        index = self.around(section, offset)
+        if index is None or self._symbols is None:
             return "", 0
-        symbol, index = found
-        return self._symbols.name(index), offset - symbol.st_value
+        return self._symbols.name(index), offset - self._symbols.st_value[index]
 
-    def inside(self, section: int, start: int, end: int) -> Iterator[int]:
+    def inside(self, section: int, start: int, end: int) -> list[int]:
         """The section offsets of symbols strictly between two offsets."""
-        for value in self._starts.get(section, ())[bisect_right(self._starts[section], start) :]:
-            if value >= end:
-                break
-            yield value
+        rows = self._rows.get(section, [])
+        return [row[0] for row in rows[bisect_left(rows, (start + 1,)) : bisect_left(rows, (end,))]]

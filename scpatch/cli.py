@@ -1,0 +1,244 @@
+"""The command line: options, their help, and one call a command. Nothing else."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scpatch import __version__
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Make static calls keep the caller's r2 in ppc64le ELFv2 objects, and prove it.",
+    epilog="Exit codes: 0 done, 1 error, 2 usage, 3 a call site was refused.",
+)
+
+
+class TableFormat(StrEnum):
+    TABLE = "table"
+    PLAIN = "plain"
+    JSON = "json"
+
+
+class TextFormat(StrEnum):
+    TERMINAL = "terminal"
+    PLAIN = "plain"
+    JSON = "json"
+
+
+class Undefined(StrEnum):
+    AUTO = "auto"
+    REWRITE = "rewrite"
+    SKIP = "skip"
+
+
+class NoNop(StrEnum):
+    REFUSE = "refuse"
+    THUNK = "thunk"
+
+
+class StrategyName(StrEnum):
+    CALLSITE = "callsite"
+
+
+Files = Annotated[
+    list[Path], typer.Argument(metavar="FILE...", help="Objects (.o, .ko) and archives (.a).")
+]
+Before = Annotated[Path, typer.Argument(metavar="BEFORE", help="The object as it was.")]
+After = Annotated[Path, typer.Argument(metavar="AFTER", help="The object as it is now.")]
+Trampolines = Annotated[
+    list[str],
+    typer.Option(
+        "--trampoline",
+        "-t",
+        metavar="GLOB",
+        help="Names of trampolines, a shell pattern; repeatable.",
+    ),
+]
+UndefinedOption = Annotated[
+    Undefined,
+    typer.Option(
+        help="Sites against trampolines that the object does not define: rewrite them, leave them "
+        "to the module loader (skip), or skip them in a .ko only (auto)."
+    ),
+]
+NoNopOption = Annotated[
+    NoNop,
+    typer.Option(help="Calls without a usable nop: refuse them, or give each a thunk of its own."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every call site.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"scpatch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def scpatch(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Make static calls keep the caller's r2 in ppc64le ELFv2 objects, and prove it."""
+
+
+@app.command()
+def scan(
+    files: Files,
+    trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
+    undefined: UndefinedOption = Undefined.AUTO,
+    no_nop: NoNopOption = NoNop.REFUSE,
+    form: Annotated[
+        TableFormat | None,
+        typer.Option("--format", help="Table on a terminal, plain in a pipe, unless given."),
+    ] = None,
+) -> None:
+    """List the trampolines and call sites of FILE..., and what each site needs."""
+    from scpatch.commands import scan as command
+    from scpatch.staticcall.classify import Choices
+
+    choices = Choices(tuple(trampoline), undefined.value, no_nop.value)
+    raise typer.Exit(command.run(files, choices, form and form.value))
+
+
+@app.command()
+def rewrite(
+    files: Files,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT", help="Write here, not in place."),
+    ] = None,
+    strategy: Annotated[
+        StrategyName, typer.Option(help="How r2 is kept; see `scpatch explain NAME`.")
+    ] = StrategyName.CALLSITE,
+    trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
+    undefined: UndefinedOption = Undefined.AUTO,
+    no_nop: NoNopOption = NoNop.REFUSE,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Say what would be done, write nothing.")
+    ] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Show the changed code.")] = False,
+    backup: Annotated[
+        bool, typer.Option("--backup", help="Keep the old file as FILE.orig.")
+    ] = False,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going", "-k", help="Rewrite the other sites and files when one is refused."
+        ),
+    ] = False,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Print counts by section and state.")
+    ] = False,
+    form: Annotated[
+        TableFormat | None,
+        typer.Option("--format", help="Print the result on stdout in this form."),
+    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Rewrite the call sites of FILE..., in place or to OUT.
+
+    All files are written, or none of them.
+    """
+    from scpatch.commands import rewrite as command
+    from scpatch.rewrite import Options
+    from scpatch.staticcall.classify import Choices
+
+    if output is not None and (len(files) != 1 or backup):
+        other = "--backup" if backup else "several files"
+        raise typer.BadParameter(f"does not go with {other}", param_hint="-o")
+    if quiet and verbose:
+        raise typer.BadParameter("does not go with --quiet", param_hint="--verbose")
+    choices = Choices(tuple(trampoline), undefined.value, no_nop.value)
+    asked = command.Asked(
+        target=output,
+        dry_run=dry_run,
+        diff=diff,
+        backup=backup,
+        keep_going=keep_going,
+        stats=stats,
+        form=form and form.value,
+        quiet=quiet,
+        verbose=verbose,
+    )
+    raise typer.Exit(command.run(files, Options(strategy.value, choices, lines=verbose), asked))
+
+
+@app.command()
+def diff(
+    before: Before,
+    after: After,
+    form: Annotated[
+        TextFormat | None,
+        typer.Option("--format", help="For a terminal, plain in a pipe, unless given."),
+    ] = None,
+    context: Annotated[
+        int, typer.Option("--context", "-U", min=0, help="Unchanged instructions to show around.")
+    ] = 3,
+) -> None:
+    """Show what differs between two versions of an object, whoever changed it.
+
+    Exit codes: 0 the same, 1 different.
+    """
+    from scpatch.commands import diff as command
+
+    raise typer.Exit(command.run(before, after, form and form.value, context))
+
+
+@app.command()
+def verify(
+    before: Before,
+    after: After,
+    run: Annotated[
+        bool, typer.Option("--run/--no-run", help="Execute every site under QEMU.")
+    ] = True,
+    trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
+    form: Annotated[
+        TextFormat | None,
+        typer.Option("--format", help="For a terminal, plain in a pipe, unless given."),
+    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Prove that AFTER is BEFORE with every call site right, and execute both.
+
+    Exit codes: 0 proven, 1 not.
+    """
+    from scpatch.commands import verify as command
+
+    raise typer.Exit(
+        command.run(
+            before,
+            after,
+            trampoline,
+            execute=run,
+            form=form and form.value,
+            quiet=quiet,
+            verbose=verbose,
+        )
+    )
+
+
+@app.command()
+def explain(
+    topic: Annotated[
+        str | None,
+        typer.Argument(metavar="[CODE|STRATEGY]", help="Such as SCP203 or callsite."),
+    ] = None,
+) -> None:
+    """Print the long text behind a diagnostic or a strategy; without one, list them."""
+    from scpatch.commands import explain as command
+
+    raise typer.Exit(command.run(topic))

@@ -1,0 +1,1 @@
+"""One module a command: what happens between the parsed options and the exit code."""

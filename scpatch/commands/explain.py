@@ -1,0 +1,40 @@
+"""`scpatch explain`: the long text behind a diagnostic or a strategy."""
+
+from __future__ import annotations
+
+import textwrap
+
+from scpatch.catalogue import DIAGNOSTICS
+from scpatch.errors import Exit, ScpatchError
+from scpatch.staticcall.strategies import STRATEGIES
+
+_WIDTH = 80
+
+
+def run(topic: str | None) -> Exit:
+    """Prints the text of `topic`, or the list of topics. Raises ScpatchError for an unknown one."""
+    print(_list() if topic is None else _text(topic))
+    return Exit.OK
+
+
+def _text(topic: str) -> str:
+    if (diagnostic := DIAGNOSTICS.get(topic.upper())) is not None:
+        return "\n\n".join(
+            (
+                f"{topic.upper()}: {diagnostic.title}",
+                textwrap.fill(diagnostic.text, _WIDTH),
+                textwrap.fill(f"hint: {diagnostic.hint}", _WIDTH),
+            )
+        )
+    if (strategy := STRATEGIES.get(topic)) is not None:
+        return f"{topic}: {strategy.summary}\n\n{strategy.text}"
+    raise ScpatchError(
+        "", f"nothing is known of {topic!r}", hint="`scpatch explain` lists what there is"
+    )
+
+
+def _list() -> str:
+    rows = [f"{name:<10}{strategy.summary}" for name, strategy in STRATEGIES.items()]
+    rows.append("")
+    rows += [f"{code:<10}{diagnostic.title}" for code, diagnostic in DIAGNOSTICS.items()]
+    return "\n".join(rows)

@@ -28,9 +28,9 @@ def execute(
 ) -> list[Outcome]:
     """Run each site of the object at `path`; outcomes in the order of `sites`.
 
-    `limit` is the processor time in seconds that a site may take. Raises ScpatchError if the object
-    cannot be linked (SCP302), a section is not found in the program (SCP303), or the program does
-    not start (SCP304). Whatever goes wrong at a site is in its outcome.
+    `limit` is the processor time in seconds that a site may take. Raises ScpatchError (SCP302) if
+    the object cannot be linked or the program does not start. Whatever goes wrong at a site is in
+    its outcome.
     """
     if not sites:
         return []

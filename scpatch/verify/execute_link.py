@@ -21,8 +21,7 @@ from scpatch.verify.execute_types import RunSite
 def link(path: Path, sites: Sequence[RunSite], tools: Tools, directory: Path) -> Program:
     """Link the object at `path` with the harness, in `directory`.
 
-    Raises ScpatchError: SCP302 if the linker makes no program, SCP303 if a section of a site is
-    not found in it.
+    Raises ScpatchError (SCP302) if the linker makes no program, or one without a site's section.
     """
     (directory / "object.o").symlink_to(path.resolve())
     harness = resources.files("scpatch.verify").joinpath("harness.s").read_bytes()
@@ -36,8 +35,16 @@ def link(path: Path, sites: Sequence[RunSite], tools: Tools, directory: Path) ->
 
 
 def _trampolines(undefined: list[str]) -> str:
-    """Assembly source of the trampolines that the object only refers to."""
-    lines = ['.section .note.GNU-stack, ""', '.section .scpatch_tramps, "ax", @progbits']
+    """Assembly source of the trampolines that the object only refers to.
+
+    The .toc entry makes the linker put a TOC beside the object, also where the object has none.
+    """
+    lines = [
+        '.section .toc, "aw"',
+        ".quad 0",
+        '.section .note.GNU-stack, ""',
+        '.section .scpatch_tramps, "ax", @progbits',
+    ]
     for name in undefined:
         quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
         lines += [f".balign {SLOT}", f".globl {quoted}", f".type {quoted}, @function"]

@@ -79,7 +79,7 @@ def read_program(
 ) -> Program:
     """Read `prog` and `map` in `directory`; `errors` is what the linker wrote to stderr.
 
-    Raises ScpatchError (SCP303) if a section of a site is not found in the program.
+    Raises ScpatchError (SCP302) if a section of a site is not found in the program.
     """
     text = (directory / "map").read_text("utf-8", "surrogateescape")
     text = text[text.index("Linker script and memory map") :]
@@ -131,7 +131,7 @@ def _places(path: Path, placed: list[Place], wanted: set[int]) -> dict[int, Plac
         found = where[same.index(index)].size if len(same) == len(where) else None
         if found != size:
             raise ScpatchError(
-                "SCP303",
+                "SCP302",
                 f"section {index} ({name}) is not in the linked program as it is in the file",
                 file=str(path),
                 hint="--no-run leaves the run out; the proof does not need the linker",

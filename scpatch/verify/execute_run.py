@@ -31,7 +31,7 @@ def run_sites(
 ) -> list[Outcome]:
     """Run the sites; `limit` is in seconds of processor time for each.
 
-    Raises ScpatchError (SCP304) if the program does not even start.
+    Raises ScpatchError (SCP302) if the program does not even start.
     """
     outcomes: dict[int, Outcome] = {}
     queue = []
@@ -145,7 +145,7 @@ def _ended(code: int | None) -> str:
 def _start_error(path: Path, errors: bytes, code: int | None) -> ScpatchError:
     said = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
     return ScpatchError(
-        "SCP304",
+        "SCP302",
         f"the program to run the call sites does not start: {(said or [_ended(code)])[0]}",
         file=str(path),
         hint="check that QEMU runs other ppc64le programs; --no-run leaves the run out",

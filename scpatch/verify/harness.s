@@ -36,6 +36,7 @@
 # Why absolute branches: `ba` reaches the lowest 32 MiB from everywhere, and this file is linked
 # there (execute_link.py). A relative branch would not reach across a large object.
 
+        .abiversion 2
         .machine power8
 
 # Sizes and offsets in bytes. execute_state.py has the same numbers.

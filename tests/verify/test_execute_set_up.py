@@ -84,7 +84,7 @@ def test_an_assembler_that_fails(tmp_path: Path) -> None:
 def test_an_emulator_that_fails(tmp_path: Path) -> None:
     emulator = program(tmp_path / "qemu", "echo no memory >&2; exit 3")
     error = failing(tmp_path, find_tools(emulator=emulator))
-    assert error.code == "SCP304"
+    assert error.code == "SCP302"
     assert error.message == "the program to run the call sites does not start: no memory"
     error = failing(tmp_path, find_tools(emulator="/bin/false"))
     assert error.message.endswith("does not start: the process left with status 1")
@@ -124,6 +124,21 @@ def test_runs_at_the_same_time_leave_nothing_behind(
     with pytest.raises(TypeError):
         run(path, *sites)
     assert list(scratch.iterdir()) == []
+
+
+def test_an_object_that_does_not_name_its_abi(tmp_path: Path) -> None:
+    path = assemble(tmp_path, GOOD)
+    data = bytearray(path.read_bytes())
+    data[48:52] = bytes(4)  # e_flags
+    path.write_bytes(data)
+    assert run(path, site_at(path))[0].passed
+
+
+def test_r2_points_into_no_memory_of_the_harness(tmp_path: Path) -> None:
+    """Also where the object has no TOC: a store by way of r2 must not go unseen."""
+    path = assemble(tmp_path, GOOD.replace("std 2, 24(1)", "std 2, 24(1)\nstd 3, 0(2)"))
+    (outcome,) = run(path, site_at(path))
+    assert outcome.reasons[0].startswith("crashed with SIGSEGV at .text+0x10, accessing 0x1")
 
 
 def test_code_out_of_a_branchs_reach(tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""Brings the static proof and the execution of one object together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scpatch.verify.execute import Outcome, RunSite, Tools, execute
+from scpatch.verify.members import is_archive, members
+from scpatch.verify.proof import Proof, SiteProof, prove
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One call site in both runs."""
+
+    site: SiteProof
+    before: Outcome
+    after: Outcome
+
+    @property
+    def harmless(self) -> bool:
+        """It ran well before, although r2 was wrong by the proof: the run proves nothing."""
+        return self.before.passed and not self.site.was_right
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came out for one object."""
+
+    label: str
+    """The file's name, for a member `ARCHIVE(MEMBER)`."""
+    proof: Proof
+    runs: tuple[Ran, ...] | None
+    """The executed sites; None where nothing was executed."""
+
+    @property
+    def proven(self) -> bool:
+        """All sites are right, by the proof and in the run, and what was wrong failed before."""
+        if self.proof.errors or not all(_acceptable(site) for site in self.proof.sites):
+            return False
+        return all(run.after.passed and not run.harmless for run in self.runs or ())
+
+
+def _acceptable(site: SiteProof) -> bool:
+    """Right, or restored by code that the object came with, whose save could not be shown."""
+    return site.right or site.state == "restored"
+
+
+def verify_files(
+    before: Path, after: Path, trampolines: Sequence[str], tools: Tools | None
+) -> list[Verdict]:
+    """Verifies two objects, or two archives member by member.
+
+    Raises ScpatchError SCP301 or SCP302 where `ar` is missing or fails, and as `verify_object`.
+    """
+    if not is_archive(before) and not is_archive(after):
+        return [verify_object(str(after), before, after, trampolines, tools)]
+    with members(before, after) as found:
+        verdicts = [
+            verify_object(pair.label, pair.before, pair.after, trampolines, tools)
+            for pair in found.pairs
+            if pair.is_object
+        ]
+        if found.errors:
+            verdicts.append(Verdict(str(after), Proof((), found.errors), None))
+    return verdicts
+
+
+def verify_object(
+    label: str, before: Path, after: Path, trampolines: Sequence[str], tools: Tools | None
+) -> Verdict:
+    """Proves one object and, given tools, executes every site that needs r2 in both versions.
+
+    Raises OSError for a file that cannot be opened, and ScpatchError SCP302 where an object
+    cannot be linked or started.
+    """
+    proof = prove(before, after, trampolines)
+    if tools is None or proof.errors:
+        return Verdict(label, proof, None)
+    sites = [site for site in proof.sites if site.state != "notoc"]
+    places = [_run_site(site) for site in sites]
+    old, new = (execute(path, places, tools) for path in (before, after))
+    return Verdict(label, proof, tuple(map(Ran, sites, old, new)))
+
+
+def _run_site(site: SiteProof) -> RunSite:
+    return RunSite(
+        section=site.section,
+        section_name=site.section_name,
+        offset=site.offset,
+        trampoline=site.trampoline,
+        trampoline_section=site.trampoline_section,
+        trampoline_offset=site.trampoline_offset,
+        trampoline_other=site.trampoline_other,
+        resume=site.resume,
+        saved_before=site.saved_before,
+        loader=site.loader,
+    )

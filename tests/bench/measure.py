@@ -1,0 +1,116 @@
+"""Whole processes, timed side by side: start-up included, in rounds, each command once a round."""
+
+import os
+import random
+import signal
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1 << 20
+SLOW = 4.0  # seconds; a command that takes longer is measured in three rounds only
+LIMIT = 90.0  # seconds; a command that takes longer is killed, and has no figure
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run; `output` is the file that it writes, removed between the rounds."""
+
+    name: str
+    argv: tuple[str, ...]
+    output: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The wall time of each round in seconds, the most memory in bytes; or why there is none."""
+
+    name: str
+    seconds: tuple[float, ...] = ()
+    memory: int = 0
+    failure: str = ""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The fastest and the slowest round."""
+        return min(self.seconds), max(self.seconds)
+
+
+class CommandError(Exception):
+    """A command took too long, or ended with a status other than 0."""
+
+
+def run_once(command: Command) -> tuple[float, int]:
+    """Wall time in seconds and peak resident memory in bytes of one process.
+
+    The peak is that of getrusage(2), which counts the process that starts another one until the
+    exec: it is never less than what this runner itself uses (`memory_floor`).
+    """
+    if command.output:
+        command.output.unlink(missing_ok=True)
+    # Pages that the command before left to be written would be written at the cost of this one.
+    os.sync()
+    with tempfile.TemporaryFile() as errors:
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_DUP2, errors.fileno(), 2),
+        ]
+        start = time.perf_counter()
+        pid = os.posix_spawnp(command.argv[0], command.argv, os.environ, file_actions=actions)
+        timer = threading.Timer(LIMIT, os.kill, (pid, signal.SIGKILL))
+        timer.start()
+        _, status, usage = os.wait4(pid, 0)
+        seconds = time.perf_counter() - start
+        timer.cancel()
+        if os.WIFSIGNALED(status) and seconds > LIMIT:
+            raise CommandError(f"takes more than {LIMIT:.0f} s")
+        if status:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip().splitlines()[-1:]
+            code = os.waitstatus_to_exitcode(status)
+            raise CommandError(f"exit status {code}: {' '.join(said)[:200]}")
+    return seconds, usage.ru_maxrss * 1024
+
+
+def side_by_side(commands: Sequence[Command], rounds: int) -> list[Result]:
+    """All commands in turn, in another order each round, after one round that does not count."""
+    order = random.Random(1)
+    seconds: dict[str, list[float]] = {command.name: [] for command in commands}
+    memory = dict.fromkeys(seconds, 0)
+    wanted = dict.fromkeys(seconds, rounds)
+    failures: dict[str, str] = {}
+    for number in range(rounds + 1):
+        for command in order.sample(commands, len(commands)):
+            name = command.name
+            if name in failures or len(seconds[name]) >= wanted[name]:
+                continue
+            try:
+                took, peak = run_once(command)
+            except CommandError as failed:
+                failures[name] = str(failed)
+                continue
+            finally:
+                if command.output:
+                    command.output.unlink(missing_ok=True)
+            memory[name] = max(memory[name], peak)
+            if number > 0:
+                seconds[name].append(took)
+            elif took > SLOW:
+                wanted[name] = 3
+    return [
+        Result(name, tuple(times), memory[name], failures.get(name, ""))
+        for name, times in seconds.items()
+    ]
+
+
+def memory_floor() -> int:
+    """The peak in bytes that any command has at least, however small."""
+    return run_once(Command("true", ("true",)))[1]

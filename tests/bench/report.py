@@ -1,0 +1,89 @@
+"""The figures as Markdown: tables, targets, and the page docs/benchmarks.md."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tests.bench.measure import MIB, Result
+
+HEAD = """# Benchmarks
+
+How long `scpatch` takes beside a plain copy of the same file, beside other tools that read or write
+objects, and beside a Python that does nothing. The figures are of one machine at one time and say
+nothing about another; what carries over is the ratio of two lines of a table. This page was
+written by
+
+    python -m tests.bench.run --write docs/benchmarks.md
+
+Every figure is the median wall time of whole processes, start-up included, input in the page cache.
+The commands of a table take turns, in another order each round, and write to a name that does not
+exist yet; one round before the first is not counted, and dirty pages are written back between the
+commands, outside the measured time. `scpatch rewrite` syncs its output to the disk before it
+renames it, which the other tools do not do; that time is counted. Memory is the peak resident
+size that the kernel reports for the process. The objects come from `tests/bench/generate.py`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A promise: `command` takes at most `factor` times as long as `base`, and so much memory."""
+
+    table: str
+    command: str
+    base: str
+    factor: float
+    memory: int = 0
+
+    def check(self, results: Sequence[Result]) -> tuple[bool, str]:
+        """Whether it holds, and a sentence about it."""
+        by_name = {result.name: result for result in results}
+        own, base = by_name[self.command], by_name[self.base]
+        if own.failure or base.failure:
+            return False, f"{self.table}: not measured: {own.failure or base.failure}"
+        ratio = own.median / base.median
+        holds = ratio <= self.factor
+        text = f"{self.command} takes {ratio:.1f} times `{self.base}`, target {self.factor:g}"
+        if self.memory:
+            holds = holds and own.memory <= self.memory
+            text += f"; {own.memory / MIB:.0f} MiB of memory, target {self.memory / MIB:.0f}"
+        return holds, f"{self.table}: {text}: {'holds' if holds else '**does not hold**'}"
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds:.3f} s"
+
+
+def table(results: Sequence[Result], base: str, floor: int) -> list[str]:
+    """A Markdown table, fastest command first, with ratios to the command `base`."""
+    by_name = {result.name: result for result in results}
+    unit = by_name[base].median
+    lines = [f"| command | median | fastest to slowest | / `{base}` | memory | rounds |"]
+    lines.append("|---|---:|---:|---:|---:|---:|")
+    for result in sorted(results, key=lambda r: r.median if r.seconds else float("inf")):
+        if not result.seconds:
+            lines.append(f"| {result.name} | - | {result.failure} | - | - | - |")
+            continue
+        low, high = (duration(value) for value in result.spread)
+        # At the floor the peak is that of the runner, not of the command.
+        measured = result.memory > floor + MIB
+        memory = f"{result.memory / MIB:.0f} MiB" if measured else f"< {floor / MIB:.0f} MiB"
+        ratio = f"{result.median / unit:.2f}"
+        cells = [result.name, duration(result.median), f"{low} to {high}", ratio, memory]
+        lines.append(f"| {' | '.join(cells)} | {len(result.seconds)} |")
+    return lines
+
+
+def growth(rows: Sequence[tuple[int, Result]], what: str) -> list[str]:
+    """A table of one command against a growing number, and the slope between its ends."""
+    lines = [f"| {what} | median | fastest to slowest | memory |", "|---:|---:|---:|---:|"]
+    for number, result in rows:
+        if result.failure:
+            lines.append(f"| {number:,} | - | {result.failure} | - |")
+            continue
+        low, high = (duration(value) for value in result.spread)
+        cells = [f"{number:,}", duration(result.median), f"{low} to {high}"]
+        lines.append(f"| {' | '.join(cells)} | {result.memory / MIB:.0f} MiB |")
+    (first, fast), (last, slow) = rows[0], rows[-1]
+    if fast.failure or slow.failure:
+        return lines
+    slope = (slow.median - fast.median) / (last - first) * 1e6
+    return [*lines, "", f"From the first row to the last: {slope:.4f} microseconds each."]

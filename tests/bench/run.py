@@ -1,0 +1,130 @@
+"""Measures scpatch beside other tools, and says whether its targets hold.
+
+    python -m tests.bench.run [--quick] [--typer] [--write docs/benchmarks.md]
+
+Run it in the project's folder. Tables go to standard output, progress to standard error. Exit
+status 1: a target was missed. --quick uses smaller files and fewer rounds: good for trying
+a change, not for a claim. --typer needs the network: it installs typer releases to compare them.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench import report
+from tests.bench.measure import MIB, Command, Result, memory_floor, side_by_side
+from tests.bench.report import Target
+from tests.bench.tools import all_commands, bare_python, scpatch, versions
+from tests.bench.typer_releases import typer_section
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How big the objects are, and how often each command runs."""
+
+    middle: str
+    large: str
+    steps: tuple[str, ...]
+    rounds: int
+
+
+FULL = Sizes("150M", "1G", ("50M", "150M", "450M"), 9)
+QUICK = Sizes("30M", "100M", ("10M", "30M", "90M"), 3)
+RELOCATIONS = (25_000, 100_000, 400_000)
+
+
+def object_file(folder: Path, name: str, *options: str) -> Path:
+    """A generated object, made by a process of its own so that this one stays small."""
+    path = folder / f"{name}.o"
+    subprocess.run([sys.executable, "-m", "tests.bench.generate", *options, path], check=True)
+    return path
+
+
+def copies(folder: Path, size: str, rounds: int) -> list[Result]:
+    """All tools on one big object."""
+    file = object_file(folder, size, "--size", size)
+    try:
+        return side_by_side(all_commands(file, folder), rounds)
+    finally:
+        file.unlink()
+
+
+def small(folder: Path, rounds: int) -> list[Result]:
+    """All tools on an object of 6 KB, where nothing counts but the start-up."""
+    file = object_file(folder, "6K", "--size", "6K")
+    return side_by_side([bare_python(), *all_commands(file, folder)], rounds)
+
+
+def scan_growth(folder: Path, steps: Sequence[str], rounds: int) -> list[str]:
+    """The cost of a scan against relocations on code, and against debug information."""
+    lines: list[str] = []
+    middle = steps[len(steps) // 2]
+    for what, options in (
+        ("relocations on code", [(f"{n}", middle, n) for n in RELOCATIONS]),
+        ("bytes of the file", [(size, size, RELOCATIONS[1]) for size in steps]),
+    ):
+        files = []
+        for name, size, relocations in options:
+            fixed = ("--code-relocations", str(relocations), "--sections", "6000")
+            files.append(object_file(folder, f"scan-{name}", "--size", size, *fixed))
+        commands = [Command(file.stem, scpatch("scan", str(file))) for file in files]
+        results = side_by_side(commands, rounds)
+        by_code = what.startswith("relocations")
+        numbers = RELOCATIONS if by_code else [file.stat().st_size for file in files]
+        still = f"files of {middle}" if by_code else f"{RELOCATIONS[1]:,} relocations on code"
+        lines += ["", f"{what.capitalize()}, with {still}:", ""]
+        lines += report.growth(list(zip(numbers, results, strict=True)), what)
+        for file in files:
+            file.unlink()
+    return lines
+
+
+def measure(folder: Path, sizes: Sizes) -> tuple[list[str], bool]:
+    """The page without its head, and whether all targets hold."""
+    floor = memory_floor()
+    rounds = sizes.rounds
+    tables = [
+        (
+            copies(folder, sizes.middle, rounds),
+            Target(sizes.middle, "scpatch rewrite", "cp", 3, 100 * MIB),
+        ),
+        (
+            copies(folder, sizes.large, max(3, rounds - 2)),
+            Target(sizes.large, "scpatch rewrite", "cp", 1.5),
+        ),
+        (small(folder, 3 * rounds), Target("6K", "scpatch rewrite", "python -c pass", 10)),
+    ]
+    lines, verdicts = [], []
+    for results, target in tables:
+        lines += ["", f"## An object of {target.table}B", ""]
+        lines += report.table(results, target.base, floor)
+        verdicts.append(target.check(results))
+    lines += ["", "## What a scan costs", *scan_growth(folder, sizes.steps, rounds)]
+    head = ["## Targets", "", *(f"- {text}" for _, text in verdicts)]
+    return [*head, *lines], all(holds for holds, _ in verdicts)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.run", description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--typer", action="store_true", help="compare typer releases, too")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the page")
+    parser.add_argument("--folder", type=Path, help="where to put the objects, 4 GB at most")
+    args = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="scpatch-bench-", dir=args.folder) as folder:
+        lines, holds = measure(Path(folder), QUICK if args.quick else FULL)
+        if args.typer:
+            lines += typer_section(Path(folder))
+    lines += ["", "## Measured with", "", *(f"- {line}" for line in versions())]
+    print("\n".join(lines))
+    if args.write:
+        args.write.write_text("\n".join([report.HEAD, *lines]) + "\n")
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The commands that are compared: scpatch, and what else copies or reads an object."""
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.bench.measure import Command
+
+BINUTILS = "powerpc64le-linux-gnu-"
+LIEF = "import sys, lief; b = lief.ELF.parse(sys.argv[1]); b.write(sys.argv[2])"
+# What a scan needs at least, as one writes it with pyelftools: names of call sites' symbols.
+PYELFTOOLS = """
+import sys
+from elftools.elf.elffile import ELFFile
+with open(sys.argv[1], 'rb') as file:
+    elf, sites, names = ELFFile(file), 0, {}
+    symtab = elf.get_section_by_name('.symtab')
+    for section in elf.iter_sections('SHT_RELA'):
+        if elf.get_section(section['sh_info'])['sh_flags'] & 4:
+            for relocation in section.iter_relocations():
+                if relocation['r_info_type'] == 10:
+                    number = relocation['r_info_sym']
+                    if number not in names:
+                        names[number] = symtab.get_symbol(number).name
+                    sites += names[number].startswith('__SCT__')
+print(sites)
+"""
+
+
+def scpatch(*arguments: str | Path) -> tuple[str, ...]:
+    return sys.executable, "-m", "scpatch", *map(str, arguments)
+
+
+def all_commands(file: Path, folder: Path) -> list[Command]:
+    """One command of each tool on the same file; what they write goes to names of their own."""
+
+    def writing(name: str, *argv: str) -> Command:
+        out = folder / (name.replace(" ", "-") + ".out.o")
+        return Command(name, tuple(str(out) if word == "OUT" else word for word in argv), out)
+
+    source = str(file)
+    return [
+        writing("cp", "cp", source, "OUT"),
+        writing("scpatch rewrite", *scpatch("rewrite", source, "-o", "OUT")),
+        Command("scpatch scan", scpatch("scan", source)),
+        writing("objcopy", BINUTILS + "objcopy", source, "OUT"),
+        writing("llvm-objcopy", "llvm-objcopy", source, "OUT"),
+        writing("ld -r", BINUTILS + "ld", "-r", source, "-o", "OUT"),
+        writing("LIEF parse and write", sys.executable, "-c", LIEF, source, "OUT"),
+        Command("pyelftools scan", (sys.executable, "-c", PYELFTOOLS, source)),
+    ]
+
+
+def bare_python() -> Command:
+    return Command("python -c pass", (sys.executable, "-c", "pass"))
+
+
+def versions() -> list[str]:
+    """What was measured with: a line for each tool."""
+    lines = [f"Python {platform.python_version()}, {platform.system()} {platform.release()}"]
+    for tool in ("cp", BINUTILS + "objcopy", "llvm-objcopy"):
+        done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True)
+        said = [
+            line.strip() for line in done.stdout.splitlines() if "ersion" in line or "(" in line
+        ]
+        lines.append(said[0])
+    packages = ("capstone", "keystone-engine", "lief", "pyelftools", "rich", "typer")
+    found = (f"{name} {importlib.metadata.version(name)}" for name in packages)
+    return [*lines, ", ".join(found)]

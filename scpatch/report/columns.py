@@ -1,0 +1,64 @@
+"""Tables of text: columns as wide as their contents, shortened in the middle where they must be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from scpatch.report.term import Screen, Style, shorten
+
+_GAP = "  "
+_NARROWEST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell. `text` may be shortened, `tail` (an offset, a number) never is."""
+
+    text: str
+    tail: str = ""
+    style: Style = Style.PLAIN
+    right: bool = False
+    """Whether it is set flush right."""
+
+    @property
+    def width(self) -> int:
+        return len(self.text) + len(self.tail)
+
+
+def lay_out(rows: Sequence[Sequence[Cell]], screen: Screen, indent: str = "") -> Iterator[str]:
+    """The rows as lines of at most the screen's width, as far as what must stay whole allows.
+
+    All rows have the same number of cells.
+    """
+    if not rows:
+        return
+    natural = [max(cell.width for cell in column) for column in zip(*rows, strict=True)]
+    fixed = [max(len(cell.tail) for cell in column) for column in zip(*rows, strict=True)]
+    room = screen.width - len(indent) - len(_GAP) * (len(natural) - 1)
+    widths = _fit(natural, fixed, room)
+    for row in rows:
+        cells = [_draw(cell, width, screen) for cell, width in zip(row, widths, strict=True)]
+        yield (indent + _GAP.join(cells)).rstrip()
+
+
+def _fit(natural: Sequence[int], fixed: Sequence[int], room: int) -> list[int]:
+    """The widths: the widest columns give way first, none below what must stay whole."""
+    least = [
+        min(width, max(_NARROWEST, tail + _NARROWEST)) if tail < width else width
+        for width, tail in zip(natural, fixed, strict=True)
+    ]
+    cap = max(natural, default=0)
+    while cap > 0:
+        widths = [max(low, min(width, cap)) for width, low in zip(natural, least, strict=True)]
+        if sum(widths) <= room or widths == least:
+            return widths
+        cap -= 1
+    return list(least)
+
+
+def _draw(cell: Cell, width: int, screen: Screen) -> str:
+    text = shorten(cell.text, max(width - len(cell.tail), 1 if cell.text else 0)) + cell.tail
+    padding = " " * (width - len(text))
+    painted = screen.paint(text, cell.style)
+    return padding + painted if cell.right else painted + padding

@@ -1,0 +1,177 @@
+"""`scpatch rewrite`: what was done, or would be done, to each file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+from scpatch.report import words
+from scpatch.report.columns import Cell, lay_out
+from scpatch.report.documents import print_document, print_lines
+from scpatch.report.scan import site_fields, site_row, site_table
+from scpatch.report.term import Screen, Style, clean, count, screen
+from scpatch.rewrite import FilePlan, ObjectPlan
+from scpatch.staticcall.model import CHANGED, THUNK_PREFIX, NewStub, Plan, Site, State
+
+
+def print_rewrite(plans: Sequence[FilePlan], form: str, *, written: bool) -> None:
+    """Prints the result on stdout; `form` is `plain`, `table` or `json`."""
+    if form == "json":
+        files = [_fields(plan, written=written) for plan in plans]
+        print_document("rewrite", {"written": written, "files": files})
+    elif form == "plain":
+        for plan in plans:
+            print_lines(_plain(plan))
+    else:
+        where = screen(sys.stdout)
+        for plan in plans:
+            lines = _table(plan, where, written=written)
+            sys.stdout.writelines(line + "\n" for line in lines)
+
+
+def summary_line(plan: FilePlan, *, written: bool) -> str:
+    """One line that says what became of a file, such as
+
+    `core.o: 12 call sites rewritten (9 by 4 stubs, 3 saved already), +136 bytes of code`
+    """
+    objects = [one for one in plan.objects if one.plan.changed]
+    sites = [site for one in plan.objects for site in one.plan.sites]
+    changed = [site for site in sites if site.state in CHANGED]
+    others = {s: n for s, n in words.by_state(sites).items() if s not in CHANGED}
+    rest = [words.enumerate_states(others)] if others else []
+    if not changed:
+        return f"{_names(plan)}: " + _nothing(others, rest)
+    verb = "rewritten" if written else "would be rewritten"
+    first = f"{words.sites(len(changed))} {verb} ({_how(plan.objects, changed)})"
+    if len(plan.objects) > 1:
+        first += f" in {len(objects):,} of {count(len(plan.objects), 'member')}"
+    added = sum(code_bytes(one.plan) for one in objects)
+    return f"{_names(plan)}: " + ", ".join([first, *rest, f"+{count(added, 'byte')} of code"])
+
+
+def _names(plan: FilePlan) -> str:
+    targets = [one.target for one in plan.outputs if one.target != one.source]
+    name = clean(str(plan.path))
+    return f"{name} -> {clean(str(targets[0]))}" if len(targets) == 1 else name
+
+
+def _nothing(others: dict[State, int], rest: list[str]) -> str:
+    if not others:
+        return "nothing to do: no call sites"
+    if State.REFUSED in others:
+        return "no call site rewritten: " + rest[0]
+    return "nothing to do: " + rest[0]
+
+
+def _how(objects: Iterable[ObjectPlan], changed: Sequence[Site]) -> str:
+    """`9 by 4 stubs, 3 saved already`; the number is left out where it is all of them."""
+    stubs = [stub for one in objects for stub in one.plan.stubs]
+    thunks = sum(map(is_thunk, stubs))
+    ways = {
+        State.REWRITE: f"by {count(len(stubs) - thunks, 'stub')}",
+        State.THUNK: f"by {count(thunks, 'thunk')}",
+        State.SAVED: "saved already",
+    }
+    counts = words.by_state(changed)
+    if len(counts) == 1:
+        return ways[next(iter(counts))]
+    return ", ".join(f"{number:,} {ways[state]}" for state, number in counts.items())
+
+
+def is_thunk(stub: NewStub) -> bool:
+    return stub.name.startswith(THUNK_PREFIX)
+
+
+def code_bytes(plan: Plan) -> int:
+    """Bytes by which the plan makes code sections grow, padding and branches included."""
+    grown = {stub.section for stub in plan.stubs}
+    return sum(len(edit.tail) for section, edit in plan.edits.items() if section in grown)
+
+
+def print_sites(plan: FilePlan) -> None:
+    """Prints one line a call site on stderr (`--verbose`)."""
+    for one in plan.objects:
+        for site in one.plan.sites:
+            notes = [text for text in (site.line, site.code, site.detail) if text]
+            ending = f" ({': '.join(map(clean, notes))})" if notes else ""
+            what = words.MEANING[site.state]
+            line = f"{one.name}: {site.place}: {site.trampoline}: {what}"
+            print(clean(line) + ending, file=sys.stderr)
+
+
+def print_stats(plans: Sequence[FilePlan]) -> None:
+    """Prints counts by section and state on stderr (`--stats`)."""
+    from scpatch.report.stats import stats_table
+
+    for line in stats_table(
+        [one.plan for plan in plans for one in plan.objects], screen(sys.stderr)
+    ):
+        print(line, file=sys.stderr)
+
+
+def _fields(plan: FilePlan, *, written: bool) -> dict[str, object]:
+    """One file of the JSON document."""
+    return {
+        "file": clean(str(plan.path)),
+        "outputs": [clean(str(one.target)) for one in plan.outputs],
+        "summary": summary_line(plan, written=written),
+        "objects": [_object_fields(one) for one in plan.objects],
+    }
+
+
+def _object_fields(one: ObjectPlan) -> dict[str, object]:
+    return {
+        "name": clean(one.name),
+        "strategy": one.plan.strategy,
+        "states": {str(s): n for s, n in words.by_state(one.plan.sites).items()},
+        "code_bytes": code_bytes(one.plan),
+        "stubs": [_stub_fields(stub) for stub in one.plan.stubs],
+        "sites": [site_fields(site) for site in one.plan.sites],
+    }
+
+
+def _stub_fields(stub: NewStub) -> dict[str, object]:
+    return {
+        "name": clean(stub.name),
+        "kind": "thunk" if is_thunk(stub) else "stub",
+        "trampoline": clean(stub.trampoline),
+        "section": clean(stub.section_name),
+        "section_index": stub.section,
+        "offset": stub.offset,
+        "size": len(stub.code),
+        "sites": stub.sites,
+    }
+
+
+def _plain(plan: FilePlan) -> Iterator[Sequence[object]]:
+    for one in plan.objects:
+        for site in one.plan.sites:
+            yield "site", one.name, *site_row(site)
+        for stub in one.plan.stubs:
+            where = f"{stub.section_name}+{stub.offset:#x}"
+            yield "stub", one.name, where, stub.name, stub.trampoline, stub.sites, len(stub.code)
+        yield "object", one.name, one.plan.strategy, len(one.plan.changed), code_bytes(one.plan)
+
+
+def _table(plan: FilePlan, where: Screen, *, written: bool) -> Iterator[str]:
+    for one in plan.objects:
+        if not one.plan.sites and len(plan.objects) > 1:
+            continue
+        yield where.paint(clean(one.name), Style.HEADING)
+        if one.plan.sites:
+            yield ""
+            yield from site_table(one.plan.sites, where)
+        if one.plan.stubs:
+            yield ""
+            yield from lay_out([_stub_cells(stub) for stub in one.plan.stubs], where, "  ")
+        yield ""
+    yield summary_line(plan, written=written)
+
+
+def _stub_cells(stub: NewStub) -> tuple[Cell, ...]:
+    return (
+        Cell("", "thunk" if is_thunk(stub) else "stub", Style.NEW),
+        Cell(clean(stub.section_name), f"+{stub.offset:#x}"),
+        Cell(clean(stub.name)),
+        Cell("", count(stub.sites, "call"), right=True),
+    )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scpatch.verify import proof_added, proof_same
 from scpatch.verify.proof_added import Added
-from scpatch.verify.proof_calls import LD_R2, NOPS, Calls, Site, find_calls
+from scpatch.verify.proof_calls import BL, LD_R2, NOPS, REL24, Calls, Site, find_calls
 from scpatch.verify.proof_frame import Entries
 from scpatch.verify.proof_read import Image, Place, UnreadableError, read
 from scpatch.verify.proof_site import Judgement, judge
@@ -139,6 +139,8 @@ def _change_errors(
     if was.trampoline.place != now.trampoline.place:
         one, two = was.trampoline.symbol.name, now.trampoline.symbol.name
         yield f"{where}: the call led to {one} and leads to {two} now."
+    if was.rela.type != REL24 or was.distance or before.word(was.place) != BL:
+        yield f"{where}: what was changed is no call that may be."
     if was.record != now.record or was.rela.type != now.rela.type:
         yield f"{where}: the call's relocation is another one now."
     if proof.state not in ("stub", "saved", "thunk"):

@@ -1,0 +1,456 @@
+"""The static proof: what is right has a reason, and whatever else was changed is an error."""
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scpatch.verify.proof import prove
+from tests.elfwriter import (
+    BL,
+    LD_R2,
+    NOP,
+    R_PPC64_REL24,
+    STB_GLOBAL,
+    STB_LOCAL,
+    STD_R2,
+    B,
+    Elf,
+    Relocation,
+    Section,
+    Symbol,
+    build,
+    section_numbers,
+    words,
+)
+from tests.verify.proof_support import (
+    STUB,
+    TRAMPOLINES,
+    Change,
+    apply,
+    assemble,
+    calls,
+    function,
+    prove_change,
+    prove_data,
+    restored,
+    states,
+    stub_symbol,
+    text,
+    with_stub,
+    with_thunk,
+)
+
+# Two calls of __SCT__x in need of a stub, one of __SCT__y after a save of the function's own.
+SOURCE = TRAMPOLINES + function("""
+        .frame
+        bl __SCT__x
+        nop
+        bl __SCT__x
+        nop
+        std 2, 24(1)
+        mtctr 3
+        bctrl
+        ld 2, 24(1)
+        bl __SCT__y
+        nop
+        bl other
+        nop
+        .unframe
+""")
+DATA = """
+        .data
+        .p2align 3
+        .quad __SCT__x, f, 42
+"""
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Elf:
+    return assemble(tmp_path, SOURCE + DATA)
+
+
+def right_change(elf: Elf) -> list[Change]:
+    """What `rewrite` is to do with SOURCE."""
+    x1, x2, y = calls(elf)
+    return [with_stub(elf, [x1, x2]), restored([y])]
+
+
+def test_the_right_change_is_proven(tmp_path: Path, before: Elf) -> None:
+    proof = prove_change(tmp_path, before, *right_change(before))
+    assert proof.errors == ()
+    assert states(proof.sites) == ["stub", "stub", "saved"]
+    assert all(site.right and not site.was_right for site in proof.sites)
+
+
+def test_a_site_says_where_it_lies_and_why_it_is_right(tmp_path: Path, before: Elf) -> None:
+    x1, _, y = calls(before)
+    first, _, last = prove_change(tmp_path, before, *right_change(before)).sites
+    start = len(text(before))
+    assert (first.section_name, first.offset, first.resume) == (".text", x1, x1 + 8)
+    assert (first.function, first.function_offset) == ("f", x1)
+    assert (first.trampoline, first.trampoline_offset) == ("__SCT__x", 0)
+    number = [s.name for s in before.sections].index(".tramp")
+    assert first.trampoline_section == section_numbers(before)[number]
+    assert first.why == f"saved by {STUB} (.text+{start:#x}), restored at .text+{x1 + 4:#x}"
+    assert not first.saved_before
+    assert last.why.startswith(f"the function saves r2 itself (.text+{x1 + 16:#x}), restored at")
+    assert (last.trampoline, last.trampoline_offset, last.offset) == ("__SCT__y", 4, y)
+    assert last.saved_before
+
+
+def test_an_unchanged_file_has_no_errors_and_wrong_sites(tmp_path: Path, before: Elf) -> None:
+    proof = prove_change(tmp_path, before)
+    assert proof.errors == ()
+    assert states(proof.sites) == ["left", "left", "left"]
+    assert not any(site.right or site.was_right for site in proof.sites)
+
+
+def test_a_second_run_finds_everything_done(tmp_path: Path, before: Elf) -> None:
+    after = apply(before, *right_change(before))
+    proof = prove_data(tmp_path, build(after), build(after))
+    assert proof.errors == ()
+    assert states(proof.sites) == ["done", "done", "done"]
+    assert all(site.right and site.was_right for site in proof.sites)
+    assert [site.saved_before for site in proof.sites] == [False, False, True]
+
+
+def test_calls_left_alone_are_no_error(tmp_path: Path, before: Elf) -> None:
+    proof = prove_change(tmp_path, before, with_stub(before, calls(before)[:1]))
+    assert proof.errors == ()
+    assert states(proof.sites) == ["stub", "left", "left"]
+
+
+def test_a_thunk_is_proven(tmp_path: Path) -> None:
+    before = assemble(tmp_path, TRAMPOLINES + function(".frame\n bl __SCT__x\n mr 3, 4\n .unframe"))
+    (site,) = calls(before)
+    proof = prove_change(tmp_path, before, with_thunk(before, site))
+    assert (proof.errors, states(proof.sites)) == ((), ["thunk"])
+    assert proof.sites[0].resume == site + 4
+    after = build(apply(before, with_thunk(before, site)))
+    assert states(prove_data(tmp_path, after, after).sites) == ["done"]
+
+
+@pytest.mark.parametrize("word", [BL, B | 4])
+def test_a_thunk_is_branched_to(tmp_path: Path, word: int) -> None:
+    before = assemble(tmp_path, TRAMPOLINES + function(".frame\n bl __SCT__x\n mr 3, 4\n .unframe"))
+    (site,) = calls(before)
+    change = with_thunk(before, site)
+    wrong = prove_change(tmp_path, before, replace(change, words={site: word}))
+    assert wrong.errors
+
+
+@pytest.mark.parametrize("at", range(0, 16, 4))
+def test_each_word_of_a_thunk_counts(tmp_path: Path, at: int) -> None:
+    before = assemble(tmp_path, TRAMPOLINES + function(".frame\n bl __SCT__x\n mr 3, 4\n .unframe"))
+    (site,) = calls(before)
+    change = with_thunk(before, site)
+    code = bytearray(change.append)
+    code[at + 1] ^= 8
+    wrong = prove_change(tmp_path, before, replace(change, append=bytes(code)))
+    assert any("r2 is wrong after it" in error for error in wrong.errors)
+
+
+def test_a_thunk_serves_one_call(tmp_path: Path) -> None:
+    body = ".frame\n bl __SCT__x\n mr 3, 4\n bl __SCT__x\n mr 3, 4\n .unframe"
+    before = assemble(tmp_path, TRAMPOLINES + function(body))
+    one, two = calls(before)
+    change = with_thunk(before, one)
+    both = replace(
+        change, words={one: B, two: B}, retarget=dict.fromkeys((one, two), change.symbols[0].name)
+    )
+    proof = prove_change(tmp_path, before, both)
+    assert states(proof.sites) == ["thunk", "wrong"]
+    assert "does not return to this call" in proof.errors[0]
+
+
+MARKED = TRAMPOLINES.replace("__SCT__x: blr", "__SCT__x: .localentry __SCT__x, 1\n blr")
+
+
+def test_calls_of_a_marked_trampoline_are_the_linkers(tmp_path: Path) -> None:
+    before = assemble(tmp_path, MARKED + function(".frame\n bl __SCT__x\n nop\n .unframe"))
+    proof = prove_change(tmp_path, before)
+    assert (states(proof.sites), proof.sites[0].right) == (["linker"], True)
+    assert proof.sites[0].trampoline_other == 0x20
+    wrong = prove_change(tmp_path, before, with_stub(before, calls(before)))
+    assert "no linker takes a branch without nop" in wrong.errors[0]
+
+
+def test_a_call_without_toc_needs_nothing(tmp_path: Path) -> None:
+    source = TRAMPOLINES + function(".frame\n bl __SCT__x@notoc\n .unframe")
+    before = assemble(tmp_path, ".machine power10\n" + source)
+    proof = prove_change(tmp_path, before)
+    assert (states(proof.sites), proof.sites[0].right) == (["notoc"], True)
+    assert proof.sites[0].resume == proof.sites[0].offset + 4
+
+
+MODULE = '\n.section .gnu.linkonce.this_module, "aw"\n.quad 0\n'
+
+
+def test_calls_of_undefined_trampolines_are_the_module_loaders(tmp_path: Path) -> None:
+    source = function(".frame\n bl __SCT__x\n nop\n .unframe")
+    module = assemble(tmp_path, source + MODULE)
+    proof = prove_change(tmp_path, module)
+    assert (states(proof.sites), proof.sites[0].loader) == (["loader"], True)
+    assert proof.sites[0].trampoline_section == 0
+    # An object that is still to be linked into a module has no loader yet.
+    assert states(prove_change(tmp_path, assemble(tmp_path, source)).sites) == ["left"]
+
+
+def test_the_module_loader_does_not_take_a_restore(tmp_path: Path) -> None:
+    body = ".frame\n std 2, 24(1)\n bl __SCT__x\n nop\n .unframe"
+    module = assemble(tmp_path, function(body) + MODULE)
+    proof = prove_change(tmp_path, module, restored(calls(module)))
+    assert states(proof.sites) == ["wrong"]
+    assert "the module loader expects a nop" in proof.errors[0]
+    stub = prove_change(tmp_path, module, with_stub(module, calls(module)))
+    assert (states(stub.sites), stub.errors) == (["stub"], ())
+
+
+def test_the_module_loader_ignores_the_mark(tmp_path: Path) -> None:
+    source = MARKED + function(".frame\n bl __SCT__x\n nop\n .unframe") + MODULE
+    proof = prove_change(tmp_path, assemble(tmp_path, source))
+    assert (states(proof.sites), proof.sites[0].right) == (["left"], False)
+
+
+LOCAL = TRAMPOLINES.replace(".globl __SCT__x", "")
+
+
+@pytest.mark.parametrize(("bind", "proven"), [(STB_GLOBAL, True), (2, False)])
+def test_the_stub_of_a_local_trampoline_is_global(tmp_path: Path, bind: int, proven: bool) -> None:
+    before = assemble(tmp_path, LOCAL + function(".frame\n bl __SCT__x\n nop\n .unframe"))
+    section = next(s for s in before.sections if s.name == ".text")
+    assert section.relocations is not None
+    place = section.relocations[-1]
+    change = with_stub(before, [place.offset], trampoline=place.symbol)
+    change = replace(
+        change,
+        relocations=[replace(change.relocations[0], addend=place.addend)],
+        symbols=[replace(change.symbols[0], bind=bind)],
+    )
+    proof = prove_change(tmp_path, before, change)
+    assert states(proof.sites) == ["stub"]
+    assert (proof.errors == ()) is proven
+
+
+def test_section_and_addend_name_a_trampoline(tmp_path: Path) -> None:
+    body = ".frame\n bl .tramp+4\n nop\n bl .tramp+8\n nop\n .unframe"
+    before = assemble(tmp_path, TRAMPOLINES + function(body))
+    section = next(s for s in before.sections if s.name == ".text")
+    assert section.relocations is not None
+    assert [r.addend for r in section.relocations if r.type == R_PPC64_REL24] == [4, 8]
+    proof = prove_change(tmp_path, before)
+    assert [site.trampoline for site in proof.sites] == ["__SCT__y"]
+
+
+OTHER_CALLS = {
+    "sibling call": ".frame\n .unframe\n b __SCT__x",
+    "conditional branch": ".frame\n beq __SCT__x\n .unframe",
+    "no nop": ".frame\n bl __SCT__x\n mr 3, 4\n .unframe",
+    "addend": ".frame\n bl __SCT__x+4\n nop\n .unframe",
+    "absolute": ".frame\n ba __SCT__x\n nop\n .unframe",
+}
+
+
+@pytest.mark.parametrize("body", OTHER_CALLS.values(), ids=OTHER_CALLS)
+def test_calls_that_cannot_be_right_are_left(tmp_path: Path, body: str) -> None:
+    before = assemble(tmp_path, TRAMPOLINES + function(body))
+    proof = prove_change(tmp_path, before)
+    assert (states(proof.sites), proof.errors) == (["left"], ())
+    site = calls(before)[0]
+    assert not proof.sites[0].right
+    assert prove_change(tmp_path, before, with_stub(before, [site])).errors
+
+
+def test_a_restore_before_the_rewrite_need_not_be_shown(tmp_path: Path) -> None:
+    body = ".frame\n cmpdi 3, 0\n beq 1f\n std 2, 24(1)\n1: bl __SCT__x\n ld 2, 24(1)\n .unframe"
+    before = assemble(tmp_path, TRAMPOLINES + function(body))
+    proof = prove_change(tmp_path, before)
+    assert (states(proof.sites), proof.errors) == (["restored"], ())
+    assert not proof.sites[0].right
+    assert "its save not shown" in proof.sites[0].why
+
+
+NOP_IS_ENTERED = {
+    "branch": ".frame\n cmpdi 3, 0\n beq 1f\n bl __SCT__x\n1: nop\n .unframe",
+    "label": ".frame\n bl __SCT__x\n.globl back\nback: nop\n .unframe",
+    "address": ".frame\n bl __SCT__x\n1: nop\n .unframe\n .data\n .quad 1b\n .text",
+    "other section": '.frame\n bl __SCT__x\n1: nop\n .unframe\n.section .cold, "ax"\n b 1b\n .text',
+    "relocated": ".frame\n bl __SCT__x\n .reloc ., R_PPC64_ADDR16_LO, f\n nop\n .unframe",
+}
+
+
+@pytest.mark.parametrize("body", NOP_IS_ENTERED.values(), ids=NOP_IS_ENTERED)
+def test_a_restore_belongs_to_its_call_alone(tmp_path: Path, body: str) -> None:
+    before = assemble(tmp_path, TRAMPOLINES + function(body))
+    proof = prove_change(tmp_path, before, with_stub(before, calls(before)))
+    assert states(proof.sites) == ["wrong"]
+    assert any("the restore may run" in e or "a relocation applies" in e for e in proof.errors)
+
+
+def test_a_tocsave_relocation_on_the_nop_is_a_hint(tmp_path: Path) -> None:
+    body = ".frame\n bl __SCT__x\n .reloc ., R_PPC64_TOCSAVE, f+8\n nop\n .unframe"
+    before = assemble(tmp_path, TRAMPOLINES + function(body))
+    proof = prove_change(tmp_path, before, with_stub(before, calls(before)))
+    assert (states(proof.sites), proof.errors) == (["stub"], ())
+
+
+@pytest.mark.parametrize("nop", ["nop", "cror 15,15,15", "cror 31,31,31"])
+def test_all_nops_may_become_restores(tmp_path: Path, nop: str) -> None:
+    before = assemble(tmp_path, TRAMPOLINES + function(f".frame\n bl __SCT__x\n {nop}\n .unframe"))
+    assert prove_change(tmp_path, before, with_stub(before, calls(before))).errors == ()
+
+
+ENDS = {
+    "return": (".unframe", False),
+    "padding": (".unframe\n nop\n nop", False),
+    "traceback table": (".unframe\n .long 0, 0x12040, 0x80030000", False),
+    "call": ("bl other\n nop", True),
+    "padding that is branched to": ("cmpdi 3, 0\n beq 1f\n .unframe\n nop\n 1: nop", True),
+    "padding with a label": (".unframe\n .globl last\nlast: nop", True),
+}
+
+
+@pytest.mark.parametrize(("end", "runs_on"), ENDS.values(), ids=ENDS)
+def test_code_that_runs_on_is_led_over_the_stubs(tmp_path: Path, end: str, runs_on: bool) -> None:
+    source = function(f".frame\n bl __SCT__x\n nop\n {end}")
+    before = assemble(tmp_path, TRAMPOLINES + source)
+    change = with_stub(before, calls(before))
+    plain = prove_change(tmp_path, before, change)
+    assert any("may run on into the stub" in error for error in plain.errors) is runs_on
+    start = len(text(before))
+    over = replace(
+        change,
+        append=words(B | 12) + change.append,
+        relocations=[replace(change.relocations[0], offset=start + 8)],
+        symbols=[stub_symbol(start + 4)],
+    )
+    assert prove_change(tmp_path, before, over).errors == ()
+    short = replace(over, append=words(B | 8) + change.append)
+    assert "no branch over" in prove_change(tmp_path, before, short).errors[0]
+
+
+def test_an_incomplete_last_word_is_padded_with_zeros(tmp_path: Path) -> None:
+    source = TRAMPOLINES + function(".frame\n bl __SCT__x\n nop\n .unframe") + ".byte 7\n"
+    before = assemble(tmp_path, source)
+    start = len(text(before)) + 3
+    change = with_stub(before, calls(before))
+    change = replace(
+        change,
+        append=bytes(3) + change.append,
+        relocations=[replace(change.relocations[0], offset=start + 4)],
+        symbols=[stub_symbol(start)],
+    )
+    assert prove_change(tmp_path, before, change).errors == ()
+    dirty = replace(change, append=b"\0\0\1" + change.append[3:])
+    assert "padding" in prove_change(tmp_path, before, dirty).errors[0]
+
+
+def test_extended_section_numbers(tmp_path: Path, before: Elf) -> None:
+    extended = replace(before, extended=True)
+    proof = prove_change(tmp_path, extended, *right_change(extended))
+    assert (states(proof.sites), proof.errors) == (["stub", "stub", "saved"], ())
+
+
+def test_other_trampoline_names(tmp_path: Path) -> None:
+    source = function(".frame\n bl my_hook\n nop\n .unframe")
+    path = tmp_path / "x.o"
+    path.write_bytes(build(assemble(tmp_path, source)))
+    assert prove(path, path).sites == ()
+    assert states(prove(path, path, ["nothing", "my_*"]).sites) == ["left"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x7fELF",
+        b"!<arch>\n",
+        build(Elf(machine=62)),
+        build(Elf(flags=1)),
+        build(Elf(type=2)),
+    ],
+)
+def test_what_is_no_object_is_an_error(tmp_path: Path, before: Elf, data: bytes) -> None:
+    good = build(before)
+    for pair in ((good, data), (data, good)):
+        proof = prove_data(tmp_path, *pair)
+        assert proof.sites == ()
+        assert proof.errors
+
+
+def test_every_truncation_is_an_error(tmp_path: Path, before: Elf) -> None:
+    one, two = build(before), build(apply(before, *right_change(before)))
+    for size in range(len(two)):
+        assert prove_data(tmp_path, one, two[:size]).errors, size
+
+
+def test_the_proof_loads_nothing_of_the_rewriter() -> None:
+    code = (
+        "import sys; import scpatch.verify.proof, scpatch.verify.second_opinion;"
+        "print([m for m in sys.modules if m.startswith('scpatch.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    loaded = set(re.findall(r"scpatch\.(\w+)", done.stdout))
+    assert loaded == {"verify"}
+
+
+def test_a_stub_in_the_first_object_is_read_not_believed(tmp_path: Path, before: Elf) -> None:
+    x1, x2, _ = calls(before)
+    change = with_stub(before, [x1, x2])
+    fake = build(apply(before, replace(change, append=words(NOP, B))))
+    proof = prove_data(tmp_path, fake, fake)
+    assert proof.errors == ()
+    assert [site.right for site in proof.sites[:2]] == [False, False]
+
+
+def test_stubs_in_several_sections(tmp_path: Path) -> None:
+    one = function(".frame\n bl __SCT__x\n nop\n .unframe", name="one")
+    two = function(".frame\n bl __SCT__x\n nop\n .unframe", name="two")
+    two = two.replace(".text\n", '.section .init.text, "ax"\n', 1)
+    before = assemble(tmp_path, TRAMPOLINES + one + two)
+    start = len(text(before, ".init.text"))
+    (site,) = calls(before, ".init.text")
+    name = STUB[:-1] + "c"
+    other = Change(
+        section=".init.text",
+        words={site + 4: LD_R2},
+        retarget={site: name},
+        append=words(STD_R2, B),
+        relocations=[Relocation(offset=start + 4, type=R_PPC64_REL24, symbol="__SCT__x")],
+        symbols=[stub_symbol(start, name=name, section=".init.text")],
+    )
+    here = with_stub(before, calls(before))
+    assert prove_change(tmp_path, before, here, other).errors == ()
+    away = replace(other, retarget={site: STUB})
+    proof = prove_change(tmp_path, before, here, away)
+    assert any("lies in another section" in error for error in proof.errors)
+    assert any("no call uses the stub" in error for error in proof.errors)
+
+
+def test_a_stub_out_of_reach(tmp_path: Path) -> None:
+    reach = 1 << 25
+    body = function(".frame\n bl __SCT__x\n nop\n .unframe")
+    for space, proven in ((reach - 4, True), (reach, False)):
+        before = assemble(tmp_path, TRAMPOLINES + body)
+        (site,) = calls(before)
+        code = next(s for s in before.sections if s.name == ".text")
+        data = text(before)
+        data += bytes(space - (len(data) - site))
+        sections = [replace(s, data=data) if s is code else s for s in before.sections]
+        before = replace(before, sections=sections)
+        proof = prove_change(tmp_path, before, with_stub(before, [site]))
+        assert (proof.errors == ()) is proven
+
+
+def test_a_local_symbol_table_only(tmp_path: Path) -> None:
+    """An object without trampolines, and one without any symbols, are proven when unchanged."""
+    code = Section(name=".text", flags=6, addralign=4, data=words(NOP), relocations=[])
+    some = Symbol(name="f", section=".text", bind=STB_LOCAL)
+    for elf in (Elf(sections=[code]), Elf(sections=[code], symbols=[some]), Elf()):
+        data = build(elf)
+        assert prove_data(tmp_path, data, data) == prove_data(tmp_path, data, data)
+        assert prove_data(tmp_path, data, data).errors == ()

@@ -81,11 +81,26 @@ def commit(staged: Iterable[Staged], *, backup: bool = False) -> None:
             raise _cannot_write(one.target, error) from error
 
 
-def discard(staged: Iterable[Staged]) -> None:
-    """Removes the temporary files of outputs that are not wanted after all."""
+def make_folder(folder: Path) -> list[Path]:
+    """Makes a directory; returns those that were made, none where it was there. Raises SCP110."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return []
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    return [folder]
+
+
+def discard(staged: Iterable[Staged], folders: Iterable[Path] = ()) -> None:
+    """Removes the temporary files of outputs that are not wanted after all, and directories that
+    were made for them, where they are empty."""
     for one in staged:
         with contextlib.suppress(OSError):
             one.temporary.unlink()
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _keep_old(target: Path) -> None:

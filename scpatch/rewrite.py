@@ -46,6 +46,8 @@ class Output:
     layout: Layout
     identity: tuple[int, ...]
     """What the source was when it was read; it must still be that when it is copied."""
+    folder: bool = False
+    """Whether the target's directory is made where it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def plan_file(path: Path, options: Options, target: Path | None = None) -> FileP
 
             return plan_archive(source, options, target)
         one, layout = plan_object(source.data, str(path), options)
-        return FilePlan(path, (one,), tuple(_outputs(source, layout, target)))
+        return FilePlan(path, (one,), tuple(outputs_of(source, layout, target)))
 
 
 def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPlan, Layout | None]:
@@ -102,8 +104,9 @@ def _with_lines(elf: ElfFile, sites: tuple[Site, ...], *, refused_only: bool) ->
     return tuple(replace(site, line=lines.get((site.section, site.offset), "")) for site in sites)
 
 
-def _outputs(source: Input, layout: Layout | None, target: Path | None) -> Iterator[Output]:
-    if layout is None and target is not None and not _is_same(source.path, target):
+def outputs_of(source: Input, layout: Layout | None, target: Path | None) -> Iterator[Output]:
+    """What is to be written for a file: nothing where it stays as it is and where it is."""
+    if layout is None and target is not None and not is_same(source.path, target):
         layout = whole(source)
     if layout is not None:
         yield Output(source.path, target or source.path, layout, source.identity)
@@ -115,18 +118,21 @@ def whole(source: Input) -> Layout:
     return Layout(size, (Copy(0, 0, size),), ())
 
 
-def _is_same(one: Path, other: Path) -> bool:
+def is_same(one: Path, other: Path) -> bool:
+    """Whether `other` is there and is the file `one`."""
     return other.exists() and os.path.samefile(one, other)
 
 
 @contextmanager
 def staged(plans: Sequence[FilePlan]) -> Iterator[list[output.Staged]]:
-    """All outputs of `plans` as finished temporary files; removed on any exception.
+    """All outputs of `plans` as finished temporary files; removed on any exception, as are the
+    directories that were made for them.
 
     Raises ScpatchError where one cannot be written, or where a source is no longer what was
     planned for.
     """
     done: list[output.Staged] = []
+    folders: list[Path] = []
     try:
         for plan in plans:
             for one in plan.outputs:
@@ -135,10 +141,12 @@ def staged(plans: Sequence[FilePlan]) -> Iterator[list[output.Staged]]:
                         raise ScpatchError(
                             "SCP112", "the file changed while it was read", file=str(one.source)
                         )
+                    if one.folder:
+                        folders += output.make_folder(one.target.parent)
                     done.append(output.stage(one.target, source.descriptor, one.layout))
         yield done
     except BaseException:
-        output.discard(done)
+        output.discard(done, folders)
         raise
 
 
@@ -155,18 +163,39 @@ def plan_all(
     paths: Sequence[Path], options: Options, target: Path | None, progress: Progress | None = None
 ) -> tuple[list[FilePlan], list[ScpatchError]]:
     """Plans for all files, and the errors of those that have none. A file named twice, also by
-    way of a link, is planned once."""
+    way of a link, is planned once; so is a member that two thin archives share."""
     plans: list[FilePlan] = []
     errors: list[ScpatchError] = []
     seen: set[str] = set()
+    planned: dict[str, Layout] = {}
     for path in paths:
         if (real := os.path.realpath(path)) in seen:
             continue
         seen.add(real)
         try:
-            plans.append(plan_file(path, options, target))
+            plans.append(_without_repeats(plan_file(path, options, target), planned))
         except ScpatchError as error:
             errors.append(error)
         if progress is not None:
             progress(path)
     return plans, errors
+
+
+def _without_repeats(plan: FilePlan, planned: dict[str, Layout]) -> FilePlan:
+    """The plan without the outputs that earlier ones have, which `planned` has by their names.
+
+    Raises SCP110 where an earlier plan has something else for the same file.
+    """
+    outputs: list[Output] = []
+    for one in plan.outputs:
+        real = os.path.realpath(one.target)
+        if planned.setdefault(real, one.layout) is one.layout:
+            outputs.append(one)
+        elif planned[real] != one.layout:
+            raise ScpatchError(
+                "SCP110",
+                "two of the files would be written here, with different contents",
+                file=str(one.target),
+                hint="rewrite them one after the other",
+            )
+    return replace(plan, outputs=tuple(outputs))

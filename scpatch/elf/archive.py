@@ -28,7 +28,8 @@ SIZE_FIELD = 48
 TERMINATOR = b"`\n"
 _LONGEST_NAME = 4096
 """PATH_MAX: no longer name can be a file's."""
-_LONG_NAME = re.compile(rb"/([0-9]+)(?::([0-9]+))?")
+_LONG_NAME = re.compile(rb"/([0-9]+)(?::([0-9]+))?(?: |$)")
+"""Behind a blank anything may follow: of a name with 15 characters, GNU ar leaves the last slash."""
 
 
 class Kind(Enum):
@@ -190,7 +191,7 @@ class _Reader:
         """The name that a header's name field stands for, and the offset behind a colon."""
         if not raw.startswith(b"/"):
             return raw.removesuffix(b"/"), None
-        found = _LONG_NAME.fullmatch(raw)
+        found = _LONG_NAME.match(raw)
         if found is None or (found[2] and not self._thin):
             raise self._damaged(f"the member header at {offset:#x} has the name {_text(raw)}")
         table, start = self._long_names or b"", int(found[1])

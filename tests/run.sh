@@ -12,5 +12,6 @@ export PATH
 ruff check .
 ruff format --check .
 mypy
+mypy fixtures/build.py
 shellcheck fixtures/*.sh fixtures/demo/*.sh tests/*.sh .ci/run
 exec pytest -n auto "$@"

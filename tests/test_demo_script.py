@@ -41,7 +41,8 @@ def fake(tmp_path: Path, programs: Path) -> Path:
     """A cache folder that passes for set up, whose scpatch a test writes."""
     venv = tmp_path / "cache" / "scpatch" / "venv"
     (venv / "bin").mkdir(parents=True)
-    shutil.copy(programs.parent / "stamp", venv / "stamp")
+    for name in ("stamp", "checkout"):
+        shutil.copy(programs.parent / name, venv / name)
     return tmp_path / "cache"
 
 

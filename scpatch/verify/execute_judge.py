@@ -31,7 +31,7 @@ def judge(site: RunSite, data: bytes, program: Program, limit: float) -> Outcome
     """
     result = state.unpack_result(data)
     before = state.initial_registers(program.toc, program.frame)
-    start = state.frame_at_site(program.toc if site.saved_before else state.NOT_SAVED)
+    start = state.frame_at_site()
     reasons = list(_end(result, program, limit))
     if result.hits:
         reasons += _on_the_way_there(result, before, start)

@@ -95,10 +95,9 @@ def wrecked() -> bytes:
     return _block(gpr, _CR_WRECKED, 0, _CTR_WRECKED, _XER_WRECKED, _FPR_WRECKED, _VR_WRECKED)
 
 
-def frame_at_site(toc_save: int) -> bytes:
-    """The watched memory when the site is entered, with `toc_save` in 24(r1)."""
+def frame_at_site() -> bytes:
+    """The watched memory when the site is entered, except 24(r1), which the site's record sets."""
     words = [_FRAME + offset for offset in range(0, FRAME_SIZE, 8)]
-    words[(FRAME_R1 + TOC_SAVE) // 8] = toc_save
     return struct.pack(f"<{len(words)}Q", *words)
 
 
@@ -117,7 +116,7 @@ def pack_config(toc: int, frame: int, image: list[tuple[int, int]], limit: float
     ranges += [0] * (2 * RANGES - len(ranges))
     seconds = int(limit)
     timer = (0, 0, seconds, int((limit - seconds) * 1e6))
-    config = initial(toc, frame) + wrecked() + frame_at_site(NOT_SAVED)
+    config = initial(toc, frame) + wrecked() + frame_at_site()
     return config + struct.pack(f"<{2 * RANGES}Q4Q", *ranges, *timer)
 
 

@@ -94,6 +94,39 @@ def test_a_save_where_the_target_may_write_is_lost(tmp_path: Path, place: int) -
     assert any(reason.startswith("r2 is 0x2d00dead0000 after the call") for reason in reasons)
 
 
+# (before the call, after it): leaves cr0.eq set if the register is as it was.
+TRUSTED = {
+    **{f"r{n}": (f"mr {n}, 1", f"cmpd {n}, 1") for n in (0, *range(3, 13))},
+    "ctr": ("mtctr 1", "mfctr 12\ncmpd 12, 1"),
+    "xer": ("li 12, 0\nmtxer 12", "mfxer 12\ncmpdi 12, 0"),
+    "cr0": ("cmpd 1, 1", ""),
+    "cr1": ("cmpdi 1, 1, 0", "mcrf 0, 1\ncrmove 2, 1"),
+    "cr5": ("cmpdi 5, 1, 0", "mcrf 0, 5\ncrmove 2, 1"),
+    "cr6": ("cmpd 6, 1, 1", "mcrf 0, 6"),
+    "cr7": ("cmpdi 7, 1, 0", "mcrf 0, 7\ncrmove 2, 1"),
+    "f0": ("", "fcmpu 0, 0, 14"),
+    "f13": ("", "fcmpu 0, 13, 31"),
+    "v0": (
+        "vor 0, 31, 31",
+        "vcmpequb. 1, 0, 31\nmfcr 12\nandi. 12, 12, 0x80\nxori 12, 12, 0x80\ncmpdi 12, 0",
+    ),
+    "v19": (
+        "vor 19, 31, 31",
+        "vcmpequb. 1, 19, 31\nmfcr 12\nandi. 12, 12, 0x80\nxori 12, 12, 0x80\ncmpdi 12, 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRUSTED)
+def test_a_thunk_that_trusts_a_volatile_register(tmp_path: Path, name: str) -> None:
+    """It goes back only if the register came back unchanged, which the target sees to."""
+    before, after = TRUSTED[name]
+    outcome = run_one(
+        tmp_path, thunk(f"{before}\n{CALL}{after}\nbeq 0f\ntrap\n0: {BACK}"), length=4
+    )
+    assert any(reason.startswith("crashed with SIGTRAP") for reason in outcome.reasons)
+
+
 def one(outcome: Outcome) -> str:
     (reason,) = outcome.reasons
     return reason
@@ -212,6 +245,23 @@ def test_a_reserved_st_other(tmp_path: Path) -> None:
     broken = replace(site_at(path), trampoline_other=7 << 5)
     (outcome,) = run(path, broken)
     assert one(outcome) == "__SCT__x has the reserved value 7 in st_other bits 5-7"
+
+
+def test_many_crashes_in_one_process(tmp_path: Path) -> None:
+    parts = [
+        f"site_{n}: bl stub_{n}\n ld 2, 24(1)\n nop\nstub_{n}: {SAVE}{body}\n"
+        for n, body in enumerate(["std 2, 0(3)", "std 2, 0(3)", GO, "trap", "trap"])
+    ]
+    path = assemble(tmp_path, ".text\n" + "".join(parts) + TRAMPOLINE)
+    outcomes = run(path, *(site_at(path, f"site_{n}") for n in range(5)))
+    ends = [outcome.reasons[:1] for outcome in outcomes]
+    assert ends == [
+        ("crashed with SIGSEGV at .text+0x10, accessing 0x2c03c0de0303",),
+        ("crashed with SIGSEGV at .text+0x24, accessing 0x2c03c0de0303",),
+        (),
+        ("crashed with SIGTRAP at .text+0x4c",),
+        ("crashed with SIGTRAP at .text+0x60",),
+    ]
 
 
 def test_a_place_that_cannot_be_patched(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from scpatch.verify.execute import Tools, execute, find_tools
 from tests.verify.execute_support import STUB, TRAMPOLINE, assemble, run, site_at
 
 GOOD = ".text\nsite: bl stub\n ld 2, 24(1)\n nop\n" + STUB + TRAMPOLINE
+MIDDLE = [f"site_{n}" for n in range(12)]
 
 
 def program(path: Path, text: str) -> str:
@@ -77,6 +78,15 @@ def test_a_linker_that_fails(tmp_path: Path) -> None:
     assert error.message == "cannot be linked into a program to run: no such luck"
 
 
+def test_a_linker_that_makes_something_else(tmp_path: Path) -> None:
+    """The addresses in its map would be those of other code."""
+    other = assemble(tmp_path, GOOD + "nop\n", "other")
+    steps = f'ln -sf {other} object.o; exec {find_tools().ld} "$@"'
+    error = failing(tmp_path, find_tools(ld=program(tmp_path / "ld", steps)))
+    assert error.code == "SCP302"
+    assert error.message == "section 1 (.text) is not in the linked program as it is in the file"
+
+
 def test_an_assembler_that_fails(tmp_path: Path) -> None:
     assert failing(tmp_path, find_tools(assembler="/bin/false")).code == "SCP302"
 
@@ -88,6 +98,19 @@ def test_an_emulator_that_fails(tmp_path: Path) -> None:
     assert error.message == "the program to run the call sites does not start: no memory"
     error = failing(tmp_path, find_tools(emulator="/bin/false"))
     assert error.message.endswith("does not start: the process left with status 1")
+
+
+def test_the_program_runs_where_its_core_file_may_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = assemble(tmp_path, GOOD)
+    steps = f'pwd > {tmp_path}/where; exec {find_tools().emulator} "$@"'
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (outcome,) = execute(path, [site_at(path)], find_tools(emulator=program(tmp_path / "q", steps)))
+    assert outcome.passed
+    where = Path((tmp_path / "where").read_text().strip())
+    assert where.parent == tmp_path
+    assert not where.exists()
 
 
 def test_an_emulator_that_does_nothing(tmp_path: Path) -> None:
@@ -142,14 +165,18 @@ def test_r2_points_into_no_memory_of_the_harness(tmp_path: Path) -> None:
 
 
 def test_code_out_of_a_branchs_reach(tmp_path: Path) -> None:
-    """One section over 64 MiB: in its middle, neither a stub nor the linker's help is in reach."""
+    """One section over 64 MiB: in its middle, neither a stub nor the linker's help is in reach.
+
+    The linker must tell of all such calls; by itself it would stop after ten.
+    """
     gap = ".skip 0x2100000\n"
-    calls = "".join(f"{name}: bl stub\n ld 2, 24(1)\n nop\n{gap}" for name in ("a", "site"))
-    near = "near: bl stub\n ld 2, 24(1)\n nop\n"
-    path = assemble(tmp_path, f".text\n.globl stub\n{calls}{near}{STUB}{TRAMPOLINE}")
-    middle, end = run(path, site_at(path), site_at(path, "near"))
+    calls = [f"{name}: bl stub\n ld 2, 24(1)\n nop\n" for name in ("a", *MIDDLE, "near")]
+    source = calls[0] + gap + "".join(calls[1:-1]) + gap + calls[-1] + STUB + TRAMPOLINE
+    path = assemble(tmp_path, f".text\n.globl stub\n{source}")
+    *middle, end = run(path, *(site_at(path, name) for name in (*MIDDLE, "near")))
     path.unlink()
-    assert "the linker says: relocation truncated to fit: R_PPC64_REL24" in middle.reasons[-1]
+    for outcome in middle:
+        assert "the linker says: relocation truncated to fit: R_PPC64_REL24" in outcome.reasons[-1]
     assert end.passed
 
 

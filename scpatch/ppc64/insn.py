@@ -22,7 +22,7 @@ NOPS: Final = frozenset({NOP, 0x4DEF7B82, 0x4FFFFB82})
 
 _I_FORM, _B_FORM, _XL_FORM = 18, 16, 19
 _BCLR, _BCCTR, _BCTAR = 16, 528, 560
-_RETURN_FROM_INTERRUPT = frozenset({18, 50, 82, 274, 370})  # rfid, rfi, rfscv, hrfid, stop
+_RETURN_FROM_INTERRUPT = frozenset({18, 50, 82, 274})  # rfid, rfi, rfscv, hrfid
 
 
 def opcode(word: int) -> int:

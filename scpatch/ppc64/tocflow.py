@@ -46,8 +46,6 @@ class Function:
     """Transfers that the code does not show: (instruction, target)."""
     foreign_after: Collection[int] = ()
     """Calls that come back with a foreign r2."""
-    exceptions: bool = False
-    """Whether the object has tables by which control may enter the function (C++)."""
 
 
 def saved_at(function: Function, places: Iterable[int]) -> set[int]:
@@ -78,7 +76,7 @@ class _Flow:
         while unreached := self._unreached():
             jumps = self._computed_jumps()
             # A computed jump may go anywhere in the function, and brings what is known there.
-            seed = ALL if jumps and not function.exceptions else NOTHING
+            seed = ALL if jumps else NOTHING
             self._flow(dict.fromkeys(unreached, seed))
         if any(self._known[jump] != ALL for jump in self._computed_jumps()):
             return {}
@@ -131,18 +129,19 @@ class _Flow:
         found = [(target, before) for target in self._edges.get(place, ())]
         if insn.transfers(word):
             target = self._target(place, word)
-            if insn.links(word):
-                after = self._after_call(place, word, before)
-            else:
-                after = before
-                if target is not None:
-                    found.append((target, before))
+            after = self._after_call(place, word, before) if insn.links(word) else before
+            if target is not None and not self._is_recursion(word, target):
+                found.append((target, before))
             if insn.falls_through(word):
                 found.append((place + 4, after))
             return found
         size = 8 if insn.is_prefix(word) else 4
         found.append((place + size, _after(self._texts.get(place), before)))
         return found
+
+    def _is_recursion(self, word: int, target: int) -> bool:
+        """Whether a branch calls the function as anybody else would, with its own r2."""
+        return insn.links(word) and target in (self._function.start, self._function.entry)
 
     def _target(self, place: int, word: int) -> int | None:
         if place in self._function.relocated:
@@ -167,10 +166,15 @@ def _is_padding(word: int) -> bool:
     return word == 0 or word == 0x60000000 | register << 21 | register << 16
 
 
+_PADDING = (("ori", ", 0"), ("mr", ""))
 _MEMORY = re.compile(r"(-?(?:0x)?[0-9a-f]+)\((r\d+)\)$")
 _UPDATE = re.compile(r"(?:l|st)\w+ux?")
 _READ_ONLY = ("st", "cmp", "mt", "tw", "td", "dcb", "icb", "tlb", "slb", "nop", "sync")
-_NO_CHANGE = {("ori", "r2, r2, 0"), ("mr", "r2, r2"), ("mr", "r1, r1")}
+_WRITES = ("cmpb", "slbmfee", "slbmfev", "slbfee.")
+"""Instructions with a destination register whose names start like those that have none."""
+_SIZES = {"stm": 128, "stx": 32, "stv": 32, "stq": 32}
+"""At most so many bytes do stores write, by the start of the name; others 8."""
+_NO_CHANGE = {(name, f"{r}, {r}{end}") for r in ("r1", "r2") for name, end in _PADDING}
 """Padding and priority hints that read like a write and are none."""
 
 
@@ -192,8 +196,8 @@ def _after(text: tuple[str, str] | None, before: Known) -> Known:
     own, saved = before
     if _UPDATE.fullmatch(mnemonic):
         own, saved = _update(names, own, saved)
-    if mnemonic.startswith(_READ_ONLY):
-        return Known(own, saved and not _overwrites_save(mnemonic, operands))
+    if mnemonic.startswith(_READ_ONLY) and mnemonic not in _WRITES:
+        return Known(own, saved and not _overwrites_save(mnemonic, names))
     return Known(own and names[0] != "r2", saved and names[0] != "r1")
 
 
@@ -204,14 +208,20 @@ def _update(names: list[str], own: bool, saved: bool) -> tuple[bool, bool]:
     return own and base != "r2", saved and base != "r1"
 
 
-def _overwrites_save(mnemonic: str, operands: str) -> bool:
-    """Whether a store may touch the doubleword at 24(r1)."""
-    match = _MEMORY.search(operands)
-    if not mnemonic.startswith("st") or match is None or match[2] != "r1":
+def _overwrites_save(mnemonic: str, names: list[str]) -> bool:
+    """Whether a store may touch the doubleword at 24(r1).
+
+    A store through another pointer does not: the ABI keeps the doubleword out of everybody's
+    variables.
+    """
+    if not mnemonic.startswith(("st", "dcbz")):
         return False
+    match = _MEMORY.search(names[-1])
+    if match is None:
+        return "r1" in names[mnemonic.startswith("st") :]
     offset = int(match[1], 0)
-    size = 32 if mnemonic.startswith(("stx", "stq", "stm", "stv")) else 8
-    return offset < TOC_SAVE + 8 and offset + size > TOC_SAVE
+    size = next((size for start, size in _SIZES.items() if mnemonic.startswith(start)), 8)
+    return match[2] == "r1" and offset < TOC_SAVE + 8 and offset + size > TOC_SAVE
 
 
 def _disassemble(function: Function) -> dict[int, tuple[str, str]]:

@@ -5,15 +5,15 @@ Is the nop reached from its call only, and does r2 lie in the TOC save doublewor
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from scpatch.elf.reader import ElfFile, RelaTable, Symbol
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.abi import local_entry_offset
 from scpatch.ppc64.tocflow import Function, saved_at
+from scpatch.staticcall.branches import branches_into
 from scpatch.staticcall.labels import Labels, Place
 from scpatch.staticcall.model import Site, State
 from scpatch.staticcall.symbols import Functions
@@ -24,7 +24,8 @@ _STD_R2 = insn.STD_R2.to_bytes(4, "little")
 def settle(elf: ElfFile, functions: Functions, labels: Labels, sites: Sequence[Site]) -> list[Site]:
     """The sites with SAVED and SCP202 told from REWRITE."""
     open_sites = [site for site in sites if site.state is State.REWRITE]
-    targets = _branch_targets(elf, functions, labels, open_sites)
+    direct = _direct_branches(elf, functions, open_sites)
+    targets = _branch_targets(functions, labels, direct, open_sites)
     settled: dict[tuple[int, int], Site] = {}
     for site in open_sites:
         if (site.section, site.offset + 4) in targets:
@@ -33,7 +34,7 @@ def settle(elf: ElfFile, functions: Functions, labels: Labels, sites: Sequence[S
                 site, state=State.REFUSED, code="SCP202", detail=detail
             )
     sites = [settled.get((site.section, site.offset), site) for site in sites]
-    saved = _saved_sites(elf, functions, labels, sites)
+    saved = _saved_sites(_Surroundings(elf, functions, labels, direct), elf, functions, sites)
     return [
         replace(site, state=State.SAVED, detail="r2 lies in 24(r1) on every path here")
         if (site.section, site.offset) in saved
@@ -43,7 +44,7 @@ def settle(elf: ElfFile, functions: Functions, labels: Labels, sites: Sequence[S
 
 
 def _branch_targets(
-    elf: ElfFile, functions: Functions, labels: Labels, sites: Sequence[Site]
+    functions: Functions, labels: Labels, direct: Direct, sites: Sequence[Site]
 ) -> set[Place]:
     """Which nops behind `sites` control can reach from elsewhere than from the call."""
     nops = {(site.section, site.offset + 4) for site in sites}
@@ -52,62 +53,61 @@ def _branch_targets(
         places = [*labels.taken.get(section, ()), *labels.branched.get(section, ())]
         places += [target for target, _ in labels.edges.get(section, ())]
         found |= nops & {(section, place) for place in places}
-    scanned: set[tuple[int, int, int]] = set()
-    for site in sites:
-        if functions.inside(site.section, site.offset + 3, site.offset + 5):
-            found.add((site.section, site.offset + 4))
-        start, end = _extent(elf, functions, site)
-        if (site.section, start, end) not in scanned:
-            scanned.add((site.section, start, end))
-            code = elf.content(site.section)[start:end]
-            found |= nops & {(site.section, to) for to in _direct_targets(code, start)}
+        found |= nops & {(section, target) for target, _ in direct[section]}
+    for section, place in nops:
+        if functions.inside(section, place - 1, place + 1):
+            found.add((section, place))
     return found
 
 
-def _extent(elf: ElfFile, functions: Functions, site: Site) -> tuple[int, int]:
-    """The function around a site, or the whole section where no sized symbol covers it."""
-    index = functions.covering(site.section, site.offset)
-    size = len(elf.content(site.section))
-    if index is None or elf.symbols is None:
-        return 0, size
-    symbol = elf.symbols[index]
-    return symbol.st_value & ~3, min(symbol.st_value + symbol.st_size, size)
+Direct = dict[int, list[tuple[int, int]]]
+"""Section index -> (target, branch) of branches without a relocation, sorted."""
 
 
-def _direct_targets(code: memoryview, start: int) -> Iterable[int]:
-    """Where the relative branches in `code` go; `start` is its section offset.
+def _direct_branches(elf: ElfFile, functions: Functions, sites: Sequence[Site]) -> Direct:
+    """The branches to a nop behind one of `sites`, or into the function around it where that one
+    saves r2, from anywhere in the section: hand-written code may branch into its neighbour."""
+    ranges: dict[int, set[tuple[int, int]]] = {}
+    for site in sites:
+        inside = ranges.setdefault(site.section, set())
+        inside.add((site.offset + 4, site.offset + 8))
+        index = functions.covering(site.section, site.offset)
+        if index is not None and elf.symbols is not None:
+            symbol = elf.symbols[index]
+            if _STD_R2 in _code(elf, site.section, symbol):
+                inside.add((symbol.st_value, symbol.st_value + symbol.st_size))
+    return {section: branches_into(elf.content(section), ranges[section]) for section in ranges}
 
-    Branches are picked by their first byte in one pass, since a section can hold millions of words.
-    """
-    whole = len(code) & ~3
-    words = code[:whole].cast("I")
-    for match in re.finditer(rb"[\x40-\x43\x48-\x4b]", bytes(code[3:whole:4])):
-        at = match.start()
-        target = insn.direct_target(words[at], start + 4 * at)
-        if target is not None:
-            yield target
+
+def _code(elf: ElfFile, section: int, symbol: Symbol) -> bytes:
+    return bytes(elf.content(section)[symbol.st_value :][: symbol.st_size])
 
 
 def _saved_sites(
-    elf: ElfFile, functions: Functions, labels: Labels, sites: Sequence[Site]
+    surroundings: _Surroundings, elf: ElfFile, functions: Functions, sites: Sequence[Site]
 ) -> set[Place]:
-    """Sites before which r2 lies in 24(r1) on every path, in functions that store it at all."""
+    """Sites before which r2 lies in 24(r1) on every path, in functions that store it at all.
+
+    None in an object with C++ exceptions: its tables say in a form that is not read here where
+    the unwinder enters a function, from calls with anything or nothing saved.
+    """
+    if elf.sections_named(".gcc_except_table", prefix=True):
+        return set()
     symbols = elf.symbols
     by_function: dict[tuple[int, int], list[Site]] = {}
     for site in sites:
         index = functions.covering(site.section, site.offset)
         if index is not None:
             by_function.setdefault((site.section, index), []).append(site)
-    object_view = _Surroundings(elf, functions, labels)
     found: set[Place] = set()
     for (section, index), inside in by_function.items():
         places = [site.offset for site in inside if site.state is State.REWRITE]
         if not places or symbols is None:
             continue
         symbol = symbols[index]
-        code = bytes(elf.content(section)[symbol.st_value :][: symbol.st_size])
+        code = _code(elf, section, symbol)
         if _STD_R2 in code and symbol.st_value % 4 == 0:
-            function = object_view.function(section, symbol, code, inside)
+            function = surroundings.function(section, symbol, code, inside)
             found |= {(section, place) for place in saved_at(function, places)}
     return found
 
@@ -115,12 +115,12 @@ def _saved_sites(
 class _Surroundings:
     """What the rest of the object says about the control flow of one function."""
 
-    def __init__(self, elf: ElfFile, functions: Functions, labels: Labels) -> None:
+    def __init__(self, elf: ElfFile, functions: Functions, labels: Labels, direct: Direct) -> None:
         self._elf = elf
         self._functions = functions
         self._labels = labels
+        self._direct = direct
         self._sorted: dict[int, tuple[RelaTable, list[int]]] = {}
-        self._exceptions = bool(elf.sections_named(".gcc_except_table", prefix=True))
 
     def function(
         self, section: int, symbol: Symbol, code: bytes, sites: Sequence[Site]
@@ -133,30 +133,36 @@ class _Surroundings:
         for places in (labels.taken, labels.relative, labels.branched):
             inside = places.get(section, ())
             entries |= set(inside[bisect_right(inside, start) : bisect_left(inside, end)])
+        into = self._direct.get(section, [])
+        into = into[bisect_left(into, (start + 1,)) : bisect_left(into, (end,))]
+        entries |= {target for target, source in into if not start <= source < end}
         edges = []
-        into = labels.edges.get(section, ())
-        for target, (home, source) in into[bisect_left(into, (start,)) : bisect_left(into, (end,))]:
+        pairs = labels.edges.get(section, ())
+        for target, (home, source) in pairs[
+            bisect_left(pairs, (start,)) : bisect_left(pairs, (end,))
+        ]:
             if home == section and start <= source < end:
                 edges.append((source, target))
             else:
                 entries.add(target)
+        branches = self._branches(section, start, end)
+        foreign = [at for at, (kind, _) in branches.items() if kind in relocs.NOTOC]
         return Function(
             code=code,
             start=start,
             entry=entry,
-            relocated=self._relocated_branches(section, start, end),
+            relocated={at: target for at, (_, target) in branches.items()},
             entries=entries - {entry},
             edges=edges,
-            foreign_after=[site.offset for site in sites if site.state is State.REFUSED],
-            exceptions=self._exceptions,
+            foreign_after=foreign + [s.offset for s in sites if s.state is State.REFUSED],
         )
 
-    def _relocated_branches(self, section: int, start: int, end: int) -> dict[int, int | None]:
-        """Branches with a relocation in a range -> the section offset they go to, None for
-        another section."""
+    def _branches(self, section: int, start: int, end: int) -> dict[int, tuple[int, int | None]]:
+        """Branches with a relocation in a range -> its type, and the section offset that they go
+        to, None for another section."""
         table, order = self._by_offset(section)
         symbols = self._elf.symbols
-        found: dict[int, int | None] = {}
+        found: dict[int, tuple[int, int | None]] = {}
         first = bisect_left(order, start, key=table.r_offset.__getitem__)
         for index in order[first:]:
             relocation = table[index]
@@ -165,7 +171,8 @@ class _Surroundings:
             if relocation.type in relocs.BRANCHES and symbols is not None:
                 home = symbols.section_index(relocation.symbol)
                 value = symbols[relocation.symbol].st_value + relocation.r_addend
-                found[relocation.r_offset] = value if home == section else None
+                target = value if home == section else None
+                found[relocation.r_offset] = relocation.type, target
         return found
 
     def _by_offset(self, section: int) -> tuple[RelaTable, list[int]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile, RelaTable
-from scpatch.ppc64.relocs import BRANCHES, PC_RELATIVE_DATA
+from scpatch.ppc64.relocs import BRANCHES, PC_RELATIVE_DATA, R_PPC64_REL32
 
 Place = tuple[int, int]
 """(section index, section offset)"""
@@ -77,7 +77,10 @@ def find_labels(elf: ElfFile, sections: set[int]) -> Labels:
         name = elf.section_name(target)
         if name in PAIRS:
             for start, (section, end) in _edges(table, hits, PAIRS[name]):
-                edges.setdefault(section, []).append((end, start))
+                if start is None:
+                    found["taken"].setdefault(section, []).append(end)
+                else:
+                    edges.setdefault(section, []).append((end, start))
         elif name not in MARKS:
             for index, (section, offset) in hits:
                 kind = _meaning(table.r_info[index] & 0xFFFFFFFF)
@@ -121,14 +124,20 @@ def _hits(table: RelaTable, homes: Mapping[int, Place]) -> list[tuple[int, Place
 
 def _edges(
     table: RelaTable, hits: Iterable[tuple[int, Place]], size: int
-) -> Iterable[tuple[Place, Place]]:
-    """The pairs of a table whose entries are `size` bytes and start with two 32-bit words."""
+) -> Iterable[tuple[Place | None, Place]]:
+    """The pairs of a table whose entries are `size` bytes and start with two 32-bit words.
+
+    The first half is None where the instruction lies in code that nobody asked about, and for
+    every place that a table of another form names.
+    """
     starts: dict[int, Place] = {}
     ends: dict[int, Place] = {}
     for index, place in hits:
         entry, field_offset = divmod(table.r_offset[index], size)
-        if field_offset == 0:
+        if table.r_info[index] & 0xFFFFFFFF != R_PPC64_REL32 or field_offset not in (0, 4):
+            yield None, place
+        elif field_offset == 0:
             starts[entry] = place
-        elif field_offset == 4:
+        else:
             ends[entry] = place
-    return [(starts[entry], end) for entry, end in ends.items() if entry in starts]
+    yield from ((starts.get(entry), end) for entry, end in ends.items())

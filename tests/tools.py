@@ -1,0 +1,267 @@
+"""What several tests need: compilers, linkers, readelf as the second opinion, scpatch as a library.
+
+Nothing is optional: a tool that is missing fails the test that calls it.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scpatch.inputs import open_input, read_object
+from scpatch.rewrite import FilePlan, Options, plan_file, write
+from scpatch.staticcall.classify import Choices, scan
+from scpatch.staticcall.model import Scan
+
+ROOT = Path(__file__).resolve().parents[1]
+FIXTURES = ROOT / "fixtures"
+
+CROSS = "powerpc64le-linux-gnu-"
+GCC = [CROSS + "gcc"]
+GXX = [CROSS + "g++"]
+CLANG = ["clang", "--target=powerpc64le-linux-gnu"]
+LD = CROSS + "ld"
+LLD = "ld.lld"
+QEMU = ["qemu-ppc64le", "-L", "/usr/powerpc64le-linux-gnu"]
+
+NOP, STD_R2, LD_R2, BL, B, BLR = (
+    0x60000000,
+    0xF8410018,
+    0xE8410018,
+    0x48000001,
+    0x48000000,
+    0x4E800020,
+)
+
+_MACROS = """
+        .abiversion 2
+        .machine power10
+        .macro FUNC name
+        .balign 16
+        .globl \\name
+        .type \\name, @function
+\\name:
+        .endm
+        .macro TOC name
+        FUNC \\name
+0:      addis 2, 12, .TOC.-0b@ha
+        addi 2, 2, .TOC.-0b@l
+        .localentry \\name, .-\\name
+        .endm
+        .macro FRAME name
+        TOC \\name
+        mflr 0
+        std 0, 16(1)
+        stdu 1, -64(1)
+        .endm
+        .macro END name
+        .size \\name, .-\\name
+        .endm
+        .macro LEAVE name
+        addi 1, 1, 64
+        ld 0, 16(1)
+        mtlr 0
+        blr
+        END \\name
+        .endm
+        .macro CALL name:req
+        bl \\name
+        nop
+        .endm
+        .text
+"""
+"""FUNC, TOC and FRAME open a function: bare, with two entry points, with a frame of 64 bytes as
+well. END and LEAVE close it: with nothing, or by leaving the frame."""
+
+
+def run(
+    *command: str | Path, stdin: str | None = None, cwd: Path | None = None, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [str(part) for part in command],
+        input=stdin,
+        cwd=cwd,
+        text=True,
+        errors="surrogateescape",
+        capture_output=True,
+        check=False,
+    )
+    if check:
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done
+
+
+def quiet(*command: str | Path, cwd: Path | None = None) -> None:
+    """Runs a tool that must succeed without a word."""
+    done = run(*command, cwd=cwd)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def assemble(directory: Path, source: str, name: str = "x.o") -> Path:
+    path = directory / name
+    run(CROSS + "as", "-o", path, "-", stdin=_MACROS + source)
+    return path
+
+
+def compile_c(
+    directory: Path,
+    source: str | Path,
+    *options: str,
+    compiler: Sequence[str] = GCC,
+    name: str = "x.o",
+    language: str = "c",
+) -> Path:
+    path = directory / name
+    text, file = (None, str(source)) if isinstance(source, Path) else (source, "-")
+    run(*compiler, *options, "-x", language, "-c", "-o", path, file, stdin=text)
+    return path
+
+
+@dataclass(frozen=True)
+class Shdr:
+    """A line of `readelf -S`."""
+
+    index: int
+    name: str
+    type: str
+    offset: int
+    size: int
+    entsize: int
+    flags: str
+    link: int
+    info: int
+    align: int
+
+
+@dataclass(frozen=True)
+class Sym:
+    """A line of `readelf -s`; `section` is UND, ABS, COM or a number."""
+
+    index: int
+    value: int
+    size: int
+    type: str
+    bind: str
+    visibility: str
+    other: str
+    section: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Rela:
+    """A line of `readelf -r`."""
+
+    table: str
+    offset: int
+    symbol: int
+    type: str
+    addend: int
+
+
+_SHDR = re.compile(
+    r"\s*\[ *(\d+)\] (.*?) +(\S+) +([0-9a-f]{16}) ([0-9a-f]+) ([0-9a-f]+) ([0-9a-f]+) +([A-Zlop]*)"
+    r" +(\d+) +(\d+) +(\d+)$"
+)
+
+
+def sections(path: Path) -> list[Shdr]:
+    """All section headers as readelf reads them; it must not warn."""
+    done = run(CROSS + "readelf", "-SW", path)
+    assert done.stderr == ""
+    found = []
+    for match in filter(None, map(_SHDR.match, done.stdout.splitlines())):
+        index, name, kind, _, offset, size, entsize, flags, link, info, align = match.groups()
+        start, length, each = int(offset, 16), int(size, 16), int(entsize, 16)
+        rest = flags, int(link), int(info), int(align)
+        found.append(Shdr(int(index), name, kind, start, length, each, *rest))
+    return found
+
+
+def section(path: Path, name: str) -> Shdr:
+    (found,) = [one for one in sections(path) if one.name == name]
+    return found
+
+
+def symbols(path: Path) -> list[Sym]:
+    """All symbols as readelf reads them; it must not warn."""
+    done = run(CROSS + "readelf", "-sW", path)
+    assert done.stderr == ""
+    found = []
+    for line in done.stdout.splitlines():
+        fields = line.split(None, 6)
+        if len(fields) < 7 or not re.fullmatch(r"\d+:", fields[0]):
+            continue
+        other, rest = re.fullmatch(r"(?:(\[.*?\])\s+)?(.*)", fields[6]).groups()  # type: ignore[union-attr]
+        where, _, name = rest.partition(" ")
+        value, size = int(fields[1], 16), int(fields[2], 0)
+        kinds = fields[3], fields[4], fields[5]
+        found.append(Sym(int(fields[0][:-1]), value, size, *kinds, other or "", where, name))
+    return found
+
+
+def symbol(path: Path, name: str) -> Sym:
+    (found,) = [one for one in symbols(path) if one.name == name]
+    return found
+
+
+def relocations(path: Path) -> list[Rela]:
+    """All relocations as readelf reads them, in file order; it must not warn."""
+    done = run(CROSS + "readelf", "-rW", path)
+    assert done.stderr == ""
+    found, table = [], ""
+    for line in done.stdout.splitlines():
+        if match := re.match(r"Relocation section '(.*)' at", line):
+            table = match[1]
+        match = re.match(r"([0-9a-f]{16})  ([0-9a-f]{16}) (\S+)(.*)$", line)
+        if match:
+            tail = re.search(r"(?:([+-]) |\s)([0-9a-f]+)$", match[4])
+            addend = int(tail[2], 16) * (-1 if tail[1] == "-" else 1) if tail else 0
+            kind = match[3].removeprefix("R_PPC64_")
+            found.append(Rela(table, int(match[1], 16), int(match[2], 16) >> 32, kind, addend))
+    return found
+
+
+def code(path: Path, name: str = ".text") -> list[int]:
+    """The words of a section, cut out by objcopy."""
+    out = path.with_name(path.name + ".section")
+    run(CROSS + "objcopy", "-O", "binary", "-j", name, path, out)
+    data = out.read_bytes()
+    out.unlink()
+    return [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data) & ~3, 4)]
+
+
+def options(**changes: object) -> Options:
+    """Options with some of the choices about sites changed."""
+    return Options(choices=replace(Choices(), **changes))  # type: ignore[arg-type]
+
+
+def scan_file(path: Path, **choices: object) -> Scan:
+    with open_input(path) as source:
+        return scan(read_object(source.data, str(path)), options(**choices).choices)
+
+
+def states(path: Path, **choices: object) -> dict[str, list[str]]:
+    """The states of the call sites by function, with the code of refused ones."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for site in scan_file(path, **choices).sites:
+        found[site.function].append(f"{site.state} {site.code}".strip())
+    return dict(found)
+
+
+def rewrite(path: Path, target: Path | None = None, **choices: object) -> FilePlan:
+    """Plans and writes one file, like `scpatch rewrite --keep-going`."""
+    plan = plan_file(path, options(**choices), target)
+    write([plan])
+    return plan
+
+
+def rewritten(path: Path, **choices: object) -> Path:
+    """A rewritten copy beside `path`."""
+    target = path.with_name(path.stem + ".new" + path.suffix)
+    rewrite(path, target, **choices)
+    return target

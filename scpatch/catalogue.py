@@ -167,3 +167,24 @@ def hint(code: str) -> str:
     """What to do about a diagnostic, in one line; empty for an unknown code."""
     found = DIAGNOSTICS.get(code)
     return found.hint if found else ""
+
+
+def as_markdown() -> str:
+    """docs/diagnostics.md: `python -m scpatch.catalogue > docs/diagnostics.md`."""
+    import textwrap
+
+    lines = [
+        "# Diagnostics",
+        "",
+        "Every message ends with its code. `scpatch explain CODE` prints the same text. SCP1xx: the",
+        "input or output as a whole; SCP2xx: a refused call site; SCP3xx: verification.",
+    ]
+    for code, diagnostic in DIAGNOSTICS.items():
+        lines += ["", f"## {code}: {diagnostic.title}", ""]
+        lines += textwrap.wrap(diagnostic.text, 96)
+        lines += ["", *textwrap.wrap(f"What to do: {diagnostic.hint}.", 96)]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

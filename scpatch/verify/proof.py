@@ -14,7 +14,7 @@ from pathlib import Path
 from scpatch.verify import proof_added, proof_same
 from scpatch.verify.proof_added import Added
 from scpatch.verify.proof_calls import BL, LD_R2, NOPS, REL24, Calls, Site, find_calls
-from scpatch.verify.proof_frame import Entries
+from scpatch.verify.proof_entries import Entries
 from scpatch.verify.proof_read import Image, Place, UnreadableError, read
 from scpatch.verify.proof_site import Judgement, judge
 from scpatch.verify.second_opinion import disagreements

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scpatch.verify.proof_calls import REACH, REL24, STUB_NAME, B, Calls, Stub
-from scpatch.verify.proof_frame import Entries
+from scpatch.verify.proof_entries import Entries
 from scpatch.verify.proof_insn import Flow, flow, target
 from scpatch.verify.proof_read import (
     RELA_SIZE,

@@ -23,28 +23,13 @@ two have nothing in common but the question.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cached_property
 
-from scpatch.verify.proof_calls import BRANCHES, NOPS, REL24, TOCSAVE, Calls
-from scpatch.verify.proof_insn import PADDING, Effect, Flow, effect, flow, target
-from scpatch.verify.proof_read import SHF_ALLOC, STT_FILE, STT_SECTION, Place, Symbol
-
-_MARKS = (
-    *("__bug_table", "__mcount_loc", "__patchable_function_entries", "__ftr_fixup"),
-    *("__mmu_ftr_fixup", "__fw_ftr_fixup", "__lwsync_fixup", "__barrier_nospec_fixup"),
-    *("__stf_entry_barrier_fixup", "__stf_exit_barrier_fixup", "__entry_flush_fixup"),
-    *("__scv_entry_flush_fixup", "__uaccess_flush_fixup", "__rfi_flush_fixup", "__btb_flush_fixup"),
-    *("__spec_barrier_fixup", "__soft_mask_table", ".discard", ".eh_frame", "__static_call_sites"),
-)
-"""Sections whose entries mark instructions; nothing ever jumps to what they name (Linux,
-arch/powerpc/include/asm/feature-fixups.h, bug.h; scripts/recordmcount.c)."""
-
-_PAIRS = {"__ex_table": 8, "__jump_table": 16}
-"""Tables of entries that begin with two 32-bit words, an instruction and where control goes from
-it: when it faults, or when a static branch is switched on. By section name, the size of an entry in
-bytes (Linux, arch/powerpc/include/asm/extable.h and jump_label.h)."""
+from scpatch.verify.proof_calls import NOPS, REL24
+from scpatch.verify.proof_entries import Entries
+from scpatch.verify.proof_insn import PADDING, Effect, Flow, effect, flow
+from scpatch.verify.proof_read import Place, Symbol
 
 _LOCAL_ENTRY = {2: 4, 3: 8, 4: 16, 5: 32, 6: 64}
 """Distance of the local entry point in bytes by st_other bits 5-7 (ELFv2 ABI, st_other)."""
@@ -66,103 +51,6 @@ class Answer:
 
 class _NotShownError(Exception):
     """Why the search cannot go on."""
-
-
-@dataclass(frozen=True, eq=False)
-class Entries:
-    """Where control may come from, for all code of one object."""
-
-    calls: Calls
-    _branches: dict[int, dict[int, list[int]]] = field(default_factory=dict, repr=False)
-
-    def branches_to(self, section: int) -> dict[int, list[int]]:
-        """Branches of a section without relocation, by the section offset of their target."""
-        if section not in self._branches:
-            found: dict[int, list[int]] = {}
-            for at, word in enumerate(self.calls.words(section)):
-                if word >> 26 in (16, 18) and Place(section, at * 4) not in self.calls.branches:
-                    to = target(word, at * 4)
-                    if to is not None:
-                        found.setdefault(to, []).append(at * 4)
-            self._branches[section] = found
-        return self._branches[section]
-
-    @cached_property
-    def relocated(self) -> dict[Place, list[Place]]:
-        """Branches with a relocation, by their target."""
-        found: dict[Place, list[Place]] = {}
-        for source, (rela, _) in self.calls.branches.items():
-            place = self.calls.image.target(rela)
-            if place is not None:
-                found.setdefault(place, []).append(source)
-        return found
-
-    @cached_property
-    def taken(self) -> dict[Place, str]:
-        """Addresses in code that other relocations take: by place, the section that takes it."""
-        image = self.calls.image
-        code = {section.number for section in image.code}
-        found: dict[Place, str] = {}
-        for section in image.sections:
-            if not section.flags & SHF_ALLOC or section.name.startswith((*_MARKS, *_PAIRS)):
-                continue
-            seen_elsewhere = BRANCHES if section.number in code else frozenset[int]()
-            for table in image.rela_sections.get(section.number, ()):
-                for rela in image.relas(table):
-                    if rela.type in seen_elsewhere or rela.type in (0, TOCSAVE):
-                        continue
-                    place = image.target(rela)
-                    if place is not None and place.section in code:
-                        found.setdefault(place, section.name)
-        return found
-
-    @cached_property
-    def paired(self) -> dict[Place, list[Place]]:
-        """Where `_PAIRS` tables lead: by the place that control goes to, the instructions that it
-        comes from."""
-        image = self.calls.image
-        found: dict[Place, list[Place]] = {}
-        for section in image.sections:
-            size = next((n for name, n in _PAIRS.items() if section.name.startswith(name)), 0)
-            if not size or not section.flags & SHF_ALLOC:
-                continue
-            for table in image.rela_sections.get(section.number, ()):
-                at = {rela.offset: image.target(rela) for rela in image.relas(table)}
-                for offset, place in at.items():
-                    source = at.get(offset - 4)
-                    if offset % size == 4 and place is not None:
-                        found.setdefault(place, []).append(source or Place(0, 0))
-        return found
-
-    @cached_property
-    def labels(self) -> dict[Place, list[Symbol]]:
-        """The symbols in code, by place."""
-        found: dict[Place, list[Symbol]] = {}
-        for symbol in self.calls.image.symbols:
-            if symbol.section > 0 and symbol.type not in (STT_SECTION, STT_FILE):
-                found.setdefault(Place(symbol.section, symbol.value), []).append(symbol)
-        return found
-
-    def into(self, place: Place) -> Iterator[Place]:
-        """The branches to `place`, with and without relocation."""
-        for source in self.branches_to(place.section).get(place.offset, ()):
-            yield Place(place.section, source)
-        yield from self.relocated.get(place, ())
-        yield from self.paired.get(place, ())
-
-    def from_elsewhere(self, place: Place) -> str:
-        """Why control may come to `place` unseen: its address is taken, or it has a name."""
-        if place in self.taken:
-            return f"its address is taken in {self.taken[place]}"
-        if place in self.labels:
-            return f"it is the label {self.labels[place][0].name}"
-        return ""
-
-    def entered(self, place: Place) -> str:
-        """How control may come to `place` other than from the instruction before it; else empty."""
-        for source in self.into(place):
-            return f"{self.calls.image.where(source)} branches to it"
-        return self.from_elsewhere(place)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,21 +112,22 @@ def is_saved(entries: Entries, site: Place) -> Answer:
 
 
 def _search(function: _Function, site: int) -> set[int]:
-    """Follow the needs from `site` back to the entry; the stores that fulfil them."""
-    open_needs = [(site, Need.SLOT)]
+    """Follow the needs from `site` back to the entry; the saves that the site itself relies on."""
+    open_needs = [(site, Need.SLOT, True)]
     seen = set(open_needs)
     saves: set[int] = set()
     while open_needs:
-        offset, need = open_needs.pop()
+        offset, need, is_site = open_needs.pop()  # is_site: the need of the site, not of a save
         if offset in (function.local_entry, function.start):
             _at_entry(function, offset, need)
             continue
         for source in function.before(offset):
             for earlier in _step(function, source, need):
-                if (source, earlier) not in seen:
-                    seen.add((source, earlier))
-                    open_needs.append((source, earlier))
-            if need is Need.SLOT and _saves(function, source):
+                state = source, earlier, is_site and earlier is need
+                if state not in seen:
+                    seen.add(state)
+                    open_needs.append(state)
+            if is_site and _saves(function, source):
                 saves.add(source)
     return saves
 

@@ -115,6 +115,8 @@ class Image:
     def relas(self, section: int) -> list[Rela]:
         """The relocations of a SHT_RELA section, in the order of the table."""
         if section not in self._relas:
+            if self.sections[section].size % RELA_SIZE:
+                raise UnreadableError(f"{self.sections[section].name} ends within a relocation")
             found = [
                 Rela(offset, kind, symbol, addend)
                 for offset, kind, symbol, addend in _RELA.iter_unpack(self.content(section))
@@ -240,6 +242,8 @@ def _read_symbols(
             section = extended[index]
         elif section >= SHN_LORESERVE:
             section = -section  # SHN_ABS and SHN_COMMON: in no section
+        if section >= len(sections):
+            raise UnreadableError(f"symbol {index} lies in no section")
         text = _name(names, name)
         if info & 15 == STT_SECTION and not text and 0 < section < len(sections):
             text = sections[section].name

@@ -84,6 +84,9 @@ def _header(
     align = section.align
     if align > 1 and section.offset % align == 0 and changed.offset % align:
         yield f"section {section.number} ({section.name}) no longer lies at its alignment."
+    if (section.offset > len(before.data)) != (changed.offset > len(after.data)):
+        # All that can be said of SHT_NOBITS, whose offset leads to no bytes.
+        yield f"section {section.number} ({section.name}) lies behind the end of the file."
 
 
 def _raw_header(image: Image, index: int) -> bytearray:

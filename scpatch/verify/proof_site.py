@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from scpatch.verify.proof_added import reaches, thunk_returns
 from scpatch.verify.proof_calls import BL as BL_WORD
 from scpatch.verify.proof_calls import LD_R2, NOPS, REL24, REL24_NOTOC, REL24_P9NOTOC, B, Site
-from scpatch.verify.proof_frame import Entries, is_saved
+from scpatch.verify.proof_entries import Entries
+from scpatch.verify.proof_frame import is_saved
 from scpatch.verify.proof_read import Place
 
 

@@ -1,0 +1,1 @@
+"""Source lines of unlinked code, from .debug_line and its relocations alone."""

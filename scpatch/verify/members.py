@@ -21,7 +21,10 @@ from pathlib import Path
 from scpatch.errors import ScpatchError
 
 REGULAR, THIN = b"!<arch>\n", b"!<thin>\n"
-_PROGRAMS = ("powerpc64le-linux-gnu-ar", "ar")
+_PREFIX = "powerpc64le-linux-gnu-"
+_BSD_INDEX = "__.SYMDEF"
+"""The symbol index of a BSD archive, which GNU ar takes for a member. It is not compared: it holds
+offsets, and GNU nm does not read it."""
 _ELF = b"\x7fELF"
 _LISTED = re.compile(r"(\S+) (\S+) +(\d+) (\w+ +\d+ \d+:\d+ \d+) (.*)")
 """A line of `ar tv`: mode, owner, size in bytes, date, name."""
@@ -65,23 +68,28 @@ def is_archive(path: Path) -> bool:
 def members(before: Path, after: Path, ar: str | None = None) -> Iterator[Members]:
     """The members of two archives as files, as long as the context lasts.
 
-    Raises ScpatchError where there is no `ar` (SCP301) or it cannot read an archive (SCP302).
+    Raises ScpatchError where there is no `ar` or `nm` (SCP301) or `ar` cannot read an archive
+    (SCP302).
     """
-    program = _find(ar)
+    program, nm = _find("ar", ar), _find("nm")
     with tempfile.TemporaryDirectory(prefix="scpatch-verify-") as name:
         folder = Path(name)
         first = _open(program, before, folder / "before")
         second = _open(program, after, folder / "after")
-        yield _pair(after, first, second)
+        found = _pair(after, first, second)
+        if found.pairs and _index(nm, before) != _index(nm, after):
+            changed = f"{after}: the archive's symbol index was changed."
+            found = Members(found.pairs, (*found.errors, changed))
+        yield found
 
 
-def _find(ar: str | None) -> str:
-    for name in (ar,) if ar else _PROGRAMS:
+def _find(tool: str, chosen: str | None = None) -> str:
+    for name in (chosen,) if chosen else (_PREFIX + tool, tool):
         if path := shutil.which(name):
             return path
     raise ScpatchError(
         "SCP301",
-        f"{ar or _PROGRAMS[0]} is needed to compare archives, and is not installed",
+        f"{chosen or _PREFIX + tool} is needed to compare archives, and is not installed",
         hint="install the Debian package binutils-powerpc64le-linux-gnu",
     )
 
@@ -124,6 +132,8 @@ def _listing(ar: str, archive: Path) -> list[_Member]:
         if match is None:
             raise ScpatchError("SCP302", f"ar lists a member as {line!r}", file=str(archive))
         mode, owner, _, date, name = match.groups()
+        if name.startswith(_BSD_INDEX):
+            continue
         seen[name] += 1
         found.append(_Member(name, seen[name], (mode, owner, date)))
     return found
@@ -142,6 +152,28 @@ def _run(ar: str, arguments: Sequence[str], archive: Path) -> str:
         reason = done.stderr.strip() or f"exit status {done.returncode}"
         raise ScpatchError("SCP302", f"ar cannot read the archive: {reason}", file=str(archive))
     return done.stdout
+
+
+def _index(nm: str, archive: Path) -> list[str]:
+    """The lines `SYMBOL in MEMBER` of an archive's symbol index, without directories."""
+    command = [nm, "--print-armap", str(archive)]
+    found: list[str] = []
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        errors="surrogateescape",
+        env={**os.environ, "LC_ALL": "C"},
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found and not line.strip():
+                break  # the symbols of each member follow, which nobody asked for
+            symbol, word, member = line.strip().partition(" in ")
+            found += [f"{symbol} in {Path(member).name}"] if word else []
+        process.kill()
+    return found
 
 
 def _pair(

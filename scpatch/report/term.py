@@ -107,7 +107,7 @@ def shorten(text: str, width: int) -> str:
     if width <= 4:
         return text[:width]
     tail = (width - 2) // 2
-    return f"{text[: width - 2 - tail]}..{text[-tail:]}"
+    return f"{text[: width - 2 - tail].rstrip('.')}..{text[-tail:].lstrip('.')}"
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

@@ -1,0 +1,193 @@
+"""`scpatch diff`: what differs between two versions of an object, whoever changed it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from scpatch.elf import constants as c
+from scpatch.elf.reader import ElfFile
+from scpatch.report.diff_functions import Side, diff_functions
+from scpatch.report.diff_model import (
+    FunctionDiff,
+    Mark,
+    ObjectDiff,
+    RefusedSite,
+    SectionDiff,
+)
+from scpatch.report.diff_names import Names
+from scpatch.report.diff_symbols import symbol_diffs
+from scpatch.report.diff_tables import (
+    Matching,
+    changed_bytes,
+    header_changes,
+    pair_sections,
+    reference_diff,
+    same_bytes,
+    same_symbols,
+    section_alone,
+    section_fields,
+)
+from scpatch.staticcall.classify import Choices, scan
+from scpatch.staticcall.model import CHANGED, State
+
+
+def diff_objects(before: ElfFile, after: ElfFile, context: int = 3) -> ObjectDiff:
+    """All that differs; `context` is the number of unchanged instructions around changed ones.
+
+    Raises ScpatchError (SCP107) where one of the files is damaged.
+    """
+    if same_bytes(before.data, after.data):
+        return ObjectDiff(True, "", "", (), (), (), (), ())
+    names = Names(before), Names(after)
+    sides = (Side(names[0], scan(before, Choices())), Side(names[1], scan(after, Choices())))
+    same = same_symbols(before, after)
+    matching = pair_sections(before, after)
+    pairs = [pair for pair in matching.pairs if not _same_section(before, after, *pair, same=same)]
+    refused = [site for site in sides[1].scan.sites if site.state is State.REFUSED]
+    code = _code(before, after, matching, pairs, {site.section for site in refused})
+    functions = diff_functions(*sides, code, same_symbols=same, context=context)
+    sections = [
+        *_section_diffs(*names, pairs, same=same),
+        *(section_alone(before, index, Mark.REMOVED) for index in matching.removed),
+        *(section_alone(after, index, Mark.ADDED) for index in matching.added),
+    ]
+    return ObjectDiff(
+        same=False,
+        kind=_kind(sides[1]),
+        strategy=_strategy(*sides),
+        header=tuple(header_changes(before, after)),
+        sections=tuple(sections),
+        symbols=tuple(symbol_diffs(*names, same=same)),
+        functions=tuple(_with_lines(before, after, functions)),
+        refused=tuple(RefusedSite(site.place, site.code, site.detail) for site in refused),
+    )
+
+
+def _kind(side: Side) -> str:
+    kind = "kernel module (ET_REL)" if side.scan.module else "ET_REL"
+    return f"{kind} ppc64le ELFv2"
+
+
+def _is_code(elf: ElfFile, index: int) -> bool:
+    section = elf.sections[index]
+    return bool(section.sh_flags & c.SHF_EXECINSTR) and section.sh_type == c.SHT_PROGBITS
+
+
+def _is_alloc(elf: ElfFile, index: int) -> bool:
+    return bool(elf.sections[index].sh_flags & c.SHF_ALLOC)
+
+
+def _same_section(before: ElfFile, after: ElfFile, i: int, j: int, *, same: bool) -> bool:
+    """Whether two sections are the same as far as their bytes tell. Relocations whose symbols have
+    other indices now are not."""
+    one, other = before.sections[i], after.sections[j]
+    relocates = one.sh_type == c.SHT_RELA and one.sh_info < len(before.sections)
+    if relocates and not same and _is_alloc(before, one.sh_info):
+        return False
+    # sh_name and sh_offset say where things are; sh_link and sh_info matter with their names.
+    return (
+        (one.sh_type, one.sh_flags, one.sh_addr, one.sh_size, one.sh_addralign, one.sh_entsize)
+        == (
+            other.sh_type,
+            other.sh_flags,
+            other.sh_addr,
+            other.sh_size,
+            other.sh_addralign,
+            other.sh_entsize,
+        )
+        and (same or (one.sh_link, one.sh_info) == (other.sh_link, other.sh_info))
+        and same_bytes(before.content(i), after.content(j))
+    )
+
+
+def _code(
+    before: ElfFile,
+    after: ElfFile,
+    matching: Matching,
+    differing: Sequence[tuple[int, int]],
+    refusing: Collection[int],
+) -> Matching:
+    """The code sections to be shown: those that differ, whose relocations do, or (`refusing`, by
+    their indices in the second object) in which a call site is refused."""
+    changed = {i for i, _ in differing if before.sections[i].sh_type != c.SHT_RELA}
+    changed |= {
+        before.sections[i].sh_info for i, _ in differing if before.sections[i].sh_type == c.SHT_RELA
+    }
+    return Matching(
+        [
+            (i, j)
+            for i, j in matching.pairs
+            if (i in changed or j in refusing) and _is_code(before, i) and _is_code(after, j)
+        ],
+        [index for index in matching.removed if _is_code(before, index)],
+        [index for index in matching.added if _is_code(after, index)],
+    )
+
+
+def _section_diffs(
+    before: Names, after: Names, pairs: Iterable[tuple[int, int]], *, same: bool
+) -> Iterator[SectionDiff]:
+    for i, j in pairs:
+        one, other = before.elf.sections[i], after.elf.sections[j]
+        fields = tuple(section_fields(before, i, after, j))
+        ours, theirs = before.elf.content(i), after.elf.content(j)
+        references, known = None, False
+        if one.sh_type == other.sh_type == c.SHT_RELA and _is_alloc(before.elf, one.sh_info):
+            # What the entries mean counts; indices of symbols may have changed.
+            known = not same
+            if not _is_code(before.elf, one.sh_info):
+                references = reference_diff(before, one.sh_info, after, other.sh_info)
+        changed = changed_bytes(ours, theirs)
+        if references or fields or one.sh_size != other.sh_size or (changed and not known):
+            name = before.elf.section_name(i)
+            sizes = one.sh_size, other.sh_size
+            yield SectionDiff(name, i, j, *sizes, changed, fields, references)
+
+
+def _strategy(before: Side, after: Side) -> str:
+    """`callsite` where the second object has stubs of that strategy that the first has not, or
+    restores r2 at sites where the first did not."""
+    old = {
+        site.offset + (site.section << 64) for site in before.scan.sites if site.state in CHANGED
+    }
+    now = {
+        site.offset + (site.section << 64) for site in after.scan.sites if site.state is State.DONE
+    }
+    names = {stub.name for stub in before.scan.stubs}
+    fresh = any(stub.name not in names for stub in after.scan.stubs)
+    return "callsite" if fresh or old & now else ""
+
+
+def _with_lines(
+    before: ElfFile, after: ElfFile, functions: Sequence[FunctionDiff]
+) -> Iterator[FunctionDiff]:
+    """The functions with their source lines, where DWARF has them."""
+    from scpatch.dwarf.lines import line_of
+
+    new = [(one.after.section, one.after.start) for one in functions if one.after]
+    old = [
+        (one.before.section, one.before.start) for one in functions if one.before and not one.after
+    ]
+    lines_after = line_of(after, new) if new else {}
+    lines_before = line_of(before, old) if old else {}
+    for one in functions:
+        lines = lines_after if one.after else lines_before
+        yield replace(one, line=lines.get((one.range.section, one.range.start), ""))
+
+
+def print_diff(diffs: Sequence[tuple[str, str, ObjectDiff]], form: str) -> None:
+    """Prints (name before, name after, difference) on stdout; `form` is `terminal`, `plain` or
+    `json`."""
+    if form == "json":
+        from scpatch.report.diff_json import print_json
+
+        print_json(diffs)
+    elif form == "plain":
+        from scpatch.report.diff_plain import print_plain
+
+        print_plain(diffs)
+    else:
+        from scpatch.report.diff_terminal import print_terminal
+
+        print_terminal(diffs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,9 +69,10 @@ class Program:
 
     def describe(self, address: int) -> str:
         """`.text+0x1a0` for an address in the object, else the number."""
-        for place in self.map:
-            if place.address <= address < place.address + place.size:
-                return f"{place.name}+{address - place.address:#x}"
+        number = bisect_right(self.map, address, key=lambda place: place.address) - 1
+        if number >= 0 and address < self.map[number].address + self.map[number].size:
+            place = self.map[number]
+            return f"{place.name}+{address - place.address:#x}"
         return f"{address:#x}"
 
 

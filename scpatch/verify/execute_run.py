@@ -73,7 +73,8 @@ def _words(program: Program, address: int, image: bytes) -> tuple[int, int]:
     """The two words at an address, zero where there is nothing."""
     for start, size, offset in program.segments:
         if start <= address < start + size:
-            data = image[offset + address - start :][:8].ljust(8, b"\0")
+            at = offset + address - start
+            data = image[at : at + 8].ljust(8, b"\0")
             return struct.unpack("<2I", data)
     return 0, 0
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 REG_CR: Final = 256
@@ -95,6 +96,7 @@ def wrecked() -> bytes:
     return _block(gpr, _CR_WRECKED, 0, _CTR_WRECKED, _XER_WRECKED, _FPR_WRECKED, _VR_WRECKED)
 
 
+@cache
 def frame_at_site() -> bytes:
     """The watched memory when the site is entered, except 24(r1), which the site's record sets."""
     words = [_FRAME + offset for offset in range(0, FRAME_SIZE, 8)]
@@ -133,6 +135,7 @@ def _registers(data: bytes) -> Registers:
 WRECKED: Final = _registers(wrecked())
 
 
+@cache
 def initial_registers(toc: int, frame: int) -> Registers:
     return _registers(initial(toc, frame))
 

@@ -214,6 +214,17 @@ def test_sections_of_the_same_name_keep_their_order(tmp_path: Path) -> None:
     assert [outcome.passed for outcome in run(path, *sites)] == [True, True, False, True, True]
 
 
+def test_more_sections_than_the_elf_header_can_count(tmp_path: Path) -> None:
+    """Past 65,279 the number, and the index of the name table, are in section header 0."""
+    many = "".join(f'.section .text.{n}, "ax"\nnop\n' for n in range(65_400))
+    path = assemble(
+        tmp_path, many + SECTION.format(name=".text.last", flags='"ax"', n=0) + TRAMPOLINE
+    )
+    good, bad = site_at(path, "site_0"), site_at(path, "bad_0")
+    assert good.section > 65_279
+    assert [outcome.passed for outcome in run(path, good, bad)] == [True, False]
+
+
 def test_debug_sections_and_undefined_symbols_do_no_harm(tmp_path: Path) -> None:
     extra = """
         bl printk

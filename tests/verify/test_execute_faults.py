@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verify.execute import Outcome
+from scpatch.verify.execute import Outcome, execute, find_tools
 from tests.verify.execute_support import TARGET, TRAMPOLINE, assemble, run, run_one, site_at
 
 SAVE = "std 2, 24(1)\n"
@@ -275,12 +275,13 @@ def test_a_place_that_cannot_be_patched(tmp_path: Path) -> None:
 
 def test_a_process_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """pause() takes no processor time."""
-    monkeypatch.setattr("scpatch.verify.execute_run._PATIENCE", 1.0)
+    monkeypatch.setattr("scpatch.verify.execute_run._PATIENCE", 3.0)
     source = (
         stub("li 0, 29\nsc\n") + f".text\nlast: bl stub2\n ld 2, 24(1)\n nop\nstub2: {SAVE}{GO}"
     )
     path = assemble(tmp_path, source)
-    last, hung, again = run(path, site_at(path, "last"), site_at(path), site_at(path, "last"))
+    sites = [site_at(path, name) for name in ("last", "site", "last")]
+    last, hung, again = execute(path, sites, find_tools(), limit=0.05)
     assert last.passed
     assert one(hung).endswith("come to an end here: stopped after waiting long for it")
     assert again.passed

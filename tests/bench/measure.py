@@ -56,6 +56,7 @@ def run_once(command: Command) -> tuple[float, int]:
     """
     if command.output:
         command.output.unlink(missing_ok=True)
+    environment = _environment()
     # Pages that the command before left to be written would be written at the cost of this one.
     os.sync()
     with tempfile.TemporaryFile() as errors:
@@ -64,7 +65,7 @@ def run_once(command: Command) -> tuple[float, int]:
             (os.POSIX_SPAWN_DUP2, errors.fileno(), 2),
         ]
         start = time.perf_counter()
-        pid = os.posix_spawnp(command.argv[0], command.argv, os.environ, file_actions=actions)
+        pid = os.posix_spawnp(command.argv[0], command.argv, environment, file_actions=actions)
         timer = threading.Timer(LIMIT, os.kill, (pid, signal.SIGKILL))
         timer.start()
         _, status, usage = os.wait4(pid, 0)
@@ -78,6 +79,12 @@ def run_once(command: Command) -> tuple[float, int]:
             code = os.waitstatus_to_exitcode(status)
             raise CommandError(f"exit status {code}: {' '.join(said)[:200]}")
     return seconds, usage.ru_maxrss * 1024
+
+
+def _environment() -> dict[str, str]:
+    """As a user has it: with bytecode cached, which a set-up for development may forbid."""
+    unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+    return {name: value for name, value in os.environ.items() if name not in unwanted}
 
 
 def side_by_side(commands: Sequence[Command], rounds: int) -> list[Result]:

@@ -150,7 +150,7 @@ def _decode(data: memoryview, stretch: Stretch, header: Any) -> Iterator[list[Ro
         return
     rows: list[Row] = []
     for state in states:
-        rows.append(Row(state.address, state.file, state.line))
+        rows.append(Row(state.address, state.file, 0 if state.end_sequence else state.line))
         if state.end_sequence:
             yield sorted(rows, key=_address)
             rows = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Final
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
@@ -159,21 +160,33 @@ def _strategy(before: Side, after: Side) -> str:
     return "callsite" if fresh or old & now else ""
 
 
+_SMALL_DEBUG_LINE: Final = 1 << 18
+"""Bytes of .debug_line up to which every function gets its source line. Decoding takes some 10 us
+a byte; in a whole kernel only functions with refused call sites are looked up."""
+
+
 def _with_lines(
     before: ElfFile, after: ElfFile, functions: Sequence[FunctionDiff]
 ) -> Iterator[FunctionDiff]:
     """The functions with their source lines, where DWARF has them."""
     from scpatch.dwarf.lines import line_of
 
-    new = [(one.after.section, one.after.start) for one in functions if one.after]
-    old = [
-        (one.before.section, one.before.start) for one in functions if one.before and not one.after
-    ]
-    lines_after = line_of(after, new) if new else {}
-    lines_before = line_of(before, old) if old else {}
+    small = _debug_line(before) + _debug_line(after) <= _SMALL_DEBUG_LINE
+    wanted = [one for one in functions if small or one.refused]
+    new = line_of(after, [(one.range.section, one.range.start) for one in wanted if one.after])
+    old = line_of(before, [(one.range.section, one.range.start) for one in wanted if not one.after])
     for one in functions:
-        lines = lines_after if one.after else lines_before
-        yield replace(one, line=lines.get((one.range.section, one.range.start), ""))
+        place = one.range.section, one.range.start
+        yield replace(one, line=(new if one.after else old).get(place, ""))
+
+
+def _debug_line(elf: ElfFile) -> int:
+    """The size of the object's line table in bytes."""
+    return sum(
+        section.sh_size
+        for index, section in enumerate(elf.sections)
+        if not section.sh_flags & c.SHF_ALLOC and elf.section_name(index) == ".debug_line"
+    )
 
 
 def print_diff(diffs: Sequence[tuple[str, str, ObjectDiff]], form: str) -> None:

@@ -2,7 +2,8 @@
 
 Only those sequences of .debug_line are decoded that cover a wanted place, and no further than that,
 by pyelftools; of the other debug sections nothing is read but the file names in question. The
-.debug_line of a kernel has many megabytes, its .debug_info and their relocations 20 times as many.
+.debug_line of a kernel has many megabytes, .debug_info with its relocations more than ten times as
+many.
 
 Debug information is a convenience: where it is missing, compressed or damaged, places go without
 a line, and nothing here raises.
@@ -57,11 +58,10 @@ def line_of(elf: ElfFile, places: Sequence[Place]) -> dict[Place, str]:
         return {}
     found: dict[Place, str] = {}
     try:
-        for index, section in enumerate(elf.sections):
-            if not section.sh_flags & c.SHF_ALLOC and elf.section_name(index) == ".debug_line":
-                table = elf.relocations(index)
-                if table is not None and not section.sh_flags & c.SHF_COMPRESSED:
-                    found |= _lines(elf, index, table, set(places))
+        for index in elf.sections_named(".debug_line"):
+            table = elf.relocations(index)
+            if table is not None and not elf.sections[index].sh_flags & c.SHF_COMPRESSED:
+                found |= _lines(elf, index, table, set(places))
     except ScpatchError:
         # A table is damaged that only debug information needs.
         return found

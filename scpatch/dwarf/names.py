@@ -108,12 +108,12 @@ class Names:
     def _section(self, name: str) -> memoryview | None:
         """The content of a string section; None where there is none that can be read."""
         if name not in self._strings:
-            self._strings[name] = None
-            for index, section in enumerate(self._elf.sections):
-                plain = not section.sh_flags & (c.SHF_ALLOC | c.SHF_COMPRESSED)
-                if plain and self._elf.section_name(index) == name:
-                    self._strings[name] = self._elf.content(index)
-                    break
+            plain = [
+                self._elf.content(index)
+                for index in self._elf.sections_named(name)
+                if not self._elf.sections[index].sh_flags & c.SHF_COMPRESSED
+            ]
+            self._strings[name] = plain[0] if plain else None
         return self._strings[name]
 
 

@@ -140,3 +140,16 @@ def nested(folder: Path) -> tuple[Path, Path]:
     inner = make(folder / "lib" / "inner.a", "../calls-gcc.o", "../marked.o", "../sites.o")
     objects(folder / "own", "sites.o")
     return thin(folder, "own/sites.o", "lib/inner.a"), inner
+
+
+def thin_by_hand(archive: Path, *names: str) -> Path:
+    """A thin archive with the names as they are: `ar` makes them as short as it can."""
+    table = b"".join(name.encode() + b"/\n" for name in names)
+    table += b"\n" * (len(table) % 2)
+    data = b"!<thin>\n" + header(b"//", len(table)) + table
+    start = 0
+    for name in names:
+        data += header(b"/%d" % start, (archive.parent / name).stat().st_size)
+        start += len(name) + 2
+    archive.write_bytes(data)
+    return archive

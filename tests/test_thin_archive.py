@@ -42,21 +42,59 @@ def _same_but_sizes(old: bytes, new: bytes) -> None:
     assert all(any(head + 48 <= at < head + 58 for head in headers) for at in differing)
 
 
+def twice(folder: Path) -> Path:
+    """A thin archive that names one file in five ways, also by way of links."""
+    objects(folder, "sites.o")
+    (folder / "link.o").symlink_to("sites.o")
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "linked").symlink_to("deep/er")
+    (folder / "deep" / "sites.o").symlink_to("../sites.o")
+    names = ("sites.o", "sites.o", "./sites.o", "link.o", "linked/../sites.o")
+    return archives.thin_by_hand(folder / "x.a", *names)
+
+
 def test_a_file_that_is_a_member_twice_is_rewritten_once(tmp_path: Path) -> None:
-    (file,) = objects(tmp_path, "sites.o")
-    (tmp_path / "link.o").symlink_to("sites.o")
-    path = make(tmp_path / "x.a", "sites.o", "sites.o", "./sites.o", "link.o", options="qcsT")
-    count = len(archives.names(path))
-    assert count == 4
+    path, file = twice(tmp_path), tmp_path / "sites.o"
     expected = archives.alone(file)
     plan = rewrite(path)
     assert len(plan.objects) == 1
     assert [one.target.name for one in plan.outputs] == ["sites.o", "x.a"]
     assert file.read_bytes() == expected
     assert (tmp_path / "link.o").is_symlink()
-    assert path.read_bytes().count(b"%-10d`\n" % len(expected)) == count
-    plan = rewrite(path)
-    assert plan.outputs == ()
+    assert path.read_bytes().count(b"%-10d`\n" % len(expected)) == 5
+    assert not rewrite(path).outputs
+
+
+def test_a_file_that_is_a_member_twice_has_one_copy(tmp_path: Path) -> None:
+    path = twice(tmp_path)
+    expected = archives.alone(tmp_path / "sites.o")
+    rewrite(path, tmp_path / "new.a")
+    (copy,) = (tmp_path / "new.a.members").iterdir()
+    assert copy.read_bytes() == expected
+    names = archives.names(tmp_path / "new.a")
+    assert names == [f"new.a.members/{copy.name}"] * 5
+
+
+def test_a_member_behind_a_linked_directory_is_named_where_it_lies(tmp_path: Path) -> None:
+    """`linked/../note` is deep/note: the two dots go up from where the link leads."""
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "linked").symlink_to("deep/er")
+    (tmp_path / "deep" / "note").write_text("deep")
+    (tmp_path / "note").write_text("not")
+    path = archives.thin_by_hand(tmp_path / "x.a", "linked/../note")
+    (tmp_path / "out").mkdir()
+    rewrite(path, tmp_path / "out" / "new.a")
+    assert archives.names(tmp_path / "out" / "new.a") == ["../deep/note"]
+
+
+def test_copies_keep_their_names_when_members_come(tmp_path: Path) -> None:
+    objects(tmp_path, "sites.o", "calls-gcc.o")
+    for names in (("sites.o",), ("calls-gcc.o", "sites.o")):
+        path = archives.thin_by_hand(tmp_path / "x.a", *names)
+        rewrite(path, tmp_path / "new.a")
+    kept = archives.names(tmp_path / "new.a")[1]
+    assert len(list((tmp_path / "new.a.members").iterdir())) == 2
+    assert (tmp_path / kept).read_bytes() == archives.alone(tmp_path / "sites.o")
 
 
 @pytest.mark.parametrize("place", [".", "out", "../out", "linked"])

@@ -9,13 +9,12 @@ anywhere with nothing known, and an unknown instruction may change both register
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from scpatch.ppc64 import insn
-from scpatch.ppc64.abi import TOC_SAVE
+from scpatch.ppc64.effects import effects
 
 
 class Known(NamedTuple):
@@ -62,7 +61,6 @@ class _Flow:
         self._end = function.start + len(function.code) // 4 * 4
         words = memoryview(function.code[: self._end - function.start]).cast("I")
         self._words = {function.start + 4 * i: word for i, word in enumerate(words)}
-        self._texts = _disassemble(function)
         self._known: dict[int, Known] = {}
         self._edges: dict[int, list[int]] = {}
         for source, target in function.edges:
@@ -136,7 +134,7 @@ class _Flow:
                 found.append((place + 4, after))
             return found
         size = 8 if insn.is_prefix(word) else 4
-        found.append((place + size, _after(self._texts.get(place), before)))
+        found.append((place + size, _after(word, before)))
         return found
 
     def _is_recursion(self, word: int, target: int) -> bool:
@@ -166,84 +164,12 @@ def _is_padding(word: int) -> bool:
     return word == 0 or word == 0x60000000 | register << 21 | register << 16
 
 
-_PADDING = (("ori", ", 0"), ("mr", ""))
-_MEMORY = re.compile(r"(-?(?:0x)?[0-9a-f]+)\((r\d+)\)$")
-_UPDATE = re.compile(r"(?:l|st)\w+ux?")
-_READ_ONLY = ("st", "cmp", "mt", "tw", "td", "dcb", "icb", "tlb", "slb", "nop", "sync")
-_WRITES = ("cmpb", "slbmfee", "slbmfev", "slbfee.")
-"""Instructions with a destination register whose names start like those that have none."""
-_SIZES = {"stm": 128, "stx": 32, "stv": 32, "stq": 32}
-"""At most so many bytes do stores write, by the start of the name; others 8."""
-_NO_CHANGE = {(name, f"{r}, {r}{end}") for r in ("r1", "r2") for name, end in _PADDING}
-"""Padding and priority hints that read like a write and are none."""
-
-
-def _after(text: tuple[str, str] | None, before: Known) -> Known:
-    """The facts behind an instruction that is no branch; None is one that nobody can name."""
-    if text is None:
-        return NOTHING
-    mnemonic, operands = text
-    if text in _NO_CHANGE:
-        return before
-    names = operands.split(", ")
-    if operands == f"r2, {TOC_SAVE:#x}(r1)":
-        if mnemonic == "std":
-            return Known(before.own, before.own)
-        if mnemonic == "ld":
-            return Known(before.saved, before.saved)
-    if mnemonic.startswith(("lmw", "lsw", "lq")):
-        return NOTHING
-    own, saved = before
-    if _UPDATE.fullmatch(mnemonic):
-        own, saved = _update(names, own, saved)
-    if mnemonic.startswith(_READ_ONLY) and mnemonic not in _WRITES:
-        return Known(own, saved and not _overwrites_save(mnemonic, names))
-    return Known(own and names[0] != "r2", saved and names[0] != "r1")
-
-
-def _update(names: list[str], own: bool, saved: bool) -> tuple[bool, bool]:
-    """The effect on the base register of a load or store with update."""
-    match = _MEMORY.search(names[-1])
-    base = match[2] if match else names[1]
-    return own and base != "r2", saved and base != "r1"
-
-
-def _overwrites_save(mnemonic: str, names: list[str]) -> bool:
-    """Whether a store may touch the doubleword at 24(r1).
-
-    A store through another pointer does not: the ABI keeps the doubleword out of everybody's
-    variables.
-    """
-    if not mnemonic.startswith(("st", "dcbz")):
-        return False
-    match = _MEMORY.search(names[-1])
-    if match is None:
-        return "r1" in names[mnemonic.startswith("st") :]
-    offset = int(match[1], 0)
-    size = next((size for start, size in _SIZES.items() if mnemonic.startswith(start)), 8)
-    return match[2] == "r1" and offset < TOC_SAVE + 8 and offset + size > TOC_SAVE
-
-
-def _disassemble(function: Function) -> dict[int, tuple[str, str]]:
-    """(mnemonic, operands) by section offset; words that capstone does not know are left out.
-
-    Both words of a prefixed instruction are left out, since capstone reads them as two.
-    """
-    import capstone
-
-    engine = capstone.Cs(capstone.CS_ARCH_PPC, capstone.CS_MODE_64 | capstone.CS_MODE_LITTLE_ENDIAN)
-    texts: dict[int, tuple[str, str]] = {}
-    code, place = function.code, function.start
-    end = place + len(code)
-    while place < end:
-        for address, _, mnemonic, operands in engine.disasm_lite(
-            code[place - function.start :], place
-        ):
-            texts[address] = (mnemonic, operands)
-            place = address + 4
-        place += 4
-    for at in range(0, len(code) - 7, 4):
-        if insn.is_prefix(int.from_bytes(code[at : at + 4], "little")):
-            texts.pop(function.start + at, None)
-            texts.pop(function.start + at + 4, None)
-    return texts
+def _after(word: int, before: Known) -> Known:
+    """The facts behind an instruction that is no branch."""
+    if word == insn.STD_R2:
+        return Known(before.own, before.own)
+    if word == insn.LD_R2:
+        return Known(before.saved, before.saved)
+    changed = effects(word)
+    own = before.own and not changed.r2
+    return Known(own, before.saved and not (changed.r1 or changed.save))

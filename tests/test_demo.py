@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -28,13 +30,32 @@ pytestmark = pytest.mark.parametrize(
     ("compiler", "linker"), [(c, k) for c in ("gcc", "clang") for k in ("bfd", "lld")]
 )
 
+Build = Callable[[str], tuple[Path, Path]]
 Link = Callable[[Path], dict[str, str]]
 
 
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """The objects of a compiler, and its callers rewritten; made once."""
+
+    @cache
+    def make(compiler: str) -> tuple[Path, Path]:
+        folder = tmp_path_factory.mktemp(f"demo-{compiler}")
+        build("compile", folder / "objects", COMPILER=compiler)
+        return folder / "objects", rewrite_callers(folder / "objects", folder / "rewritten")
+
+    return make
+
+
 @pytest.fixture
-def objects(tmp_path: Path, compiler: str) -> Path:
-    build("compile", tmp_path / "objects", COMPILER=compiler)
-    return tmp_path / "objects"
+def objects(built: Build, compiler: str) -> Path:
+    return built(compiler)[0]
+
+
+@pytest.fixture
+def rewritten(built: Build, compiler: str, tmp_path: Path) -> Path:
+    """A folder with both callers, rewritten, which a test may change."""
+    return Path(copytree(built(compiler)[1], tmp_path / "rewritten"))
 
 
 @pytest.fixture
@@ -47,12 +68,6 @@ def link(tmp_path: Path, objects: Path, linker: str) -> Link:
         return results(program / "demo")
 
     return linked
-
-
-@pytest.fixture
-def rewritten(tmp_path: Path, objects: Path) -> Path:
-    """A folder with both callers, rewritten."""
-    return rewrite_callers(objects, tmp_path / "rewritten")
 
 
 def test_fails_as_it_is(objects: Path, link: Link) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scpatch.elf import constants as c
-from scpatch.elf.reader import ElfFile
+from scpatch.elf.reader import ElfFile, Section
 from scpatch.errors import damaged
 
 
@@ -58,6 +58,8 @@ class _Extent:
 
 _HEADER, _TABLE, _SLACK = -1, -2, -3
 
+_LARGEST_PAGE = 1 << 16
+
 
 def extents(elf: ElfFile) -> list[_Extent]:
     """All parts of the file in file order, the gaps that are more than padding included.
@@ -71,8 +73,7 @@ def extents(elf: ElfFile) -> list[_Extent]:
     ]
     for index, section in enumerate(elf.sections):
         if section.sh_type:
-            align = section.sh_addralign or 1
-            parts.append(_Extent(section.sh_offset, section.file_size, align, index))
+            parts.append(_Extent(section.sh_offset, section.file_size, _alignment(section), index))
     parts.sort(key=lambda part: (part.start, part.size))
     placed: list[_Extent] = []
     end = 0
@@ -90,6 +91,18 @@ def extents(elf: ElfFile) -> list[_Extent]:
     return placed
 
 
+def _alignment(section: Section) -> int:
+    """What the section's file offset stays congruent to, in bytes.
+
+    An alignment that is no power of two, or a huge one that the old offset does not have either,
+    is passed over: honouring a forged value could make the file any size.
+    """
+    align = section.sh_addralign
+    if align & (align - 1) or (align > _LARGEST_PAGE and section.sh_offset % align):
+        return 1
+    return align or 1
+
+
 def lay_out(elf: ElfFile, edits: Mapping[int, SectionEdit]) -> Layout:
     """The new file for `edits` (section index -> edit). Raises SCP107 for overlapping sections."""
     copies: list[Copy] = []
@@ -101,7 +114,9 @@ def lay_out(elf: ElfFile, edits: Mapping[int, SectionEdit]) -> Layout:
         # Congruent to the old offset, so that a file with odd offsets keeps them.
         target = end + (part.start - end) % part.align
         if not part.size:
-            target = max(target, part.start + shift)
+            # Where an empty section lies means nothing, so it may even lie behind the file's end.
+            inside = part.start <= len(elf.data)
+            target = max(target, part.start + shift) if inside else part.start
         if part.section >= 0:
             edit = edits.get(part.section)
             fields[8 * part.section + 3] = target

@@ -339,11 +339,11 @@ class SymbolTable:
 
     def in_sections(self, wanted: set[int]) -> Iterator[tuple[int, int]]:
         """(symbol index, section index) of the symbols defined in one of the sections `wanted`."""
-        if self.extended is not None and max(wanted, default=0) >= c.SHN_LORESERVE:
+        if self.extended is not None:
             extended = self._elf.content(self.extended).cast("I")
-            for index, shndx in enumerate(extended):
-                if shndx in wanted:
-                    yield index, shndx
+            for index, shndx in enumerate(self.st_shndx):
+                if shndx == c.SHN_XINDEX and extended[index] in wanted:
+                    yield index, extended[index]
         for index, shndx in enumerate(self.st_shndx):
             if shndx in wanted and shndx < c.SHN_LORESERVE:
                 yield index, shndx

@@ -56,7 +56,7 @@ def find_references(
 def _section_symbols(elf: ElfFile, sections: Iterable[int]) -> dict[int, int]:
     """Symbol index -> section index, for the STT_SECTION symbols of `sections`."""
     symbols, wanted = elf.symbols, set(sections)
-    if symbols is None or not wanted:
+    if symbols is None:
         return {}
     found = {}
     for index, info in enumerate(symbols.st_info):

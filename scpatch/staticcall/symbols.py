@@ -51,7 +51,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 def _matching(symbols: SymbolTable, pattern: str) -> Iterator[tuple[int, Symbol, str]]:
     prefix = re.split(r"[*?[]", pattern, maxsplit=1)[0]
     regex = re.compile(translate(pattern))
-    for index in symbols.with_prefix(prefix.encode()):
+    for index in symbols.with_prefix(prefix.encode("utf-8", "surrogateescape")):
         symbol = symbols[index]
         name = symbols.raw_name(symbol.st_name).decode("utf-8", "surrogateescape")
         if name and symbol.type not in _NO_CODE and regex.match(name):

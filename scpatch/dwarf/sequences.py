@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -29,8 +28,7 @@ _LENGTHS: Final = (0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1)
 """Operands of the standard opcodes 1 to 12; DWARF 2 stops at 9."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """One line program with its header. Offsets are section offsets in .debug_line."""
 
     start: int
@@ -53,8 +51,7 @@ class Address(NamedTuple):
     unit: Unit
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(NamedTuple):
     """Opcodes from the start of a sequence to behind the last function that is asked for.
 
     Offsets are section offsets in .debug_line.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from scpatch.report.term import Screen, Style, shorten
 
@@ -11,8 +11,7 @@ _GAP = "  "
 _NARROWEST = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """One cell. `text` may be shortened, `tail` (an offset, a number) never is."""
 
     text: str

@@ -33,16 +33,21 @@ class Span(NamedTuple):
 def align(before: Sequence[Hashable], after: Sequence[Hashable]) -> list[Span]:
     """Spans that cover both sequences, in order; neighbours are never both equal.
 
-    Where words were only changed in place, or appended, nothing is searched for: a word that was
-    overwritten then stands beside the one that took its place.
+    Where nothing is gained by shifting one side against the other, elements at the same index
+    belong together, and what is longer was appended to: so a word that was overwritten stands
+    beside the one that took its place.
     """
     both = min(len(before), len(after))
     found = list(_in_place(before, after, both))
-    differing = sum(span.i2 - span.i1 for span in found if not span.equal)
-    if differing <= max(4, both // 4) and both:
-        rest = Span(False, both, len(before), both, len(after))
-        return [*found, rest] if len(before) != len(after) else found
-    return list(_join(_patience(before, after, 0, len(before), 0, len(after))))
+    if len(before) != len(after):
+        found.append(Span(False, both, len(before), both, len(after)))
+    shifted = list(_join(_patience(before, after, 0, len(before), 0, len(after))))
+    return found if _equal(found) >= _equal(shifted) else shifted
+
+
+def _equal(spans: Sequence[Span]) -> int:
+    """How many elements have an equal partner."""
+    return sum(span.i2 - span.i1 for span in spans if span.equal)
 
 
 def _in_place(before: Sequence[Hashable], after: Sequence[Hashable], length: int) -> Iterator[Span]:

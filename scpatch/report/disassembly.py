@@ -66,7 +66,8 @@ def _text(
     target = insn.direct_target(word, 0)
     if branches or target is not None:
         name = _symbol(branches[0]) if branches else label(offset + (target or 0))
-        leading = operands.rpartition(",")[0]
+        # The target is the last operand, but capstone leaves out a displacement of zero.
+        leading = re.sub(r"(^|,)-?\d+$", "", operands)
         return _segments(mnemonic, leading + "," * bool(leading), name)
     for one in references:
         match = _IMMEDIATE.fullmatch(operands)
@@ -92,6 +93,16 @@ def _capstone() -> Cs:
     return Cs(CS_ARCH_PPC, CS_MODE_64 | CS_MODE_LITTLE_ENDIAN)
 
 
+_VSX = ("xx", "xs", "xv", "lxs", "lxv", "stxs", "stxv")
+_ALTIVEC_HALF = frozenset({"lxsd", "lxssp", "stxsd", "stxssp"})
+_REGISTER = re.compile(r"\b([fv])(\d+)")
+
+
+def _vsx_register(match: re.Match[str]) -> str:
+    """vs0 to vs31 lie over the floating-point registers, vs32 to vs63 are the AltiVec ones."""
+    return f"vs{int(match[2]) + 32 * (match[1] == 'v')}"
+
+
 _CROR_NOPS = {0x4DEF7B82: "15,15,15", 0x4FFFFB82: "31,31,31"}
 """The other words that linkers take for a nop, as their authors write them."""
 
@@ -102,8 +113,10 @@ def _plain(word: int) -> tuple[str, str]:
     if word in _CROR_NOPS:
         return "cror", _CROR_NOPS[word]
     for _, _, mnemonic, operands in _capstone().disasm_lite(word.to_bytes(4, "little"), 0):
-        text = _NUMBER.sub(lambda match: str(int(match[0], 16)), operands)
-        return _simplified(mnemonic, text.replace(", ", ","))
+        text = _NUMBER.sub(lambda match: str(int(match[0], 16)), operands).replace(", ", ",")
+        if mnemonic.startswith(_VSX) and mnemonic not in _ALTIVEC_HALF:
+            text = _REGISTER.sub(_vsx_register, text)
+        return _simplified(mnemonic, text)
     return ".long", f"{word:#010x}"
 
 

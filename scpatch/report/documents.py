@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -15,6 +14,8 @@ SCHEMA: Final = "scpatch/1"
 
 def print_document(command: str, fields: Mapping[str, object]) -> None:
     """Prints one JSON document; `schema.json` beside this file says what is in it."""
+    import json
+
     document = {"schema": SCHEMA, "command": command, **fields}
     json.dump(document, sys.stdout, indent=1)
     sys.stdout.write("\n")

@@ -109,7 +109,10 @@ def _table(name: str, scan: Scan, where: Screen) -> Iterator[str]:
         yield ""
         yield from site_table(scan.sites, where)
         yield ""
-        yield "  " + words.enumerate_states(words.by_state(scan.sites))
+        import textwrap
+
+        states = words.enumerate_states(words.by_state(scan.sites))
+        yield from textwrap.wrap(states, where.width, initial_indent="  ", subsequent_indent="  ")
 
 
 def _trampoline_row(one: Trampoline, calls: int) -> tuple[Cell, ...]:

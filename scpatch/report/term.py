@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TextIO
+from typing import Final, NamedTuple, TextIO
 
 
 class Style(Enum):
@@ -32,8 +30,7 @@ class Style(Enum):
     WARNING = ("38;5;130", "35")
 
 
-@dataclass(frozen=True, slots=True)
-class Screen:
+class Screen(NamedTuple):
     """Where a report goes: its width in columns and the number of colours (0, 8 or 256)."""
 
     width: int
@@ -57,7 +54,12 @@ def _width(environ: Mapping[str, str]) -> int:
     wanted = environ.get("COLUMNS", "")
     if wanted.isascii() and wanted.isdigit() and int(wanted) > 0:
         return int(wanted)
-    return shutil.get_terminal_size((80, 24)).columns
+    for descriptor in (1, 2, 0):
+        try:
+            return os.get_terminal_size(descriptor).columns or 80
+        except OSError:
+            continue
+    return 80
 
 
 def _colours(stream: TextIO, environ: Mapping[str, str]) -> int:

@@ -1,0 +1,1 @@
+"""Tests of the reports: rows and fields, never escape sequences."""

@@ -1,0 +1,192 @@
+"""The result of a rewrite: the summary line, and the three forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scpatch.elf.layout import SectionEdit
+from scpatch.report.refusals import print_refusals
+from scpatch.report.rewrite import print_rewrite, print_sites, print_stats, summary_line
+from scpatch.rewrite import FilePlan, ObjectPlan
+from scpatch.staticcall.model import NewStub, Plan, Scan, Site, State
+from tests.report.support import FIXTURES, plan, rewritten, run, validated
+
+
+def made(*states: State, stubs: int = 0, thunks: int = 0) -> ObjectPlan:
+    """A plan with sites of these states; its stubs and thunks are four bytes each."""
+    sites = tuple(
+        Site(1, ".text", 8 * i, "f", 8 * i, "__SCT__x", state, i, 1, 0, 0x48000001)
+        for i, state in enumerate(states)
+    )
+    new = tuple(
+        NewStub(prefix + "x", "__SCT__x", 1, ".text", 0, b"abcd", 1)
+        for prefix in ["r2save."] * stubs + ["r2thunk."] * thunks
+    )
+    edits = {1: SectionEdit((), b"abcd" * len(new))}
+    return ObjectPlan("x.o", Scan((), (), sites, module=False), Plan("callsite", sites, new, edits))
+
+
+def summary(*objects: ObjectPlan, written: bool = True) -> str:
+    return summary_line(FilePlan(Path("x.o"), objects, ()), written=written)
+
+
+REWRITE, SAVED, THUNK, DONE = State.REWRITE, State.SAVED, State.THUNK, State.DONE
+
+
+@pytest.mark.parametrize(
+    ("one", "text"),
+    [
+        (made(), "nothing to do: no call sites"),
+        (made(DONE), "nothing to do: 1 done already"),
+        (
+            made(DONE, DONE, State.LOADER, State.LINKER, State.NOTOC),
+            "nothing to do: 2 done already, 1 left to the linker, 1 left to the module loader, "
+            "1 not in need of r2",
+        ),
+        (made(State.REFUSED), "no call site rewritten: 1 refused"),
+        (made(REWRITE, stubs=1), "1 call site rewritten (by 1 stub), +4 bytes of code"),
+        (made(REWRITE, REWRITE, stubs=2), "2 call sites rewritten (by 2 stubs), +8 bytes of code"),
+        (made(SAVED), "1 call site rewritten (saved already), +0 bytes of code"),
+        (made(THUNK, thunks=1), "1 call site rewritten (by 1 thunk), +4 bytes of code"),
+        (
+            made(REWRITE, REWRITE, SAVED, THUNK, DONE, State.REFUSED, stubs=1, thunks=1),
+            "4 call sites rewritten (2 by 1 stub, 1 saved already, 1 by 1 thunk), 1 done already, "
+            "1 refused, +8 bytes of code",
+        ),
+    ],
+)
+def test_summary(one: ObjectPlan, text: str) -> None:
+    assert summary(one) == f"x.o: {text}"
+
+
+def test_summary_of_a_dry_run() -> None:
+    line = summary(made(REWRITE, stubs=1), written=False)
+    assert line == "x.o: 1 call site would be rewritten (by 1 stub), +4 bytes of code"
+
+
+def test_summary_of_an_archive() -> None:
+    line = summary(made(REWRITE, stubs=1), made(), made(SAVED, DONE))
+    assert line == (
+        "x.o: 2 call sites rewritten (1 by 1 stub, 1 saved already) in 2 of 3 members, "
+        "1 done already, +4 bytes of code"
+    )
+
+
+def test_summary_names_the_output(tmp_path: Path) -> None:
+    target = tmp_path / "out.o"
+    line = summary_line(plan("calls-gcc.o", target), written=True)
+    assert line.startswith(f"{FIXTURES}/calls-gcc.o -> {target}: ")
+
+
+def test_bytes_of_code_are_what_size_tells(tmp_path: Path) -> None:
+    """The growth is that of the executable sections by binutils' reckoning."""
+    after = rewritten("sites.o", tmp_path)
+    sizes = []
+    for path in (FIXTURES / "sites.o", after):
+        lines = run("powerpc64le-linux-gnu-size", "-A", "-d", path).splitlines()
+        fields = [line.split() for line in lines if "text" in line]
+        sizes.append(sum(int(field[1]) for field in fields))
+    assert sizes[1] > sizes[0]
+    assert f", +{sizes[1] - sizes[0]} bytes of code" in summary_line(plan("sites.o"), written=True)
+
+
+def test_plain_has_a_line_for_each_site_and_stub(capsys: pytest.CaptureFixture[str]) -> None:
+    found = plan("sites.o")
+    print_rewrite([found], "plain", written=True)
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    kinds = [fields[0] for fields in lines]
+    one = found.objects[0].plan
+    assert kinds == ["site"] * len(one.sites) + ["stub"] * len(one.stubs) + ["object"]
+    stubs = {fields[3]: fields[2] for fields in lines if fields[0] == "stub"}
+    assert len(stubs) == len(one.stubs)
+    assert lines[-1][2:] == ["callsite", str(len(one.changed)), "71"]
+
+
+def test_stubs_of_the_report_are_in_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    after = rewritten("refused.o", tmp_path, thunks=True)
+    print_rewrite([plan("refused.o", thunks=True)], "json", written=True)
+    document = validated(capsys.readouterr().out)
+    files = document["files"]
+    assert isinstance(files, list)
+    stubs = files[0]["objects"][0]["stubs"]
+    listed = run("powerpc64le-linux-gnu-nm", after)
+    for stub in stubs:
+        kind = "W" if stub["kind"] == "stub" else "[tTW]"
+        assert any(
+            line.split()[0] == f"{stub['offset']:016x}" and line.endswith(" " + stub["name"])
+            for line in listed.splitlines()
+        ), (kind, listed)
+    assert {stub["kind"] for stub in stubs} == {"stub", "thunk"}
+    assert files[0]["objects"][0]["states"]["thunk"] == 3
+
+
+def test_table_tells_states_and_stubs(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rewrite([plan("sites.o"), plan("unmarked.o")], "table", written=False)
+    out = capsys.readouterr().out
+    assert "  rewrite  .text+0x14 " in out
+    assert "  stub  .text+0x384 " in out
+    assert out.endswith(summary_line(plan("unmarked.o"), written=False) + "\n")
+
+
+def test_verbose_has_one_line_a_site(capsys: pytest.CaptureFixture[str]) -> None:
+    print_sites(plan("refused.o"))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert len(lines) == 8
+    assert lines[0].endswith("refused.o: .text+0x14 in accepted+0x14: __SCT__name: to rewrite")
+    assert lines[1].endswith("refused (SCP203: sibling call (b) to __SCT__name)")
+
+
+def test_stats_add_up(capsys: pytest.CaptureFixture[str]) -> None:
+    print_stats([plan("sites.o"), plan("refused.o", thunks=True), plan("unmarked.o")])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    title, *rows, share = (line.split() for line in captured.err.splitlines())
+    total = dict(zip(title[1:], map(int, rows.pop()[1:]), strict=True))
+    for index, name in enumerate(title[1:], 1):
+        assert total[name] == sum(int(row[index]) for row in rows), name
+    assert (total["stubs"], total["thunks"]) == (10, 3)
+    changed = total["rewrite"] + total["saved"] + total["thunk"]
+    assert " ".join(share) == (
+        f"without a stub: {total['saved']} of {changed} changed sites "
+        f"({total['saved'] / changed:.1%})"
+    )
+
+
+def test_stats_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    print_stats([FilePlan(Path("x.o"), (made(),), ())])
+    assert capsys.readouterr().err == "no call sites\n"
+
+
+def test_refusals_have_one_hint_for_each_code(capsys: pytest.CaptureFixture[str]) -> None:
+    print_refusals([plan("refused.o"), plan("refused.o")])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    messages = [line for line in lines if line.startswith("scpatch: ")]
+    assert len(messages) == 14
+    assert messages[0] == (
+        f"scpatch: {FIXTURES}/refused.o: .text+0x64 in no_nop+0x14: no nop behind the call [SCP201]"
+    )
+    hints = [index for index, line in enumerate(lines) if line.startswith("hint: ")]
+    assert len(hints) == 7
+    assert all(lines[index - 1] == "" and lines[index + 1] == "" for index in hints)
+
+
+def test_refusals_name_the_source_line(capsys: pytest.CaptureFixture[str]) -> None:
+    found = plan("refused.o")
+    one = found.objects[0]
+    sites = tuple(site._replace(line="net/core.c:1204") for site in one.plan.sites)
+    lined = found._replace(objects=(one._replace(plan=one.plan._replace(sites=sites)),))
+    print_refusals([lined])
+    assert ".text+0x64 in no_nop+0x14 (net/core.c:1204): no nop" in capsys.readouterr().err
+
+
+def test_no_refusals_are_no_output(capsys: pytest.CaptureFixture[str]) -> None:
+    print_refusals([plan("calls-gcc.o")])
+    assert capsys.readouterr() == ("", "")

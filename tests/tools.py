@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scpatch.elf.layout import Layout
 from scpatch.inputs import open_input, read_object
 from scpatch.rewrite import FilePlan, Options, plan_file, write
 from scpatch.staticcall.classify import Choices, scan
@@ -265,3 +266,14 @@ def rewritten(path: Path, **choices: object) -> Path:
     target = path.with_name(path.stem + ".new" + path.suffix)
     rewrite(path, target, **choices)
     return target
+
+
+def apply(data: bytes, layout: Layout) -> bytes:
+    """The file that a layout describes, made in memory."""
+    new = bytearray(layout.size)
+    for copy in layout.copies:
+        new[copy.target : copy.target + copy.size] = data[copy.source : copy.source + copy.size]
+    for offset, part in layout.writes:
+        assert offset + len(part) <= layout.size
+        new[offset : offset + len(part)] = part
+    return bytes(new)

@@ -1,0 +1,1 @@
+"""A seeded fuzzer over the prebuilt objects."""

@@ -1,0 +1,86 @@
+"""Damaged objects: one message or a right result, never another exception.
+
+Every field of every header, symbol and relocation of small objects is set to odd values, objects
+are cut everywhere, and a seeded fuzzer changes several things at once. The seed is printed with a
+failure; SCPATCH_FUZZ_SEED repeats it, SCPATCH_FUZZ_SECONDS gives the fuzzer more time.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+import pytest
+
+from scpatch.errors import ScpatchError
+from scpatch.rewrite import Options, plan_object
+from scpatch.staticcall.classify import Choices
+from scpatch.staticcall.model import CHANGED, State
+from tests.fuzz.mutate import at_random, odd_values, places, with_field
+from tests.tools import FIXTURES, apply
+
+SECONDS = float(os.environ.get("SCPATCH_FUZZ_SECONDS", "4"))
+SEED = int(os.environ.get("SCPATCH_FUZZ_SEED", "0")) or random.SystemRandom().getrandbits(32)
+
+CHOICES = (Options(), Options(choices=Choices(undefined="rewrite", no_nop="thunk")))
+
+
+def check(data: bytes, options: Options) -> str:
+    """Rewrites in memory; says how it went. The result must be small, and finished."""
+    started = time.monotonic()
+    try:
+        plan, layout = plan_object(memoryview(data), "x.o", options)
+    except ScpatchError as error:
+        return "error" if error.message else "error without a message"
+    assert time.monotonic() - started < 10
+    if layout is None:
+        return "nothing"
+    stubs = len(plan.plan.stubs)
+    # Code, a relocation, a symbol and its name for each stub; alignment for everything behind.
+    assert layout.size <= 2 * len(data) + 512 * stubs + (1 << 18)
+    again, rest = plan_object(memoryview(apply(data, layout)), "x.o", options)
+    assert rest is None
+    changed = {(one.section, one.offset) for one in plan.plan.sites if one.state in CHANGED}
+    after = {(one.section, one.offset): one.state for one in again.plan.sites}
+    assert all(after[place] is State.DONE for place in changed)
+    return "rewritten"
+
+
+@pytest.mark.parametrize("name", ["refused.o", "calls-clang.o"])
+def test_cut_anywhere(name: str) -> None:
+    data = (FIXTURES / name).read_bytes()
+    results = [check(data[:size], CHOICES[0]) for size in range(0, len(data), 3)]
+    # readelf finds fault with each of them too: the section headers come last in these files.
+    assert set(results) == {"error"}
+    assert check(data, CHOICES[0]) == "rewritten"
+
+
+@pytest.mark.parametrize("options", CHOICES, ids=["default", "thunk"])
+def test_every_field_odd(options: Options) -> None:
+    data = (FIXTURES / "refused.o").read_bytes()
+    results = []
+    for name, offset, size in places(data):
+        old = int.from_bytes(data[offset : offset + size], "little")
+        for value in odd_values(size, old, len(data)):
+            try:
+                results.append(check(with_field(data, offset, size, value), options))
+            except Exception as error:
+                raise AssertionError(f"{name}: {old:#x} -> {value:#x}") from error
+    assert results.count("error") > 1000
+    assert results.count("rewritten") > 1000
+
+
+@pytest.mark.parametrize("name", ["sites.o", "merged.o", "module.ko", "refused.o"])
+def test_at_random(name: str) -> None:
+    data = (FIXTURES / name).read_bytes()
+    source = random.Random(SEED)
+    end = time.monotonic() + SECONDS
+    count = 0
+    while time.monotonic() < end or count < 20:
+        damaged = at_random(data, source)
+        count += 1
+        try:
+            check(damaged, source.choice(CHOICES))
+        except Exception as error:
+            raise AssertionError(f"SCPATCH_FUZZ_SEED={SEED}, round {count}") from error

@@ -176,8 +176,8 @@ def as_markdown() -> str:
     lines = [
         "# Diagnostics",
         "",
-        "Every message ends with its code. `scpatch explain CODE` prints the same text. SCP1xx: the",
-        "input or output as a whole; SCP2xx: a refused call site; SCP3xx: verification.",
+        "Every message ends with its code, and `scpatch explain CODE` prints the same text.",
+        "SCP1xx: input or output as a whole; SCP2xx: a refused call site; SCP3xx: verification.",
     ]
     for code, diagnostic in DIAGNOSTICS.items():
         lines += ["", f"## {code}: {diagnostic.title}", ""]

@@ -11,8 +11,8 @@ import os
 import stat
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch.elf.layout import Layout
 from scpatch.errors import ScpatchError
@@ -21,8 +21,7 @@ _CHUNK = 1 << 26
 _BACKGROUND_SYNC = 1 << 23
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """A finished temporary file and the name that it is for."""
 
     temporary: Path

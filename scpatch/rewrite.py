@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch import output
 from scpatch.elf.layout import Copy, Layout, lay_out
@@ -18,17 +18,15 @@ from scpatch.staticcall.model import Plan, Scan, Site, State
 from scpatch.staticcall.strategies import STRATEGIES
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     strategy: str | None = "callsite"
     """A key of STRATEGIES; None plans no change and only tells what there is."""
-    choices: Choices = field(default_factory=Choices)
+    choices: Choices = Choices()
     lines: bool = False
     """Whether to look up the source line of every site, not only of refused ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectPlan:
+class ObjectPlan(NamedTuple):
     """What happens to one object: a file, or a member of an archive."""
 
     name: str
@@ -37,8 +35,7 @@ class ObjectPlan:
     plan: Plan
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """A file to be written: a new layout of `source` at `target`."""
 
     source: Path
@@ -50,8 +47,7 @@ class Output:
     """Whether the target's directory is made where it is missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class FilePlan:
+class FilePlan(NamedTuple):
     path: Path
     objects: tuple[ObjectPlan, ...]
     outputs: tuple[Output, ...]
@@ -84,9 +80,9 @@ def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPl
         plan = Plan("", found.sites)
     else:
         plan = STRATEGIES[options.strategy].plan(elf, found)
-    plan = replace(plan, sites=_with_lines(elf, plan.sites, refused_only=not options.lines))
+    plan = plan._replace(sites=_with_lines(elf, plan.sites, refused_only=not options.lines))
     layout = lay_out(elf, plan.edits) if plan.edits else None
-    return ObjectPlan(name, replace(found, sites=plan.sites), plan), layout
+    return ObjectPlan(name, found._replace(sites=plan.sites), plan), layout
 
 
 def _with_lines(elf: ElfFile, sites: tuple[Site, ...], *, refused_only: bool) -> tuple[Site, ...]:
@@ -101,7 +97,7 @@ def _with_lines(elf: ElfFile, sites: tuple[Site, ...], *, refused_only: bool) ->
     from scpatch.dwarf.lines import line_of
 
     lines = line_of(elf, wanted)
-    return tuple(replace(site, line=lines.get((site.section, site.offset), "")) for site in sites)
+    return tuple(site._replace(line=lines.get((site.section, site.offset), "")) for site in sites)
 
 
 def outputs_of(source: Input, layout: Layout | None, target: Path | None) -> Iterator[Output]:
@@ -198,4 +194,4 @@ def _without_repeats(plan: FilePlan, planned: dict[str, Layout]) -> FilePlan:
                 file=str(one.target),
                 hint="rewrite them one after the other",
             )
-    return replace(plan, outputs=tuple(outputs))
+    return plan._replace(outputs=tuple(outputs))

@@ -9,7 +9,7 @@ import re
 import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from scpatch.elf.layout import Layout
@@ -238,7 +238,7 @@ def code(path: Path, name: str = ".text") -> list[int]:
 
 def options(**changes: object) -> Options:
     """Options with some of the choices about sites changed."""
-    return Options(choices=replace(Choices(), **changes))  # type: ignore[arg-type]
+    return Options(choices=Choices()._replace(**changes))  # type: ignore[arg-type]
 
 
 def scan_file(path: Path, **choices: object) -> Scan:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch import output
 from scpatch.errors import Exit
@@ -17,8 +17,7 @@ from scpatch.report.refusals import print_refusals
 from scpatch.rewrite import FilePlan, Options, plan_all, staged
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What the user asked for beside the rewriting itself."""
 
     target: Path | None
@@ -69,10 +68,10 @@ def _elsewhere(plans: Sequence[FilePlan], folder: Path) -> list[FilePlan]:
     moved = []
     for number, plan in enumerate(plans):
         outputs = [
-            replace(one, target=folder / f"{number}-{index}")
+            one._replace(target=folder / f"{number}-{index}")
             for index, one in enumerate(plan.outputs)
         ]
-        moved.append(replace(plan, outputs=tuple(outputs)))
+        moved.append(plan._replace(outputs=tuple(outputs)))
     return moved
 
 

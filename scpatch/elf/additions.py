@@ -7,7 +7,7 @@ its string table, new relocations to the end of the section's table.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.layout import SectionEdit
@@ -15,8 +15,7 @@ from scpatch.elf.reader import ElfFile, SymbolTable
 from scpatch.errors import damaged
 
 
-@dataclass(frozen=True, slots=True)
-class NewSymbol:
+class NewSymbol(NamedTuple):
     """A hidden function symbol.
 
     Hidden, so that the final link makes it local; not local to begin with, since local symbols
@@ -33,8 +32,7 @@ class NewSymbol:
     unique: bool
 
 
-@dataclass(frozen=True, slots=True)
-class NewRelocation:
+class NewRelocation(NamedTuple):
     section: int
     """Section index of what is relocated."""
     offset: int

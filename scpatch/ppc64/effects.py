@@ -49,10 +49,8 @@ _ARITHMETIC: Final = frozenset(
     {266, 10, 138, 234, 202, 40, 8, 136, 232, 200, 104, 235, 75, 11, 233, 73, 9, 491, 459, 489, 457}
 )
 """add, addc, adde, addme, addze, subf... (XO-form, the OE bit masked out): write RT."""
-_INDEXED_LOADS: Final = frozenset(
-    {23, 87, 279, 343, 21, 341, 20, 84, 52, 116, 790, 534, 532}
-)
-"""lwzx, lbzx, lhzx, lhax, ldx, lwax, lwarx, ldarx... without update: write RT."""
+_WRITES_RT: Final = frozenset({23, 87, 279, 343, 21, 341, 20, 84, 52, 116, 790, 534, 532, 339, 755})
+"""lwzx, lbzx, lhzx, lhax, ldx, lwax, lwarx, ldarx... without update, mfspr, darn: write RT."""
 _LOGICAL_X: Final = frozenset(
     {28, 60, 124, 284, 316, 412, 444, 476, 24, 536, 792, 824, 27, 539, 794, 826, 827}
     | {954, 922, 986, 26, 58, 506, 378, 538, 570}
@@ -60,7 +58,7 @@ _LOGICAL_X: Final = frozenset(
 """and, andc, nor, eqv, xor, orc, or, nand, slw, srw, sraw, sld, extsb, cntlzw...: write RA."""
 _INDEXED_STORES: Final = frozenset(
     {151, 215, 407, 149, 662, 918, 660, 150, 214, 694, 726, 663, 727, 983, 135, 167, 199, 231, 487}
-    | {972, 908, 716, 652, 396, 140, 940, 1004, 908, 909, 397, 429, 1014}
+    | {972, 908, 716, 652, 396, 140, 940, 1004, 909, 397, 429, 1014}
 )
 """stwx, stbx, sthx, stdx, stwcx., stdcx., stfdx, stvx, stxvd2x..., dcbz: read RS and RA."""
 _READ_ONLY: Final = frozenset(
@@ -72,7 +70,6 @@ the indexed loads of vector and float registers: lvx, lfsx, lxvd2x..."""
 _STRING: Final = frozenset({533, 597, 661, 725, 276})
 """lswx, lswi, stswx, stswi, lqarx: several registers, or many bytes."""
 _OR, _ISEL = 444, 15
-_MFSPR, _DARN = 339, 755
 
 
 def effects(word: int) -> Effects:
@@ -143,7 +140,7 @@ def _extended(word: int, rt: int, ra: int) -> Effects:
         return NONE
     if xo in _LOGICAL_X:
         return _writes(ra)
-    if xo in (_MFSPR, _DARN) or xo in _INDEXED_LOADS or xo & 0x1FF in _ARITHMETIC or xo & 31 == _ISEL:
+    if xo in _WRITES_RT or xo & 0x1FF in _ARITHMETIC or xo & 31 == _ISEL:
         return _writes(rt)
     return _writes(rt, ra)
 

@@ -10,7 +10,7 @@ anywhere with nothing known, and an unknown instruction may change both register
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from scpatch.ppc64 import insn
@@ -28,8 +28,7 @@ NOTHING = Known(own=False, saved=False)
 ALL = Known(own=True, saved=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(NamedTuple):
     """What the analysis is told about a function. Offsets are section offsets in bytes."""
 
     code: bytes
@@ -37,7 +36,7 @@ class Function:
     """Section offset of `code`."""
     entry: int
     """Section offset of the local entry point, where r2 is the function's own."""
-    relocated: Mapping[int, int | None] = field(default_factory=dict)
+    relocated: Mapping[int, int | None] = MappingProxyType({})
     """Branches with a relocation -> the section offset that they go to, None for elsewhere."""
     entries: Collection[int] = ()
     """Where control may come from outside with nothing known: labels that are taken, symbols."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.ppc64 import insn, relocs
@@ -19,8 +19,7 @@ from scpatch.staticcall.symbols import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Choices:
+class Choices(NamedTuple):
     """What the user may choose about sites."""
 
     trampolines: tuple[str, ...] = DEFAULT_TRAMPOLINES
@@ -120,19 +119,19 @@ class _Classifier:
         """The state of a site whose branch word is there."""
         callee = reference.callee
         if kind in relocs.NOTOC:
-            return replace(site, state=State.NOTOC, detail="the caller does not use r2")
+            return site._replace(state=State.NOTOC, detail="the caller does not use r2")
         if kind != relocs.R_PPC64_REL24 or not insn.is_branch(site.word):
             return refuse(site, "SCP209", "the branch is conditional or absolute")
         if insn.is_absolute(site.word):
             return refuse(site, "SCP209", "the branch is conditional or absolute")
         if not insn.links(site.word):
             if isinstance(callee, Stub) and callee.is_thunk:
-                return replace(site, state=State.DONE, detail=f"goes through {callee.name}")
+                return site._replace(state=State.DONE, detail=f"goes through {callee.name}")
             return refuse(site, "SCP203", f"sibling call (b) to {site.trampoline}")
         if reference.displaced:
             return refuse(site, "SCP205", "the call has an addend, so it does not go to the entry")
         if site.after == insn.LD_R2:
-            return replace(site, state=State.DONE, detail="restored by ld r2,24(r1)")
+            return site._replace(state=State.DONE, detail="restored by ld r2,24(r1)")
         if isinstance(callee, Stub):
             return refuse(site, "SCP210", f"calls {callee.name} without a restore behind it")
         return self._needs_nop(self._kept_by_others(site, callee), reference.table)
@@ -146,11 +145,11 @@ class _Classifier:
                     "SCP208",
                     f"{site.trampoline} has no local entry point, and no linker follows",
                 )
-            return replace(site, state=State.LINKER, detail="the trampoline has st_other = 1")
+            return site._replace(state=State.LINKER, detail="the trampoline has st_other = 1")
         undefined = self._choices.undefined
         skip = undefined == "skip" or (undefined == "auto" and self._module)
         if not trampoline.defined and skip:
-            return replace(site, state=State.LOADER, detail="the trampoline is undefined here")
+            return site._replace(state=State.LOADER, detail="the trampoline is undefined here")
         return site
 
     def _needs_nop(self, site: Site, table: RelaTable) -> Site:
@@ -186,7 +185,7 @@ class _Classifier:
 
 
 def refuse(site: Site, code: str, detail: str) -> Site:
-    return replace(site, state=State.REFUSED, code=code, detail=detail)
+    return site._replace(state=State.REFUSED, code=code, detail=detail)
 
 
 NEEDS_THUNK = frozenset({"SCP201", "SCP202", "SCP206"})
@@ -195,7 +194,7 @@ NEEDS_THUNK = frozenset({"SCP201", "SCP202", "SCP206"})
 
 def _as_thunk(site: Site) -> Site:
     if site.state is State.REFUSED and site.code in NEEDS_THUNK:
-        return replace(site, state=State.THUNK)
+        return site._replace(state=State.THUNK)
     return site
 
 

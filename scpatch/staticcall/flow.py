@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 
 from scpatch.elf.reader import ElfFile, RelaTable, Symbol
 from scpatch.ppc64 import insn, relocs
@@ -30,13 +29,13 @@ def settle(elf: ElfFile, functions: Functions, labels: Labels, sites: Sequence[S
     for site in open_sites:
         if (site.section, site.offset + 4) in targets:
             detail = "the nop behind the call is a branch target"
-            settled[site.section, site.offset] = replace(
-                site, state=State.REFUSED, code="SCP202", detail=detail
+            settled[site.section, site.offset] = site._replace(
+                state=State.REFUSED, code="SCP202", detail=detail
             )
     sites = [settled.get((site.section, site.offset), site) for site in sites]
     saved = _saved_sites(_Surroundings(elf, functions, labels, direct), elf, functions, sites)
     return [
-        replace(site, state=State.SAVED, detail="r2 lies in 24(r1) on every path here")
+        site._replace(state=State.SAVED, detail="r2 lies in 24(r1) on every path here")
         if (site.section, site.offset) in saved
         else site
         for site in sites

@@ -8,7 +8,7 @@ that somebody may branch to (a jump table, a computed goto, a return address).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile, RelaTable
@@ -47,8 +47,7 @@ MARKS = frozenset(
 """Sections of the Linux kernel that only mark instructions: nobody branches to what they name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Labels:
+class Labels(NamedTuple):
     """Places inside code that relocations point at, by section index."""
 
     taken: Mapping[int, Sequence[int]]

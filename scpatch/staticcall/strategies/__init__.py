@@ -7,15 +7,14 @@ A strategy is one function from what an object holds to a plan. A new one is a m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from scpatch.elf.reader import ElfFile
 from scpatch.staticcall.model import Plan, Scan
 from scpatch.staticcall.strategies import callsite
 
 
-@dataclass(frozen=True, slots=True)
-class Strategy:
+class Strategy(NamedTuple):
     summary: str
     """One line for the command-line help."""
     text: str

@@ -9,7 +9,7 @@ through a thunk of its own that calls, restores and branches back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from scpatch.elf.additions import Additions, NewRelocation, NewSymbol
 from scpatch.elf.reader import ElfFile
@@ -51,8 +51,7 @@ _STUB = "std 2,24(1)\nb 0"
 _THUNK = "std 2,24(1)\nbl 0\nld 2,24(1)"
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
+class _Group(NamedTuple):
     """Sites that share a stub: of one section, and with the same symbol and addend."""
 
     section: int
@@ -119,7 +118,7 @@ def _refuse_out_of_reach(elf: ElfFile, sites: Sequence[Site]) -> tuple[Site, ...
         if in_branch_reach(distance):
             return site
         detail = f"the end of {site.section_name} is {distance:#x} bytes away, out of REL24 reach"
-        return replace(site, state=State.REFUSED, code="SCP204", detail=detail)
+        return site._replace(state=State.REFUSED, code="SCP204", detail=detail)
 
     return tuple(check(site) for site in sites)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch.archive import is_object, plan_members
 from scpatch.elf.archive import Archive, Member, damaged, is_regular, read_archive
@@ -32,8 +32,7 @@ _LONGEST_STEM = 100
 """Characters of a member's own name that go into the name of its copy."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
+class _Content(NamedTuple):
     """What a member holds. Members that name the same file share it."""
 
     name: str
@@ -51,8 +50,7 @@ class _Content:
     """In a regular archive: the new offset of the member's header."""
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(NamedTuple):
     """A file that members lie in."""
 
     objects: Sequence[ObjectPlan]

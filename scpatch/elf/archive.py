@@ -14,8 +14,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from scpatch.errors import ScpatchError
 
@@ -29,7 +29,7 @@ TERMINATOR = b"`\n"
 _LONGEST_NAME = 4096
 """PATH_MAX: no longer name can be a file's."""
 _LONG_NAME = re.compile(rb"/([0-9]+)(?::([0-9]+))?(?: |$)")
-"""Behind a blank anything may follow: of a name with 15 characters, GNU ar leaves the last slash."""
+"""Behind a blank anything may follow: GNU ar leaves the last slash of a name with 15 characters."""
 
 
 class Kind(Enum):
@@ -52,8 +52,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One header and what it stands for. Offsets are file offsets, sizes are in bytes."""
 
     kind: Kind
@@ -75,8 +74,7 @@ class Member:
         return self.content - self.header - HEADER_SIZE
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
+class Archive(NamedTuple):
     """The headers of an archive in file order."""
 
     name: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from scpatch.elf.archive import (
     HEADER_SIZE,
@@ -72,7 +72,7 @@ def lay_out_members(archive: Archive, changed: Mapping[int, Layout]) -> Layout:
         start = target + entry.content - kept
         copies.append(Copy(kept, target, entry.content - kept))
         inside = shifted(layout, entry.content)
-        copies += [replace(copy, target=start + copy.target) for copy in inside.copies]
+        copies += [Copy(one.source, start + one.target, one.size) for one in inside.copies]
         writes += [(start + offset, data) for offset, data in inside.writes]
         size = _size_field(archive, entry, entry.prefix + layout.size)
         writes.append((moved[entry.header] + SIZE_FIELD, size))
@@ -87,12 +87,11 @@ def lay_out_members(archive: Archive, changed: Mapping[int, Layout]) -> Layout:
 
 def shifted(layout: Layout, base: int) -> Layout:
     """The layout of a member's content, with `base` in the archive as its start."""
-    copies = tuple(replace(copy, source=base + copy.source) for copy in layout.copies)
-    return replace(layout, copies=copies)
+    copies = tuple(Copy(base + one.source, one.target, one.size) for one in layout.copies)
+    return Layout(layout.size, copies, layout.writes)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a thin archive's member is to lie, and its size in bytes."""
 
     name: str

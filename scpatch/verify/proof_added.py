@@ -45,6 +45,19 @@ class Added:
             if symbol.section > 0 and STUB_NAME.fullmatch(symbol.name)
         }
 
+    @cached_property
+    def stubs_in(self) -> dict[int, dict[int, Stub]]:
+        """The appended stubs of each section, by section offset."""
+        found: dict[int, dict[int, Stub]] = {}
+        for place, stub in self.stubs.items():
+            found.setdefault(place.section, {})[place.offset] = stub
+        return found
+
+    @cached_property
+    def old_entries(self) -> Entries:
+        """The ways into the code as it was before."""
+        return Entries(self.before)
+
     def old_size(self, section: int) -> int:
         return self.before.image.sections[section].size
 
@@ -121,7 +134,7 @@ def _code(added: Added, section: Section) -> Iterator[str]:
     start = (section.size + _MAX_PADDING - 1) // _MAX_PADDING * _MAX_PADDING
     if any(tail[: start - section.size]):
         yield f"{section.name}+{section.size:#x}: the padding before the stubs is not zero."
-    here = {p.offset: s for p, s in added.stubs.items() if p.section == section.number}
+    here = added.stubs_in.get(section.number, {})
     if start not in here:
         place = Place(section.number, start)
         word = added.after.word(place)
@@ -146,12 +159,11 @@ def _falls_through(added: Added, section: Section) -> bool:
     """
     if section.size % 4:
         return False
-    entries = Entries(added.before)
     words = added.before.words(section.number)
     for at in range(len(words) - 1, -1, -1):
         if words[at] >> 26 == 0 or flow(words[at]) in (Flow.JUMP, Flow.LEAVES):
             return False
-        if entries.entered(Place(section.number, at * 4)):
+        if added.old_entries.entered(Place(section.number, at * 4)):
             return True
     return bool(words)
 
@@ -159,7 +171,7 @@ def _falls_through(added: Added, section: Section) -> bool:
 def _relocations(added: Added, section: Section) -> Iterator[str]:
     """The appended relocations of a code section: one REL24 for each stub's branch."""
     image = added.after.image
-    wanted = {stub.branch for stub in added.stubs.values() if stub.place.section == section.number}
+    wanted = {stub.branch for stub in added.stubs_in.get(section.number, {}).values()}
     for table in added.before.image.rela_sections.get(section.number, ()):
         old, new = added.old_size(table), image.sections[table].size
         if (new - old) % RELA_SIZE:

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOBITS = 1, 2, 3, 4, 8
+SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOBITS = 0, 1, 2, 3, 4, 8
 SHT_SYMTAB_SHNDX = 18
 SHF_ALLOC, SHF_EXECINSTR = 2, 4
 SHN_LORESERVE, SHN_XINDEX = 0xFF00, 0xFFFF
@@ -46,6 +46,11 @@ class Section(NamedTuple):
     info: int
     align: int
     entry_size: int
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether `offset` and `size` say where bytes lie; in section header 0 they are counts."""
+        return self.type not in (SHT_NULL, SHT_NOBITS)
 
 
 class Symbol(NamedTuple):
@@ -106,9 +111,9 @@ class Image:
         return self.data[60:62] == b"\0\0"
 
     def content(self, section: int) -> bytes:
-        """The bytes of a section; none for SHT_NOBITS."""
+        """The bytes of a section; none for SHT_NULL and SHT_NOBITS."""
         header = self.sections[section]
-        if header.type == SHT_NOBITS:
+        if not header.has_bytes:
             return b""
         return self.data[header.offset : header.offset + header.size]
 
@@ -209,7 +214,7 @@ def _read_sections(data: mmap.mmap | bytes, shoff: int) -> tuple[Section, ...]:
         raise UnreadableError("the section header table does not lie in the file")
     raw = [_SHDR.unpack_from(data, shoff + index * SHDR_SIZE) for index in range(count)]
     for index, fields in enumerate(raw):
-        if fields[1] not in (0, SHT_NOBITS) and fields[4] + fields[5] > len(data):
+        if fields[1] not in (SHT_NULL, SHT_NOBITS) and fields[4] + fields[5] > len(data):
             raise UnreadableError(f"section {index} does not lie in the file")
     if names >= count:
         raise UnreadableError("the section name table is not among the sections")

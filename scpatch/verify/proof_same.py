@@ -15,7 +15,7 @@ from scpatch.verify.proof_read import (
     EHDR_SIZE,
     RELA_SIZE,
     SHDR_SIZE,
-    SHT_NOBITS,
+    SHF_EXECINSTR,
     SYM_SIZE,
     Image,
     Place,
@@ -102,7 +102,7 @@ def _same_start(before: Image, after: Image, index: int) -> bool:
 
 def _first_difference(before: Image, after: Image, old: Section, new: Section) -> int | None:
     """The section offset of the first byte that differs within the old size; None for none."""
-    if old.type == SHT_NOBITS:
+    if not old.has_bytes:
         return None
     for start in range(0, old.size, _CHUNK):
         length = min(_CHUNK, old.size - start)
@@ -139,7 +139,7 @@ def _pieces(image: Image) -> list[Piece]:
     table = image.shoff, image.shoff + SHDR_SIZE * len(image.sections)
     found.append(Piece(*table, "the section header table"))
     for section in image.sections[1:]:
-        if section.type != SHT_NOBITS and section.size:
+        if section.has_bytes and section.size:
             what = f"section {section.number} ({section.name})"
             found.append(Piece(section.offset, section.offset + section.size, what))
     return sorted(found)
@@ -173,7 +173,7 @@ def sections(
     if before.symtab:
         known.add(before.sections[before.symtab].link)  # `structure` has compared these
     for old, new in zip(before.sections, after.sections, strict=True):
-        if old.number in known or old.type == SHT_NOBITS:
+        if old.number in known or not old.has_bytes:
             continue
         if old.number in spans:
             yield from _changed(before, after, old, spans[old.number])
@@ -189,7 +189,7 @@ def _changed(before: Image, after: Image, old: Section, spans: list[range]) -> I
         one[span.start : span.stop] = two[span.start : span.stop]
     if one == two:
         return
-    unit = RELA_SIZE if old.number not in {s.number for s in before.code} else 4
+    unit = 4 if old.flags & SHF_EXECINSTR else RELA_SIZE
     seen = 0
     for start in range(0, len(one), unit):
         if one[start : start + unit] != two[start : start + unit]:

@@ -350,7 +350,9 @@ def test_an_incomplete_last_word_is_padded_with_zeros(tmp_path: Path) -> None:
 
 
 def test_extended_section_numbers(tmp_path: Path, before: Elf) -> None:
-    extended = replace(before, extended=True)
+    # In section header 0 the number of sections stands where others have a size.
+    more = [Section(name=f".more{number}") for number in range(100)]
+    extended = replace(before, extended=True, sections=[*before.sections, *more])
     proof = prove_change(tmp_path, extended, *right_change(extended))
     assert (states(proof.sites), proof.errors) == (["stub", "stub", "saved"], ())
 

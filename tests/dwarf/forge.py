@@ -12,7 +12,7 @@ TEXT = 1
 
 LENGTHS = bytes([0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1])
 FILES_4 = b"lib\0\0" + b"a.c\0\1\0\0" + b"b.c\0\0\0\0" + b"\0"
-FILES_5 = b"\1\1\x08\2/work\0lib\0" + b"\2\1\x08\2\x0b\2a.c\0\1b.c\0\0"
+FILES_5 = b"\1\1\x08\2/comp\0lib\0" + b"\2\1\x08\2\x0b\2a.c\0\1b.c\0\0"
 SET_ADDRESS = b"\0\x09\2" + bytes(8)
 END = b"\0\1\1"
 

@@ -42,10 +42,10 @@ def test_a_plain_table(version: int) -> None:
 
 
 def test_a_directory_is_below_the_working_directory() -> None:
-    files = b"\1\1\x08\2/work\0/work/lib\0" + b"\2\1\x08\2\x0b\2a.c\0\0a.c\0\1"
+    files = b"\1\1\x08\2/comp\0/comp/lib\0" + b"\2\1\x08\2\x0b\2a.c\0\0a.c\0\1"
     assert at(forged(replace(PLAIN, version=5, files=files)), 0) == ["lib/a.c:7"]
-    files = files.replace(b"/work/lib", b"/workshop")
-    assert at(forged(replace(PLAIN, version=5, files=files)), 0) == ["/workshop/a.c:7"]
+    files = files.replace(b"/comp/lib", b"/company")
+    assert at(forged(replace(PLAIN, version=5, files=files)), 0) == ["/company/a.c:7"]
 
 
 def test_functions_that_start_together() -> None:
@@ -87,7 +87,7 @@ def test_code_without_a_source_line() -> None:
 
 def test_strings_of_dwarf_5() -> None:
     files = b"\1\1\x1f\1" + bytes(4) + b"\1\1\x1f\2" + bytes(8)
-    strings = w.Section(name=".debug_line_str", data=b"x\0/work\0src/a.c\0unfinished")
+    strings = w.Section(name=".debug_line_str", data=b"x\0/comp\0src/a.c\0unfinished")
     start = len(replace(PLAIN, version=5, files=files).build()[0]) - len(PLAIN.program)
 
     def relocated(*addends: int) -> Table:

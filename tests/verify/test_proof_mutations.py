@@ -411,3 +411,11 @@ def test_sections_keep_their_headers(tmp_path: Path, before: Elf) -> None:
         for name in (".text", ".data", ".rela.text", ".symtab", ".strtab"):
             lying = replace(right, section_headers={name: {field: 512}})
             assert prove_data(tmp_path, build(before), build(lying)).errors, (name, field)
+
+
+def test_calls_that_come_and_go_are_told(tmp_path: Path, before: Elf) -> None:
+    here, other = calls(before)[0], calls(before)[-1] + 8
+    gone = prove_change(tmp_path, before, Change(retarget={here: "other"}))
+    assert any("this branch is a call of a trampoline no more" in e for e in gone.errors)
+    come = prove_change(tmp_path, before, Change(retarget={other: "__SCT__x"}))
+    assert any("this branch was none before" in e for e in come.errors)

@@ -13,8 +13,8 @@ from scpatch.elf.reader import ElfFile
 from scpatch.report.diff_model import Range, Reference
 from scpatch.report.diff_names import Names
 
-Key = tuple[int, tuple[Reference, ...]]
-"""A word and its relocations: what has to agree."""
+Key = tuple[int, int, tuple[Reference, ...]]
+"""A word, its size in bytes, and its relocations: what has to agree."""
 
 
 class CodeSection:
@@ -66,7 +66,8 @@ class CodeSection:
 
     def keys(self, one: Range) -> list[Key]:
         words = self.words(one.start, one.end)
-        return list(zip(words, self.references(one.start, one.end), strict=True))
+        sizes = [min(4, one.end - offset) for offset in range(one.start, one.end, 4)]
+        return list(zip(words, sizes, self.references(one.start, one.end), strict=True))
 
     def same(self, one: Range, other: CodeSection, that: Range, *, same_symbols: bool) -> bool:
         """Whether two ranges have the same bytes and the same relocations."""

@@ -125,7 +125,7 @@ def _half(
     if row.mark in (Mark.CONTEXT, Mark.CHECKED, Mark.REFUSED):
         other = one
     word = f"{one.word:0{2 * one.size}x}".ljust(_WORD)
-    differs = other is None or other.word != one.word
+    differs = other is None or (other.word, other.size) != (one.word, one.size)
     segments = _fit(one.text, width)
     theirs = _fit(other.text, width) if other is not None else ()
     texts = [

@@ -236,7 +236,8 @@ def _row(
     if before is None or after is None:
         return Row(Mark.ADDED if before is None else Mark.REMOVED, before, after)
     if not equal:
-        mark = Mark.WORD if before.word != after.word else Mark.RELOCATION
+        words = (before.word, before.size), (after.word, after.size)
+        mark = Mark.WORD if words[0] != words[1] else Mark.RELOCATION
         return Row(mark, before, after, _refusal(site))
     if site is not None and site.state is State.REFUSED:
         return Row(Mark.REFUSED, before, after, _refusal(site))

@@ -1,0 +1,190 @@
+"""The forms of the diff report: for a terminal, plain, JSON."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from scpatch.report.diff import print_diff
+from scpatch.report.diff_model import Mark
+from scpatch.report.diff_terminal import report
+from scpatch.report.term import Screen
+from tests.report.support import (
+    FIXTURES,
+    changed_rows,
+    compare,
+    plan,
+    rewritten,
+    rows,
+    validated,
+)
+
+
+def lines(fixture: str, folder: Path, width: int, colours: int = 0) -> list[str]:
+    diff = compare(FIXTURES / fixture, rewritten(fixture, folder))
+    return list(report("before.o", "after.o", diff, Screen(width, colours)))
+
+
+def test_side_by_side(tmp_path: Path) -> None:
+    found = lines("calls-gcc.o", tmp_path, 100)
+    assert found[0] == "before.o -> after.o   ET_REL ppc64le ELFv2   strategy callsite"
+    start = found.index("returns_the_call  .text+0xf0  1 call site")
+    assert [line.rstrip() for line in found[start + 1 : start + 10]] == [
+        "     ...",
+        "     8  7c0802a6  mflr  r0                           | 7c0802a6  mflr  r0",
+        "     c  f8010010  std   r0,16(r1)                    | f8010010  std   r0,16(r1)",
+        "    10  f821ffe1  stdu  r1,-32(r1)                   | f821ffe1  stdu  r1,-32(r1)",
+        "~   14  48000001  bl    __SCT__elsewhere             | "
+        + re.sub(r".* \| ", "", found[start + 5]),
+        "        REL24     __SCT__elsewhere                   | "
+        + re.sub(r".* \| ", "", found[start + 6]),
+        "*   18  60000000  nop                                | e8410018  ld    r2,24(r1)",
+        "    1c  38210020  addi  r1,r1,32                     | 38210020  addi  r1,r1,32",
+        "    20  e8010010  ld    r0,16(r1)                    | e8010010  ld    r0,16(r1)",
+    ]
+    right = re.sub(r".* \| ", "", found[start + 5])
+    assert re.fullmatch(r"48000001  bl    r2save\.__SCT\S*\.\.\S*[0-9a-f]{8}", right)
+
+
+def test_stacked_below_100_columns(tmp_path: Path) -> None:
+    found = lines("calls-gcc.o", tmp_path, 99)
+    assert not any(" | " in line for line in found)
+    start = found.index("returns_the_call  .text+0xf0  1 call site")
+    (name,) = {
+        stub.name
+        for stub in plan("calls-gcc.o").objects[0].plan.stubs
+        if stub.trampoline == "__SCT__elsewhere" and stub.section_name == ".text"
+    }
+    assert found[start + 4 : start + 11] == [
+        "     10  f821ffe1  stdu  r1,-32(r1)",
+        "~-   14  48000001  bl    __SCT__elsewhere",
+        " -       REL24     __SCT__elsewhere",
+        f"~+   14  48000001  bl    {name}",
+        f" +       REL24     {name}",
+        "*-   18  60000000  nop",
+        "*+   18  e8410018  ld    r2,24(r1)",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 80, 99, 100, 120, 160])
+@pytest.mark.parametrize("fixture", ["calls-gcc.o", "sites.o", "refused.o", "calls-gcc-dwarf.o"])
+def test_nothing_is_lost_on_any_screen(fixture: str, width: int, tmp_path: Path) -> None:
+    """Every changed word and offset is there whole, and rows fit."""
+    found = "\n".join(lines(fixture, tmp_path, width))
+    diff = compare(FIXTURES / fixture, tmp_path / f"after-{fixture}")
+    for row in changed_rows(diff):
+        for one in (row.before, row.after):
+            if one is not None:
+                assert f"{one.word:0{2 * one.size}x}" in found
+                assert re.search(rf"^\S{{0,2}} +{one.function_offset:x}  ", found, re.M)
+    code = [line for line in found.splitlines() if re.search(r" [0-9a-f]{8}  ", line)]
+    assert code
+    assert max(map(len, code)) <= width
+
+
+def test_marks_survive_without_colour(tmp_path: Path) -> None:
+    plain = lines("sites.o", tmp_path, 120)
+    colourful = lines("sites.o", tmp_path, 120, 256)
+    assert [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in colourful] == plain
+    assert any("\x1b[" in line for line in colourful)
+    diff = compare(FIXTURES / "sites.o", tmp_path / "after-sites.o")
+    for mark in (Mark.RELOCATION, Mark.WORD, Mark.ADDED, Mark.CHECKED):
+        wanted = sum(row.mark is mark for one in diff.functions for row in rows(one))
+        pattern = rf"^{re.escape(mark)} +[0-9a-f]* +([0-9a-f]{{2,8}}|\|) "
+        assert wanted == sum(bool(re.match(pattern, line)) for line in plain), mark
+
+
+def test_refused_sites_come_with_hints(tmp_path: Path) -> None:
+    found = lines("refused.o", tmp_path, 100)
+    at = next(i for i, line in enumerate(found) if line.startswith("!    8  48000000"))
+    assert found[at + 1].split(maxsplit=1) == [
+        "!",
+        "SCP203 sibling call (b) to __SCT__name: left as it is",
+    ]
+    assert sum(line.startswith("  hint: ") for line in found) == 7
+    assert found[-1].endswith("8 call sites, 7 refused; 4 sections, 1 symbol")
+
+
+def test_a_long_file_name_has_its_own_line(tmp_path: Path) -> None:
+    diff = compare(FIXTURES / "sites.o", rewritten("sites.o", tmp_path))
+    found = list(report("b" * 60, "a" * 60, diff, Screen(80, 0)))
+    assert found[:2] == [f"{'b' * 60} -> {'a' * 60}", "  ET_REL ppc64le ELFv2   strategy callsite"]
+
+
+def test_no_difference() -> None:
+    diff = compare(FIXTURES / "sites.o", FIXTURES / "sites.o")
+    assert list(report("a.o", "b.o", diff, Screen(80, 0))) == ["a.o -> b.o", "no difference"]
+
+
+def test_plain_is_one_line_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    diff = compare(FIXTURES / "sites.o", rewritten("sites.o", tmp_path))
+    print_diff([("a.o", "b.o", diff)], "plain")
+    found = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert all(fields[1] == "b.o" for fields in found)
+    code = [fields[2:] for fields in found if fields[0] == "code"]
+    assert len(code) == len(changed_rows(diff))
+    assert code[0][:3] == ["~", ".text+0x14", "nop_ori+0x14"]
+    assert code[0][3:6] == ["48000001", "bl __SCT__global", "REL24:__SCT__global"]
+    assert code[1] == [
+        *("*", ".text+0x18", "nop_ori+0x18", "60000000", "nop", "-"),
+        *("e8410018", "ld r2,24(r1)", "-", "-"),
+    ]
+    assert {len(fields) for fields in code} == {10}
+    widths: dict[str, set[int]] = {}
+    for fields in found:
+        widths.setdefault(fields[0], set()).add(len(fields))
+    assert all(len(one) == 1 for one in widths.values()), widths
+    total = next(fields for fields in found if fields[0] == "summary" and fields[2] == "total")
+    changed = sum(row.mark in (Mark.WORD, Mark.RELOCATION) for row in changed_rows(diff))
+    assert int(total[4]) == changed
+
+
+@pytest.mark.parametrize("pair", [("refused.o", ""), ("calls-gcc.o", "calls-clang.o")])
+def test_json_follows_the_schema_and_has_the_same_rows(
+    pair: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = FIXTURES / pair[0]
+    after = FIXTURES / pair[1] if pair[1] else rewritten(pair[0], tmp_path)
+    diff = compare(before, after)
+    print_diff([("a.o", "b.o", diff), ("c.o", "d.o", compare(before, before))], "json")
+    document = validated(capsys.readouterr().out)
+    files = document["files"]
+    assert isinstance(files, list)
+    assert [one["same"] for one in files] == [False, True]
+    told = [
+        (
+            row["mark"],
+            row["before"] and row["before"]["word"],
+            row["after"] and row["after"]["text"],
+        )
+        for function in files[0]["functions"]
+        for hunk in function["hunks"]
+        for row in hunk
+    ]
+    assert len(told) == sum(len(rows(one)) for one in diff.functions)
+    assert [one["name"] for one in files[0]["functions"]] == [
+        one.range.name for one in diff.functions
+    ]
+
+
+def test_no_files_are_an_empty_report(capsys: pytest.CaptureFixture[str]) -> None:
+    for form in ("terminal", "plain"):
+        print_diff([], form)
+    assert capsys.readouterr().out == ""
+    print_diff([], "json")
+    assert validated(capsys.readouterr().out)["files"] == []
+
+
+def test_a_pipe_gets_no_escape_sequences(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diff = compare(FIXTURES / "sites.o", rewritten("sites.o", tmp_path))
+    for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    print_diff([("a.o", "b.o", diff)], "terminal")
+    assert "\x1b" not in capsys.readouterr().out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    print_diff([("a.o", "b.o", diff)], "terminal")
+    assert "\x1b" in capsys.readouterr().out

@@ -1,0 +1,163 @@
+"""The report of a verification, from verdicts made by hand and from a real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scpatch.report.verify import print_verify, summary_line
+from scpatch.verify.execute_types import Outcome, RunSite
+from scpatch.verify.proof import Proof, SiteProof
+from scpatch.verify.verdict import Ran, Verdict, verify_files
+from tests.report.support import FIXTURES, rewritten, validated
+
+
+def proof(state: str = "stub", *, right: bool = True, was_right: bool = False) -> SiteProof:
+    return SiteProof(
+        section=1,
+        section_name=".text",
+        offset=20,
+        function="f",
+        function_offset=4,
+        trampoline="__SCT__x",
+        trampoline_section=0,
+        trampoline_offset=0,
+        trampoline_other=0,
+        state=state,
+        right=right,
+        was_right=was_right,
+        why="because",
+        resume=28,
+        saved_before=False,
+        loader=False,
+    )
+
+
+RUN_SITE = RunSite(1, ".text", 20, "__SCT__x", 0, 0, 0, 28, saved_before=False, loader=False)
+PASSED = Outcome(RUN_SITE, True, ())
+FAILED = Outcome(RUN_SITE, True, ("r2 is wrong",))
+UNREACHED = Outcome(RUN_SITE, False, ("the target was not reached",))
+
+
+def verdict(site: SiteProof, *runs: Outcome, errors: tuple[str, ...] = ()) -> Verdict:
+    ran = (Ran(site, runs[0], runs[1]),) if runs else None
+    return Verdict("x.o", Proof((site,), errors), ran)
+
+
+GOOD = verdict(proof(), FAILED, PASSED)
+HARMLESS = verdict(proof(), PASSED, PASSED)
+FAILING = verdict(proof(), FAILED, UNREACHED)
+LEFT = verdict(proof("left", right=False), FAILED, FAILED)
+RESTORED = verdict(proof("restored", right=False), PASSED, PASSED)
+UNRUN = verdict(proof())
+BROKEN = Verdict("x.o", Proof((), ("two symbol tables.",)), None)
+ALL = [GOOD, HARMLESS, FAILING, LEFT, UNRUN, BROKEN]
+
+
+@pytest.mark.parametrize(
+    ("one", "text"),
+    [
+        (GOOD, "proven: 1 call site (1 stub); 1 executed: 1 failed before, 1 pass now"),
+        (HARMLESS, "NOT PROVEN: 1 call site (1 stub); 1 executed: 0 failed before, 1 pass now"),
+        (FAILING, "NOT PROVEN: 1 call site (1 stub); 1 executed: 1 failed before, 0 pass now"),
+        (LEFT, "NOT PROVEN: 1 call site (1 left); 1 executed: 1 failed before, 0 pass now"),
+        (UNRUN, "proven: 1 call site (1 stub); not executed"),
+        (BROKEN, "NOT PROVEN: 0 call sites; not executed; 1 error"),
+    ],
+)
+def test_summary(one: Verdict, text: str) -> None:
+    assert summary_line(one) == f"x.o: {text}"
+
+
+@pytest.mark.parametrize(
+    ("one", "row", "reasons"),
+    [
+        (GOOD, "  ok  .text+0x14  f+0x4  saved by a stub  failed -> passed", []),
+        (
+            HARMLESS,
+            "  BAD  .text+0x14  f+0x4  saved by a stub  passed -> passed",
+            [
+                "because",
+                "before: it passed although r2 was wrong, so that the run proves nothing",
+            ],
+        ),
+        (
+            FAILING,
+            "  BAD  .text+0x14  f+0x4  saved by a stub  failed -> not reached",
+            ["because", "after: the target was not reached"],
+        ),
+        (
+            LEFT,
+            "  BAD  .text+0x14  f+0x4  wrong, as before  failed -> failed",
+            ["because", "after: r2 is wrong"],
+        ),
+        (UNRUN, "  ok  .text+0x14  f+0x4  saved by a stub", []),
+        (RESTORED, None, None),
+        (BROKEN, "  error two symbol tables.", []),
+    ],
+)
+def test_terminal(
+    one: Verdict,
+    row: str | None,
+    reasons: list[str] | None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_verify([one], "terminal", verbose=False)
+    lines = capsys.readouterr().out.splitlines()
+    if row is None or reasons is None:
+        assert lines[2].startswith("  ok  " if one.proven else "  BAD  ")
+        return
+    assert lines[0] == "x.o"
+    assert lines[2] == row
+    assert [line.strip() for line in lines[3:-2]] == reasons
+    assert lines[-1] == summary_line(one)
+
+
+def test_verbose_gives_the_whole_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    print_verify([GOOD], "terminal", verbose=True)
+    assert capsys.readouterr().out.splitlines()[3] == "        because"
+
+
+def test_every_row_is_good_exactly_if_the_verdict_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """The report must not contradict the exit code."""
+    for one in [GOOD, HARMLESS, FAILING, LEFT, UNRUN, RESTORED]:
+        print_verify([one], "plain", verbose=False)
+        lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+        assert (lines[0][6] == "good") == one.proven
+        assert lines[-1] == ["verdict", "x.o", "proven" if one.proven else "not proven"]
+
+
+def test_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    print_verify([FAILING, BROKEN], "plain", verbose=False)
+    assert [line.split("\t") for line in capsys.readouterr().out.splitlines()] == [
+        [
+            *("site", "x.o", ".text+0x14", "f+0x4", "__SCT__x", "stub", "bad"),
+            *("failed", "not reached", "because", "after: the target was not reached"),
+        ],
+        ["verdict", "x.o", "not proven"],
+        ["error", "x.o", "two symbol tables."],
+        ["verdict", "x.o", "not proven"],
+    ]
+
+
+def test_json_follows_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    print_verify(ALL, "json", verbose=False)
+    document = validated(capsys.readouterr().out)
+    assert document["proven"] is False
+    files = document["files"]
+    assert isinstance(files, list)
+    assert [one["proven"] for one in files] == [one.proven for one in ALL]
+    assert files[0]["sites"][0]["run_before"]["reasons"] == ["r2 is wrong"]
+    assert files[4]["sites"][0]["run_before"] is None
+
+
+def test_a_real_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    after = rewritten("sites.o", tmp_path)
+    verdicts = verify_files(FIXTURES / "sites.o", after, ["__SCT__*"], None)
+    print_verify(verdicts, "terminal", verbose=False)
+    out = capsys.readouterr().out
+    assert out.endswith("proven: 22 call sites (16 stub, 4 saved, 1 done, 1 notoc); not executed\n")
+    assert "\n  ok  .text+0x104 " in out
+    print_verify(verdicts, "json", verbose=False)
+    validated(capsys.readouterr().out)

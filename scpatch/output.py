@@ -47,7 +47,7 @@ def stage(path: Path, source: int, layout: Layout) -> Staged:
     `source` is the open input file. Raises SCP110; nothing is left behind then.
     """
     target = resolve(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.scpatch")
+    temporary = _beside(target, "scpatch")
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o600)
@@ -67,6 +67,13 @@ def stage(path: Path, source: int, layout: Layout) -> Staged:
             raise _cannot_write(path, error) from error
         raise
     return Staged(temporary, target)
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    """A new hidden name in the target's directory, also beside what a killed run has left, and
+    where the target's own name is as long as names can be."""
+    name = os.fsdecode(os.fsencode(target.name)[:150])
+    return target.with_name(f".{name}.{os.urandom(6).hex()}.{suffix}")
 
 
 def commit(staged: Iterable[Staged], *, backup: bool = False) -> None:
@@ -104,9 +111,16 @@ def discard(staged: Iterable[Staged], folders: Iterable[Path] = ()) -> None:
 
 def _keep_old(target: Path) -> None:
     original = target.with_name(target.name + ".orig")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.orig")
-    os.link(target, temporary)
-    os.replace(temporary, original)
+    temporary = _beside(target, "orig")
+    try:
+        os.link(target, temporary)
+    except FileNotFoundError:
+        return  # a new output
+    try:
+        os.replace(temporary, original)
+    finally:
+        # Still there where the backup is the same file already: rename(2) does nothing then.
+        temporary.unlink(missing_ok=True)
 
 
 def _fill(descriptor: int, source: int, layout: Layout) -> None:
@@ -191,7 +205,8 @@ def _take_attributes(descriptor: int, source: int) -> None:
     status = os.fstat(source)
     mine = os.fstat(descriptor)
     if (mine.st_uid, mine.st_gid) != (status.st_uid, status.st_gid):
-        with contextlib.suppress(PermissionError):
+        # EINVAL in a container that does not map the owner.
+        with contextlib.suppress(OSError):
             os.fchown(descriptor, status.st_uid, status.st_gid)
     os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
 

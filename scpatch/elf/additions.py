@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.layout import SectionEdit
-from scpatch.elf.reader import ElfFile, SymbolTable
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.symtab import SymbolTable
 from scpatch.errors import damaged
 
 

@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
-from scpatch.errors import ScpatchError, damaged
+from scpatch.elf.symtab import SymbolTable, find_all, string_at
+from scpatch.errors import damaged
 
 
 class Header(NamedTuple):
@@ -54,25 +55,6 @@ class Section(NamedTuple):
         return 0 if self.sh_type in (0, c.SHT_NOBITS) else self.sh_size
 
 
-class Symbol(NamedTuple):
-    """One Elf64_Sym. In an ET_REL file `st_value` is a section offset."""
-
-    st_name: int
-    st_info: int
-    st_other: int
-    st_shndx: int
-    st_value: int
-    st_size: int
-
-    @property
-    def binding(self) -> int:
-        return self.st_info >> 4
-
-    @property
-    def type(self) -> int:
-        return self.st_info & 0xF
-
-
 class Relocation(NamedTuple):
     """One Elf64_Rela; `r_offset` is an offset in the section that `sh_info` names."""
 
@@ -111,7 +93,6 @@ class RelaTable:
 
 _EHDR = struct.Struct("<HHIQQQIHHHHHH")
 _SHDR = struct.Struct("<IIQQQQIIQQ")
-_SYM = struct.Struct("<IBBHQQ")
 
 
 class ElfFile:
@@ -128,6 +109,7 @@ class ElfFile:
             raise damaged(name, f"the file ends inside the ELF header ({len(data)} bytes)")
         self.header = Header(*_EHDR.unpack_from(data, 16))
         self.sections = self._read_sections()
+        self._tables: dict[int, RelaTable] = {}
 
     def _read_sections(self) -> tuple[Section, ...]:
         head = self.header
@@ -186,27 +168,14 @@ class ElfFile:
         Found by searching the string table, not by reading the names of thousands of sections.
         """
         needle = name.encode() + (b"" if prefix else b"\0")
-        places = set(_find_all(self._section_names, needle))
+        places = set(find_all(self._section_names, needle))
         if not places:
             return []
         return [i for i, section in enumerate(self.sections) if section.sh_name in places]
 
     def section_name(self, index: int) -> str:
-        return self._string(
-            self._section_names, self.sections[index].sh_name, "a section name"
-        ).decode("utf-8", "surrogateescape")
-
-    def _string(self, table: memoryview, offset: int, what: str) -> bytes:
-        """The NUL-terminated string at an offset of a string table."""
-        step = 64
-        while True:
-            piece = bytes(table[offset : offset + step])
-            end = piece.find(b"\0")
-            if end >= 0:
-                return piece[:end]
-            if offset + step >= len(table):
-                raise damaged(self.name, f"{what} at string table offset {offset:#x} has no end")
-            step *= 8
+        name = self.sections[index].sh_name
+        return string_at(self._section_names, name, self.name).decode("utf-8", "surrogateescape")
 
     @cached_property
     def symbols(self) -> SymbolTable | None:
@@ -216,7 +185,34 @@ class ElfFile:
             return None
         if len(found) > 1:
             raise damaged(self.name, "there are two symbol tables")
-        return SymbolTable(self, found[0])
+        return self._read_symbols(found[0])
+
+    def _read_symbols(self, index: int) -> SymbolTable:
+        section = self.sections[index]
+        if section.sh_entsize != c.SYM_SIZE or section.sh_size % c.SYM_SIZE:
+            raise damaged(self.name, "the symbol table has entries of a wrong size")
+        if self.section(section.sh_link, "the symbol table").sh_type != c.SHT_STRTAB:
+            raise damaged(self.name, "the symbol table's sh_link is no string table")
+        extended = self._extended_index(index)
+        return SymbolTable(
+            name=self.name,
+            index=index,
+            strtab=section.sh_link,
+            extended=extended,
+            data=self.content(index),
+            strings=self.content(section.sh_link),
+            shndx=None if extended is None else self.content(extended).cast("I"),
+            sections=len(self.sections),
+        )
+
+    def _extended_index(self, symtab: int) -> int | None:
+        """Section index of the SHT_SYMTAB_SHNDX that belongs to the symbol table."""
+        for index, section in enumerate(self.sections):
+            if section.sh_type == c.SHT_SYMTAB_SHNDX and section.sh_link == symtab:
+                if section.sh_size != self.sections[symtab].sh_size // c.SYM_SIZE * 4:
+                    raise damaged(self.name, "SHT_SYMTAB_SHNDX does not fit the symbol table")
+                return index
+        return None
 
     @cached_property
     def relocated(self) -> Mapping[int, int]:
@@ -234,9 +230,12 @@ class ElfFile:
 
     def relocations(self, target: int) -> RelaTable | None:
         """The relocations that apply to the section `target`; None where there are none."""
-        index = self.relocated.get(target)
-        if index is None:
-            return None
+        table = self._tables.get(target)
+        if table is None and (index := self.relocated.get(target)) is not None:
+            table = self._tables[target] = self._read_relocations(index, target)
+        return table
+
+    def _read_relocations(self, index: int, target: int) -> RelaTable:
         section = self.sections[index]
         if section.sh_entsize != c.RELA_SIZE or section.sh_size % c.RELA_SIZE:
             raise damaged(self.name, f"section {index} (SHT_RELA) has entries of a wrong size")
@@ -254,110 +253,3 @@ class ElfFile:
                 if section.sh_flags & c.SHF_COMPRESSED:
                     raise damaged(self.name, f"code section {index} is compressed")
                 yield index
-
-
-class SymbolTable:
-    """The SHT_SYMTAB of a file, its string table and, where it has one, SHT_SYMTAB_SHNDX."""
-
-    def __init__(self, elf: ElfFile, index: int) -> None:
-        section = elf.sections[index]
-        if section.sh_entsize != c.SYM_SIZE or section.sh_size % c.SYM_SIZE:
-            raise damaged(elf.name, "the symbol table has entries of a wrong size")
-        if elf.section(section.sh_link, "the symbol table").sh_type != c.SHT_STRTAB:
-            raise damaged(elf.name, "the symbol table's sh_link is no string table")
-        self._elf = elf
-        self.index = index
-        """Section index of the table."""
-        self.strtab = section.sh_link
-        """Section index of its string table."""
-        self.data = elf.content(index)
-        # Columns: one entry a symbol.
-        self.st_name = self.data.cast("I")[0::6]
-        self.st_info = self.data[4::24]
-        self.st_shndx = self.data.cast("H")[3::12]
-        self.st_value = self.data.cast("Q")[1::3]
-        self.st_size = self.data.cast("Q")[2::3]
-        self.strings = elf.content(self.strtab)
-        self.extended = self._extended_index()
-
-    def _extended_index(self) -> int | None:
-        """Section index of the SHT_SYMTAB_SHNDX that belongs to this table."""
-        for index, section in enumerate(self._elf.sections):
-            if section.sh_type == c.SHT_SYMTAB_SHNDX and section.sh_link == self.index:
-                if section.sh_size != 4 * len(self):
-                    raise damaged(self._elf.name, "SHT_SYMTAB_SHNDX does not fit the symbol table")
-                return index
-        return None
-
-    def __len__(self) -> int:
-        return len(self.data) // c.SYM_SIZE
-
-    def __getitem__(self, index: int) -> Symbol:
-        """The symbol at an index from the file; SCP107 where there is none."""
-        if index >= len(self):
-            raise damaged(self._elf.name, f"symbol {index} is named, there are {len(self)}")
-        return Symbol._make(_SYM.unpack_from(self.data, index * c.SYM_SIZE))
-
-    def name(self, index: int) -> str:
-        return self.raw_name(self[index].st_name).decode("utf-8", "surrogateescape")
-
-    def raw_name(self, st_name: int) -> bytes:
-        return self._elf._string(self.strings, st_name, "a symbol name")
-
-    def section_index(self, index: int) -> int:
-        """The section of a symbol, SHN_XINDEX resolved; reserved numbers (SHN_ABS...) as they are.
-
-        Raises SCP107 for a section that does not exist.
-        """
-        if index >= len(self.st_shndx):
-            raise damaged(self._elf.name, f"symbol {index} is named, there are {len(self)}")
-        shndx = self.st_shndx[index]
-        if shndx == c.SHN_XINDEX:
-            if self.extended is None:
-                raise damaged(self._elf.name, f"symbol {index} needs SHT_SYMTAB_SHNDX")
-            shndx = self._elf.content(self.extended).cast("I")[index]
-        elif shndx >= c.SHN_LORESERVE:
-            return shndx
-        if shndx >= len(self._elf.sections):
-            self._elf.section(shndx, f"symbol {index}")
-        return shndx
-
-    def with_prefix(self, prefix: bytes) -> Iterator[int]:
-        """Indices of the symbols whose names start with `prefix`, in table order.
-
-        String tables are tail-merged, so a name may start in the middle of another string: the
-        places of the prefix in the string table are compared with every st_name.
-        """
-        if not prefix:
-            yield from range(1, len(self))
-            return
-        places = set(_find_all(self.strings, prefix))
-        if places:
-            for index, st_name in enumerate(self.st_name):
-                if st_name in places:
-                    yield index
-
-    def in_sections(self, wanted: set[int]) -> Iterator[tuple[int, int]]:
-        """(symbol index, section index) of the symbols defined in one of the sections `wanted`."""
-        if self.extended is not None:
-            extended = self._elf.content(self.extended).cast("I")
-            for index, shndx in enumerate(self.st_shndx):
-                if shndx == c.SHN_XINDEX and extended[index] in wanted:
-                    yield index, extended[index]
-        for index, shndx in enumerate(self.st_shndx):
-            if shndx in wanted and shndx < c.SHN_LORESERVE:
-                yield index, shndx
-
-
-def _find_all(table: memoryview, needle: bytes) -> Iterator[int]:
-    """Every offset of `needle` in `table`, found without a copy of the table."""
-    import re
-
-    search = re.compile(re.escape(needle)).search
-    match = search(table)
-    while match is not None:
-        yield match.start()
-        match = search(table, match.start() + 1)
-
-
-__all__ = ["ElfFile", "Header", "RelaTable", "Relocation", "ScpatchError", "Section", "Symbol"]

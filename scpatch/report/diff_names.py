@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from scpatch.elf import constants as c
-from scpatch.elf.reader import ElfFile, SymbolTable
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.symtab import SymbolTable
 from scpatch.report.diff_model import Range
 
 _SYM = struct.Struct("<IBBHQQ")

@@ -20,6 +20,7 @@ class Digest:
 
     def __init__(self, elf: ElfFile) -> None:
         self._elf = elf
+        self._object: hashlib.blake2b | None = None
         self._sections: dict[int, hashlib.blake2b] = {}
 
     def of(self, section: int, *key: int) -> str:
@@ -31,12 +32,14 @@ class Digest:
         return state.hexdigest()
 
     def _start(self, section: int) -> hashlib.blake2b:
-        state = hashlib.blake2b(digest_size=LENGTH // 2)
-        symbols = self._elf.symbols
+        if self._object is None:
+            self._object = hashlib.blake2b(digest_size=LENGTH // 2)
+            symbols = self._elf.symbols
+            assert symbols is not None, "an object with call sites has symbols"
+            for part in (symbols.data, symbols.strings):
+                self._object.update(part)
+        state = self._object.copy()
         table = self._elf.relocated[section]
-        assert symbols is not None, "an object with call sites has symbols"
-        for part in (symbols.data, symbols.strings):
-            state.update(part)
         for index in (section, table):
             state.update(index.to_bytes(4, "little"))
             state.update(self._elf.content(index))

@@ -8,7 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from scpatch.elf.reader import ElfFile, RelaTable, Symbol
+from scpatch.elf.reader import ElfFile, RelaTable
+from scpatch.elf.symtab import Symbol
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.abi import local_entry_offset
 from scpatch.ppc64.tocflow import Function, saved_at

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import translate
 
 from scpatch.elf import constants as c
-from scpatch.elf.reader import ElfFile, Symbol, SymbolTable
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.symtab import Symbol, SymbolTable
 from scpatch.staticcall.model import STUB_PREFIX, THUNK_PREFIX, Stub, Trampoline
 
 DEFAULT_TRAMPOLINES = ("__SCT__*",)

@@ -40,6 +40,7 @@ ABBREVS: dict[int, tuple[int, int, list[tuple[int, int]]]] = {
 }
 C11 = 0x1D
 PRODUCER, UNIT_NAME = b"GNU C11 12.2.0 -O2 -g\0", b"unit.c\0"
+SAME_LINE = 13 + 14 + 5  # the special opcode that goes on by one instruction and no line
 LINE_STRINGS = b"/usr/src/linux\0unit.c\0"
 
 
@@ -139,7 +140,7 @@ def type_unit(types: int, names: int) -> tuple[Piece, bytes]:
 
 
 def line_program(block: Block) -> Piece:
-    """.debug_line of a unit of code: a row every second instruction."""
+    """.debug_line of a unit of code: one sequence, as gcc makes it, with a row an instruction."""
     piece = Piece()
 
     def header(unit: Piece) -> None:
@@ -155,15 +156,20 @@ def line_program(block: Block) -> Piece:
     def fill(unit: Piece) -> None:
         unit.put("HBB", 5, 8, 0)
         unit.counted(header)
+        unit.put("BBB", 0, 9, 2)  # DW_LNE_set_address
+        unit.address(".text", 0, len(block.data))
+        place, line = 0, 1
         for number, (offset, size) in enumerate(block.functions):
-            unit.put("BBB", 0, 9, 2)  # DW_LNE_set_address
-            unit.address(".text", offset, len(block.data))
-            unit.data += b"\x03" + _sleb(10 * number) + b"\x01"  # DW_LNS_advance_line, DW_LNS_copy
-            rows = size // 8 - 1
-            unit.data += bytes(
-                [13 + 2 * 14 + 5 + (1 if row % 4 == 0 else 0) for row in range(rows)]
+            # DW_LNS_advance_pc, DW_LNS_advance_line, DW_LNS_copy
+            first = 10 * number + 1
+            unit.data += (
+                b"\x02" + _uleb((offset - place) // 4) + b"\x03" + _sleb(first - line) + b"\x01"
             )
-            unit.put("BBBBB", 2, size // 4 - 2 * rows, 0, 1, 1)  # advance_pc, end_sequence
+            steps = [row % 4 == 3 for row in range(size // 4 - 1)]
+            unit.data += bytes([SAME_LINE + step for step in steps])
+            place, line = offset + size - 4, first + sum(steps)
+        unit.data += b"\x02" + _uleb((len(block.data) - place) // 4)
+        unit.put("BBB", 0, 1, 1)  # DW_LNE_end_sequence
 
     piece.counted(fill)
     return piece
@@ -195,6 +201,14 @@ def address_table(block: Block) -> Piece:
 
     piece.counted(fill)
     return piece
+
+
+def _uleb(value: int) -> bytes:
+    out = bytearray()
+    while value >= 128:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
 
 
 def _sleb(value: int) -> bytes:

@@ -90,6 +90,12 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "written.",
         "run it again when nothing else writes the file",
     ),
+    "SCP113": Diagnostic(
+        "two archives with different members",
+        "Archives are compared member by member; a member of one that the other does not have has "
+        "nothing to be compared with.",
+        "compare two versions of the same archive",
+    ),
     "SCP201": Diagnostic(
         "no nop behind the call",
         "r2 is restored in the word behind the call, which the ABI reserves as a nop for it. Here "

@@ -1,4 +1,4 @@
-"""`scpatch diff`: what differs between two versions of an object."""
+"""`scpatch diff`: what differs between two versions of an object, or of an archive's objects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from scpatch.errors import Exit
-from scpatch.inputs import open_input, read_object
+from scpatch.inputs import read_object
+from scpatch.members import label, open_objects, pair
 from scpatch.report.diff import diff_objects, print_diff
 
 
@@ -16,14 +17,18 @@ def run(before: Path, after: Path, form: str | None, context: int) -> Exit:
     return Exit.ERROR if show(before, after, form, context) else Exit.OK
 
 
-def show(before: Path, after: Path, form: str, context: int) -> bool:
-    """Prints the differences of two files; returns whether there are any."""
-    with open_input(before) as old, open_input(after) as new:
-        if old.data == new.data:
-            print_diff([], form)
-            return False
-        difference = diff_objects(
-            read_object(old.data, str(before)), read_object(new.data, str(after)), context
-        )
-        print_diff([(str(before), str(after), difference)], form)
-    return True
+def show(before: Path, after: Path, form: str, context: int, name: Path | None = None) -> bool:
+    """Prints the differences of two files; returns whether there are any.
+
+    `name` is what the report calls the second one, where that is not its path.
+    """
+    name = name or after
+    differences = []
+    with open_objects(before) as old, open_objects(after) as new:
+        for member, one, other in pair(old, new, name):
+            if one != other:
+                names = label(before, member), label(name, member)
+                objects = read_object(one, names[0]), read_object(other, names[1])
+                differences.append((*names, diff_objects(*objects, context)))
+        print_diff(differences, form)
+    return bool(differences)

@@ -78,9 +78,12 @@ def _elsewhere(plans: Sequence[FilePlan], folder: Path) -> list[FilePlan]:
 def _show_diff(plans: Sequence[FilePlan], files: Sequence[output.Staged]) -> None:
     from scpatch.commands.diff import show
 
-    outputs = [one for plan in plans for one in plan.outputs]
-    for one, file in zip(outputs, files, strict=True):
-        show(one.source, file.temporary, "terminal" if sys.stdout.isatty() else "plain", 3)
+    form = "terminal" if sys.stdout.isatty() else "plain"
+    outputs = [(plan, one) for plan in plans for one in plan.outputs]
+    for (plan, one), file in zip(outputs, files, strict=True):
+        # A thin archive holds no code; its members are outputs of their own.
+        if one.source != plan.path or len(plan.outputs) == 1:
+            show(one.source, file.temporary, form, 3, name=one.target)
 
 
 def _report(plans: Sequence[FilePlan], asked: Asked, *, written: bool) -> None:

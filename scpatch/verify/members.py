@@ -183,11 +183,11 @@ def _pair(
     names = [[Path(member.name).name for member, _ in listed] for listed in (first, second)]
     if names[0] != names[1]:
         return Members((), (f"{after} has other members, or in another order.",))
-    repeats, seen = Counter(names[0]), Counter[str]()
+    seen = Counter[str]()
     pairs, errors = [], []
     for (old, one), (new, two) in zip(first, second, strict=True):
         seen[one.name] += 1
-        name = one.name if repeats[one.name] == 1 else f"{one.name}#{seen[one.name]}"
+        name = one.name if seen[one.name] == 1 else f"{one.name}@{seen[one.name]}"
         label = f"{after}({name})"
         with one.open("rb") as file:
             is_object = file.read(4) == _ELF

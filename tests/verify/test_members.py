@@ -55,7 +55,7 @@ def test_members_of_one_name(tmp_path: Path) -> None:
     for archive_name in ("x.a", "t.a"):
         two = tmp_path / "two" / archive_name
         with members(tmp_path / "one" / archive_name, two) as found:
-            assert [p.label for p in found.pairs] == [f"{two}(sites.o#1)", f"{two}(sites.o#2)"]
+            assert [p.label for p in found.pairs] == [f"{two}(sites.o)", f"{two}(sites.o@2)"]
             contents = [(p.before.read_bytes(), p.after.read_bytes()) for p in found.pairs]
         assert contents[0][0] == contents[0][1]
         assert contents[1] == (b"\x7fELF one", b"\x7fELF two")

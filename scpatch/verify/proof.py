@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scpatch.verify import proof_added, proof_same
 from scpatch.verify.proof_added import Added
-from scpatch.verify.proof_calls import BL, LD_R2, NOPS, REL24, Calls, Site, find_calls
+from scpatch.verify.proof_calls import BL, NOPS, REL24, Calls, Site, find_calls
 from scpatch.verify.proof_entries import Entries
 from scpatch.verify.proof_read import Image, Place, UnreadableError, read
 from scpatch.verify.proof_site import Judgement, judge
@@ -141,18 +141,17 @@ def _change_errors(
         yield f"{where}: the call led to {one} and leads to {two} now."
     if was.rela.type != REL24 or was.distance or before.word(was.place) != BL:
         yield f"{where}: what was changed is no call that may be."
-    if was.record != now.record or was.rela.type != now.rela.type:
-        yield f"{where}: the call's relocation is another one now."
-    if proof.state not in ("stub", "saved", "thunk"):
-        yield f"{where}: a call that was right already (or is the linker's) was changed."
+    left_to_loader = before.module and not was.trampoline.place.section
+    if proof.was_right and not left_to_loader:
+        yield f"{where}: a call after which r2 was right already was changed."
     following = before.word(Place(was.place.section, was.place.offset + 4))
-    restored = following in NOPS or following == LD_R2
-    if proof.state != "thunk" and not restored:
+    if proof.state != "thunk" and following not in NOPS:
         yield f"{where}: an instruction that is no nop was overwritten by the restore."
     if proof.state == "saved" and was.rela != now.rela:
         yield f"{where}: the function had saved r2, but the call's relocation was changed."
-    if proof.state == "stub" and now.rela.addend:
-        yield f"{where}: the call of a stub has an addend."
+    named = (now.rela.symbol, now.rela.addend)
+    if now.stub is not None and named != (now.stub.symbol.number, 0):
+        yield f"{where}: the call's relocation does not name {now.stub.symbol.name} itself."
 
 
 def _state(was: Judgement, now: Judgement, changed: bool) -> str:

@@ -28,7 +28,7 @@ from enum import Enum, auto
 
 from scpatch.verify.proof_calls import NOPS, REL24
 from scpatch.verify.proof_entries import Entries
-from scpatch.verify.proof_insn import PADDING, Effect, Flow, effect, flow
+from scpatch.verify.proof_insn import PADDING, Effect, Flow, base_is_r1, effect, flow
 from scpatch.verify.proof_read import Place, Symbol
 
 _LOCAL_ENTRY = {2: 4, 3: 8, 4: 16, 5: 32, 6: 64}
@@ -71,6 +71,16 @@ class _Function:
 
     def word(self, offset: int) -> int:
         return self.entries.calls.word(self.place(offset))
+
+    def effect(self, offset: int) -> Effect:
+        """What the instruction does; unknown where a relocation may move a displacement from r1."""
+        word = self.word(offset)
+        relocated = self.entries.calls.other_relocations
+        if base_is_r1(word) and not relocated.isdisjoint(
+            map(self.place, range(offset, offset + 4))
+        ):
+            return Effect.UNKNOWN
+        return effect(word)
 
     def thunk_return(self, offset: int) -> Place | None:
         """The branch to `offset` at the end of the thunk that the instruction before calls."""
@@ -136,7 +146,7 @@ def _saves(function: _Function, at: int) -> bool:
     """Whether the instruction at `at` saves r2, by itself or as the call of a stub."""
     site = function.entries.calls.sites.get(function.place(at))
     by_stub = site is not None and site.stub is not None
-    return by_stub or effect(function.word(at)) is Effect.SAVE
+    return by_stub or function.effect(at) is Effect.SAVE
 
 
 def _at_entry(function: _Function, offset: int, need: Need) -> None:
@@ -166,7 +176,7 @@ def _step(function: _Function, at: int, need: Need) -> Iterable[Need]:
     site = function.entries.calls.sites.get(function.place(at))
     if site is not None and site.stub is not None and site.stub.thunk:
         return (Need.R2,)  # what it saves it restores
-    does = effect(function.word(at))
+    does = function.effect(at)
     if does is Effect.UNKNOWN:
         raise _NotShownError(f"the instruction at +{at:#x} is unknown")
     if need is Need.SLOT:

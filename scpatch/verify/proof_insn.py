@@ -25,7 +25,8 @@ _ALWAYS = 0b10100
 _MEMORY = re.compile(r"(-?(?:0x)?[0-9a-f]+)\((r\d+)\)")
 _STORED = {"stb": 1, "sth": 2, "stw": 4, "stfs": 4, "std": 8, "stfd": 8, "stxsd": 8, "stxssp": 4}
 _WIDEST = 32
-_MANY_REGISTERS = ("lmw", "stmw", "lsw", "stsw")
+_MANY_REGISTERS = ("lmw", "stmw", "lsw", "stsw", "lq", "stq")
+_STORES = ("st", "dcbz")
 _SOURCE_FIRST = ("st", "cmp", "tw", "td", "mt", "dcb", "icb")
 _NOT_SOURCE_FIRST = ("cmpb",)
 
@@ -125,7 +126,7 @@ def _effect(mnemonic: str, text: str) -> Effect:
     written = _written(mnemonic, operands, memory)
     if "r1" in written:
         return Effect.MOVES_R1
-    if mnemonic.startswith("st") and _reaches_slot(mnemonic, operands, memory):
+    if mnemonic.startswith(_STORES) and _reaches_slot(mnemonic, operands, memory):
         return Effect.WRITES_SLOT
     return Effect.WRITES_R2 if "r2" in written else Effect.NONE
 
@@ -145,10 +146,15 @@ def _written(mnemonic: str, operands: list[str], memory: re.Match[str] | None) -
 def _reaches_slot(mnemonic: str, operands: list[str], memory: re.Match[str] | None) -> bool:
     """Whether a store by way of r1 may touch the TOC save doubleword."""
     if memory is None:
-        return "r1" in operands[1:]
+        return "r1" in operands[mnemonic.startswith("st") :]
     first = int(memory[1], 0)
     width = _STORED.get(mnemonic, _WIDEST)
     return memory[2] == "r1" and first < TOC_SLOT + 8 and first + width > TOC_SLOT
+
+
+def base_is_r1(word: int) -> bool:
+    """Whether the RA field, of a load or store the base register, is r1."""
+    return word >> 16 & 31 == 1
 
 
 PADDING = frozenset((0x60000000, 0x60420000, 0x60210000, 0x68000000))

@@ -73,10 +73,6 @@ def _form(entries: Entries, site: Site) -> str:
         return "it lies at no instruction"
     if site.stub is None:
         return ""
-    if site.rela.addend and entries.calls.image.symbols[site.rela.symbol].value == (
-        site.stub.place.offset
-    ):
-        return "it has an addend"
     if site.stub.fault:
         return f"{site.stub.symbol.name}: {site.stub.fault}"
     if not reaches(site.place, site.stub.place):

@@ -144,6 +144,8 @@ class Change:
     section: str = ".text"
     words: Mapping[int, int] = field(default_factory=dict)
     retarget: Mapping[int, Number] = field(default_factory=dict)
+    addend: int = 0
+    """Of the retargeted relocations."""
     append: bytes = b""
     relocations: Sequence[Relocation] = ()
     symbols: Sequence[Symbol] = ()
@@ -162,7 +164,7 @@ def _edit(section: Section, change: Change) -> Section:
     for offset, word in change.words.items():
         data[offset : offset + 4] = words(word)
     relocations = [
-        replace(r, symbol=change.retarget[r.offset], addend=0)
+        replace(r, symbol=change.retarget[r.offset], addend=change.addend)
         if r.offset in change.retarget and r.type == R_PPC64_REL24
         else r
         for r in section.relocations or ()

@@ -456,3 +456,43 @@ def test_a_local_symbol_table_only(tmp_path: Path) -> None:
         data = build(elf)
         assert prove_data(tmp_path, data, data) == prove_data(tmp_path, data, data)
         assert prove_data(tmp_path, data, data).errors == ()
+
+
+def test_calls_that_are_right_already_stay_as_they_are(tmp_path: Path) -> None:
+    marked = assemble(tmp_path, MARKED + function(".frame\n bl __SCT__x\n nop\n .unframe"))
+    proof = prove_change(tmp_path, marked, restored(calls(marked)))
+    assert "right already was changed" in proof.errors[0]
+    body = ".frame\n std 2, 24(1)\n bl __SCT__x\n ld 2, 24(1)\n .unframe"
+    done = assemble(tmp_path, TRAMPOLINES + function(body))
+    assert states(prove_change(tmp_path, done).sites) == ["done"]
+    assert prove_change(tmp_path, done, with_stub(done, calls(done))).errors
+
+
+def test_a_call_names_its_stub(tmp_path: Path) -> None:
+    body = '.frame\n bl __SCT__x\n nop\n .unframe\n .section .other, "a"\n .quad .text\n .text'
+    before = assemble(tmp_path, TRAMPOLINES + function(body))
+    (site,) = calls(before)
+    change = with_stub(before, [site])
+    by_section = replace(change, retarget={site: ".text"}, addend=len(text(before)))
+    proof = prove_change(tmp_path, before, by_section)
+    assert (states(proof.sites), len(proof.errors)) == (["stub"], 1)
+    assert "does not name" in proof.errors[0]
+
+
+def test_a_call_that_needs_no_stub_keeps_its_relocation(tmp_path: Path) -> None:
+    body = ".frame\n std 2, 24(1)\n bl __SCT__x\n nop\n .unframe"
+    body += '\n .section .other, "a"\n .quad .tramp\n .text'
+    before = assemble(tmp_path, TRAMPOLINES + function(body))
+    (site,) = calls(before)
+    change = replace(restored([site]), retarget={site: ".tramp"})
+    proof = prove_change(tmp_path, before, change)
+    assert (states(proof.sites), len(proof.errors)) == (["saved"], 1)
+    assert "relocation was changed" in proof.errors[0]
+
+
+def test_a_restore_takes_the_place_of_a_nop_only(tmp_path: Path) -> None:
+    for instruction in ("mr 3, 4", "ld 2, 24(1)", "ori 2, 2, 0"):
+        body = f".frame\n bl __SCT__x\n {instruction}\n .unframe"
+        before = assemble(tmp_path, TRAMPOLINES + function(body))
+        proof = prove_change(tmp_path, before, with_stub(before, calls(before)))
+        assert any("no nop was overwritten" in error for error in proof.errors)

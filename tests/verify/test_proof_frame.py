@@ -172,6 +172,15 @@ UNSAVED = {
         "value",
     ),
     "overwritten by an index": (f".frame\n std 2, 24(1)\n stdx 3, 1, 4\n {CALL} .unframe", "value"),
+    "overwritten by zeros": (f".frame\n std 2, 24(1)\n dcbz 0, 1\n {CALL} .unframe", "another"),
+    "a relocated place": (
+        f".frame\n .reloc ., R_PPC64_ADDR16_LO_DS, f\n std 2, 24(1)\n {CALL} .unframe",
+        "unknown",
+    ),
+    "a pair of registers": (
+        f".frame\n std 2, 24(1)\n .long 0xe0030000\n {CALL} .unframe",
+        "unknown",
+    ),
     "on one path only": (
         f".frame\n cmpdi 3, 0\n beq 1f\n std 2, 24(1)\n1: {CALL} .unframe",
         "r1 changes",

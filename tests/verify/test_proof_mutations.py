@@ -419,3 +419,8 @@ def test_calls_that_come_and_go_are_told(tmp_path: Path, before: Elf) -> None:
     assert any("this branch is a call of a trampoline no more" in e for e in gone.errors)
     come = prove_change(tmp_path, before, Change(retarget={other: "__SCT__x"}))
     assert any("this branch was none before" in e for e in come.errors)
+
+
+def test_a_bad_stub_is_told_beside_its_calls(tmp_path: Path, before: Elf) -> None:
+    errors = prove_change(tmp_path, before, *wrong_stub_word(before)).errors
+    assert any("is no good stub: its instructions are not" in error for error in errors)

@@ -10,7 +10,7 @@ from typing import Final
 from scpatch.report.diff_model import FunctionDiff, Instruction, Kind, Mark, Reference, Row, Segment
 from scpatch.report.disassembly import shows
 from scpatch.report.reloc_names import name as relocation_name
-from scpatch.report.term import Screen, Style, clean, shorten
+from scpatch.report.term import Screen, Style, clean, shorten, wrap
 
 _MARKS: Final = {
     Mark.CONTEXT: Style.PLAIN,
@@ -39,6 +39,16 @@ class Drawing:
     stacked: int
     """What it has where the sides are one above the other."""
 
+    @property
+    def start(self) -> int:
+        """The column at which the left side's words begin."""
+        return 2 + self.offset + len(_GAP)
+
+    @property
+    def side(self) -> int:
+        """The width of the left side: word and text."""
+        return _WORD + len(_GAP) + self.text
+
     @classmethod
     def of(cls, function: FunctionDiff, where: Screen) -> Drawing:
         sizes = [one.end - one.start for one in (function.before, function.after) if one]
@@ -64,7 +74,7 @@ def side_by_side(row: Row, drawing: Drawing, where: Screen) -> Iterator[str]:
             its = f"{row.after.function_offset:{drawing.offset}x}" if row.after else ""
             again = _quiet("" if index else its, drawing.offset, where) + _GAP
         one, other = pair
-        padding = " " * max(0, drawing.text + _WORD + len(_GAP) - one.width)
+        padding = " " * max(0, drawing.side - one.width)
         yield (start + one.text + padding + _MIDDLE + again + other.text).rstrip()
     yield from _note(row, drawing, where)
 
@@ -101,7 +111,8 @@ def _gutter(row: Row, index: int, where: Screen) -> str:
 def _note(row: Row, drawing: Drawing, where: Screen) -> Iterator[str]:
     if row.note and row.mark is not Mark.CHECKED:
         indent = " " * (drawing.offset + 1 + len(_GAP))
-        yield f"{where.paint('!', Style.REFUSED)}{indent}{clean(row.note)}"
+        for line in wrap(clean(row.note), where.width - len(indent) - 1, "  "):
+            yield f"{where.paint('!', Style.REFUSED)}{indent}{line}"
 
 
 @dataclass(frozen=True, slots=True)

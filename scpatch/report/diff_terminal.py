@@ -13,7 +13,7 @@ from scpatch.report.diff_draw import Drawing, side_by_side, stacked
 from scpatch.report.diff_model import FunctionDiff, Mark, ObjectDiff, RefusedSite, SymbolDiff
 from scpatch.report.diff_summary import summary
 from scpatch.report.reloc_names import name as relocation_name
-from scpatch.report.term import Screen, Style, clean, count, screen, shorten
+from scpatch.report.term import Screen, Style, clean, count, screen, shorten, wrap
 
 SIDE_BY_SIDE: Final = 100
 _MANY: Final = 20
@@ -38,7 +38,7 @@ def report(before: str, after: str, diff: ObjectDiff, where: Screen) -> Iterator
     if diff.only_layout:
         yield "the same contents: only file offsets or padding between sections differ"
     if diff.functions:
-        yield from _legend(where)
+        yield from _legend(Drawing.of(diff.functions[0], where), where)
     for function in diff.functions:
         yield ""
         yield from function_lines(function, where)
@@ -59,7 +59,8 @@ def _heading(before: str, after: str, diff: ObjectDiff, where: Screen) -> Iterat
         yield f"  {about}"
 
 
-def _legend(where: Screen) -> Iterator[str]:
+def _legend(drawing: Drawing, where: Screen) -> Iterator[str]:
+    """What the marks mean, and which side is which."""
     marks = (
         (Mark.RELOCATION, "relocation"),
         (Mark.WORD, "word"),
@@ -69,6 +70,9 @@ def _legend(where: Screen) -> Iterator[str]:
         (Mark.CHECKED, "checked, unchanged"),
     )
     yield where.paint("   ".join(f"{mark} {meaning}" for mark, meaning in marks), Style.QUIET)
+    if where.width >= SIDE_BY_SIDE:
+        start = " " * (drawing.start - len("  "))
+        yield where.paint(f"  {start}{'before':{drawing.side}} | after", Style.QUIET)
 
 
 def function_lines(function: FunctionDiff, where: Screen) -> Iterator[str]:
@@ -173,6 +177,9 @@ def _refused(refused: Sequence[RefusedSite], where: Screen) -> Iterator[str]:
         for site in refused:
             if site.code == code:
                 mark = where.paint(f"! {code}", Style.REFUSED)
-                yield f"{mark} {clean(site.place)}: {clean(site.detail)}"
+                text = f"{clean(site.place)}: {clean(site.detail)}"
+                first, *rest = wrap(text, where.width - 9, "  ")
+                yield f"{mark} {first}"
+                yield from (f"  {line}" for line in rest)
         if advice := hint(code):
-            yield f"  hint: {advice}"
+            yield from (f"  {line}" for line in wrap(f"hint: {advice}", where.width - 2, "  "))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from scpatch.report import words
 from scpatch.report.columns import Cell, lay_out
 from scpatch.report.documents import print_document, print_lines
-from scpatch.report.term import Screen, Style, clean, count, screen
+from scpatch.report.term import Screen, Style, clean, count, screen, wrap
 from scpatch.staticcall.model import Scan, Site, State, Trampoline
 
 
@@ -109,10 +109,8 @@ def _table(name: str, scan: Scan, where: Screen) -> Iterator[str]:
         yield ""
         yield from site_table(scan.sites, where)
         yield ""
-        import textwrap
-
         states = words.enumerate_states(words.by_state(scan.sites))
-        yield from textwrap.wrap(states, where.width, initial_indent="  ", subsequent_indent="  ")
+        yield from (f"  {line}" for line in wrap(states, where.width - 2, ""))
 
 
 def _trampoline_row(one: Trampoline, calls: int) -> tuple[Cell, ...]:

@@ -112,6 +112,13 @@ def shorten(text: str, width: int) -> str:
     return f"{text[: width - 2 - tail].rstrip('.')}..{text[-tail:].lstrip('.')}"
 
 
+def wrap(text: str, width: int, indent: str) -> list[str]:
+    """Running text as lines of at most `width` columns, all but the first indented."""
+    import textwrap
+
+    return textwrap.wrap(text, max(width, 20), subsequent_indent=indent, break_long_words=False)
+
+
 def count(number: int, noun: str, plural: str = "") -> str:
     """`1 stub`, `1,204 stubs`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -9,7 +9,7 @@ from typing import Final
 
 from scpatch.report.columns import Cell, lay_out
 from scpatch.report.documents import print_document, print_lines
-from scpatch.report.term import Screen, Style, clean, count, screen
+from scpatch.report.term import Screen, Style, clean, count, screen, wrap
 from scpatch.verify.execute_types import Outcome
 from scpatch.verify.proof import SiteProof
 from scpatch.verify.verdict import Ran, Verdict
@@ -169,15 +169,20 @@ def _terminal(verdict: Verdict, where: Screen, *, verbose: bool) -> Iterator[str
         yield line
         ran = _of(runs, site)
         if verbose or not _is_good(site, ran):
-            yield f"        {clean(site.why)}"
+            yield from _wrapped(site.why, where)
         for objection in _objections(ran):
-            yield f"        {clean(objection)}"
+            yield from _wrapped(objection, where)
     if verdict.proof.errors:
         yield ""
         for error in verdict.proof.errors:
             yield f"  {where.paint('error', Style.REFUSED)} {clean(error)}"
     yield ""
     yield summary_line(verdict)
+
+
+def _wrapped(text: str, where: Screen) -> Iterator[str]:
+    """A reason under its site, and its other lines a little further in."""
+    yield from (f"        {line}" for line in wrap(clean(text), where.width - 8, "  "))
 
 
 def _cells(site: SiteProof, ran: Ran | None, *, executed: bool) -> tuple[Cell, ...]:

@@ -1,0 +1,80 @@
+"""docs/json.md says what the reports do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from scpatch.report.diff import print_diff
+from scpatch.report.diff_model import Mark
+from scpatch.report.rewrite import print_rewrite
+from scpatch.report.scan import print_scan
+from scpatch.report.verify import print_verify
+from scpatch.staticcall.model import State
+from scpatch.verify.verdict import verify_files
+from tests.report.support import FIXTURES, ROOT, compare, plan, rewritten, schema
+
+TEXT = (ROOT / "docs" / "json.md").read_text()
+
+
+def documented() -> dict[str, dict[str, int]]:
+    """Command -> kind of line -> number of fields, by the table; 0 where it is not countable."""
+    found: dict[str, dict[str, int]] = {}
+    table = TEXT.partition("| command | kind |")[2].partition("\n\n")[0]
+    for commands, kinds, fields in re.findall(r"^\| (`[^|]*) \| `(\w+)` \| (.*) \|$", table, re.M):
+        for command in re.findall(r"`(\w+)`", commands):
+            found.setdefault(command, {})[kinds] = len(re.split(r", |; ", fields))
+    return found
+
+
+def kinds(text: str) -> dict[str, int]:
+    return {line.split("\t")[0]: len(line.split("\t")) - 2 for line in text.splitlines()}
+
+
+def test_kinds_of_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = documented()
+    after = rewritten("sites.o", tmp_path)
+    print_scan([("x.o", plan("sites.o").objects[0].scan)], "plain")
+    assert kinds(capsys.readouterr().out) == table["scan"]
+    print_rewrite([plan("sites.o")], "plain", written=True)
+    assert kinds(capsys.readouterr().out) == table["rewrite"]
+    print_verify(
+        verify_files(FIXTURES / "sites.o", after, ["__SCT__*"], None), "plain", verbose=False
+    )
+    print_verify(
+        verify_files(FIXTURES / "sites.o", FIXTURES / "marked.o", ["__SCT__*"], None),
+        "plain",
+        verbose=False,
+    )
+    found = kinds(capsys.readouterr().out)
+    assert found.keys() == table["verify"].keys()
+    assert found["site"] == 9
+
+
+def test_kinds_of_lines_of_a_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = compare(FIXTURES / "refused.o", rewritten("refused.o", tmp_path))
+    other = compare(FIXTURES / "calls-gcc.o", FIXTURES / "calls-clang.o")
+    print_diff([("a", "b", one), ("c", "d", other)], "plain")
+    found = kinds(capsys.readouterr().out)
+    assert found.keys() == documented()["diff"].keys()
+    # "then of each side word, text, relocations" is six fields, "changed, added, removed" three.
+    assert found["code"] == 10
+    assert found["function"] == 9
+    assert found["summary"] == 7
+
+
+def test_states_and_marks_are_listed() -> None:
+    for state in State:
+        assert re.search(rf"^\| `{state}` \|", TEXT, re.M), state
+    for mark in Mark:
+        assert f'`"{mark}"`' in TEXT
+
+
+def test_fields_named_in_the_text_exist() -> None:
+    known = set(re.findall(r'"(\w+)":', str(schema()).replace("'", '"')))
+    table = TEXT.partition("| command | the document")[2].partition("###")[0]
+    named = set(re.findall(r"`([a-z_]+)`", table)) - {"scan", "rewrite", "diff", "verify"}
+    assert named
+    assert named <= known

@@ -7,8 +7,8 @@ import mmap
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
@@ -38,8 +38,7 @@ _MACHINES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """An open, mapped file."""
 
     path: Path
@@ -138,4 +137,4 @@ def _elfv1(name: str) -> ScpatchError:
 
 
 def _has_descriptors(elf: ElfFile) -> bool:
-    return any(elf.section_name(index) == ".opd" for index in range(len(elf.sections)))
+    return bool(elf.sections_named(".opd"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +55,8 @@ def _write(plans: Sequence[FilePlan], asked: Asked) -> None:
                 _show_diff(plans, files)
             output.commit(files, backup=asked.backup)
     elif asked.diff:
+        import tempfile
+
         with (
             tempfile.TemporaryDirectory(prefix="scpatch-") as scratch,
             staged(_elsewhere(plans, Path(scratch))) as files,

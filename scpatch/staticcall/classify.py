@@ -85,7 +85,7 @@ class _Classifier:
 
     def _in_stub(self, reference: Reference) -> bool:
         """The branch inside a stub is not a call site."""
-        offset = reference.table.r_offset[reference.index]
+        offset = reference.table.r_offset[reference.position]
         return any(
             stub.section == reference.table.target and stub.value <= offset < stub.value + stub.size
             for stub in self._stubs
@@ -93,7 +93,7 @@ class _Classifier:
 
     def _site(self, reference: Reference) -> Site:
         table = reference.table
-        section, relocation = table.target, table[reference.index]
+        section, relocation = table.target, table[reference.position]
         code = self._elf.content(section)
         offset = relocation.r_offset
         function, function_offset = self._functions.name(section, offset)
@@ -105,7 +105,7 @@ class _Classifier:
             function_offset=function_offset,
             trampoline=_trampoline_name(reference.callee),
             state=State.REWRITE,
-            relocation=reference.index,
+            relocation=reference.position,
             symbol=relocation.symbol,
             addend=relocation.r_addend,
             word=_word(code, offset) or 0,
@@ -168,7 +168,7 @@ class _Classifier:
         """Whether a relocation other than TOCSAVE lies on the word at a section offset."""
         if table.target not in self._by_offset:
             wanted = {
-                one.table.r_offset[one.index] + 4 + byte
+                one.table.r_offset[one.position] + 4 + byte
                 for one in self._references
                 if one.table.target == table.target
                 for byte in range(4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile, RelaTable
@@ -14,12 +14,11 @@ from scpatch.staticcall.model import Stub, Trampoline
 Callee = Trampoline | Stub
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A relocation on code that names a trampoline or a stub."""
 
     table: RelaTable
-    index: int
+    position: int
     """Index in the table."""
     callee: Callee
     displaced: bool

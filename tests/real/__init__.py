@@ -1,0 +1,1 @@
+"""Compiled programs and objects of the distribution, rewritten and run."""

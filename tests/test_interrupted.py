@@ -93,7 +93,7 @@ def test_two_runs_at_once(sites: Path, expected: bytes) -> None:
 
 
 _FULL = """
-mount -t tmpfs -o size=16k none "$1" || exit 77
+mount -t tmpfs -o size=12k none "$1" || exit 77
 cp "$2" "$1/sites.o"
 "$3" -m scpatch rewrite --keep-going "$1/sites.o"
 echo "exit $?"
@@ -102,7 +102,7 @@ cmp "$2" "$1/sites.o" && ls -A "$1"
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    """On a file system of four pages; or, where none can be mounted, within a limit on files."""
+    """On a file system of three pages; or, where none can be mounted, within a limit on files."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command: list[str | Path] = ["sh", "-c", _FULL, "sh", folder, FIXTURES / "sites.o"]

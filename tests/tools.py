@@ -16,7 +16,7 @@ from scpatch.elf.layout import Layout
 from scpatch.inputs import open_input, read_object
 from scpatch.rewrite import FilePlan, Options, plan_file, write
 from scpatch.staticcall.classify import Choices, scan
-from scpatch.staticcall.model import Scan
+from scpatch.staticcall.model import Scan, State
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = ROOT / "fixtures"
@@ -250,7 +250,8 @@ def states(path: Path, **choices: object) -> dict[str, list[str]]:
     """The states of the call sites by function, with the code of refused ones."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for site in scan_file(path, **choices).sites:
-        found[site.function].append(f"{site.state} {site.code}".strip())
+        code = site.code if site.state is State.REFUSED else ""
+        found[site.function].append(f"{site.state} {code}".strip())
     return dict(found)
 
 

@@ -6,7 +6,6 @@ Two words are the same only where value, relocation type, symbol and addend agre
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from functools import cached_property
 
 from scpatch.elf.reader import ElfFile
@@ -86,21 +85,3 @@ class CodeSection:
 
 def _order(reference: Reference) -> tuple[int, int, str, int]:
     return reference.at, reference.type, reference.symbol, reference.addend
-
-
-def pair_functions(
-    before: Sequence[Range], after: Sequence[Range]
-) -> tuple[list[tuple[Range, Range]], list[Range], list[Range]]:
-    """Functions of the same name, in order where a name repeats; then what is left of each side."""
-    waiting: dict[str, list[Range]] = {}
-    for one in reversed(before):
-        waiting.setdefault(one.name, []).append(one)
-    pairs: list[tuple[Range, Range]] = []
-    new: list[Range] = []
-    for that in after:
-        if waiting.get(that.name):
-            pairs.append((waiting[that.name].pop(), that))
-        else:
-            new.append(that)
-    left = {id(one) for ones in waiting.values() for one in ones}
-    return pairs, [one for one in before if id(one) in left], new

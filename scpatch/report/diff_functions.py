@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 from scpatch.report.diff_align import Span, align
-from scpatch.report.diff_code import CodeSection, pair_functions
+from scpatch.report.diff_code import CodeSection
 from scpatch.report.diff_model import (
     FunctionDiff,
     Hunk,
@@ -21,6 +21,7 @@ from scpatch.report.diff_model import (
     Segment,
 )
 from scpatch.report.diff_names import Names
+from scpatch.report.diff_pairs import by_name, pair_functions
 from scpatch.report.diff_tables import Matching
 from scpatch.report.disassembly import suffixes, text_of
 from scpatch.staticcall.model import Scan, Site, State
@@ -84,27 +85,25 @@ def diff_functions(
     gone = [one for index in code.removed for one in before.names.ranges(index)]
     new = [one for index in code.added for one in after.names.ranges(index)]
     for i, j in code.pairs:
-        both, old, fresh = pair_functions(before.names.ranges(i), after.names.ranges(j))
-        matched += both
-        gone += old
-        new += fresh
-    moved, gone, new = _across(gone, new)
+        pairing = pair_functions(before.names.ranges(i), after.names.ranges(j))
+        matched += pairing.pairs
+        gone += pairing.removed
+        new += pairing.added
+    # What is left may have moved to another section; code without a name has not.
+    moved = by_name(filter(_has_name, gone), filter(_has_name, new))
+    kept = {id(one) for pair in moved.pairs for one in pair}
     found = [
         _changed(before, after, one, that, same_symbols=same_symbols, context=context)
-        for one, that in [*matched, *moved]
+        for one, that in [*matched, *moved.pairs]
     ]
-    found += [_alone(before, one, Mark.REMOVED) for one in gone]
-    found += [_alone(after, one, Mark.ADDED) for one in new]
+    found += [_alone(before, one, Mark.REMOVED) for one in gone if id(one) not in kept]
+    found += [_alone(after, one, Mark.ADDED) for one in new if id(one) not in kept]
     shown = [one for one in found if one is not None]
     return sorted(shown, key=_place)
 
 
-def _across(
-    gone: Sequence[Range], new: Sequence[Range]
-) -> tuple[list[tuple[Range, Range]], list[Range], list[Range]]:
-    """Pairs what has moved to another section; code without a name has not."""
-    moved, old, fresh = pair_functions([x for x in gone if x.name], [x for x in new if x.name])
-    return moved, old + [x for x in gone if not x.name], fresh + [x for x in new if not x.name]
+def _has_name(one: Range) -> bool:
+    return bool(one.name)
 
 
 def _place(one: FunctionDiff) -> tuple[int, int, int]:

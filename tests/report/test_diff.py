@@ -422,3 +422,40 @@ def test_an_open_object_is_all_that_is_needed(tmp_path: Path) -> None:
         assert elf.name.endswith("sites.o")
     diff = compare(FIXTURES / "sites.o", rewritten("sites.o", tmp_path))
     assert sum(len(rows(one)) for one in diff.functions) > 50
+
+
+def test_a_local_function_without_its_symbol_is_still_the_same_code(tmp_path: Path) -> None:
+    """strip removes local symbols: the code of `g` then belongs to `f`, and nothing differs."""
+    f, g, h = function("f", 0, 8), function("g", 8, 8), function("h", 16, 4)
+    section = code(NOP, NOP, LD_R2, NOP, NOP)
+    whole = built(tmp_path, "a.o", Elf(sections=[section], symbols=[f, g, h]))
+    for name, kept in (("b.o", [f, h]), ("c.o", [g, h]), ("d.o", [f, g]), ("e.o", [])):
+        stripped = built(tmp_path, name, Elf(sections=[section], symbols=kept))
+        for pair in ((whole, stripped), (stripped, whole)):
+            diff = compare(*pair)
+            assert diff.functions == ()
+            assert len(diff.symbols) == 3 - len(kept)
+
+
+def test_a_renamed_function_is_the_same_code(tmp_path: Path) -> None:
+    diff = changed("calls-gcc.o", tmp_path, "--redefine-sym", "in_a_loop=renamed")
+    assert diff.functions == ()
+    assert {one.name for one in diff.symbols} == {"in_a_loop", "renamed"}
+
+
+def test_appended_code_does_not_join_the_function_before_it(tmp_path: Path) -> None:
+    f = function("f", 0, 8)
+    one = built(tmp_path, "a.o", Elf(sections=[code(NOP, NOP)], symbols=[f]))
+    longer = Elf(sections=[code(NOP, NOP, LD_R2)], symbols=[f, function("g", 8, 4)])
+    diff = compare(one, built(tmp_path, "b.o", longer))
+    assert [(x.range.name, x.added, x.note) for x in diff.functions] == [("g", 1, "added")]
+
+
+def test_a_name_that_repeats_less_often_goes_by_place(tmp_path: Path) -> None:
+    symbols = [
+        elfwriter.Symbol(name="f", value=at, size=8, type=2, section=".text") for at in (0, 8, 16)
+    ]
+    section = code(NOP, NOP, LD_R2, NOP, BL, NOP)
+    one = built(tmp_path, "a.o", Elf(sections=[section], symbols=symbols))
+    other = built(tmp_path, "b.o", Elf(sections=[section], symbols=symbols[::2]))
+    assert compare(one, other).functions == ()

@@ -102,10 +102,7 @@ def _attributes(added: Added, stub: Stub, label: str) -> Iterator[str]:
     if trampoline is None:
         return
     local = trampoline.symbol.binding == STB_LOCAL
-    allowed = {STB_GLOBAL} if local else {STB_WEAK}
-    if stub.thunk:
-        allowed.add(STB_GLOBAL)
-    if symbol.binding not in allowed:
+    if symbol.binding != (STB_GLOBAL if local else STB_WEAK):
         yield f"{label} must be {'global' if local else 'weak'}, as its trampoline is."
     name = STUB_NAME.fullmatch(symbol.name)
     names = {named.symbol.name for named in added.after.trampolines[trampoline.place]}

@@ -31,14 +31,18 @@ from tests.elfwriter import (
 )
 from tests.verify.proof_support import (
     STUB,
+    TRAMPOLINES,
     Change,
     apply,
     assemble,
     calls,
+    function,
     prove_change,
     prove_data,
+    restored,
     stub_symbol,
     text,
+    with_thunk,
 )
 from tests.verify.test_proof import DATA, SOURCE, right_change
 
@@ -303,8 +307,8 @@ def with_name(name: str) -> Callable[[Elf], list[Change]]:
 
 
 MUTATIONS: dict[str, Callable[[Elf], list[Change]]] = {
-    function.__name__: function
-    for function in (
+    wrong.__name__: wrong
+    for wrong in (
         *(wrong_stub_word, linking_stub, stub_to_another_trampoline, stub_to_no_trampoline),
         *(stub_behind_the_trampoline, stub_without_toc, stub_without_relocation),
         *(relocation_too_many, relocation_of_old_code, missing_restore, missing_retarget),
@@ -419,6 +423,23 @@ def test_calls_that_come_and_go_are_told(tmp_path: Path, before: Elf) -> None:
     assert any("this branch is a call of a trampoline no more" in e for e in gone.errors)
     come = prove_change(tmp_path, before, Change(retarget={other: "__SCT__x"}))
     assert any("this branch was none before" in e for e in come.errors)
+
+
+def test_a_stub_is_new_code(tmp_path: Path) -> None:
+    body = ".frame\n bl __SCT__x\n nop\n .unframe\n std 2, 24(1)\n b __SCT__x"
+    before = assemble(tmp_path, TRAMPOLINES + function(body))
+    site, old_branch = calls(before)
+    change = replace(restored([site]), retarget={site: STUB}, symbols=[stub_symbol(old_branch - 4)])
+    errors = prove_change(tmp_path, before, change).errors
+    assert any("lies in code that was there before" in error for error in errors)
+
+
+def test_a_thunks_symbol_is_weak(tmp_path: Path) -> None:
+    before = assemble(tmp_path, TRAMPOLINES + function(".frame\n bl __SCT__x\n mr 3, 4\n .unframe"))
+    change = with_thunk(before, calls(before)[0])
+    assert prove_change(tmp_path, before, change).errors == ()
+    symbol = replace(change.symbols[0], bind=STB_GLOBAL)
+    assert prove_change(tmp_path, before, replace(change, symbols=[symbol])).errors
 
 
 def test_a_bad_stub_is_told_beside_its_calls(tmp_path: Path, before: Elf) -> None:

@@ -13,5 +13,6 @@ ruff check .
 ruff format --check .
 mypy
 mypy fixtures/build.py
-shellcheck fixtures/*.sh fixtures/demo/*.sh tests/*.sh .ci/run
+shellcheck .ci/run
+find fixtures tests -name "*.sh" -exec shellcheck {} +
 exec pytest -n auto "$@"

@@ -172,7 +172,7 @@ def many_sections(count: int) -> ew.Elf:
     return ew.Elf(sections=[*fill, text()], symbols=names)
 
 
-@pytest.mark.parametrize("count", [65274, 65275, 65276, 66000])
+@pytest.mark.parametrize("count", [65273, 65274, 65278, 65279])
 def test_many_sections(tmp_path: Path, count: int) -> None:
     """Around the numbers that do not fit e_shnum, e_shstrndx and st_shndx any more."""
     path = tmp_path / "x.o"

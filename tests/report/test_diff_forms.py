@@ -84,6 +84,19 @@ def test_nothing_is_lost_on_any_screen(fixture: str, width: int, tmp_path: Path)
     assert max(map(len, code)) <= width
 
 
+def test_both_offsets_are_shown_where_code_has_moved() -> None:
+    diff = compare(FIXTURES / "calls-gcc.o", FIXTURES / "calls-clang.o")
+    found = list(report("a.o", "b.o", diff, Screen(120, 0)))
+    moved = 0
+    for row in (row for one in diff.functions for row in rows(one)):
+        if row.before and row.after and row.before.function_offset != row.after.function_offset:
+            moved += 1
+            left = rf". +{row.before.function_offset:x}  {row.before.word:08x}  .*"
+            right = rf" \| +{row.after.function_offset:x}  {row.after.word:08x}  .*"
+            assert any(re.fullmatch(left + right, line) for line in found)
+    assert moved > 10
+
+
 def test_marks_survive_without_colour(tmp_path: Path) -> None:
     plain = lines("sites.o", tmp_path, 120)
     colourful = lines("sites.o", tmp_path, 120, 256)

@@ -93,7 +93,7 @@ def scpatch(
     """Make static calls keep the caller's r2 in ppc64le ELFv2 objects, and prove it."""
 
 
-@app.command()
+@app.command(short_help="List trampolines and call sites.")
 def scan(
     files: Files,
     trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
@@ -112,7 +112,7 @@ def scan(
     raise typer.Exit(command.run(files, choices, form and form.value))
 
 
-@app.command()
+@app.command(short_help="Rewrite call sites, in place or to OUT.")
 def rewrite(
     files: Files,
     output: Annotated[
@@ -176,7 +176,7 @@ def rewrite(
     raise typer.Exit(command.run(files, Options(strategy.value, choices, lines=verbose), asked))
 
 
-@app.command()
+@app.command(short_help="Show what differs between two versions.")
 def diff(
     before: Before,
     after: After,
@@ -197,7 +197,7 @@ def diff(
     raise typer.Exit(command.run(before, after, form and form.value, context))
 
 
-@app.command()
+@app.command(short_help="Prove a rewritten file, and execute it.")
 def verify(
     before: Before,
     after: After,
@@ -231,7 +231,7 @@ def verify(
     )
 
 
-@app.command()
+@app.command(short_help="Print the text behind a diagnostic.")
 def explain(
     topic: Annotated[
         str | None,

@@ -99,6 +99,9 @@ def scan(
     trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
     undefined: UndefinedOption = Undefined.AUTO,
     no_nop: NoNopOption = NoNop.REFUSE,
+    lines: Annotated[
+        bool, typer.Option("--lines/--no-lines", help="Look up source lines in DWARF.")
+    ] = True,
     form: Annotated[
         TableFormat | None,
         typer.Option("--format", help="Table on a terminal, plain in a pipe, unless given."),
@@ -109,7 +112,7 @@ def scan(
     from scpatch.staticcall.classify import Choices
 
     choices = Choices(tuple(trampoline), undefined.value, no_nop.value)
-    raise typer.Exit(command.run(files, choices, form and form.value))
+    raise typer.Exit(command.run(files, choices, form and form.value, lines=lines))
 
 
 @app.command(short_help="Rewrite call sites, in place or to OUT.")
@@ -173,7 +176,11 @@ def rewrite(
         quiet=quiet,
         verbose=verbose,
     )
-    raise typer.Exit(command.run(files, Options(strategy.value, choices, lines=verbose), asked))
+    raise typer.Exit(
+        command.run(
+            files, Options(strategy.value, choices, lines="all" if verbose else "refused"), asked
+        )
+    )
 
 
 @app.command(short_help="Show what differs between two versions.")

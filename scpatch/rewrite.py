@@ -22,8 +22,8 @@ class Options(NamedTuple):
     strategy: str | None = "callsite"
     """A key of STRATEGIES; None plans no change and only tells what there is."""
     choices: Choices = Choices()
-    lines: bool = False
-    """Whether to look up the source line of every site, not only of refused ones."""
+    lines: str = "refused"
+    """The sites whose source lines are looked up: `all`, `refused` or `none`."""
 
 
 class ObjectPlan(NamedTuple):
@@ -80,17 +80,17 @@ def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPl
         plan = Plan("", found.sites)
     else:
         plan = STRATEGIES[options.strategy].plan(elf, found)
-    plan = plan._replace(sites=_with_lines(elf, plan.sites, refused_only=not options.lines))
+    plan = plan._replace(sites=_with_lines(elf, plan.sites, which=options.lines))
     layout = lay_out(elf, plan.edits) if plan.edits else None
     return ObjectPlan(name, found._replace(sites=plan.sites), plan), layout
 
 
-def _with_lines(elf: ElfFile, sites: tuple[Site, ...], *, refused_only: bool) -> tuple[Site, ...]:
+def _with_lines(elf: ElfFile, sites: tuple[Site, ...], *, which: str) -> tuple[Site, ...]:
     """The sites with their source lines, where DWARF has them."""
     wanted = [
         (site.section, site.offset)
         for site in sites
-        if site.state is State.REFUSED or not refused_only
+        if which == "all" or (which == "refused" and site.state is State.REFUSED)
     ]
     if not wanted:
         return sites

@@ -42,6 +42,8 @@ def run(files: Sequence[Path], options: Options, asked: Asked) -> Exit:
     if writing:
         _write(plans, asked)
     _report(plans, asked, written=writing and not asked.dry_run)
+    if not writing:
+        print("scpatch: nothing was written; --keep-going rewrites the rest", file=sys.stderr)
     if errors:
         return Exit.ERROR
     return Exit.REFUSED if refused else Exit.OK

@@ -14,9 +14,9 @@ from scpatch.rewrite import Options, plan_all
 from scpatch.staticcall.classify import Choices
 
 
-def run(files: Sequence[Path], choices: Choices, form: str | None) -> Exit:
+def run(files: Sequence[Path], choices: Choices, form: str | None, *, lines: bool) -> Exit:
     """Prints what the files hold; a file that cannot be read does not hide the others."""
-    options = Options(strategy=None, choices=choices, lines=True)
+    options = Options(strategy=None, choices=choices, lines="all" if lines else "none")
     with ProgressBar(len(files), "scanning") as progress:
         plans, errors = plan_all(files, options, None, progress.step)
     found = [(one.name, one.scan) for plan in plans for one in plan.objects]

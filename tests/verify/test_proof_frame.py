@@ -16,6 +16,7 @@ from tests.verify.proof_support import (
     prove_change,
     restored,
     states,
+    with_thunk,
 )
 
 CALL = "bl __SCT__x\n nop\n"
@@ -324,3 +325,27 @@ def test_an_earlier_call_that_is_left_wrong_spoils_the_later(tmp_path: Path) -> 
     proof = prove_change(tmp_path, before, restored([second]))
     assert states(proof.sites) == ["left", "wrong"]
     assert "foreign after the call" in proof.errors[0]
+
+
+NOT_CALLS = {
+    "sibling call": "b __SCT__x\n ld 2, 24(1)",
+    "conditional branch": "beq __SCT__x\n ld 2, 24(1)",
+    "addend": "bl __SCT__x+4\n ld 2, 24(1)",
+    "restore that is branched to": "cmpdi 3, 0\n beq 1f\n bl __SCT__x\n1: ld 2, 24(1)",
+}
+
+
+@pytest.mark.parametrize("call", NOT_CALLS.values(), ids=NOT_CALLS)
+def test_a_save_and_a_restore_do_not_make_a_right_call(tmp_path: Path, call: str) -> None:
+    body = f".frame\n std 2, 24(1)\n {call}\n .unframe"
+    proof = prove_change(tmp_path, assemble(tmp_path, TRAMPOLINES + function(body)))
+    assert (states(proof.sites), proof.sites[0].right) == (["left"], False)
+
+
+def test_the_way_through_a_thunk_is_followed(tmp_path: Path) -> None:
+    body = f".frame\n std 2, 24(1)\n bl __SCT__x\n mr 3, 4\n {CALL} .unframe"
+    before = assemble(tmp_path, TRAMPOLINES + function(body))
+    first, second = calls(before)
+    proof = prove_change(tmp_path, before, with_thunk(before, first), restored([second]))
+    assert (states(proof.sites), proof.errors) == (["thunk", "saved"], ())
+    assert f"(.text+{first:#x})" in proof.sites[1].why

@@ -166,6 +166,18 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "The assembler, the linker or QEMU failed on the object. Its own message is shown.",
         "look at the tool's message; `verify --no-run` proves without executing",
     ),
+    "SCP401": Diagnostic(
+        "the build step cannot link",
+        "`scpatch-ld` stands in front of a linker in the LD variable of a kernel build. Its own "
+        "options come first, then the linker, then what Kbuild adds.",
+        'make LD="scpatch-ld powerpc64le-linux-gnu-ld"; `scpatch kbuild --help` tells the rest',
+    ),
+    "SCP402": Diagnostic(
+        "the kernel tree is not as expected",
+        "`scpatch kbuild edit` puts its lines next to lines that it knows. Where one of those is "
+        "gone, or was changed, it writes nothing at all.",
+        'take the way without changes to the tree: make LD="scpatch-ld LINKER"',
+    ),
 }
 
 
@@ -183,7 +195,8 @@ def as_markdown() -> str:
         "# Diagnostics",
         "",
         "Every message ends with its code, and `scpatch explain CODE` prints the same text.",
-        "SCP1xx: input or output as a whole; SCP2xx: a refused call site; SCP3xx: verification.",
+        "SCP1xx: input or output as a whole; SCP2xx: a refused call site; SCP3xx: verification;",
+        "SCP4xx: kernel builds.",
     ]
     for code, diagnostic in DIAGNOSTICS.items():
         lines += ["", f"## {code}: {diagnostic.title}", ""]

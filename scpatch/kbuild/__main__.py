@@ -1,0 +1,50 @@
+"""What `scpatch-ld` runs for the links that scpatch takes part in: `scpatch-link`.
+
+A program of its own, without the command line's library: a distribution's kernel has thousands of
+modules, and each comes here.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from scpatch.errors import Exit, ScpatchError
+
+
+def main() -> None:
+    """Links as the arguments say; every error ends here, as one message and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    # As an exception, so that temporary files go when the build is stopped.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _terminated)
+    from scpatch.kbuild.link import run
+    from scpatch.kbuild.settings import UsageError
+
+    try:
+        status = run(sys.argv[1:])
+    except ScpatchError as error:
+        from scpatch.report.messages import print_error
+
+        print_error(error)
+        status = Exit.USAGE if isinstance(error, UsageError) else Exit.ERROR
+    except ModuleNotFoundError as error:
+        print(
+            f"scpatch: {sys.executable} has no module {error.name}\n\n"
+            "hint: install scpatch with pip; in a checkout, SCPATCH_PYTHON names the Python to use\n",
+            file=sys.stderr,
+        )
+        status = Exit.ERROR
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
+    sys.exit(status)
+
+
+def _terminated(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Reads a linker's command line as far as the build step needs it; pure.
+
+GNU ld and lld spell most options alike: a long option takes one dash or two, its value follows
+behind `=` or as the next argument (ldlex.h and lexsup.c in binutils, Options.td in lld).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from scpatch.kbuild.settings import UsageError
+
+_SHORT = frozenset("AFGILORTYabcefhlmouyz")
+"""Short options whose value is the rest of the argument or, where nothing is left, the next."""
+
+_LONG_NAMES = (
+    "Map Tbss Tdata Tdata-segment Tldata-segment Trodata-segment Ttext Ttext-segment assert "
+    "audit auxiliary default-script defsym dependency-file depaudit dynamic-linker "
+    "dynamic-list entry exclude-libs filter fini format gpsize init just-symbols "
+    "library library-path mri-script oformat output plugin plugin-opt require-defined "
+    "retain-symbols-file rpath rpath-link script section-start soname sort-section "
+    "spare-dynamic-tags sysroot task-link trace-symbol undefined undefined-version "
+    "unresolved-symbols version-script wrap"
+)
+_LONG = frozenset(_LONG_NAMES.split())
+"""Long options whose value may be the next argument."""
+
+
+class Link(Enum):
+    """The links that the build step takes part in."""
+
+    VMLINUX = "vmlinux"
+    MODULE = "module"
+
+
+class Command(NamedTuple):
+    """A linker and its arguments, of which some are understood."""
+
+    linker: str
+    arguments: tuple[str, ...]
+    inputs: tuple[int, ...] = ()
+    """Indices of the arguments that name files to link."""
+    output: str = "a.out"
+    output_at: tuple[int, str] | None = None
+    """Index of the argument that ends with the output's name, and what stands in front of it."""
+    scripts: tuple[str, ...] = ()
+    relocatable: bool = False
+
+    @property
+    def link(self) -> Link | None:
+        """Which of the two links this is."""
+        if not self.relocatable and _named(self.scripts, "arch/powerpc/kernel/vmlinux.lds"):
+            return Link.VMLINUX
+        module = self.relocatable and _named(self.scripts, "scripts/module.lds")
+        return Link.MODULE if module and self.output.endswith(".ko") else None
+
+    def with_output(self, path: str) -> Command:
+        """The same link with another output; only where the command names one."""
+        assert self.output_at is not None
+        index, front = self.output_at
+        return self._replaced({index: front + path})._replace(output=path)
+
+    def with_inputs(self, paths: Mapping[str, str]) -> Command:
+        """The same link with other files for some inputs."""
+        found = {i: self.arguments[i] for i in self.inputs}
+        return self._replaced({i: paths[name] for i, name in found.items() if name in paths})
+
+    def _replaced(self, new: Mapping[int, str]) -> Command:
+        arguments = tuple(new.get(i, one) for i, one in enumerate(self.arguments))
+        return self._replace(arguments=arguments)
+
+
+def split(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The step's own options, and the linker with its arguments. Raises UsageError."""
+    count = next((i for i, word in enumerate(words) if not word.startswith("-")), None)
+    if count is None:
+        raise UsageError(
+            "SCP401",
+            "no linker on the command line",
+            file="scpatch-ld",
+            hint='make LD="scpatch-ld powerpc64le-linux-gnu-ld"',
+        )
+    return tuple(words[:count]), tuple(words[count:])
+
+
+def read(words: Sequence[str]) -> Command:
+    """The command in `words`, the linker first."""
+    arguments = tuple(words[1:])
+    command = Command(words[0], arguments)
+    inputs: list[int] = []
+    index = 0
+    while index < len(arguments):
+        word = arguments[index]
+        if not word.startswith("-") or word == "-":
+            inputs.append(index)
+        name, front = _option(word)
+        if name is not None and front is None:
+            index += 1
+            front = ""
+        if name is not None and index < len(arguments):
+            command = _with_option(command, name, index, front or "")
+        elif word in ("-r", "--relocatable", "-relocatable", "-i"):
+            command = command._replace(relocatable=True)
+        index += 1
+    return command._replace(inputs=tuple(inputs))
+
+
+def _option(word: str) -> tuple[str | None, str | None]:
+    """The name of an option that takes a value, and what of the argument stands in front of the
+    value: None where the value is the next argument."""
+    if not word.startswith("-") or len(word) < 2:
+        return None, None
+    long, equals, _ = word.lstrip("-").partition("=")
+    # GNU ld reads `-oX` as a short option, also where a long one starts with the same letter.
+    if long in _LONG and (word.startswith("--") or long[0] != "o"):
+        return long, word[: word.index("=") + 1] if equals else None
+    if word[1] in _SHORT and word[1] != "-":
+        return word[1], word[:2] if len(word) > 2 else None
+    return None, None
+
+
+def _with_option(command: Command, name: str, index: int, front: str) -> Command:
+    value = command.arguments[index][len(front) :]
+    if name in ("o", "output"):
+        return command._replace(output=value, output_at=(index, front))
+    if name in ("T", "script"):
+        return command._replace(scripts=(*command.scripts, value))
+    return command
+
+
+def _named(scripts: Sequence[str], name: str) -> bool:
+    return any(f"/{os.path.normpath(one)}".endswith(f"/{name}") for one in scripts)

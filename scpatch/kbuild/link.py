@@ -1,0 +1,157 @@
+"""The two links of a kernel build that scpatch takes part in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from scpatch.errors import Exit, ScpatchError
+from scpatch.inputs import open_input
+from scpatch.kbuild import copies
+from scpatch.kbuild.arguments import Command, Link, read, split
+from scpatch.kbuild.settings import Settings, parse
+from scpatch.report.refusals import print_refusals
+from scpatch.rewrite import FilePlan, outputs_of, plan_object, write
+
+
+def run(words: Sequence[str]) -> int:
+    """Links as `words` say, the options of SCPATCH_FLAGS in front of those of the command line.
+
+    Returns the exit status. Raises ScpatchError; there is no output then.
+    """
+    own, rest = split(words)
+    settings = parse([*os.environ.get("SCPATCH_FLAGS", "").split(), *own])
+    command = read(rest)
+    if command.link is Link.VMLINUX:
+        return _vmlinux(command, settings)
+    if command.link is Link.MODULE:
+        return _module(command, settings)
+    return _become(command)
+
+
+def _vmlinux(command: Command, settings: Settings) -> int:
+    """Makes or finds the copies of the inputs and becomes the linker."""
+    folder = Path(os.path.dirname(command.output)) / copies.FOLDER
+    names = dict.fromkeys(command.arguments[index] for index in command.inputs)
+    if response := next((name for name in names if name.startswith("@")), None):
+        raise copies.cannot_use(response)
+    # What is missing is for the linker to say, as is a script among the inputs.
+    wanted = [copies.copy_of(name, folder, settings) for name in names if _has_content(name)]
+    if _refused([one.plan for one in wanted if one.plan is not None], settings):
+        return Exit.REFUSED
+    for one in wanted:
+        copies.make(one, folder)
+        if one.plan is not None:
+            _tell(one.source, one.plan)
+    new = command.with_inputs({one.source: one.path for one in wanted})
+    if _verbose():
+        print("+", new.linker, *new.arguments, file=sys.stderr)
+    return _become(new)
+
+
+def _has_content(name: str) -> bool:
+    try:
+        return os.stat(name).st_size > 0
+    except OSError:
+        return False
+
+
+def _module(command: Command, settings: Settings) -> int:
+    """Links to a temporary name and puts the rewritten result in place."""
+    target = Path(command.output)
+    temporary = target.with_name(f".tmp_{target.name}")
+    with contextlib.suppress(FileNotFoundError):
+        target.unlink()
+    try:
+        if status := _spawn(command.with_output(str(temporary))):
+            return status
+        with open_input(temporary) as source:
+            one, layout = plan_object(source.data, command.output, settings.options)
+            outputs = tuple(outputs_of(source, layout, target)) if layout else ()
+        plan = FilePlan(target, (one,), outputs)
+        if _refused([plan], settings):
+            return Exit.REFUSED
+        if outputs:
+            write([plan])
+        else:
+            temporary.replace(target)
+        _tell(command.output, plan)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+    return Exit.OK
+
+
+def _refused(plans: Sequence[FilePlan], settings: Settings) -> bool:
+    """Prints refused sites; says whether they end the build."""
+    count = sum(plan.refused for plan in plans)
+    if count == 0:
+        return False
+    print_refusals(plans)
+    if settings.warn_only:
+        return False
+    sites = "1 call site" if count == 1 else f"{count} call sites"
+    print(f"scpatch: {sites} refused, so the link is not done", file=sys.stderr)
+    print(
+        "\nhint: during bring-up, SCPATCH_FLAGS=--warn-only leaves such sites as they are\n",
+        file=sys.stderr,
+    )
+    return True
+
+
+def _tell(name: str, plan: FilePlan) -> None:
+    """Prints the line that Kbuild prints for each thing made; with V=1 also a summary.
+
+    On stdout, which `make -s` shuts.
+    """
+    if not any(one.plan.changed for one in plan.objects):
+        return
+    print(f"  SCPATCH {name}")
+    if _verbose():
+        from scpatch.report.rewrite import summary_line
+
+        print(summary_line(plan._replace(outputs=()), written=True))
+    sys.stdout.flush()
+
+
+def _verbose() -> bool:
+    return "1" in os.environ.get("KBUILD_VERBOSE", "")
+
+
+def _spawn(command: Command) -> int:
+    """Runs the linker; returns its exit status as a shell does."""
+    try:
+        child = os.posix_spawnp(command.linker, [command.linker, *command.arguments], os.environ)
+    except OSError as error:
+        raise _cannot_run(command.linker, error) from error
+    try:
+        _, status = os.waitpid(child, 0)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.kill(child, 15)
+            os.waitpid(child, 0)
+        raise
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _become(command: Command) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvp(command.linker, [command.linker, *command.arguments])
+    except OSError as error:
+        raise _cannot_run(command.linker, error) from error
+
+
+def _cannot_run(linker: str, error: OSError) -> ScpatchError:
+    return ScpatchError(
+        "SCP401",
+        f"cannot run the linker: {error.strerror}",
+        file=linker,
+        hint='name the real linker: make LD="scpatch-ld powerpc64le-linux-gnu-ld"',
+    )

@@ -26,30 +26,48 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """One run of a command: wall time and processor time in seconds, peak memory in bytes."""
+
+    seconds: float
+    cpu: float
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
-    """The wall time of each round in seconds, the most memory in bytes; or why there is none."""
+    """The runs of a command, or why there are none."""
 
     name: str
-    seconds: tuple[float, ...] = ()
-    memory: int = 0
+    samples: tuple[Sample, ...] = ()
     failure: str = ""
 
     @property
     def median(self) -> float:
-        return statistics.median(self.seconds)
+        return statistics.median(sample.seconds for sample in self.samples)
+
+    @property
+    def cpu(self) -> float:
+        """The median processor time, user and system: what a busy machine changes least."""
+        return statistics.median(sample.cpu for sample in self.samples)
+
+    @property
+    def memory(self) -> int:
+        return max(sample.memory for sample in self.samples)
 
     @property
     def spread(self) -> tuple[float, float]:
         """The fastest and the slowest round."""
-        return min(self.seconds), max(self.seconds)
+        seconds = [sample.seconds for sample in self.samples]
+        return min(seconds), max(seconds)
 
 
 class CommandError(Exception):
     """A command took too long, or ended with a status other than 0."""
 
 
-def run_once(command: Command) -> tuple[float, int]:
-    """Wall time in seconds and peak resident memory in bytes of one process.
+def run_once(command: Command) -> Sample:
+    """Runs one process and waits for its end; raises CommandError.
 
     The peak is that of getrusage(2), which counts the process that starts another one until the
     exec: it is never less than what this runner itself uses (`memory_floor`).
@@ -78,7 +96,7 @@ def run_once(command: Command) -> tuple[float, int]:
             said = errors.read().decode(errors="replace").strip().splitlines()[-1:]
             code = os.waitstatus_to_exitcode(status)
             raise CommandError(f"exit status {code}: {' '.join(said)[:200]}")
-    return seconds, usage.ru_maxrss * 1024
+    return Sample(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def _environment() -> dict[str, str]:
@@ -90,34 +108,29 @@ def _environment() -> dict[str, str]:
 def side_by_side(commands: Sequence[Command], rounds: int) -> list[Result]:
     """All commands in turn, in another order each round, after one round that does not count."""
     order = random.Random(1)
-    seconds: dict[str, list[float]] = {command.name: [] for command in commands}
-    memory = dict.fromkeys(seconds, 0)
-    wanted = dict.fromkeys(seconds, rounds)
+    samples: dict[str, list[Sample]] = {command.name: [] for command in commands}
+    wanted = dict.fromkeys(samples, rounds)
     failures: dict[str, str] = {}
     for number in range(rounds + 1):
         for command in order.sample(commands, len(commands)):
             name = command.name
-            if name in failures or len(seconds[name]) >= wanted[name]:
+            if name in failures or len(samples[name]) >= wanted[name]:
                 continue
             try:
-                took, peak = run_once(command)
+                sample = run_once(command)
             except CommandError as failed:
                 failures[name] = str(failed)
                 continue
             finally:
                 if command.output:
                     command.output.unlink(missing_ok=True)
-            memory[name] = max(memory[name], peak)
             if number > 0:
-                seconds[name].append(took)
-            elif took > SLOW:
+                samples[name].append(sample)
+            elif sample.seconds > SLOW:
                 wanted[name] = 3
-    return [
-        Result(name, tuple(times), memory[name], failures.get(name, ""))
-        for name, times in seconds.items()
-    ]
+    return [Result(name, tuple(runs), failures.get(name, "")) for name, runs in samples.items()]
 
 
 def memory_floor() -> int:
     """The peak in bytes that any command has at least, however small."""
-    return run_once(Command("true", ("true",)))[1]
+    return run_once(Command("true", ("true",))).memory

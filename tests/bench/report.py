@@ -18,8 +18,9 @@ Every figure is the median wall time of whole processes, start-up included, inpu
 The commands of a table take turns, in another order each round, and write to a name that does not
 exist yet; one round before the first is not counted, and dirty pages are written back between the
 commands, outside the measured time. `scpatch rewrite` syncs its output to the disk before it
-renames it, which the other tools do not do; that time is counted. Memory is the peak resident
-size that the kernel reports for the process. The objects come from `tests/bench/generate.py`.
+renames it, which the other tools do not do; that time is counted. Processor time is the median of
+user and system time, memory the peak resident size, both as the kernel reports them for the
+process. The objects come from `tests/bench/generate.py`.
 """
 
 
@@ -56,19 +57,22 @@ def table(results: Sequence[Result], base: str, floor: int) -> list[str]:
     """A Markdown table, fastest command first, with ratios to the command `base`."""
     by_name = {result.name: result for result in results}
     unit = by_name[base].median
-    lines = [f"| command | median | fastest to slowest | / `{base}` | memory | rounds |"]
-    lines.append("|---|---:|---:|---:|---:|---:|")
-    for result in sorted(results, key=lambda r: r.median if r.seconds else float("inf")):
-        if not result.seconds:
-            lines.append(f"| {result.name} | - | {result.failure} | - | - | - |")
+    lines = [
+        f"| command | median | fastest to slowest | / `{base}` | processor | memory | rounds |"
+    ]
+    lines.append("|---|---:|---:|---:|---:|---:|---:|")
+    for result in sorted(results, key=lambda r: r.median if r.samples else float("inf")):
+        if not result.samples:
+            lines.append(f"| {result.name} | - | {result.failure} | - | - | - | - |")
             continue
         low, high = (duration(value) for value in result.spread)
         # At the floor the peak is that of the runner, not of the command.
         measured = result.memory > floor + MIB
         memory = f"{result.memory / MIB:.0f} MiB" if measured else f"< {floor / MIB:.0f} MiB"
         ratio = f"{result.median / unit:.2f}"
-        cells = [result.name, duration(result.median), f"{low} to {high}", ratio, memory]
-        lines.append(f"| {' | '.join(cells)} | {len(result.seconds)} |")
+        cells = [result.name, duration(result.median), f"{low} to {high}", ratio]
+        cells += [duration(result.cpu), memory]
+        lines.append(f"| {' | '.join(cells)} | {len(result.samples)} |")
     return lines
 
 

@@ -1,10 +1,11 @@
 """Measures scpatch beside other tools, and says whether its targets hold.
 
-    python -m tests.bench.run [--quick] [--typer] [--write docs/benchmarks.md]
+    python -m tests.bench.run [--own] [--quick] [--typer] [--write docs/benchmarks.md]
 
-Run it in the project's folder. Tables go to standard output, progress to standard error. Exit
-status 1: a target was missed. --quick uses smaller files and fewer rounds: good for trying
-a change, not for a claim. --typer needs the network: it installs typer releases to compare them.
+Run it in the project's folder, on a machine that does nothing else. Tables go to standard output,
+progress to standard error. Exit status 1: a target was missed. --own leaves the other tools out,
+--quick uses smaller files and fewer rounds: good for trying a change, not for a claim. --typer
+needs the network: it installs typer releases to compare them.
 """
 
 import argparse
@@ -34,6 +35,7 @@ class Sizes:
 
 FULL = Sizes("150M", "1G", ("50M", "150M", "450M"), 9)
 QUICK = Sizes("30M", "100M", ("10M", "30M", "90M"), 3)
+BASES = ("cp", "python -c pass")
 RELOCATIONS = (25_000, 100_000, 400_000)
 
 
@@ -44,19 +46,16 @@ def object_file(folder: Path, name: str, *options: str) -> Path:
     return path
 
 
-def copies(folder: Path, size: str, rounds: int) -> list[Result]:
-    """All tools on one big object."""
+def copies(folder: Path, size: str, rounds: int, own: bool) -> list[Result]:
+    """All tools on one object, and a Python that does nothing."""
     file = object_file(folder, size, "--size", size)
+    commands = [bare_python(), *all_commands(file, folder)]
+    if own:
+        commands = [c for c in commands if c.name in BASES or c.name.startswith("scpatch")]
     try:
-        return side_by_side(all_commands(file, folder), rounds)
+        return side_by_side(commands, rounds)
     finally:
         file.unlink()
-
-
-def small(folder: Path, rounds: int) -> list[Result]:
-    """All tools on an object of 6 KB, where nothing counts but the start-up."""
-    file = object_file(folder, "6K", "--size", "6K")
-    return side_by_side([bare_python(), *all_commands(file, folder)], rounds)
 
 
 def scan_growth(folder: Path, steps: Sequence[str], rounds: int) -> list[str]:
@@ -83,45 +82,40 @@ def scan_growth(folder: Path, steps: Sequence[str], rounds: int) -> list[str]:
     return lines
 
 
-def measure(folder: Path, sizes: Sizes) -> tuple[list[str], bool]:
+def measure(folder: Path, sizes: Sizes, own: bool) -> tuple[list[str], bool]:
     """The page without its head, and whether all targets hold."""
     floor = memory_floor()
-    rounds = sizes.rounds
-    tables = [
-        (
-            copies(folder, sizes.middle, rounds),
-            Target(sizes.middle, "scpatch rewrite", "cp", 3, 100 * MIB),
-        ),
-        (
-            copies(folder, sizes.large, max(3, rounds - 2)),
-            Target(sizes.large, "scpatch rewrite", "cp", 1.5),
-        ),
-        (small(folder, 3 * rounds), Target("6K", "scpatch rewrite", "python -c pass", 10)),
+    rounds, command = sizes.rounds, "scpatch rewrite"
+    targets = [
+        (Target(sizes.middle, command, "cp", 3, 100 * MIB), rounds),
+        (Target(sizes.large, command, "cp", 1.5), max(3, rounds - 2)),
+        (Target("6K", command, "python -c pass", 10), 3 * rounds),
     ]
     lines, verdicts = [], []
-    for results, target in tables:
+    for target, count in targets:
+        results = copies(folder, target.table, count, own)
         lines += ["", f"## An object of {target.table}B", ""]
         lines += report.table(results, target.base, floor)
         verdicts.append(target.check(results))
     lines += ["", "## What a scan costs", *scan_growth(folder, sizes.steps, rounds)]
     head = ["## Targets", "", *(f"- {text}" for _, text in verdicts)]
     if sizes is not FULL:
-        head += [
-            "",
-            "The targets are for 150 MB and 1 GB; smaller files are smaller than start-up.",
-        ]
+        head += ["", "The targets are for 150 MB and 1 GB; start-up weighs more in smaller files."]
     return [*head, *lines], all(holds for holds, _ in verdicts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.run", description=__doc__)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="smaller files, fewer rounds")
+    parser.add_argument("--own", action="store_true", help="only scpatch and what it is held to")
     parser.add_argument("--typer", action="store_true", help="compare typer releases, too")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page")
     parser.add_argument("--folder", type=Path, help="where to put the objects, 4 GB at most")
     args = parser.parse_args(arguments)
+    if args.write and (args.quick or args.own):
+        parser.error("--write is for the whole benchmark")
     with tempfile.TemporaryDirectory(prefix="scpatch-bench-", dir=args.folder) as folder:
-        lines, holds = measure(Path(folder), QUICK if args.quick else FULL)
+        lines, holds = measure(Path(folder), QUICK if args.quick else FULL, args.own)
         if args.typer:
             lines += typer_section(Path(folder))
     lines += ["", "## Measured with", "", *(f"- {line}" for line in versions())]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.bench import measure
 from tests.bench.generate import main as generate
-from tests.bench.measure import MIB, Command, CommandError, Result, run_once, side_by_side
+from tests.bench.measure import MIB, Command, CommandError, Result, Sample, run_once, side_by_side
 from tests.bench.report import Target, growth, table
 from tests.bench.tools import all_commands
 
@@ -17,12 +17,22 @@ def python(name: str, code: str, *arguments: str | Path, output: Path | None = N
     return Command(name, (sys.executable, "-c", code, *map(str, arguments)), output)
 
 
+def result(name: str, mebibytes: int, *seconds: float) -> Result:
+    return Result(name, tuple(Sample(one, one / 2, mebibytes * MIB) for one in seconds))
+
+
 def test_time_and_memory_are_those_of_the_process() -> None:
     code = "import time; block = b'x' * (200 << 20); time.sleep(0.3)"
-    seconds, memory = run_once(python("big", code))
-    assert seconds >= 0.3
-    assert 200 * MIB <= memory <= 260 * MIB
-    assert run_once(Command("true", ("true",)))[1] < 200 * MIB
+    sample = run_once(python("big", code))
+    assert sample.seconds >= 0.3
+    assert 200 * MIB <= sample.memory <= 260 * MIB
+    assert run_once(Command("true", ("true",))).memory < 200 * MIB
+
+
+def test_processor_time_leaves_out_waiting() -> None:
+    waits = run_once(python("waits", "import time; time.sleep(1)"))
+    works = run_once(python("works", "import time\nwhile time.process_time() < 0.6: pass"))
+    assert waits.cpu < 0.5 < works.cpu <= works.seconds
 
 
 def test_a_command_that_fails_gives_its_last_words() -> None:
@@ -43,7 +53,7 @@ def test_rounds_interleave_and_start_from_a_fresh_output(tmp_path: Path) -> None
     code = "import sys; open(sys.argv[1], 'a').write(sys.argv[2]); open(sys.argv[3], 'x')"
     commands = [python(name, code, log, name, out, output=out) for name in "abc"]
     results = side_by_side(commands, 5)
-    assert [len(result.seconds) for result in results] == [5, 5, 5]
+    assert [len(result.samples) for result in results] == [5, 5, 5]
     assert not out.exists()
     rounds = [log.read_text()[start : start + 3] for start in range(0, 18, 3)]
     assert {"".join(sorted(one)) for one in rounds} == {"abc"}
@@ -53,15 +63,15 @@ def test_rounds_interleave_and_start_from_a_fresh_output(tmp_path: Path) -> None
 def test_a_failing_command_has_no_figure_and_does_not_stop_the_others() -> None:
     results = side_by_side([python("bad", "exit(3)"), python("good", "pass")], 2)
     assert results[0].failure == "exit status 3: "
-    assert results[0].seconds == ()
-    assert len(results[1].seconds) == 2
+    assert results[0].samples == ()
+    assert len(results[1].samples) == 2
 
 
 def test_a_target_is_missed_by_time_by_memory_or_by_failure() -> None:
-    base = Result("cp", (0.9, 1.0, 1.1), 3 * MIB)
+    base = result("cp", 3, 0.9, 1.0, 1.1)
     target = Target("150M", "own", "cp", 3, 100 * MIB)
     for seconds, memory, holds in ((2.9, 100, True), (3.1, 50, False), (1.0, 101, False)):
-        own = Result("own", (seconds,) * 3, memory * MIB)
+        own = result("own", memory, seconds)
         held, text = target.check([base, own])
         assert (held, "does not hold" in text) == (holds, not holds)
     held, text = target.check([base, Result("own", failure="exit status 1: broken")])
@@ -71,17 +81,17 @@ def test_a_target_is_missed_by_time_by_memory_or_by_failure() -> None:
 
 def test_the_tables_show_ratios_and_why_a_figure_is_missing() -> None:
     results = [
-        Result("own", (0.3, 0.2, 0.4), 50 * MIB),
-        Result("cp", (0.1, 0.1, 0.1), 3 * MIB),
+        result("own", 50, 0.3, 0.2, 0.4),
+        result("cp", 3, 0.1, 0.1, 0.1),
         Result("slow", failure="takes more than 90 s"),
     ]
     lines = table(results, "cp", 20 * MIB)
     assert lines[2:] == [
-        "| cp | 0.100 s | 0.100 s to 0.100 s | 1.00 | < 20 MiB | 3 |",
-        "| own | 0.300 s | 0.200 s to 0.400 s | 3.00 | 50 MiB | 3 |",
-        "| slow | - | takes more than 90 s | - | - | - |",
+        "| cp | 0.100 s | 0.100 s to 0.100 s | 1.00 | 50.0 ms | < 20 MiB | 3 |",
+        "| own | 0.300 s | 0.200 s to 0.400 s | 3.00 | 0.150 s | 50 MiB | 3 |",
+        "| slow | - | takes more than 90 s | - | - | - | - |",
     ]
-    rows = [(1000, Result("a", (0.2,))), (3000, Result("b", (0.6,)))]
+    rows = [(1000, result("a", 9, 0.2)), (3000, result("b", 9, 0.6))]
     assert growth(rows, "relocations")[-1].endswith(": 200.0000 microseconds each.")
 
 

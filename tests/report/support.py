@@ -29,7 +29,7 @@ LIBC = Path("/usr/powerpc64le-linux-gnu/lib/libc.a")
 def plan(name: str, target: Path | None = None, *, thunks: bool = False) -> FilePlan:
     """The plan for a prebuilt object."""
     choices = Choices(no_nop="thunk" if thunks else "refuse")
-    return plan_file(FIXTURES / name, Options(choices=choices, lines=True), target)
+    return plan_file(FIXTURES / name, Options(choices=choices, lines="all"), target)
 
 
 def rewritten(name: str, folder: Path, *, thunks: bool = False) -> Path:

@@ -1,0 +1,251 @@
+"""The command line as a user meets it: processes, streams, exit codes, help."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scpatch import __version__
+from tests.tools import FIXTURES, ROOT
+
+CALLS, REFUSED, SITES = (FIXTURES / f"{name}.o" for name in ("calls-gcc-dwarf", "refused", "sites"))
+
+
+def scpatch(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "scpatch", *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copy(CALLS, tmp_path / "calls.o"))
+
+
+def test_version_and_help() -> None:
+    assert scpatch("--version").stdout == f"scpatch {__version__}\n"
+    assert "Commands:" in scpatch("--help").stdout
+    for command in ("scan", "rewrite", "diff", "verify", "explain"):
+        assert scpatch(command, "--help").returncode == 0
+    assert "Objects (.o, .ko) and archives (.a)." in scpatch("scan", "--help").stdout
+
+
+def test_in_place_and_again(copy: Path) -> None:
+    first = scpatch("rewrite", copy)
+    assert first.returncode == 0
+    assert first.stdout == ""
+    assert "13 call sites rewritten (9 by 6 stubs, 4 saved already)" in first.stderr
+    changed, status = copy.read_bytes(), copy.stat()
+    assert changed != CALLS.read_bytes()
+    again = scpatch("rewrite", copy)
+    assert again.returncode == 0
+    assert "nothing to do" in again.stderr
+    assert copy.read_bytes() == changed
+    assert copy.stat().st_mtime_ns == status.st_mtime_ns
+
+
+def test_nothing_to_do_gives_the_input(tmp_path: Path) -> None:
+    source, target = FIXTURES / "calls-pcrel.o", tmp_path / "out.o"
+    assert scpatch("rewrite", source, "-o", target).returncode == 0
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_quiet_says_nothing(copy: Path) -> None:
+    result = scpatch("rewrite", "-q", copy)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_dry_run_writes_nothing(copy: Path) -> None:
+    result = scpatch("rewrite", "--dry-run", "--diff", copy)
+    assert result.returncode == 0
+    assert "ld r2,24(r1)" in result.stdout
+    assert copy.read_bytes() == CALLS.read_bytes()
+    assert list(copy.parent.iterdir()) == [copy]
+
+
+def test_backup(copy: Path) -> None:
+    assert scpatch("rewrite", "--backup", copy).returncode == 0
+    assert copy.with_name("calls.o.orig").read_bytes() == CALLS.read_bytes()
+
+
+def test_refused_writes_nothing_unless_asked(tmp_path: Path, copy: Path) -> None:
+    refused = Path(shutil.copy(REFUSED, tmp_path / "refused.o"))
+    result = scpatch("rewrite", copy, refused)
+    assert result.returncode == 3
+    assert f"scpatch: {refused}: .text+0x34 in sibling_call+0x8: " in result.stderr
+    assert "\n\nhint: " in result.stderr
+    assert "nothing was written" in result.stderr
+    assert copy.read_bytes() == CALLS.read_bytes()
+    assert refused.read_bytes() == REFUSED.read_bytes()
+    assert scpatch("rewrite", "--keep-going", copy, refused).returncode == 3
+    assert copy.read_bytes() != CALLS.read_bytes()
+    assert refused.read_bytes() != REFUSED.read_bytes()
+
+
+def test_thunks(tmp_path: Path) -> None:
+    refused = tmp_path / "refused.o"
+    shutil.copy(REFUSED, refused)
+    result = scpatch("rewrite", "-k", "--no-nop", "thunk", refused)
+    assert result.returncode == 3
+    assert "SCP201" not in result.stderr
+    assert "SCP203" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "what"),
+    [
+        ("linked.so", "SCP104", "linked image"),
+        ("elfv1.o", "SCP103", "ELFv1"),
+        ("ppc64-be.o", "SCP102", "big-endian"),
+        ("ppc32-be.o", "SCP102", "32-bit"),
+        ("x86_64.o", "SCP102", "x86-64"),
+        ("module-signed.ko", "SCP105", "signed"),
+        ("note.txt", "SCP101", "not an ELF file"),
+        ("no-such-file.o", "SCP109", "No such file"),
+        (".", "SCP109", "directory"),
+    ],
+)
+@pytest.mark.parametrize("command", ["scan", "rewrite", "diff", "verify"])
+def test_what_is_no_input(tmp_path: Path, command: str, name: str, code: str, what: str) -> None:
+    arguments: list[object] = [FIXTURES / name]
+    if command == "rewrite":
+        arguments += ["-o", tmp_path / "out.o"]
+    elif command in ("diff", "verify"):
+        arguments.append(CALLS)
+    result = scpatch(command, *arguments)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"scpatch: {FIXTURES / name}: ")
+    assert f"[{code}]" in result.stderr
+    assert what in result.stderr
+    assert "\n\nhint: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rewrite"],
+        ["rewrite", "a.o", "b.o", "-o", "c.o"],
+        ["rewrite", "a.o", "-o", "c.o", "--backup"],
+        ["rewrite", "a.o", "-q", "-v"],
+        ["rewrite", "a.o", "--strategy", "none"],
+        ["scan", "a.o", "--format", "xml"],
+        ["diff", "a.o"],
+        ["unknown"],
+    ],
+)
+def test_usage(arguments: list[str]) -> None:
+    result = scpatch(*arguments)
+    assert result.returncode == 2
+    assert "Usage: " in result.stderr
+
+
+def test_one_bad_file_does_not_hide_the_others() -> None:
+    result = scpatch("scan", FIXTURES / "x86_64.o", SITES)
+    assert result.returncode == 1
+    assert "SCP102" in result.stderr
+    assert "__SCT__global" in result.stdout
+
+
+def test_diff_exit_codes(copy: Path) -> None:
+    assert scpatch("diff", CALLS, copy).returncode == 0
+    scpatch("rewrite", copy)
+    result = scpatch("diff", CALLS, copy, "--format", "json")
+    assert result.returncode == 1
+    assert json.loads(result.stdout)["command"] == "diff"
+
+
+def test_verify_exit_codes(copy: Path) -> None:
+    assert scpatch("verify", CALLS, copy).returncode == 1
+    scpatch("rewrite", copy)
+    result = scpatch("verify", CALLS, copy)
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[-1] == f"verdict\t{copy}\tproven"
+    assert scpatch("verify", "-q", "--no-run", CALLS, copy).stdout == ""
+
+
+def test_verify_names_the_missing_package(copy: Path) -> None:
+    python = Path(sys.executable)
+    result = scpatch("verify", CALLS, copy, PATH=str(copy.parent))
+    assert python.exists()
+    assert result.returncode == 1
+    assert "binutils-powerpc64le-linux-gnu" in result.stderr
+    assert "--no-run" in result.stderr
+
+
+def test_json_of_every_command(copy: Path) -> None:
+    for arguments in (
+        ["scan", "--format", "json", CALLS],
+        ["rewrite", "--format", "json", "-n", copy],
+        ["diff", "--format", "json", CALLS, copy],
+        ["verify", "--format", "json", "--no-run", CALLS, copy],
+    ):
+        document = json.loads(scpatch(*arguments).stdout)
+        assert document["schema"].startswith("scpatch/")
+        assert document["command"] == arguments[0]
+
+
+def test_explain() -> None:
+    assert "sibling call" in scpatch("explain", "scp203").stdout
+    assert "std     r2,24(r1)" in scpatch("explain", "callsite").stdout
+    assert "SCP301" in scpatch("explain").stdout
+    unknown = scpatch("explain", "SCP999")
+    assert unknown.returncode == 1
+    assert "nothing is known of 'SCP999'" in unknown.stderr
+
+
+def test_a_pipe_gets_no_colour(copy: Path) -> None:
+    scpatch("rewrite", copy)
+    for command in (["scan", copy], ["diff", CALLS, copy], ["verify", "--no-run", CALLS, copy]):
+        assert "\x1b" not in scpatch(*command).stdout
+
+
+def test_a_reader_that_leaves_early(copy: Path) -> None:
+    scpatch("rewrite", copy)
+    command = f"{sys.executable} -m scpatch diff {CALLS} {copy} | head -n 1"
+    result = subprocess.run(
+        ["sh", "-c", command], cwd=ROOT, text=True, capture_output=True, check=False
+    )
+    assert result.stdout.startswith("file\t")
+    assert "Traceback" not in result.stderr
+
+
+def test_nothing_heavy_is_imported_for_a_rewrite(copy: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['scpatch', 'rewrite', sys.argv[1]]\n"
+        "from scpatch.__main__ import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'lief', 'capstone', 'rich', 'elftools'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(copy)],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert result.stdout == "[]\n"
+
+
+def test_the_help_shown_in_docs_is_current() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for command in set(re.findall(r"`scpatch (\w+)", readme)):
+        assert scpatch(command, "--help").returncode == 0, command
+    options = set(re.findall(r"`scpatch (\w+)[^`]* (--[\w-]+)", readme))
+    for command, option in options:
+        assert option in scpatch(command, "--help").stdout, (command, option)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from scpatch import __version__
+from scpatch.kbuild.cli import app as kbuild
 
 app = typer.Typer(
     add_completion=False,
@@ -19,6 +20,7 @@ app = typer.Typer(
     help="Make static calls keep the caller's r2 in ppc64le ELFv2 objects, and prove it.",
     epilog="Exit codes: 0 done, 1 error, 2 usage, 3 a call site was refused.",
 )
+app.add_typer(kbuild, name="kbuild")
 
 
 class TableFormat(StrEnum):

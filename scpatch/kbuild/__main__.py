@@ -33,7 +33,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         print(
             f"scpatch: {sys.executable} has no module {error.name}\n\n"
-            "hint: install scpatch with pip; in a checkout, SCPATCH_PYTHON names the Python to use\n",
+            "hint: install scpatch with pip; in a checkout, SCPATCH_PYTHON names the Python\n",
             file=sys.stderr,
         )
         status = Exit.ERROR

@@ -156,6 +156,13 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "it any more: another tool changed the code.",
         "start again from the object that the compiler wrote",
     ),
+    "SCP211": Diagnostic(
+        "an inline PLT call",
+        "Code built with -fno-plt or -mlongcall calls through CTR. The linker turns that into a "
+        "plain `bl` where the callee is in the same unit, and its save and restore of r2 into "
+        "nops: what is in the object is not what will run.",
+        "compile without -fno-plt and -mlongcall",
+    ),
     "SCP301": Diagnostic(
         "a program is missing",
         "`verify` links both objects with GNU ld and runs them under QEMU.",

@@ -7,6 +7,7 @@ in one step. Several files can be staged first and then put in place together.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import threading
@@ -35,6 +36,9 @@ def resolve(path: Path) -> Path:
         mode = target.stat().st_mode if target.exists() else None
     except (OSError, RuntimeError) as error:
         raise _cannot_write(path, error) from error
+    if target.is_symlink():
+        # Python 3.13 gives a circle of links back as it is, earlier versions raise.
+        raise _cannot_write(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP)))
     if mode is not None and not stat.S_ISREG(mode):
         what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
         raise ScpatchError("SCP110", f"cannot write: it is {what}", file=str(path))

@@ -15,9 +15,11 @@ R_PPC64_REL64: Final = 44
 R_PPC64_TOCSAVE: Final = 109
 R_PPC64_REL24_NOTOC: Final = 116
 R_PPC64_ENTRY: Final = 118
+R_PPC64_PLTCALL: Final = 120
+R_PPC64_PLTCALL_NOTOC: Final = 122
 R_PPC64_REL24_P9NOTOC: Final = 124
 
-NOTOC: Final = frozenset({R_PPC64_REL24_NOTOC, R_PPC64_REL24_P9NOTOC})
+NOTOC: Final = frozenset({R_PPC64_REL24_NOTOC, R_PPC64_PLTCALL_NOTOC, R_PPC64_REL24_P9NOTOC})
 """Calls from code that does not use r2."""
 
 CONDITIONAL: Final = frozenset(
@@ -32,7 +34,8 @@ CONDITIONAL: Final = frozenset(
 )
 """Targets of conditional branches."""
 
-BRANCHES: Final = frozenset({R_PPC64_REL24, R_PPC64_ADDR24}) | NOTOC | CONDITIONAL
-"""Every relocation whose place is a branch instruction."""
+BRANCHES: Final = frozenset({R_PPC64_REL24, R_PPC64_ADDR24, R_PPC64_PLTCALL}) | NOTOC | CONDITIONAL
+"""Every relocation whose place is a branch instruction. PLTCALL marks the `bctrl` of an inline PLT
+call, which the linker turns into a `bl` where the callee is in reach."""
 
 PC_RELATIVE_DATA: Final = frozenset({R_PPC64_REL32, R_PPC64_REL64})

@@ -61,14 +61,20 @@ class _Classifier:
     ) -> None:
         self._elf = elf
         self._choices = choices
-        self._stubs = stubs
+        self._stubs: dict[int, list[Stub]] = {}
+        for stub in stubs:
+            self._stubs.setdefault(stub.section, []).append(stub)
         self._references = references
         self._module = module
         sections = {reference.table.target for reference in references}
         self._functions = Functions(elf, sections)
         self._sections = sections
         self._names = {section: elf.section_name(section) for section in sections}
-        self._by_offset: dict[int, dict[int, int]] = {}
+        self._calls: dict[int, list[int]] = {}
+        for one in references:
+            offset = one.table.r_offset[one.position]
+            self._calls.setdefault(one.table.target, []).append(offset)
+        self._by_offset: dict[int, set[int]] = {}
 
     def classify(self) -> list[Site]:
         sites = [
@@ -86,10 +92,8 @@ class _Classifier:
     def _in_stub(self, reference: Reference) -> bool:
         """The branch inside a stub is not a call site."""
         offset = reference.table.r_offset[reference.position]
-        return any(
-            stub.section == reference.table.target and stub.value <= offset < stub.value + stub.size
-            for stub in self._stubs
-        )
+        inside = self._stubs.get(reference.table.target, ())
+        return any(stub.value <= offset < stub.value + stub.size for stub in inside)
 
     def _site(self, reference: Reference) -> Site:
         table = reference.table
@@ -120,6 +124,8 @@ class _Classifier:
         callee = reference.callee
         if kind in relocs.NOTOC:
             return site._replace(state=State.NOTOC, detail="the caller does not use r2")
+        if kind == relocs.R_PPC64_PLTCALL:
+            return refuse(site, "SCP211", "an inline PLT call, which the linker rewrites")
         if kind != relocs.R_PPC64_REL24 or not insn.is_branch(site.word):
             return refuse(site, "SCP209", "the branch is conditional or absolute")
         if insn.is_absolute(site.word):
@@ -167,21 +173,14 @@ class _Classifier:
     def _relocated(self, table: RelaTable, offset: int) -> bool:
         """Whether a relocation other than TOCSAVE lies on the word at a section offset."""
         if table.target not in self._by_offset:
-            wanted = {
-                one.table.r_offset[one.position] + 4 + byte
-                for one in self._references
-                if one.table.target == table.target
-                for byte in range(4)
-            }
+            calls = self._calls[table.target]
+            wanted = {call + 4 + byte for call in calls for byte in range(4)}
             self._by_offset[table.target] = {
-                at: index for index, at in enumerate(table.r_offset) if at in wanted
+                at
+                for index, at in enumerate(table.r_offset)
+                if at in wanted and table[index].type != relocs.R_PPC64_TOCSAVE
             }
-        found = self._by_offset[table.target]
-        return any(
-            table[found[at]].type != relocs.R_PPC64_TOCSAVE
-            for at in range(offset, offset + 4)
-            if at in found
-        )
+        return any(at in self._by_offset[table.target] for at in range(offset, offset + 4))
 
 
 def refuse(site: Site, code: str, detail: str) -> Site:

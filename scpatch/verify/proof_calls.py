@@ -21,10 +21,11 @@ from scpatch.verify.proof_read import STT_FILE, STT_SECTION, Image, Place, Rela,
 ADDR24, ADDR14, ADDR14_T, ADDR14_N = 2, 7, 8, 9
 REL24, REL14, REL14_T, REL14_N = 10, 11, 12, 13
 TOCSAVE, REL24_NOTOC, REL24_P9NOTOC = 109, 116, 124
+PLTCALL, PLTCALL_NOTOC = 120, 122
 BRANCHES = frozenset(
     (
         *(ADDR24, ADDR14, ADDR14_T, ADDR14_N, REL24, REL14, REL14_T, REL14_N),
-        *(REL24_NOTOC, REL24_P9NOTOC),
+        *(REL24_NOTOC, REL24_P9NOTOC, PLTCALL, PLTCALL_NOTOC),
     )
 )
 """Relocations that only a branch instruction carries (ELFv2 ABI, table of relocation types)."""

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 from scpatch.verify.proof_added import reaches, thunk_returns
 from scpatch.verify.proof_calls import BL as BL_WORD
-from scpatch.verify.proof_calls import LD_R2, NOPS, REL24, REL24_NOTOC, REL24_P9NOTOC, B, Site
+from scpatch.verify.proof_calls import (
+    LD_R2,
+    NOPS,
+    PLTCALL_NOTOC,
+    REL24,
+    REL24_NOTOC,
+    REL24_P9NOTOC,
+    B,
+    Site,
+)
 from scpatch.verify.proof_entries import Entries
 from scpatch.verify.proof_frame import is_saved
 from scpatch.verify.proof_read import Place
@@ -36,7 +45,7 @@ def judge(entries: Entries, site: Site) -> Judgement:
     calls = entries.calls
     word, after = calls.word(site.place), calls.word(_next(site))
     resume = site.place.offset + (8 if after in NOPS or after == LD_R2 else 4)
-    if site.rela.type in (REL24_NOTOC, REL24_P9NOTOC):
+    if site.rela.type in (REL24_NOTOC, REL24_P9NOTOC, PLTCALL_NOTOC):
         return Judgement("notoc", "its code does not use r2", site.place.offset + 4)
     if fault := _form(entries, site):
         return Judgement("wrong", fault, resume)

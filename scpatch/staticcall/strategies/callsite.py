@@ -74,14 +74,14 @@ def plan(elf: ElfFile, scan: Scan) -> Plan:
     digest = Digest(elf)
     local = {one.symbol for one in scan.trampolines if one.local}
     symbols = {one.symbol for one in scan.trampolines}
-    for section in sorted({group.section for group in groups}):
-        inside = [group for group in groups if group.section == section]
+    by_section: dict[int, list[_Group]] = {}
+    for group in groups:
+        by_section.setdefault(group.section, []).append(group)
+    for section, inside in sorted(by_section.items()):
         additions.append(section, _lead(elf, section, inside))
         for group in inside:
-            by_section = group.symbol not in symbols
-            stubs.append(
-                _add_stub(additions, digest, group, local=by_section or group.symbol in local)
-            )
+            is_local = group.symbol in local or group.symbol not in symbols
+            stubs.append(_add_stub(additions, digest, group, local=is_local))
     for site in sites:
         if site.state in (State.REWRITE, State.SAVED):
             additions.patch(site.section, site.offset + 4, _word(insn.LD_R2))

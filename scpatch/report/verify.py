@@ -10,7 +10,7 @@ from typing import Final
 from scpatch.report.columns import Cell, lay_out
 from scpatch.report.documents import print_document, print_lines
 from scpatch.report.term import Screen, Style, clean, count, screen, wrap
-from scpatch.verify.execute_types import Outcome
+from scpatch.verify.execute.types import Outcome
 from scpatch.verify.proof import SiteProof
 from scpatch.verify.verdict import Ran, Verdict
 

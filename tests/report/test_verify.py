@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.report.verify import print_verify, summary_line
-from scpatch.verify.execute_types import Outcome, RunSite
+from scpatch.verify.execute.types import Outcome, RunSite
 from scpatch.verify.proof import Proof, SiteProof
 from scpatch.verify.verdict import Ran, Verdict, verify_files
 from tests.report.support import FIXTURES, rewritten, validated

@@ -275,7 +275,7 @@ def test_a_place_that_cannot_be_patched(tmp_path: Path) -> None:
 
 def test_a_process_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """pause() takes no processor time."""
-    monkeypatch.setattr("scpatch.verify.execute_run._PATIENCE", 3.0)
+    monkeypatch.setattr("scpatch.verify.execute.run._PATIENCE", 3.0)
     source = (
         stub("li 0, 29\nsc\n") + f".text\nlast: bl stub2\n ld 2, 24(1)\n nop\nstub2: {SAVE}{GO}"
     )

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from scpatch.verify.proof_read import Image, read
-from scpatch.verify.second_opinion import disagreements
+from scpatch.verify.proof.read import Image, read
+from scpatch.verify.proof.second_opinion import disagreements
 from tests.tools import FIXTURES
 
 OBJECTS = ("sites.o", "calls-clang.o", "calls-gcc-dwarf.o", "calls-pcrel.o", "module.ko")

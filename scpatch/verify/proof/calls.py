@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from scpatch.verify.proof_read import STT_FILE, STT_SECTION, Image, Place, Rela, Symbol
+from scpatch.verify.proof.read import STT_FILE, STT_SECTION, Image, Place, Rela, Symbol
 
 ADDR24, ADDR14, ADDR14_T, ADDR14_N = 2, 7, 8, 9
 REL24, REL14, REL14_T, REL14_N = 10, 11, 12, 13

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scpatch.verify import proof_added, proof_same
-from scpatch.verify.proof_added import Added
-from scpatch.verify.proof_calls import BL, NOPS, REL24, Calls, Site, find_calls
-from scpatch.verify.proof_entries import Entries
-from scpatch.verify.proof_read import Image, Place, UnreadableError, read
-from scpatch.verify.proof_site import Judgement, judge
-from scpatch.verify.second_opinion import disagreements
+from scpatch.verify.proof import same
+from scpatch.verify.proof.added import Added, check
+from scpatch.verify.proof.calls import BL, NOPS, REL24, Calls, Site, find_calls
+from scpatch.verify.proof.entries import Entries
+from scpatch.verify.proof.read import Image, Place, UnreadableError, read
+from scpatch.verify.proof.second_opinion import disagreements
+from scpatch.verify.proof.site import Judgement, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def prove(before: Path, after: Path, trampolines: Sequence[str] = ("__SCT__*",))
     try:
         images = read(before), read(after)
         errors = [text for image in images for text in disagreements(image)]
-        errors += proof_same.structure(*images)
+        errors += same.structure(*images)
         if errors:
             return Proof((), tuple(errors))
         first, second = (find_calls(image, trampolines) for image in images)
@@ -111,10 +111,10 @@ def _compare(before: Calls, after: Calls) -> Proof:
             errors += _change_errors(before, after, was, now, proof)
             words += [Place(place.section, place.offset + 4 * (proof.state != "thunk"))]
             records += [now.record]
-    errors += proof_added.check(added)
-    errors += proof_same.sections(before.image, after.image, words, records)
-    errors += proof_same.appended_names(before.image, after.image)
-    errors += proof_same.gaps(before.image, after.image)
+    errors += check(added)
+    errors += same.sections(before.image, after.image, words, records)
+    errors += same.appended_names(before.image, after.image)
+    errors += same.gaps(before.image, after.image)
     return Proof(tuple(sites), tuple(errors))
 
 

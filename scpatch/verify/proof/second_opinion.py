@@ -1,10 +1,10 @@
-"""LIEF's reading of an object, held against that of `proof_read`."""
+"""LIEF's reading of an object, held against that of `read`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scpatch.verify.proof_read import STT_SECTION, Image
+from scpatch.verify.proof.read import STT_SECTION, Image
 
 _SHOWN = 5
 

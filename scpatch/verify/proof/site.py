@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scpatch.verify.proof_added import reaches, thunk_returns
-from scpatch.verify.proof_calls import BL as BL_WORD
-from scpatch.verify.proof_calls import (
+from scpatch.verify.proof.added import reaches, thunk_returns
+from scpatch.verify.proof.calls import BL as BL_WORD
+from scpatch.verify.proof.calls import (
     LD_R2,
     NOPS,
     PLTCALL_NOTOC,
@@ -16,9 +16,9 @@ from scpatch.verify.proof_calls import (
     B,
     Site,
 )
-from scpatch.verify.proof_entries import Entries
-from scpatch.verify.proof_frame import is_saved
-from scpatch.verify.proof_read import Place
+from scpatch.verify.proof.entries import Entries
+from scpatch.verify.proof.frame import is_saved
+from scpatch.verify.proof.read import Place
 
 
 @dataclass(frozen=True, slots=True)

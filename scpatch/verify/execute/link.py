@@ -13,9 +13,9 @@ from importlib import resources
 from pathlib import Path
 
 from scpatch.errors import ScpatchError
-from scpatch.verify.execute_places import CODE, COMPLAINT, FRAME, SLOT, STATE, Program, read_program
-from scpatch.verify.execute_tools import Tools
-from scpatch.verify.execute_types import RunSite
+from scpatch.verify.execute.places import CODE, COMPLAINT, FRAME, SLOT, STATE, Program, read_program
+from scpatch.verify.execute.tools import Tools
+from scpatch.verify.execute.types import RunSite
 
 
 def link(path: Path, sites: Sequence[RunSite], tools: Tools, directory: Path) -> Program:
@@ -24,7 +24,7 @@ def link(path: Path, sites: Sequence[RunSite], tools: Tools, directory: Path) ->
     Raises ScpatchError (SCP302) if the linker makes no program, or one without a site's section.
     """
     (directory / "object.o").symlink_to(path.resolve())
-    harness = resources.files("scpatch.verify").joinpath("harness.s").read_bytes()
+    harness = resources.files("scpatch.verify.execute").joinpath("harness.s").read_bytes()
     (directory / "harness.s").write_bytes(harness)
     undefined = sorted({site.trampoline for site in sites if not site.trampoline_section})
     (directory / "tramps.s").write_text(_trampolines(undefined), "utf-8", "surrogateescape")

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scpatch.errors import ScpatchError
-from scpatch.verify import execute_state as state
-from scpatch.verify.execute_judge import judge, signal_name
-from scpatch.verify.execute_places import Program
-from scpatch.verify.execute_tools import Tools
-from scpatch.verify.execute_types import Outcome, RunSite
+from scpatch.verify.execute import state
+from scpatch.verify.execute.judge import judge, signal_name
+from scpatch.verify.execute.places import Program
+from scpatch.verify.execute.tools import Tools
+from scpatch.verify.execute.types import Outcome, RunSite
 
 # So many sites in one process: bounds memory, and the time that a process can hang.
 _BATCH = 128

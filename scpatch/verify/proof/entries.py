@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from scpatch.verify.proof_calls import BRANCHES, TOCSAVE, Calls
-from scpatch.verify.proof_insn import target
-from scpatch.verify.proof_read import SHF_ALLOC, STT_FILE, STT_SECTION, Place, Symbol
+from scpatch.verify.proof.calls import BRANCHES, TOCSAVE, Calls
+from scpatch.verify.proof.insn import target
+from scpatch.verify.proof.read import SHF_ALLOC, STT_FILE, STT_SECTION, Place, Symbol
 
 _MARKS = (
     *("__bug_table", "__mcount_loc", "__patchable_function_entries", "__ftr_fixup"),

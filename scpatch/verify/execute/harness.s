@@ -27,19 +27,19 @@
 #   6. take the planted words out again, write the result to stdout, next
 # A signal, or the timer, leads to 6 as well, with its number in the result.
 #
-# Nothing is judged here. Registers and memory go out raw, and the Python side (execute_judge.py)
+# Nothing is judged here. Registers and memory go out raw, and the Python side (judge.py)
 # compares. So this file stays short, and cannot pass a site by mistake.
 #
 # While a site runs, the whole image of the object is read-only, and the frame is surrounded by
 # unmapped pages: a store anywhere but into the frame is a SIGSEGV.
 #
 # Why absolute branches: `ba` reaches the lowest 32 MiB from everywhere, and this file is linked
-# there (execute_link.py). A relative branch would not reach across a large object.
+# there (link.py). A relative branch would not reach across a large object.
 
         .abiversion 2
         .machine power8
 
-# Sizes and offsets in bytes. execute_state.py has the same numbers.
+# Sizes and offsets in bytes. state.py has the same numbers.
 
         .set    REG_GPR, 0              # r0-r31
         .set    REG_CR, 256

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from scpatch.verify.proof_read import (
+from scpatch.verify.proof.read import (
     EHDR_SIZE,
     RELA_SIZE,
     SHDR_SIZE,

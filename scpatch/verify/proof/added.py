@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from scpatch.verify.proof_calls import REACH, REL24, STUB_NAME, B, Calls, Stub
-from scpatch.verify.proof_entries import Entries
-from scpatch.verify.proof_insn import Flow, flow, target
-from scpatch.verify.proof_read import (
+from scpatch.verify.proof.calls import REACH, REL24, STUB_NAME, B, Calls, Stub
+from scpatch.verify.proof.entries import Entries
+from scpatch.verify.proof.insn import Flow, flow, target
+from scpatch.verify.proof.read import (
     RELA_SIZE,
     STB_GLOBAL,
     STB_LOCAL,

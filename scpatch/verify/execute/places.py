@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scpatch.errors import ScpatchError, damaged
-from scpatch.verify.execute_types import RunSite
+from scpatch.verify.execute.types import RunSite
 
 SLOT = 16
 """Bytes between two generated trampolines."""

@@ -1,8 +1,8 @@
 """Run every call site of an object, with a hostile target behind its trampoline.
 
 The dynamic half of `scpatch verify`. The object is linked with harness.s into a user-space program
-(execute_link), which does to each site what the kernel does at run time (execute_run), and what it
-records is held against what the ABI wants (execute_judge). It shares no code with scpatch.elf.
+(link), which does to each site what the kernel does at run time (run), and what it
+records is held against what the ABI wants (judge). It shares no code with scpatch.elf.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from scpatch.verify.execute_link import link
-from scpatch.verify.execute_run import run_sites
-from scpatch.verify.execute_tools import Tools, find_tools
-from scpatch.verify.execute_types import Outcome, RunSite
+from scpatch.verify.execute.link import link
+from scpatch.verify.execute.run import run_sites
+from scpatch.verify.execute.tools import Tools, find_tools
+from scpatch.verify.execute.types import Outcome, RunSite
 
 __all__ = ["TIME_LIMIT", "Outcome", "RunSite", "Tools", "execute", "find_tools"]
 

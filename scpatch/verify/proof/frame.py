@@ -26,10 +26,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from scpatch.verify.proof_calls import NOPS, REL24
-from scpatch.verify.proof_entries import Entries
-from scpatch.verify.proof_insn import PADDING, Effect, Flow, base_is_r1, effect, flow
-from scpatch.verify.proof_read import Place, Symbol
+from scpatch.verify.proof.calls import NOPS, REL24
+from scpatch.verify.proof.entries import Entries
+from scpatch.verify.proof.insn import PADDING, Effect, Flow, base_is_r1, effect, flow
+from scpatch.verify.proof.read import Place, Symbol
 
 _LOCAL_ENTRY = {2: 4, 3: 8, 4: 16, 5: 32, 6: 64}
 """Distance of the local entry point in bytes by st_other bits 5-7 (ELFv2 ABI, st_other)."""

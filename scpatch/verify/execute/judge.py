@@ -6,10 +6,10 @@ import signal
 import struct
 from collections.abc import Iterable, Sequence
 
-from scpatch.verify import execute_state as state
-from scpatch.verify.execute_places import Program
-from scpatch.verify.execute_state import Registers, Result
-from scpatch.verify.execute_types import Outcome, RunSite
+from scpatch.verify.execute import state
+from scpatch.verify.execute.places import Program
+from scpatch.verify.execute.state import Registers, Result
+from scpatch.verify.execute.types import Outcome, RunSite
 
 # ELFv2 ABI, 2.2.2.2 and 2.2.4: arguments, results, and the registers that a call leaves alone.
 _ARGUMENT_GPR = range(3, 11)

@@ -9,6 +9,7 @@ and *.a anywhere).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -42,6 +43,23 @@ class Copy(NamedTuple):
     sources: Identities
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other links that use the same folder away, until they find the copies made."""
+    try:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ScpatchError("SCP110", f"cannot write: {error.strerror}", file=str(folder)) from error
+    try:
+        # Not every network filesystem locks directories; make runs these links one by one anyway.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def copy_of(source: str, folder: Path, settings: Settings) -> Copy:
     """Finds or plans the rewritten copy of an input. Writes nothing.
 
@@ -63,7 +81,7 @@ def copy_of(source: str, folder: Path, settings: Settings) -> Copy:
     return Copy(source, path, plan, record, settings.key, sources)
 
 
-def make(copy: Copy, folder: Path) -> None:
+def make(copy: Copy) -> None:
     """Writes a planned copy and then its record, so that no record is ever without its copy."""
     if copy.plan is None:
         return
@@ -72,15 +90,12 @@ def make(copy: Copy, folder: Path) -> None:
     outputs: list[str] = []
     if copy.path != copy.source:
         members = Path(copy.path + ".members")
-        for one in (folder, members):
-            one.mkdir(exist_ok=True)
+        members.mkdir(exist_ok=True)
         write([copy.plan])
         outputs = [str(one.target) for one in copy.plan.outputs]
         _remove_others(members, {os.path.basename(name) for name in outputs})
-    elif not folder.is_dir():
-        folder.mkdir(exist_ok=True)
     new = {"key": copy.key, "sources": copy.sources, "copies": _identities(outputs)}
-    temporary = copy.record.with_name(f"{copy.record.name}.{os.getpid()}")
+    temporary = copy.record.with_name(copy.record.name + ".new")
     temporary.write_text(json.dumps(new))
     temporary.replace(copy.record)
 
@@ -136,7 +151,8 @@ def _recorded(record: Path, key: str) -> bool | None:
 
 
 def _remove_others(folder: Path, wanted: set[str]) -> None:
-    """Removes copies of members that have no call sites any more, or are members no more."""
+    """Removes copies of members that have no call sites any more, or are members no more, and what
+    a killed run has left."""
     for one in folder.iterdir():
         if one.name not in wanted:
             with contextlib.suppress(OSError):

@@ -39,14 +39,15 @@ def _vmlinux(command: Command, settings: Settings) -> int:
     names = dict.fromkeys(command.arguments[index] for index in command.inputs)
     if response := next((name for name in names if name.startswith("@")), None):
         raise copies.cannot_use(response)
-    # What is missing is for the linker to say, as is a script among the inputs.
-    wanted = [copies.copy_of(name, folder, settings) for name in names if _has_content(name)]
-    if _refused([one.plan for one in wanted if one.plan is not None], settings):
-        return Exit.REFUSED
-    for one in wanted:
-        copies.make(one, folder)
-        if one.plan is not None:
-            _tell(one.source, one.plan)
+    with copies.locked(folder):
+        # What is missing is for the linker to say.
+        wanted = [copies.copy_of(name, folder, settings) for name in names if _has_content(name)]
+        if _refused([one.plan for one in wanted if one.plan is not None], settings):
+            return Exit.REFUSED
+        for one in wanted:
+            copies.make(one)
+            if one.plan is not None:
+                _tell(one.source, one.plan)
     new = command.with_inputs({one.source: one.path for one in wanted})
     if _verbose():
         print("+", new.linker, *new.arguments, file=sys.stderr)

@@ -1,0 +1,79 @@
+"""Which command lines are the links of vmlinux and of modules, and what of them is an input."""
+
+from __future__ import annotations
+
+import pytest
+
+from scpatch.kbuild.arguments import Link, read, split
+from scpatch.kbuild.settings import UsageError, parse
+from tests.kbuild.support import image_arguments, module_arguments
+from tests.kbuild.test_script import PASSED
+
+
+@pytest.mark.parametrize("linker", ["bfd", "lld"])
+def test_the_two_links_are_known(linker: str) -> None:
+    assert read(["ld", *image_arguments(linker=linker)]).link is Link.VMLINUX
+    assert read(["ld", *module_arguments(linker=linker)]).link is Link.MODULE
+
+
+@pytest.mark.parametrize("arguments", PASSED, ids=lambda one: one[-1][:30])
+def test_other_calls_are_none_of_them(arguments: list[str]) -> None:
+    assert read(["ld", *arguments]).link is None
+
+
+@pytest.mark.parametrize(
+    ("words", "link"),
+    [
+        ("-T arch/powerpc/kernel/vmlinux.lds -o x a.o", Link.VMLINUX),
+        ("-Tarch/powerpc/kernel/vmlinux.lds -ox a.o", Link.VMLINUX),
+        ("--script /o/arch/powerpc/kernel/vmlinux.lds --output=x a.o", Link.VMLINUX),
+        ("-r -T arch/powerpc/kernel/vmlinux.lds -o x a.o", None),
+        ("-T arch/powerpc/kernel/vmlinux.lds.o -o x a.o", None),
+        ("arch/powerpc/kernel/vmlinux.lds -o x a.o", None),
+        ("-r -T/lib/modules/6/build/scripts/module.lds -o /m/x.ko x.o", Link.MODULE),
+        ("--relocatable --script=scripts/module.lds --output x.ko x.o", Link.MODULE),
+        ("-r -T scripts/module.lds -o x.o x.ko", None),
+        ("-T scripts/module.lds -o x.ko x.o", None),
+    ],
+)
+def test_other_spellings(words: str, link: Link | None) -> None:
+    assert read(["ld", *words.split()]).link is link
+
+
+def test_inputs_are_what_no_option_takes() -> None:
+    words = "-z notext a.o -m elf64lppc -L lib -lgcc --defsym x=y -Map m -O2 --gc-sections b.a -o c"
+    command = read(["ld", *words.split(), "-e", "start", "--entry=x", "d.o", "-Map=m2", "-G0", "e"])
+    assert [command.arguments[i] for i in command.inputs] == ["a.o", "b.a", "d.o", "e"]
+
+
+@pytest.mark.parametrize("spelling", ["-o vmlinux", "-ovmlinux", "--output=vmlinux"])
+def test_inputs_and_output_are_replaced_where_they_stand(spelling: str) -> None:
+    command = read(["ld", "-L", "a.o", "a.o", *spelling.split(), "b.o", "a.o"])
+    new = command.with_inputs({"a.o": "copy.o"}).with_output("other")
+    changed = spelling.replace("vmlinux", "other").split()
+    assert new.arguments == ("-L", "a.o", "copy.o", *changed, "b.o", "copy.o")
+
+
+def test_options_in_front_of_the_linker_are_ours() -> None:
+    assert split(["--warn-only", "--no-nop=thunk", "ld", "-r"]) == (
+        ("--warn-only", "--no-nop=thunk"),
+        ("ld", "-r"),
+    )
+
+
+def test_settings() -> None:
+    found = parse(["--warn-only", "--trampoline=a*", "--trampoline=b", "--no-nop=thunk"])
+    assert found.warn_only
+    assert found.options.choices.trampolines == ("a*", "b")
+    assert found.options.choices.no_nop == "thunk"
+    assert parse(["--undefined=skip", "--undefined=rewrite"]).options.choices.undefined == "rewrite"
+    keys = {parse(words).key for words in ([], ["--warn-only"], ["--trampoline=x"])}
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("word", ["--foo", "--no-nop", "--no-nop=x", "--trampoline=", "-x"])
+def test_a_wrong_option_is_a_usage_error(word: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse([word])
+    assert word in str(caught.value)
+    assert caught.value.hint

@@ -1,0 +1,159 @@
+"""Links of modules: the result is rewritten before it appears under its name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.kbuild.support import (
+    CALLER,
+    LINKERS,
+    SCRIPT,
+    SIBLING,
+    TRAMPOLINE,
+    call,
+    environment,
+    link,
+    make_tree,
+    module_arguments,
+    snapshot,
+    stubs,
+)
+from tests.tools import LD, assemble, rewrite, run
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "tree")
+
+
+@pytest.mark.parametrize("linker", ["bfd", "lld"])
+def test_a_module_is_what_rewrite_makes_of_the_linkers(tree: Path, linker: str) -> None:
+    words = module_arguments(linker=linker)
+    run(LINKERS[linker], *words, cwd=tree)
+    plain = tree / "fs/fs.ko"
+    rewrite(plain)
+    expected = plain.read_bytes()
+    plain.unlink()
+    before = snapshot(tree)
+    done = link(tree, words, linker=LINKERS[linker])
+    assert (done.stdout, done.stderr) == ("  SCPATCH fs/fs.ko\n", "")
+    assert plain.read_bytes() == expected
+    assert len(stubs(plain)) == 1
+    assert snapshot(tree).keys() - before.keys() == {"fs/fs.ko"}
+
+
+def test_a_module_whose_sites_are_the_loaders_is_what_the_linker_made(tree: Path) -> None:
+    assemble(tree / "fs", CALLER.format(name="probe"), "fs.o")
+    run(LD, *module_arguments(), cwd=tree)
+    expected = (tree / "fs/fs.ko").read_bytes()
+    done = link(tree, module_arguments())
+    assert (done.stdout, done.stderr) == ("", "")
+    assert (tree / "fs/fs.ko").read_bytes() == expected
+
+
+def test_verbose_adds_a_summary(tree: Path) -> None:
+    done = link(tree, module_arguments(), env={"KBUILD_VERBOSE": "1"})
+    assert "fs/fs.ko: 1 call site rewritten (by 1 stub)" in done.stdout
+
+
+def test_a_module_outside_the_tree(tree: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for name in ("fs.o", "fs.mod.o"):
+        (tree / "fs" / name).rename(outside / name)
+    done = link(tree, module_arguments(f"{outside}/fs"))
+    assert done.stdout == f"  SCPATCH {outside}/fs.ko\n"
+    assert len(stubs(outside / "fs.ko")) == 1
+
+
+def _refuse(tree: Path) -> None:
+    assemble(tree / "fs", CALLER.format(name="probe") + SIBLING + TRAMPOLINE, "fs.o")
+
+
+def test_a_refused_site_leaves_no_module(tree: Path) -> None:
+    (tree / "fs/fs.ko").write_bytes(b"of an earlier build")
+    _refuse(tree)
+    done = call(tree, module_arguments())
+    assert done.returncode == 3
+    assert done.stderr.startswith("scpatch: fs/fs.ko: .text+")
+    assert "[SCP203]" in done.stderr
+    assert {path.name for path in (tree / "fs").iterdir()} == {"fs.o", "fs.mod.o"}
+
+
+def test_warn_only_leaves_the_refused_site(tree: Path) -> None:
+    _refuse(tree)
+    done = link(tree, module_arguments(), env={"SCPATCH_FLAGS": "--warn-only"})
+    assert "[SCP203]" in done.stderr
+    assert len(stubs(tree / "fs/fs.ko")) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [("exit 5", 5), ("kill -9 $$", 137), ("echo x >$out; exit 1", 1)]
+)
+def test_a_failing_linker_leaves_no_module(tree: Path, body: str, status: int) -> None:
+    (tree / "fs/fs.ko").write_bytes(b"of an earlier build")
+    fake = tree / "fake-ld"
+    fake.write_text(f"#!/bin/sh\nout=fs/.tmp_fs.ko\necho said >&2\n{body}\n")
+    fake.chmod(0o755)
+    done = call(tree, module_arguments(), linker="./fake-ld")
+    assert (done.returncode, done.stderr) == (status, "said\n")
+    assert {path.name for path in (tree / "fs").iterdir()} == {"fs.o", "fs.mod.o"}
+
+
+def test_a_damaged_result_is_one_message(tree: Path) -> None:
+    fake = tree / "fake-ld"
+    fake.write_text("#!/bin/sh\nprintf '\\177ELF' >fs/.tmp_fs.ko\n")
+    fake.chmod(0o755)
+    done = call(tree, module_arguments(), linker="./fake-ld")
+    assert done.returncode == 1
+    assert done.stderr.startswith("scpatch: fs/fs.ko: ")
+    assert "Traceback" not in done.stderr
+    assert not (tree / "fs/fs.ko").exists()
+
+
+def test_a_stopped_build_leaves_no_module(tree: Path) -> None:
+    """SIGTERM, as make sends it, while the linker runs: both end, and nothing is left."""
+    fake = tree / "fake-ld"
+    fake.write_text("#!/bin/sh\n: >fs/.tmp_fs.ko\necho $$ >pid\nexec sleep 100\n")
+    fake.chmod(0o755)
+    command = [str(SCRIPT), "./fake-ld", *module_arguments()]
+    with subprocess.Popen(command, cwd=tree, env=environment()) as process:
+        deadline = time.monotonic() + 60
+        pid = tree / "pid"
+        while not (pid.exists() and pid.read_text().strip()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    assert {path.name for path in (tree / "fs").iterdir()} == {"fs.o", "fs.mod.o"}
+
+
+def test_a_missing_python_module_is_one_message(tree: Path, tmp_path: Path) -> None:
+    """A checkout, and a Python that lacks what pip would have installed."""
+    wrapper = tmp_path / "python"
+    wrapper.write_text('#!/bin/sh\nexec "$REAL" -S -E "$@"\n')
+    wrapper.chmod(0o755)
+    real = environment()["SCPATCH_PYTHON"]
+    fake = tmp_path / "fake.py"
+    fake.write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(SCRIPT.parents[2])!r})\n"
+        "sys.modules['keystone'] = None\n"
+        "import runpy\n"
+        "sys.argv[:3] = ['x']\n"
+        "runpy.run_module('scpatch.kbuild', run_name='__main__')\n"
+    )
+    wrapper.write_text(f'#!/bin/sh\nexec "{real}" {fake} "$@"\n')
+    done = call(tree, module_arguments(), env={"SCPATCH_PYTHON": str(wrapper)})
+    assert done.returncode == 1
+    assert "has no module keystone" in done.stderr
+    assert "SCPATCH_PYTHON" in done.stderr
+    assert not (tree / "fs/fs.ko").exists()

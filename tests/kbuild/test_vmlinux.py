@@ -1,0 +1,312 @@
+"""Links of vmlinux: copies of what has call sites, kept for all passes, made anew when needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests import archives
+from tests.kbuild.support import (
+    CALLER,
+    COPIES,
+    LINKERS,
+    PLAIN,
+    SIBLING,
+    TRAMPOLINE,
+    call,
+    image_arguments,
+    link,
+    make_tree,
+    snapshot,
+    stubs,
+)
+from tests.tools import CROSS, LD, assemble, run
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "tree")
+
+
+def _copies(tree: Path) -> dict[str, tuple[bytes, int]]:
+    found = snapshot(tree / COPIES)
+    return {name: one for name, one in found.items() if not name.endswith(".json")}
+
+
+@pytest.mark.parametrize("linker", ["bfd", "lld"])
+def test_vmlinux_gets_stubs_and_the_inputs_stay_as_they_are(tree: Path, linker: str) -> None:
+    before = snapshot(tree)
+    done = link(tree, image_arguments(linker=linker), linker=LINKERS[linker])
+    assert done.stdout == "  SCPATCH vmlinux.a\n  SCPATCH lib/lib.a\n"
+    assert "scpatch: " not in done.stderr
+    after = snapshot(tree)
+    assert {name: after[name] for name in before} == before
+    assert len(stubs(tree / "vmlinux")) == 3
+    code = run(CROSS + "objdump", "-d", tree / "vmlinux").stdout
+    assert code.count("ld      r2,24(r1)") == 3
+    assert code.count("std     r2,24(r1)") == 3
+
+
+def test_the_linker_sees_the_same_command_but_for_the_copies(tree: Path) -> None:
+    """And in the same order, so that the image is laid out as without scpatch."""
+    fake = tree / "fake-ld"
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nexit 3\n')
+    fake.chmod(0o755)
+    done = call(tree, image_arguments(), linker="./fake-ld")
+    assert done.returncode == 3
+    words = [word for word in done.stdout.splitlines() if not word.startswith("  SCPATCH")]
+    vmlinux, lib = (word for word in words if word.startswith(COPIES))
+    expected = [{"vmlinux.a": vmlinux, "lib/lib.a": lib}.get(w, w) for w in image_arguments()]
+    assert words == expected
+    listed = [os.path.basename(name) for name in archives.names(tree / vmlinux)]
+    assert [name.split(".")[0] for name in listed] == ["one", "two", "three"]
+    assert listed[2] == "three.o"
+
+
+def test_later_passes_use_the_copies_of_the_first(tree: Path) -> None:
+    link(tree, image_arguments(".tmp_vmlinux.kallsyms1"))
+    before = _copies(tree)
+    for output in (".tmp_vmlinux.kallsyms2", "vmlinux"):
+        assert link(tree, image_arguments(output)).stdout == ""
+    assert _copies(tree) == before
+    names = stubs(tree / "vmlinux")
+    assert names == stubs(tree / ".tmp_vmlinux.kallsyms1") != []
+
+
+def _touch_member(tree: Path) -> None:
+    path = tree / "init/one.o"
+    os.utime(path, ns=(1, 1))
+
+
+def _replace_member(tree: Path) -> None:
+    """With one that has no call sites any more."""
+    assemble(tree / "init", PLAIN.format(name="one"), "one.o")
+    (tree / "vmlinux.a").unlink()
+    names = "init/one.o", "init/two.o", "init/three.o"
+    archives.make(tree / "vmlinux.a", *names, options="cDPrST")
+
+
+def _remove_copy(tree: Path) -> None:
+    next((tree / COPIES).rglob("one.*.o")).unlink()
+
+
+def _damage_copy(tree: Path) -> None:
+    path = next((tree / COPIES).rglob("two.*.o"))
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def _remove_archive_copy(tree: Path) -> None:
+    next((tree / COPIES).glob("vmlinux.*.a")).unlink()
+
+
+def _damage_record(tree: Path) -> None:
+    next((tree / COPIES).glob(".tmp_vmlinux.*.json")).write_text('{"key": [')
+
+
+def _odd_record(tree: Path) -> None:
+    next((tree / COPIES).glob(".tmp_vmlinux.*.json")).write_text("[1]")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _touch_member,
+        _replace_member,
+        _remove_copy,
+        _damage_copy,
+        _remove_archive_copy,
+        _damage_record,
+        _odd_record,
+    ],
+)
+def test_copies_are_made_anew_when_something_changed(
+    tree: Path, change: Callable[[Path], None]
+) -> None:
+    link(tree)
+    change(tree)
+    assert link(tree).stdout == "  SCPATCH vmlinux.a\n"
+    copied = {path.name.split(".")[0] for path in (tree / COPIES).rglob("*.members/*.o")}
+    assert copied == {"one", "two", "helper"} - ({"one"} if change is _replace_member else set())
+    assert len(stubs(tree / "vmlinux")) == len(copied)
+    fresh = tree / "fresh"
+    shutil.rmtree(tree / COPIES)
+    link(tree, image_arguments("fresh"))
+    assert fresh.read_bytes() == (tree / "vmlinux").read_bytes()
+
+
+def test_copies_are_made_anew_for_other_options(tree: Path) -> None:
+    link(tree)
+    for how in ({"options": ["--trampoline=none*"]}, {"env": {"SCPATCH_FLAGS": "--trampoline=no"}}):
+        link(tree, **how)
+        assert stubs(tree / "vmlinux") == []
+        assert link(tree).stdout == "  SCPATCH vmlinux.a\n  SCPATCH lib/lib.a\n"
+        assert len(stubs(tree / "vmlinux")) == 3
+
+
+def test_verbose_shows_the_command_and_what_was_done(tree: Path) -> None:
+    done = link(tree, env={"KBUILD_VERBOSE": "1"})
+    assert "vmlinux.a: 2 call sites rewritten (by 2 stubs) in 2 of 3 members" in done.stdout
+    assert f"+ {LD} -EL -m elf64lppc" in done.stderr
+    assert COPIES in done.stderr
+
+
+def test_objects_and_regular_archives_are_copied_too(tree: Path) -> None:
+    (tree / "lib/lib.a").unlink()
+    archives.make(tree / "lib/lib.a", "helper.o")
+    words = [word.replace("vmlinux.a", "init/one.o") for word in image_arguments()]
+    words[words.index("--start-group")] = "init/two.o"
+    words.remove("--end-group")
+    done = link(tree, words)
+    named = [line.split()[1] for line in done.stdout.splitlines()]
+    assert named == ["init/one.o", "init/two.o", "lib/lib.a"]
+
+
+def test_inputs_of_the_same_name_have_copies_of_their_own(tree: Path) -> None:
+    (tree / "arch/lib").mkdir()
+    source = CALLER.format(name="other")
+    assemble(tree / "arch/lib", source, "helper.o")
+    archives.make(tree / "arch/lib/lib.a", "helper.o", options="rcsT")
+    words = image_arguments()
+    words.insert(words.index("lib/lib.a"), "arch/lib/lib.a")
+    words.insert(0, "--undefined=other")
+    words.insert(0, "--undefined=helper")
+    link(tree, words)
+    assert len(stubs(tree / "vmlinux")) == 4
+
+
+def _refuse(tree: Path) -> None:
+    """Gives the tree an object with a sibling call, with line numbers."""
+    path = tree / "init/three.o"
+    run(CROSS + "as", "-g", "-o", path, "-", stdin=".text\ntail: b __SCT__work\n")
+    (tree / "vmlinux.a").unlink()
+    names = "init/one.o", "init/two.o", "init/three.o"
+    archives.make(tree / "vmlinux.a", *names, options="cDPrST")
+
+
+def test_a_refused_site_ends_the_build(tree: Path) -> None:
+    """Whatever an earlier build left, the message names the place, and nothing is linked."""
+    _refuse(tree)
+    for _ in range(2):
+        done = call(tree, image_arguments())
+        assert done.returncode == 3
+        assert done.stdout == ""
+        first, *_ = done.stderr.splitlines()
+        assert first.startswith("scpatch: vmlinux.a(init/three.o): .text+0x0 in tail+0x0 (")
+        assert ":2): " in first
+        assert "[SCP203]" in first
+        assert "hint: " in done.stderr
+        assert "--warn-only" in done.stderr
+        assert not (tree / "vmlinux").exists()
+
+
+def test_warn_only_leaves_refused_sites_and_rewrites_the_others(tree: Path) -> None:
+    _refuse(tree)
+    done = link(tree, options=["--warn-only"])
+    assert "[SCP203]" in done.stderr
+    assert len(stubs(tree / "vmlinux")) == 3
+    # Said once for all passes.
+    assert "scpatch: " not in link(tree, options=["--warn-only"]).stderr
+    assert call(tree, image_arguments()).returncode == 3
+
+
+def test_what_a_failing_linker_says_comes_through(tree: Path) -> None:
+    words = [*image_arguments(), "missing.o"]
+    done = call(tree, words)
+    assert done.returncode == 1
+    assert "missing.o" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_member_is_named(tree: Path) -> None:
+    (tree / "init/one.o").unlink()
+    done = call(tree, image_arguments())
+    assert done.returncode == 1
+    assert "vmlinux.a(init/one.o)" in done.stderr
+    assert "hint: " in done.stderr
+    assert not (tree / "vmlinux").exists()
+
+
+def test_a_response_file_is_an_error(tree: Path) -> None:
+    done = call(tree, [*image_arguments(), "@more"])
+    assert done.returncode == 1
+    assert "response file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "linker", "status", "text"),
+    [
+        (["--no-such"], LD, 2, "wrong option --no-such"),
+        ([], "no-such-ld", 1, "no-such-ld: cannot run the linker"),
+    ],
+)
+def test_a_wrong_ld_variable(
+    tree: Path, options: list[str], linker: str, status: int, text: str
+) -> None:
+    done = call(tree, image_arguments(), options=options, linker=linker)
+    assert done.returncode == status
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_killed_run_leaves_nothing_that_a_later_one_trusts(tree: Path) -> None:
+    """Killed between the copies and their record: the next run makes them again."""
+    link(tree)
+    expected = (tree / "vmlinux").read_bytes()
+    record = next((tree / COPIES).glob(".tmp_vmlinux.*.json"))
+    record.unlink()
+    for path in (tree / COPIES).rglob("*.o"):
+        path.write_bytes(b"")
+    link(tree)
+    # lib.a still has its record, whose copies are no longer what it says.
+    assert (tree / "vmlinux").read_bytes() == expected
+
+
+def test_parallel_calls_do_not_disturb_each_other(tree: Path) -> None:
+    outputs = [f"image{number}" for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda output: link(tree, image_arguments(output)), outputs))
+    images = {(tree / output).read_bytes() for output in outputs}
+    assert len(images) == 1
+    assert len(stubs(tree / outputs[0])) == 3
+    left = [path.name for path in (tree / COPIES).rglob("*") if path.name.endswith(".scpatch")]
+    assert left == []
+
+
+def test_make_clean_removes_every_file(tree: Path) -> None:
+    """By the names that the top Makefile of Linux 6.1 gives to find."""
+    link(tree)
+    names = ["*.[aios]", ".*.cmd", ".tmp_*"]
+    words = " -o ".join(f"-name '{name}'" for name in names)
+    find = f"find {COPIES} \\( {words} \\) -type f -print | xargs rm -f"
+    subprocess.run(find, shell=True, check=True, cwd=tree)
+    assert snapshot(tree / COPIES) == {}
+    assert link(tree).stdout != ""
+
+
+def test_an_image_without_call_sites_is_linked_from_the_originals(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree")
+    for name in ("one", "two"):
+        assemble(tree / "init", PLAIN.format(name=name) + TRAMPOLINE * (name == "two"), f"{name}.o")
+    assemble(tree / "lib", PLAIN.format(name="helper"), "helper.o")
+    (tree / "vmlinux.a").unlink()
+    (tree / "lib/lib.a").unlink()
+    archives.make(tree / "vmlinux.a", "init/one.o", "init/two.o", options="cDPrST")
+    archives.make(tree / "lib/lib.a", "helper.o", options="rcsT")
+    assert link(tree).stdout == ""
+    hooked = (tree / "vmlinux").read_bytes()
+    run(LD, *image_arguments(), cwd=tree)
+    assert (tree / "vmlinux").read_bytes() == hooked
+
+
+def test_the_sibling_call_of_these_tests_is_refused_by_its_name(tree: Path) -> None:
+    """Also where the object has no line numbers."""
+    assemble(tree / "init", SIBLING, "three.o")
+    (tree / "vmlinux.a").unlink()
+    archives.make(tree / "vmlinux.a", "init/two.o", "init/three.o", options="cDPrST")
+    assert "in tail+0x0: " in call(tree, image_arguments()).stderr

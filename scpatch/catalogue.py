@@ -163,6 +163,13 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "nops: what is in the object is not what will run.",
         "compile without -fno-plt and -mlongcall",
     ),
+    "SCP212": Diagnostic(
+        "a call without a relocation",
+        "Caller and trampoline are in one section and the trampoline is a local symbol, so the "
+        "assembler has written the distance into the `bl`. Neither a linker nor scpatch can send "
+        "such a call elsewhere.",
+        "make the trampoline a global symbol (`.globl`), or put it into a section of its own",
+    ),
     "SCP301": Diagnostic(
         "a program is missing",
         "`verify` links both objects with GNU ld and runs them under QEMU.",

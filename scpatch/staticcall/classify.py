@@ -10,6 +10,7 @@ from scpatch.ppc64 import insn, relocs
 from scpatch.staticcall.flow import settle
 from scpatch.staticcall.labels import find_labels
 from scpatch.staticcall.model import Scan, Site, State, Stub, Trampoline
+from scpatch.staticcall.resolved import resolved_calls
 from scpatch.staticcall.sites import Reference, find_references
 from scpatch.staticcall.symbols import (
     DEFAULT_TRAMPOLINES,
@@ -42,6 +43,8 @@ def scan(elf: ElfFile, choices: Choices) -> Scan:
     references = list(find_references(elf, trampolines, stubs))
     module = is_module(elf)
     sites = _Classifier(elf, choices, stubs, references, module).classify()
+    if resolved := resolved_calls(elf, trampolines):
+        sites = sorted(sites + resolved, key=lambda site: (site.section, site.offset))
     return Scan(tuple(trampolines), tuple(stubs), tuple(sites), module)
 
 
@@ -93,7 +96,16 @@ class _Classifier:
         """The branch inside a stub is not a call site."""
         offset = reference.table.r_offset[reference.position]
         inside = self._stubs.get(reference.table.target, ())
-        return any(stub.value <= offset < stub.value + stub.size for stub in inside)
+        if any(stub.value <= offset < stub.value + stub.size for stub in inside):
+            return True
+        # Where two objects brought the same stub, `ld -r` keeps one symbol for both.
+        section = reference.table.target
+        code = self._elf.content(section)
+        return (
+            _word(code, offset) == insn.B
+            and _word(code, offset - 4) == insn.STD_R2
+            and self._functions.covering(section, offset) is None
+        )
 
     def _site(self, reference: Reference) -> Site:
         table = reference.table

@@ -39,6 +39,8 @@ class Digest:
             for part in (symbols.data, symbols.strings):
                 self._object.update(part)
         state = self._object.copy()
+        # One of two alike sections may be freed after init.
+        state.update(self._elf.section_name(section).encode("utf-8", "surrogateescape") + b"\0")
         table = self._elf.relocated[section]
         for index in (section, table):
             state.update(index.to_bytes(4, "little"))

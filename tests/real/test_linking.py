@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from tests.tools import (
 )
 
 LINKERS = [LD, LLD]
+Assemble = Callable[..., Path]
 
 
 def all_states(path: Path) -> Counter[str]:
@@ -171,3 +173,22 @@ def test_a_program_with_a_rewritten_c_library(tmp_path: Path) -> None:
     run(*GCC, "-static", "-o", program, path, "-L", tmp_path)
     assert run(*QEMU, program).stdout == "1 9 2.500 -\n"
     assert any(one.name.startswith("r2save._IO_") for one in symbols(program))
+
+
+@pytest.mark.parametrize("linker", LINKERS)
+def test_thunks_of_the_same_object_twice(assemble: Assemble, tmp_path: Path, linker: str) -> None:
+    """A thunk leads back into its own object: another one's must never stand in for it."""
+    path = assemble("TOC f\n bl __SCT__x\n addi 3, 3, 1\n blr\nEND f\n.weak f\n")
+    new = rewritten(path, no_nop="thunk")
+    done = run(linker, "-r", "-o", tmp_path / "merged.o", new, new, check=False)
+    assert done.returncode
+    assert "r2thunk.__SCT__x" in done.stderr
+
+
+def test_stubs_in_sections_of_different_names_differ(assemble: Assemble) -> None:
+    """What is in .init.text goes away; a stub there must not stand in for one that stays."""
+    names = []
+    for section in (".init.text", ".exit.text"):
+        path = assemble(f'.section {section}, "ax"\nFRAME f\nCALL __SCT__x\nLEAVE f\n')
+        names += [one.name for one in symbols(rewritten(path)) if one.name.startswith("r2save.")]
+    assert len(set(names)) == 2

@@ -12,6 +12,7 @@ from tests.tools import (
     CLANG,
     LD,
     LLD,
+    code,
     compile_c,
     relocations,
     rewritten,
@@ -340,3 +341,46 @@ def test_inside_a_comdat_group(assemble: Assemble) -> None:
         '.section .text.f, "axG", @progbits, f, comdat\n.weak f\nFRAME f\nCALL __SCT__x\nLEAVE f\n'
     )
     assert only(path) == "rewrite"
+
+
+LOCAL = ".type __SCT__x, @function\n__SCT__x: b target\n.size __SCT__x, 4\n"
+
+
+@pytest.mark.parametrize(
+    ("call", "want"),
+    [
+        ("bl __SCT__x\n nop", "refused SCP212"),
+        ("bl __SCT__x\n ld 2, 24(1)", "done"),
+        ("b __SCT__x", "refused SCP212"),
+        ("beq __SCT__x", "refused SCP212"),
+        ("bl other\n nop", ""),
+    ],
+)
+def test_a_call_that_the_assembler_resolved(assemble: Assemble, call: str, want: str) -> None:
+    """Caller and local trampoline in one section: `bl` with the distance, and no relocation."""
+    path = assemble(f"{LOCAL}FRAME f\n {call}\nLEAVE f\n")
+    assert sum(one.type == "REL24" for one in relocations(path)) == (2 if "other" in call else 1)
+    assert only(path) == want
+
+
+def test_resolved_calls_of_other_functions_are_none(assemble: Assemble) -> None:
+    path = assemble(f"g: blr\n{LOCAL}FRAME f\n bl g\n nop\nLEAVE f\n")
+    assert scan_file(path).sites == ()
+
+
+def test_every_name_as_a_trampoline(assemble: Assemble) -> None:
+    """Stubs are none, also where a pattern matches their names."""
+    path = assemble(f"FRAME f\nCALL __SCT__x\nLEAVE f\n{TRAMPOLINE}")
+    new = rewritten(path, trampolines=("*SCT__*",))
+    assert only(new, trampolines=("*SCT__*",)) == "done"
+    assert [one.name for one in scan_file(new, trampolines=("*",)).trampolines].count("f") == 1
+    assert not [
+        one for one in scan_file(new, trampolines=("*",)).trampolines if "r2save" in one.name
+    ]
+
+
+def test_padding_before_a_trampoline_is_no_call(assemble: Assemble) -> None:
+    """GNU as fills a wide gap with a branch to its end, here the trampoline."""
+    path = assemble(f"TOC f\n blr\nEND f\n.balign 128\n{LOCAL}")
+    assert code(path)[3:5] == [0x48000000 | (128 - 12), 0x60000000]
+    assert scan_file(path).sites == ()

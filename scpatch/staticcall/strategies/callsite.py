@@ -81,7 +81,8 @@ def plan(elf: ElfFile, scan: Scan) -> Plan:
         additions.append(section, _lead(elf, section, inside))
         for group in inside:
             is_local = group.symbol in local or group.symbol not in symbols
-            stubs.append(_add_stub(additions, digest, group, local=is_local))
+            # A thunk leads back into its own object, so that another's would not do for it.
+            stubs.append(_add_stub(additions, digest, group, unique=is_local or group.thunk))
     for site in sites:
         if site.state in (State.REWRITE, State.SAVED):
             additions.patch(site.section, site.offset + 4, _word(insn.LD_R2))
@@ -146,7 +147,7 @@ def _falls_through(code: memoryview) -> bool:
     return True
 
 
-def _add_stub(additions: Additions, digest: Digest, group: _Group, *, local: bool) -> NewStub:
+def _add_stub(additions: Additions, digest: Digest, group: _Group, *, unique: bool) -> NewStub:
     first = group.sites[0]
     prefix = THUNK_PREFIX if group.thunk else STUB_PREFIX
     own = first.offset if group.thunk else -1
@@ -158,7 +159,7 @@ def _add_stub(additions: Additions, digest: Digest, group: _Group, *, local: boo
     if group.thunk:
         code += branch(offset + len(code), first.offset + 4)
     additions.append(group.section, code)
-    symbol = additions.add_symbol(NewSymbol(name, group.section, offset, len(code), unique=local))
+    symbol = additions.add_symbol(NewSymbol(name, group.section, offset, len(code), unique=unique))
     additions.add_relocation(
         NewRelocation(group.section, offset + 4, group.symbol, R_PPC64_REL24, group.addend)
     )

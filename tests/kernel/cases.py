@@ -1,0 +1,47 @@
+"""The cases of fixtures/kernel, and what becomes of each without scpatch."""
+
+from __future__ import annotations
+
+from itertools import product
+
+COMBINATIONS = tuple("".join(letters) for letters in product("KM", repeat=3))
+"""Caller, trampoline and target: K is the kernel, M a module."""
+
+_CALLS = (
+    *(f"{name}-{number}" for name in COMBINATIONS for number in (1, 2)),
+    *("MMK-first", "KKM-saved"),
+    *("K-null", "M-null", "K-null-again", "K-ret0", "M-ret0", "M-ret0-again"),
+    *("KKK-ten", "KKM-ten", "MMK-ten", "KKM-varargs", "MMK-varargs"),
+)
+
+TAGS = ("plain", "reload", "ftrace")
+"""The calls are done by a fresh module, by the same after unloading it, and while traced."""
+
+CASES = {
+    "plain": tuple(f"{tag}/{name}" for tag in ("plain", "reload") for name in _CALLS),
+    "ftrace": (*(f"ftrace/{name}" for name in _CALLS), "ftrace/target", "ftrace/caller"),
+    "irq": ("irq/KKM", "irq/MMK"),
+    "load": ("load/both",),
+    "livepatch": ("klp/KKK-target", "klp/MMK-target", "klp/MMK-caller"),
+    "toc": ("toc/K-readonly", "toc/M-readonly", "toc/MMK", "toc/KKM"),
+    "kfree": ("kfree/probe",),
+    "stubs": ("stub/kallsyms", "stub/hit"),
+}
+"""The cases of each step of init, in the order in which they are reported."""
+
+SAFE = ("plain", "ftrace", "irq", "load", "livepatch")
+"""The steps that report a wrong r2 and put it right, so that the naive kernel lives on."""
+
+FATAL = {"toc": "sct_k_uses_toc", "kfree": "kfree"}
+"""The steps that the naive kernel does not survive, and where it dies."""
+
+
+def cases(*steps: str) -> set[str]:
+    return {case for step in steps for case in CASES[step]}
+
+
+def corrupts(case: str) -> bool:
+    """Whether the naive kernel comes back from the case's call with a foreign r2: the trampoline
+    belongs to the caller's unit and the target to the other one."""
+    name = case.partition("/")[2]
+    return case == "load/both" or name.startswith(("KKM", "MMK"))

@@ -1,0 +1,47 @@
+"""The same kernel, from the same objects, is right when scpatch takes part in its links."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.kernel.boot import Log
+from tests.kernel.build import Variant
+from tests.kernel.cases import CASES, cases
+from tests.kernel.conftest import Booted
+
+
+@pytest.fixture(params=["plain", "dwarf"])
+def dwarf(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "dwarf")
+
+
+@pytest.fixture
+def log(booted: Booted, dwarf: bool) -> Log:
+    """The one kernel runs with the radix MMU, the other with the hash MMU."""
+    return booted(Variant(rewritten=True, dwarf=dwarf), *CASES, hash_mmu=dwarf)
+
+
+def test_it_comes_to_the_end(log: Log) -> None:
+    assert log.finished
+    assert not log.oops
+    assert not log.errors
+
+
+def test_every_case_passes(log: Log) -> None:
+    assert {name: case.detail for name, case in log.cases.items() if not case.ok} == {}
+    assert set(log.cases) == cases(*CASES)
+
+
+def test_it_runs_on_two_cpus_with_the_mmu_it_was_told(log: Log, dwarf: bool) -> None:
+    text = "\n".join(log.lines)
+    assert "Brought up 1 node, 2 CPUs" in text
+    assert ("hash-mmu: Initializing" in text) == dwarf
+    assert ("radix-mmu: Initializing" in text) != dwarf
+
+
+def test_a_backtrace_names_the_stub(log: Log) -> None:
+    trace = "\n".join(log.after("step stubs"))
+    assert re.search(r"NIP \[\w+\] r2save\.__SCT__sct_k\.[0-9a-f]{12}\+0x0/0x8", trace)
+    assert re.search(r"LR \[\w+\] sct_k_calls\+", trace)

@@ -106,8 +106,14 @@ def lay_out(elf: ElfFile, edits: Mapping[int, SectionEdit]) -> Layout:
         # Congruent to the old offset, so that a file with odd offsets keeps them.
         target = end + (start - end) % align
         if not size:
-            # Where an empty section lies means nothing, so it may even lie behind the file's end.
-            target = max(target, start + shift) if start <= len(elf.data) else start
+            # Where an empty section lies means nothing, so it may even lie inside another one, or
+            # behind the file's end.
+            if start > len(elf.data):
+                target = start
+            elif start < end_of_run:
+                target = start + shift
+            else:
+                target = max(target, start + shift)
         elif target - start != shift:
             # Up to here everything moved by one distance, its padding too: one copy does.
             copies.append(Copy(run, run + shift, end_of_run - run))

@@ -112,6 +112,22 @@ def test_no_edit_no_change(description: ew.Elf) -> None:
     assert lay_out(elf, {}).writes == ()
 
 
+def test_an_empty_section_inside_another_one() -> None:
+    """As a .bss that asks for more alignment than what follows it in the file."""
+    description = ew.Elf(
+        sections=[
+            ew.Section(name=".a", data=b"a"),
+            ew.Section(name=".bss", type=ew.SHT_NOBITS, size=8, addralign=16),
+        ],
+        symbols=[ew.Symbol(name="x", bind=ew.STB_GLOBAL)],
+    )
+    data = ew.build(description)
+    elf = ElfFile(memoryview(data), "x")
+    (symtab,) = elf.sections_named(".symtab")
+    assert elf.sections[symtab].sh_offset < elf.sections[2].sh_offset
+    assert apply(data, lay_out(elf, {})) == data
+
+
 @pytest.mark.parametrize("name", ["sites.o", "calls-clang-dwarf.o", "merged.o", "module.ko"])
 def test_no_edit_of_real_objects(name: str) -> None:
     data = (FIXTURES / name).read_bytes()

@@ -135,7 +135,8 @@ def _extended(word: int, rt: int, ra: int) -> Effects:
         # The other address register holds anything; with r1 it may point at the doubleword.
         return NONE._replace(save=1 in (ra, rb))
     if rt not in (1, 2) and ra not in (1, 2):
-        return NONE
+        # With r1 as the last operand it may be a store that is not known here.
+        return NONE._replace(save=rb == 1 and not _writes_registers_only(xo))
     if xo in _READ_ONLY or (xo == _OR and rt == ra == rb):
         return NONE
     if xo in _LOGICAL_X:
@@ -143,6 +144,16 @@ def _extended(word: int, rt: int, ra: int) -> Effects:
     if xo in _WRITES_RT or xo & 0x1FF in _ARITHMETIC or xo & 31 == _ISEL:
         return _writes(rt)
     return _writes(rt, ra)
+
+
+def _writes_registers_only(xo: int) -> bool:
+    return (
+        xo in _LOGICAL_X
+        or xo in _WRITES_RT
+        or xo in _READ_ONLY
+        or xo & 0x1FF in _ARITHMETIC
+        or xo & 31 == _ISEL
+    )
 
 
 def _writes(*registers: int) -> Effects:

@@ -20,16 +20,15 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _terminated)
-    from scpatch.kbuild.link import run
-    from scpatch.kbuild.settings import UsageError
-
     try:
+        from scpatch.kbuild.link import run
+
         status = run(sys.argv[1:])
     except ScpatchError as error:
         from scpatch.report.messages import print_error
 
         print_error(error)
-        status = Exit.USAGE if isinstance(error, UsageError) else Exit.ERROR
+        status = getattr(error, "status", Exit.ERROR)
     except ModuleNotFoundError as error:
         print(
             f"scpatch: {sys.executable} has no module {error.name}\n\n"

@@ -57,6 +57,11 @@ class Command(NamedTuple):
         module = self.relocatable and _named(self.scripts, "scripts/module.lds")
         return Link.MODULE if module and self.output.endswith(".ko") else None
 
+    @property
+    def files(self) -> list[str]:
+        """The names of the files to link, each once."""
+        return list(dict.fromkeys(self.arguments[index] for index in self.inputs))
+
     def with_output(self, path: str) -> Command:
         """The same link with another output; only where the command names one."""
         assert self.output_at is not None

@@ -29,6 +29,7 @@ Options stand in front of the linker, or in the variable SCPATCH_FLAGS:
   --no-nop=thunk      give calls without a nop a thunk of their own
   --undefined=auto|rewrite|skip
                       as for scpatch rewrite
+  --prelink           link vmlinux from one rewritten object, not from an archive
 \b
   make LD="scpatch-ld --warn-only powerpc64le-linux-gnu-ld"
 

@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +29,43 @@ Identities = dict[str, list[int]]
 """What tells a file from a changed one, by its path."""
 
 
+class Record(NamedTuple):
+    """What a kept file was made from: a JSON file beside it."""
+
+    path: Path
+    key: str
+    """What it depends on beside its sources."""
+
+    def holds(self) -> bool:
+        """Whether the sources and what was made from them are as they were."""
+        return self.copies() is not None
+
+    def copies(self) -> list[str] | None:
+        """What was made, nothing where nothing had to be; None where that is not known or not
+        true any more."""
+        try:
+            known = json.loads(self.path.read_bytes())
+            if known["key"] != self.key:
+                return None
+            files = {**known["sources"], **known["copies"]}
+            if any(_identity(path) != identity for path, identity in files.items()):
+                return None
+            return list(known["copies"])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return None
+
+    def forget(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+
+    def keep(self, sources: Identities, made: Iterable[str]) -> None:
+        """`sources` are from before they were read."""
+        new = {"key": self.key, "sources": sources, "copies": identities(made)}
+        temporary = self.path.with_name(self.path.name + ".new")
+        temporary.write_text(json.dumps(new))
+        temporary.replace(self.path)
+
+
 class Copy(NamedTuple):
     """What a link is to use for one of its inputs."""
 
@@ -38,8 +75,7 @@ class Copy(NamedTuple):
     """The copy; the same as `source` where nothing is to be rewritten."""
     plan: FilePlan | None
     """What is to be written, or was just found; None where the copy of an earlier run serves."""
-    record: Path
-    key: str
+    record: Record
     sources: Identities
 
 
@@ -66,27 +102,24 @@ def copy_of(source: str, folder: Path, settings: Settings) -> Copy:
     Raises ScpatchError for an input that cannot be read or is no object for ppc64le.
     """
     target = folder / _name(source)
-    record = folder / f".tmp_{target.name}.json"
-    done = _recorded(record, settings.key)
+    record = Record(folder / f".tmp_{target.name}.json", settings.key)
+    done = record.copies()
     if done is not None:
-        return Copy(source, str(target) if done else source, None, record, settings.key, {})
-    with open_input(Path(source)) as opened:
-        if not _is_linkable(opened):
-            return Copy(source, source, None, record, settings.key, {})
-        # Before the files are read: what changes meanwhile is then noticed the next time.
-        sources = _identities(_files(opened))
+        return Copy(source, str(target) if done else source, None, record, {})
+    sources = sources_of(source)
+    if not sources:
+        return Copy(source, source, None, record, {})
     plan = plan_file(Path(source), settings.options, target)
     changed = any(one.plan.changed for one in plan.objects)
     path = str(target) if changed else source
-    return Copy(source, path, plan, record, settings.key, sources)
+    return Copy(source, path, plan, record, sources)
 
 
 def make(copy: Copy) -> None:
     """Writes a planned copy and then its record, so that no record is ever without its copy."""
     if copy.plan is None:
         return
-    with contextlib.suppress(FileNotFoundError):
-        copy.record.unlink()
+    copy.record.forget()
     outputs: list[str] = []
     if copy.path != copy.source:
         members = Path(copy.path + ".members")
@@ -94,10 +127,7 @@ def make(copy: Copy) -> None:
         write([copy.plan])
         outputs = [str(one.target) for one in copy.plan.outputs]
         _remove_others(members, {os.path.basename(name) for name in outputs})
-    new = {"key": copy.key, "sources": copy.sources, "copies": _identities(outputs)}
-    temporary = copy.record.with_name(copy.record.name + ".new")
-    temporary.write_text(json.dumps(new))
-    temporary.replace(copy.record)
+    copy.record.keep(copy.sources, outputs)
 
 
 def _name(source: str) -> str:
@@ -107,22 +137,24 @@ def _name(source: str) -> str:
     return f"{stem.lstrip('.')[:100]}.{digest}{suffix[:20]}"
 
 
-def _is_linkable(source: Input) -> bool:
-    """Whether a file is an object or an archive; linkers also take scripts and bitcode."""
-    return is_archive(source.data) or bytes(source.data[:4]) == b"\x7fELF"
+def sources_of(name: str) -> Identities:
+    """The files that an input is made of, as they are now: itself and, of a thin archive, its
+    members. None where it is no object and no archive; linkers also take scripts and bitcode."""
+    with open_input(Path(name)) as source:
+        if is_archive(source.data):
+            return identities([name, *_members(source)])
+        return identities([name]) if bytes(source.data[:4]) == b"\x7fELF" else {}
 
 
-def _files(source: Input) -> Iterator[str]:
-    """The files that an input is made of: itself and, of a thin archive, its members."""
-    yield str(source.path)
-    if is_archive(source.data):
-        archive = read_archive(source.data, str(source.path))
-        if archive.thin:
-            start = os.path.dirname(source.path)
-            yield from {os.path.join(start, member.name): None for member in archive.members}
+def _members(source: Input) -> Iterator[str]:
+    """The files of a thin archive."""
+    archive = read_archive(source.data, str(source.path))
+    if archive.thin:
+        start = os.path.dirname(source.path)
+        yield from dict.fromkeys(os.path.join(start, member.name) for member in archive.members)
 
 
-def _identities(paths: Iterator[str] | list[str]) -> Identities:
+def identities(paths: Iterable[str]) -> Identities:
     return {path: _identity(path) for path in paths}
 
 
@@ -133,21 +165,6 @@ def _identity(path: str) -> list[int]:
     except OSError:
         return []
     return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
-
-
-def _recorded(record: Path, key: str) -> bool | None:
-    """Whether there is a copy (True) or none is needed (False); None where that is not known or
-    not true any more."""
-    try:
-        known = json.loads(record.read_bytes())
-        if known["key"] != key:
-            return None
-        files = {**known["sources"], **known["copies"]}
-        if any(_identity(path) != identity for path, identity in files.items()):
-            return None
-        return bool(known["copies"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
 
 
 def _remove_others(folder: Path, wanted: set[str]) -> None:

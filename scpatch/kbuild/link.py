@@ -13,6 +13,7 @@ from scpatch.errors import Exit, ScpatchError
 from scpatch.inputs import open_input
 from scpatch.kbuild import copies
 from scpatch.kbuild.arguments import Command, Link, read, split
+from scpatch.kbuild.prelink import prelink
 from scpatch.kbuild.settings import Settings, parse
 from scpatch.report.refusals import print_refusals
 from scpatch.rewrite import FilePlan, outputs_of, plan_object, write
@@ -36,12 +37,17 @@ def run(words: Sequence[str]) -> int:
 def _vmlinux(command: Command, settings: Settings) -> int:
     """Makes or finds the copies of the inputs and becomes the linker."""
     folder = Path(os.path.dirname(command.output)) / copies.FOLDER
-    names = dict.fromkeys(command.arguments[index] for index in command.inputs)
-    if response := next((name for name in names if name.startswith("@")), None):
+    if response := next((name for name in command.files if name.startswith("@")), None):
         raise copies.cannot_use(response)
     with copies.locked(folder):
+        if settings.prelink:
+            command, status = prelink(command, folder, _spawn)
+            if status:
+                return status
         # What is missing is for the linker to say.
-        wanted = [copies.copy_of(name, folder, settings) for name in names if _has_content(name)]
+        wanted = [
+            copies.copy_of(name, folder, settings) for name in command.files if _has_content(name)
+        ]
         if _refused([one.plan for one in wanted if one.plan is not None], settings):
             return Exit.REFUSED
         for one in wanted:

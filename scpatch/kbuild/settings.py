@@ -26,6 +26,8 @@ class UsageError(ScpatchError):
 
 class Settings(NamedTuple):
     options: Options = Options()
+    prelink: bool = False
+    """Whether vmlinux is linked from one object instead of vmlinux.a."""
     warn_only: bool = False
     """Whether a refused site is left as it is, with a message, instead of ending the build."""
 
@@ -37,15 +39,17 @@ class Settings(NamedTuple):
 
 
 def parse(words: Sequence[str]) -> Settings:
-    """The settings that the options `--warn-only` and `--NAME=VALUE` stand for; the last one of a
-    name counts, but every `--trampoline` does. Raises UsageError."""
+    """The settings that the options `--prelink`, `--warn-only` and `--NAME=VALUE` stand for.
+
+    The last one of a name counts, but every `--trampoline` does. Raises UsageError.
+    """
     values = {"--strategy": "callsite", "--undefined": "auto", "--no-nop": "refuse"}
     trampolines: list[str] = []
-    warn_only = False
+    flags = dict.fromkeys(("--prelink", "--warn-only"), False)
     for word in words:
         name, equals, value = word.partition("=")
-        if word == "--warn-only":
-            warn_only = True
+        if word in flags:
+            flags[word] = True
         elif name == "--trampoline" and value:
             trampolines.append(value)
         elif equals and value in _VALUES.get(name, ()):
@@ -55,7 +59,7 @@ def parse(words: Sequence[str]) -> Settings:
     choices = Choices(undefined=values["--undefined"], no_nop=values["--no-nop"])
     if trampolines:
         choices = choices._replace(trampolines=tuple(trampolines))
-    return Settings(Options(values["--strategy"], choices), warn_only)
+    return Settings(Options(values["--strategy"], choices), *flags.values())
 
 
 def _wrong(word: str, name: str) -> UsageError:
@@ -64,7 +68,7 @@ def _wrong(word: str, name: str) -> UsageError:
     elif name == "--trampoline":
         hint = "write --trampoline=GLOB"
     else:
-        hint = "the options are --warn-only, --trampoline=GLOB, " + ", ".join(
+        hint = "the options are --warn-only, --prelink, --trampoline=GLOB, " + ", ".join(
             f"{one}={'|'.join(values)}" for one, values in _VALUES.items()
         )
     return UsageError("SCP401", f"wrong option {word}", file="scpatch-ld", hint=hint)

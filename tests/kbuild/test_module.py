@@ -138,22 +138,20 @@ def test_a_stopped_build_leaves_no_module(tree: Path) -> None:
 
 def test_a_missing_python_module_is_one_message(tree: Path, tmp_path: Path) -> None:
     """A checkout, and a Python that lacks what pip would have installed."""
-    wrapper = tmp_path / "python"
-    wrapper.write_text('#!/bin/sh\nexec "$REAL" -S -E "$@"\n')
-    wrapper.chmod(0o755)
-    real = environment()["SCPATCH_PYTHON"]
-    fake = tmp_path / "fake.py"
-    fake.write_text(
-        "import sys\n"
+    program = tmp_path / "lacking.py"
+    program.write_text(
+        "import runpy, sys\n"
         f"sys.path.insert(0, {str(SCRIPT.parents[2])!r})\n"
-        "sys.modules['keystone'] = None\n"
-        "import runpy\n"
-        "sys.argv[:3] = ['x']\n"
+        "sys.modules['scpatch.rewrite'] = None\n"
+        "sys.argv[:3] = ['scpatch.kbuild']\n"
         "runpy.run_module('scpatch.kbuild', run_name='__main__')\n"
     )
-    wrapper.write_text(f'#!/bin/sh\nexec "{real}" {fake} "$@"\n')
+    wrapper = tmp_path / "python"
+    real = environment()["SCPATCH_PYTHON"]
+    wrapper.write_text(f'#!/bin/sh\nexec "{real}" {program} "$@"\n')
+    wrapper.chmod(0o755)
     done = call(tree, module_arguments(), env={"SCPATCH_PYTHON": str(wrapper)})
     assert done.returncode == 1
-    assert "has no module keystone" in done.stderr
+    assert "has no module scpatch.rewrite" in done.stderr
     assert "SCPATCH_PYTHON" in done.stderr
     assert not (tree / "fs/fs.ko").exists()

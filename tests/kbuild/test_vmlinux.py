@@ -26,7 +26,7 @@ from tests.kbuild.support import (
     snapshot,
     stubs,
 )
-from tests.tools import CROSS, LD, assemble, run
+from tests.tools import CROSS, LD, assemble, run, sections
 
 
 @pytest.fixture
@@ -302,6 +302,38 @@ def test_an_image_without_call_sites_is_linked_from_the_originals(tmp_path: Path
     hooked = (tree / "vmlinux").read_bytes()
     run(LD, *image_arguments(), cwd=tree)
     assert (tree / "vmlinux").read_bytes() == hooked
+
+
+def test_prelink_makes_one_object_of_the_archive_and_keeps_it(tree: Path) -> None:
+    """vmlinux.o of the folder, whose text has the feature sections beside the code."""
+    feature = 'FUNC three\n blr\n END three\n .section __ftr_alt_1,"ax"\n 1: bdnz three\n'
+    assemble(tree / "init", feature, "three.o")
+    (tree / "vmlinux.a").unlink()
+    names = "init/one.o", "init/two.o", "init/three.o"
+    archives.make(tree / "vmlinux.a", *names, options="cDPrST")
+    done = link(tree, options=["--prelink"])
+    assert done.stdout == f"  SCPATCH {COPIES}/vmlinux.o\n  SCPATCH lib/lib.a\n"
+    kept = tree / COPIES / "vmlinux.o"
+    assert [one.name for one in sections(kept) if one.name.startswith("__ftr")] == []
+    assert stubs(kept) == []
+    # All callers of the object are in one section now, so that they share a stub.
+    assert len(stubs(tree / "vmlinux")) == 2
+    time = kept.stat().st_mtime_ns
+    assert link(tree, options=["--prelink"]).stdout == ""
+    assert kept.stat().st_mtime_ns == time
+    os.utime(tree / "init/two.o", ns=(1, 1))
+    link(tree, options=["--prelink"])
+    assert kept.stat().st_mtime_ns != time
+    assert link(tree).stdout == "  SCPATCH vmlinux.a\n"
+    assert len(stubs(tree / "vmlinux")) == 3
+
+
+def test_prelink_fails_as_the_linker_does(tree: Path) -> None:
+    (tree / "init/two.o").write_bytes(b"\x7fELF" + bytes(60))
+    done = call(tree, image_arguments(), options=["--prelink"])
+    assert done.returncode == 1
+    assert "two.o" in done.stderr
+    assert not (tree / "vmlinux").exists()
 
 
 def test_the_sibling_call_of_these_tests_is_refused_by_its_name(tree: Path) -> None:

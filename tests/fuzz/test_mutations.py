@@ -68,7 +68,7 @@ def test_every_field_odd(options: Options) -> None:
                 results.append(check(with_field(data, offset, size, value), options))
             except Exception as error:
                 raise AssertionError(f"{name}: {old:#x} -> {value:#x}") from error
-    assert results.count("error") > 1000
+    assert results.count("error") > 300
     assert results.count("rewritten") > 1000
 
 

@@ -1,9 +1,9 @@
 """Source lines for places in unlinked code.
 
-Only those sequences of .debug_line are decoded that cover a wanted place, and no further than that,
-by pyelftools; of the other debug sections nothing is read but the file names in question. The
-.debug_line of a kernel has many megabytes, .debug_info with its relocations more than ten times as
-many.
+Only those sequences of .debug_line are decoded that cover a wanted place, and no further than that;
+pyelftools reads their headers. Of the other debug sections nothing is read but the file names in
+question. The .debug_line of a kernel has many megabytes, .debug_info with its relocations more than
+ten times as many.
 
 Debug information is a convenience: where it is missing, compressed or damaged, places go without
 a line, and nothing here raises.
@@ -11,12 +11,12 @@ a line, and nothing here raises.
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from scpatch.dwarf.names import Names, structs_of
+from scpatch.dwarf.names import Names
+from scpatch.dwarf.opcodes import Row, sequences
 from scpatch.dwarf.sequences import (
     Address,
     Stretch,
@@ -34,19 +34,10 @@ Place = tuple[int, int]
 
 LIMIT: Final = 1 << 18
 """Bytes of one sequence that are decoded: four times the longest one in a kernel, so that a forged
-unit cannot take all memory. Each byte can become a row of some 500 bytes."""
+unit cannot take all memory. Each byte can become a row of some 150 bytes."""
 
 _SECTION: Final = 1 << 40
 """A place becomes one number for the decoder: section index times this, plus section offset."""
-
-
-class Row(NamedTuple):
-    """A row of the line table: from `address` on, up to the next row, code is of this line."""
-
-    address: int
-    file: int
-    line: int
-    """0 for code that has no source line."""
 
 
 def line_of(elf: ElfFile, places: Sequence[Place]) -> dict[Place, str]:
@@ -135,28 +126,19 @@ def _stretches(
 
 def _decode(data: memoryview, stretch: Stretch, header: Any) -> Iterator[list[Row]]:
     """The rows of each sequence, by address, the last one its end; nothing where it is damaged."""
-    from elftools.dwarf.lineprogram import LineProgram
-
     code = bytearray(data[stretch.start : min(stretch.end, stretch.start + LIMIT)])
     for address in stretch.addresses:
         at = address.at - stretch.start
         if at + 8 <= len(code):
             code[at : at + 8] = _number(address).to_bytes(8, "little")
-    program = LineProgram(header, io.BytesIO(code), structs_of(stretch.unit), 0, len(code))
     try:
-        states = [entry.state for entry in program.get_entries() if entry.state is not None]
-    except Exception:
-        # Whatever a decoder meets in damaged input: there is no line then.
+        found = list(sequences(bytes(code), header))
+    except (IndexError, ValueError, ZeroDivisionError):
+        # Damaged input: there is no line then.
         return
-    rows: list[Row] = []
-    for state in states:
-        rows.append(Row(state.address, state.file, 0 if state.end_sequence else state.line))
-        if state.end_sequence:
-            yield sorted(rows, key=_address)
-            rows = []
-    if rows:
-        if stretch.following is not None:
-            rows.append(Row(_number(stretch.following), 0, 0))
+    if stretch.following is not None:
+        found[-1].append(Row(_number(stretch.following), 0, 0))
+    for rows in found:
         yield sorted(rows, key=_address)
 
 

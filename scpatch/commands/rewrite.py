@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from scpatch import output
 from scpatch.errors import Exit
+from scpatch.kbuild.note import note
 from scpatch.report import rewrite as report
 from scpatch.report.messages import print_error
 from scpatch.report.progress import ProgressBar
@@ -98,5 +99,7 @@ def _report(plans: Sequence[FilePlan], asked: Asked, *, written: bool) -> None:
         if asked.verbose:
             report.print_sites(plan)
         print(report.summary_line(plan, written=written), file=sys.stderr)
+        if text := note(plan.path):
+            print(text, file=sys.stderr)
     if asked.stats:
         report.print_stats(plans)

@@ -15,13 +15,14 @@ import os
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from scpatch.elf.archive import read_archive
 from scpatch.errors import ScpatchError
-from scpatch.inputs import Input, is_archive, open_input
 from scpatch.kbuild.settings import Settings
-from scpatch.rewrite import FilePlan, plan_file, write
+
+if TYPE_CHECKING:
+    from scpatch.inputs import Input
+    from scpatch.rewrite import FilePlan
 
 FOLDER = ".tmp_vmlinux.scpatch"
 
@@ -106,6 +107,8 @@ def copy_of(source: str, folder: Path, settings: Settings) -> Copy:
     done = record.copies()
     if done is not None:
         return Copy(source, str(target) if done else source, None, record, {})
+    from scpatch.rewrite import plan_file
+
     sources = sources_of(source)
     if not sources:
         return Copy(source, source, None, record, {})
@@ -119,6 +122,8 @@ def make(copy: Copy) -> None:
     """Writes a planned copy and then its record, so that no record is ever without its copy."""
     if copy.plan is None:
         return
+    from scpatch.rewrite import write
+
     copy.record.forget()
     outputs: list[str] = []
     if copy.path != copy.source:
@@ -140,6 +145,8 @@ def _name(source: str) -> str:
 def sources_of(name: str) -> Identities:
     """The files that an input is made of, as they are now: itself and, of a thin archive, its
     members. None where it is no object and no archive; linkers also take scripts and bitcode."""
+    from scpatch.inputs import is_archive, open_input
+
     with open_input(Path(name)) as source:
         if is_archive(source.data):
             return identities([name, *_members(source)])
@@ -148,6 +155,8 @@ def sources_of(name: str) -> Identities:
 
 def _members(source: Input) -> Iterator[str]:
     """The files of a thin archive."""
+    from scpatch.elf.archive import read_archive
+
     archive = read_archive(source.data, str(source.path))
     if archive.thin:
         start = os.path.dirname(source.path)

@@ -7,16 +7,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from scpatch.errors import Exit, ScpatchError
-from scpatch.inputs import open_input
 from scpatch.kbuild import copies
 from scpatch.kbuild.arguments import Command, Link, read, split
 from scpatch.kbuild.prelink import prelink
 from scpatch.kbuild.settings import Settings, parse
-from scpatch.report.refusals import print_refusals
-from scpatch.rewrite import FilePlan, outputs_of, plan_object, write
+
+if TYPE_CHECKING:
+    from scpatch.rewrite import FilePlan
 
 
 def run(words: Sequence[str]) -> int:
@@ -69,6 +69,10 @@ def _has_content(name: str) -> bool:
 
 def _module(command: Command, settings: Settings) -> int:
     """Links to a temporary name and puts the rewritten result in place."""
+    from scpatch.inputs import open_input
+    from scpatch.rewrite import FilePlan, outputs_of, plan_object, write
+
+    options = settings.options
     target = Path(command.output)
     temporary = target.with_name(f".tmp_{target.name}")
     with contextlib.suppress(FileNotFoundError):
@@ -77,7 +81,7 @@ def _module(command: Command, settings: Settings) -> int:
         if status := _spawn(command.with_output(str(temporary))):
             return status
         with open_input(temporary) as source:
-            one, layout = plan_object(source.data, command.output, settings.options)
+            one, layout = plan_object(source.data, command.output, options)
             outputs = tuple(outputs_of(source, layout, target)) if layout else ()
         plan = FilePlan(target, (one,), outputs)
         if _refused([plan], settings):
@@ -98,6 +102,8 @@ def _refused(plans: Sequence[FilePlan], settings: Settings) -> bool:
     count = sum(plan.refused for plan in plans)
     if count == 0:
         return False
+    from scpatch.report.refusals import print_refusals
+
     print_refusals(plans)
     if settings.warn_only:
         return False

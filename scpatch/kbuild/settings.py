@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch import __version__
 from scpatch.errors import Exit, ScpatchError
-from scpatch.rewrite import Options
-from scpatch.staticcall.classify import Choices
-from scpatch.staticcall.strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from scpatch.rewrite import Options
 
 _VALUES = {
-    "--strategy": tuple(STRATEGIES),
+    "--strategy": (),
     "--undefined": ("auto", "rewrite", "skip"),
     "--no-nop": ("refuse", "thunk"),
 }
+"""What an option may be; the strategies are looked up where they are needed."""
 
 
 class UsageError(ScpatchError):
@@ -25,17 +26,40 @@ class UsageError(ScpatchError):
 
 
 class Settings(NamedTuple):
-    options: Options = Options()
+    """The options as they were given.
+
+    What works with them is imported by `options` only: a pass of kallsyms that finds the copies of
+    the one before it starts in half the time without.
+    """
+
+    strategy: str = "callsite"
+    undefined: str = "auto"
+    no_nop: str = "refuse"
+    trampolines: tuple[str, ...] = ()
+    """Empty for the default."""
     prelink: bool = False
     """Whether vmlinux is linked from one object instead of vmlinux.a."""
     warn_only: bool = False
     """Whether a refused site is left as it is, with a message, instead of ending the build."""
 
     @property
+    def options(self) -> Options:
+        """The same for `plan_file`. Raises UsageError for an unknown strategy."""
+        from scpatch.rewrite import Options
+        from scpatch.staticcall.classify import Choices
+        from scpatch.staticcall.strategies import STRATEGIES
+
+        if self.strategy not in STRATEGIES:
+            raise _wrong(f"--strategy={self.strategy}", "--strategy", tuple(STRATEGIES))
+        choices = Choices(undefined=self.undefined, no_nop=self.no_nop)
+        if self.trampolines:
+            choices = choices._replace(trampolines=self.trampolines)
+        return Options(self.strategy, choices)
+
+    @property
     def key(self) -> str:
         """What the rewritten files depend on beside their sources."""
-        options = self.options
-        return repr((__version__, options.strategy, *options.choices, self.warn_only))
+        return repr((__version__, *self._replace(prelink=False)))
 
 
 def parse(words: Sequence[str]) -> Settings:
@@ -43,32 +67,28 @@ def parse(words: Sequence[str]) -> Settings:
 
     The last one of a name counts, but every `--trampoline` does. Raises UsageError.
     """
-    values = {"--strategy": "callsite", "--undefined": "auto", "--no-nop": "refuse"}
-    trampolines: list[str] = []
-    flags = dict.fromkeys(("--prelink", "--warn-only"), False)
+    found = Settings()
     for word in words:
-        name, equals, value = word.partition("=")
-        if word in flags:
-            flags[word] = True
+        name, _, value = word.partition("=")
+        field = name.removeprefix("--").replace("-", "_")
+        if word in ("--prelink", "--warn-only"):
+            found = found._replace(**{field: True})  # type: ignore[arg-type]
         elif name == "--trampoline" and value:
-            trampolines.append(value)
-        elif equals and value in _VALUES.get(name, ()):
-            values[name] = value
+            found = found._replace(trampolines=(*found.trampolines, value))
+        elif name in _VALUES and value and (value in _VALUES[name] or not _VALUES[name]):
+            found = found._replace(**{field: value})  # type: ignore[arg-type]
         else:
-            raise _wrong(word, name)
-    choices = Choices(undefined=values["--undefined"], no_nop=values["--no-nop"])
-    if trampolines:
-        choices = choices._replace(trampolines=tuple(trampolines))
-    return Settings(Options(values["--strategy"], choices), *flags.values())
+            raise _wrong(word, name, _VALUES.get(name, ()))
+    return found
 
 
-def _wrong(word: str, name: str) -> UsageError:
-    if name in _VALUES:
-        hint = f"write {name}=" + " or ".join(_VALUES[name])
+def _wrong(word: str, name: str, values: Sequence[str]) -> UsageError:
+    if values:
+        hint = f"write {name}=" + " or ".join(values)
     elif name == "--trampoline":
         hint = "write --trampoline=GLOB"
     else:
-        hint = "the options are --warn-only, --prelink, --trampoline=GLOB, " + ", ".join(
-            f"{one}={'|'.join(values)}" for one, values in _VALUES.items()
+        hint = "the options are --warn-only, --prelink, --trampoline=GLOB, --strategy=NAME, " + (
+            ", ".join(f"{one}={'|'.join(values)}" for one, values in _VALUES.items() if values)
         )
     return UsageError("SCP401", f"wrong option {word}", file="scpatch-ld", hint=hint)

@@ -77,3 +77,9 @@ def test_a_wrong_option_is_a_usage_error(word: str) -> None:
         parse([word])
     assert word in str(caught.value)
     assert caught.value.hint
+
+
+def test_a_wrong_strategy_is_one_too() -> None:
+    with pytest.raises(UsageError, match="--strategy=none") as caught:
+        _ = parse(["--strategy=none"]).options
+    assert "callsite" in caught.value.hint

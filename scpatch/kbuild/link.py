@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from scpatch.errors import Exit, ScpatchError
-from scpatch.kbuild import copies
+from scpatch.errors import Exit
+from scpatch.kbuild import copies, spawn
 from scpatch.kbuild.arguments import Command, Link, read, split
 from scpatch.kbuild.prelink import prelink
 from scpatch.kbuild.settings import Settings, parse
@@ -41,7 +41,7 @@ def _vmlinux(command: Command, settings: Settings) -> int:
         raise copies.cannot_use(response)
     with copies.locked(folder):
         if settings.prelink:
-            command, status = prelink(command, folder, _spawn)
+            command, status = prelink(command, folder)
             if status:
                 return status
         # What is missing is for the linker to say.
@@ -78,7 +78,7 @@ def _module(command: Command, settings: Settings) -> int:
     with contextlib.suppress(FileNotFoundError):
         target.unlink()
     try:
-        if status := _spawn(command.with_output(str(temporary))):
+        if status := spawn.run(command.with_output(str(temporary))):
             return status
         with open_input(temporary) as source:
             one, layout = plan_object(source.data, command.output, options)
@@ -135,36 +135,10 @@ def _verbose() -> bool:
     return "1" in os.environ.get("KBUILD_VERBOSE", "")
 
 
-def _spawn(command: Command) -> int:
-    """Runs the linker; returns its exit status as a shell does."""
-    try:
-        child = os.posix_spawnp(command.linker, [command.linker, *command.arguments], os.environ)
-    except OSError as error:
-        raise _cannot_run(command.linker, error) from error
-    try:
-        _, status = os.waitpid(child, 0)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.kill(child, 15)
-            os.waitpid(child, 0)
-        raise
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
-
-
 def _become(command: Command) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     try:
         os.execvp(command.linker, [command.linker, *command.arguments])
     except OSError as error:
-        raise _cannot_run(command.linker, error) from error
-
-
-def _cannot_run(linker: str, error: OSError) -> ScpatchError:
-    return ScpatchError(
-        "SCP401",
-        f"cannot run the linker: {error.strerror}",
-        file=linker,
-        hint='name the real linker: make LD="scpatch-ld powerpc64le-linux-gnu-ld"',
-    )
+        raise spawn.cannot_run(command.linker, error) from error

@@ -8,9 +8,9 @@ stand in for, and their REL14 branches back do not reach. Here they stay beside 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
+from scpatch.kbuild import spawn
 from scpatch.kbuild.arguments import Command
 from scpatch.kbuild.copies import Record, sources_of
 
@@ -25,10 +25,8 @@ SECTIONS {
 """The input sections that arch/powerpc/kernel/vmlinux.lds.S gathers around `.text`, but for
 `.text.head64` and the like, which have places of their own in the image."""
 
-Spawn = Callable[[Command], int]
 
-
-def prelink(command: Command, folder: Path, spawn: Spawn) -> tuple[Command, int]:
+def prelink(command: Command, folder: Path) -> tuple[Command, int]:
     """The link of vmlinux with one object for vmlinux.a, and the linker's exit status: where that
     is not 0, there is none. The object is kept until a member of the archive changes."""
     archive = next(
@@ -46,7 +44,7 @@ def prelink(command: Command, folder: Path, spawn: Spawn) -> tuple[Command, int]
         script.write_text(_SCRIPT)
         arguments = ("-r", "-EL", "-m", "elf64lppc", "-T", str(script), "-o", str(target))
         whole = ("--whole-archive", name, "--no-whole-archive")
-        if status := spawn(Command(command.linker, (*arguments, *whole))):
+        if status := spawn.run(Command(command.linker, (*arguments, *whole))):
             return command, status
         record.keep(sources, [str(target)])
     return command.with_inputs({name: str(target)}), 0

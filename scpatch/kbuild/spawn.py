@@ -1,0 +1,48 @@
+"""Runs the linker, and ends it when the build is stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from scpatch.errors import ScpatchError
+from scpatch.kbuild.arguments import Command
+
+_STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
+def run(command: Command) -> int:
+    """The linker's exit status, as a shell gives it. Raises ScpatchError where it cannot run, and
+    SystemExit on a signal, which the linker gets first.
+
+    The signals are blocked and waited for: one that came just before waitpid(2) would otherwise
+    wait until the linker is done.
+    """
+    stopping = {one for one in _STOPPING if signal.getsignal(one) is not signal.SIG_IGN}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*stopping, signal.SIGCHLD})
+    try:
+        words = [command.linker, *command.arguments]
+        try:
+            child = os.posix_spawnp(command.linker, words, os.environ, setsigmask=before)
+        except OSError as error:
+            raise cannot_run(command.linker, error) from error
+        while (number := signal.sigwait({*stopping, signal.SIGCHLD})) == signal.SIGCHLD:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+        os.kill(child, number)
+        os.waitpid(child, 0)
+        sys.exit(128 + number)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def cannot_run(linker: str, error: OSError) -> ScpatchError:
+    return ScpatchError(
+        "SCP401",
+        f"cannot run the linker: {error.strerror}",
+        file=linker,
+        hint='name the real linker: make LD="scpatch-ld powerpc64le-linux-gnu-ld"',
+    )

@@ -170,6 +170,13 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "such a call elsewhere.",
         "make the trampoline a global symbol (`.globl`), or put it into a section of its own",
     ),
+    "SCP213": Diagnostic(
+        "a module's call that the loader will refuse",
+        "The module loader makes a stub for each call of an undefined symbol, and wants a nop "
+        "behind it to put the restore in. Here the restore is there already, so that the module "
+        'would not load ("Expected nop after call").',
+        "rewrite the .ko instead of its objects, or those with `--undefined skip`",
+    ),
     "SCP301": Diagnostic(
         "a program is missing",
         "`verify` links both objects with GNU ld and runs them under QEMU.",

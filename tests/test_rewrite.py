@@ -63,7 +63,7 @@ def test_a_stub(assemble: Assemble) -> None:
 
 def test_saved_already(assemble: Assemble) -> None:
     path = assemble("FRAME f\n std 2, 24(1)\nCALL __SCT__x\nLEAVE f\n")
-    new = rewritten(path)
+    new = rewritten(path, undefined="rewrite")
     assert code(new) == [LD_R2 if word == NOP else word for word in code(path)]
     assert relocations(new) == relocations(path)
     assert symbols(new) == symbols(path)

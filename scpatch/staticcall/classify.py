@@ -87,10 +87,24 @@ class _Classifier:
         open_sites = [site for site in sites if site.state is State.REWRITE]
         if open_sites:
             labels = find_labels(self._elf, {site.section for site in open_sites})
-            sites = settle(self._elf, self._functions, labels, sites)
+            sites = settle(self._elf, self._functions, labels, sites, self._loadable())
         if self._choices.no_nop == "thunk":
             sites = [_as_thunk(site) for site in sites]
         return sites
+
+    def _loadable(self) -> frozenset[int]:
+        """Symbols whose calls the module loader may have to patch, which wants a nop for it.
+
+        Where a trampoline that an object does not define ends up is not known: if in a module, the
+        loader stubs the call, and refuses a module with anything but a nop behind it
+        (restore_r2 in arch/powerpc/kernel/module_64.c). The `b` of a stub needs none.
+        """
+        if self._choices.undefined == "rewrite":
+            return frozenset()
+        callees = {one.callee for one in self._references}
+        return frozenset(
+            one.symbol for one in callees if isinstance(one, Trampoline) and not one.defined
+        )
 
     def _in_stub(self, reference: Reference) -> bool:
         """The branch inside a stub is not a call site."""
@@ -149,6 +163,8 @@ class _Classifier:
         if reference.displaced:
             return refuse(site, "SCP205", "the call has an addend, so it does not go to the entry")
         if site.after == insn.LD_R2:
+            if self._module and isinstance(callee, Trampoline) and not callee.defined:
+                return refuse(site, "SCP213", "the module loader will find no nop behind the call")
             return site._replace(state=State.DONE, detail="restored by ld r2,24(r1)")
         if isinstance(callee, Stub):
             return refuse(site, "SCP210", f"calls {callee.name} without a restore behind it")

@@ -21,8 +21,17 @@ from scpatch.staticcall.symbols import Functions
 _STD_R2 = insn.STD_R2.to_bytes(4, "little")
 
 
-def settle(elf: ElfFile, functions: Functions, labels: Labels, sites: Sequence[Site]) -> list[Site]:
-    """The sites with SAVED and SCP202 told from REWRITE."""
+def settle(
+    elf: ElfFile,
+    functions: Functions,
+    labels: Labels,
+    sites: Sequence[Site],
+    loadable: frozenset[int],
+) -> list[Site]:
+    """The sites with SAVED and SCP202 told from REWRITE.
+
+    Calls of the symbols `loadable` get a stub wherever r2 lies.
+    """
     open_sites = [site for site in sites if site.state is State.REWRITE]
     direct = _direct_branches(elf, functions, open_sites)
     targets = _branch_targets(functions, labels, direct, open_sites)
@@ -37,7 +46,7 @@ def settle(elf: ElfFile, functions: Functions, labels: Labels, sites: Sequence[S
     saved = _saved_sites(_Surroundings(elf, functions, labels, direct), elf, functions, sites)
     return [
         site._replace(state=State.SAVED, detail="r2 lies in 24(r1) on every path here")
-        if (site.section, site.offset) in saved
+        if (site.section, site.offset) in saved and site.symbol not in loadable
         else site
         for site in sites
     ]

@@ -28,7 +28,10 @@ LIBC = Path("/usr/powerpc64le-linux-gnu/lib/libc.a")
 
 def plan(name: str, target: Path | None = None, *, thunks: bool = False) -> FilePlan:
     """The plan for a prebuilt object."""
-    choices = Choices(no_nop="thunk" if thunks else "refuse")
+    choices = Choices(
+        no_nop="thunk" if thunks else "refuse",
+        undefined="auto" if name.endswith(".ko") else "rewrite",
+    )
     return plan_file(FIXTURES / name, Options(choices=choices, lines="all"), target)
 
 

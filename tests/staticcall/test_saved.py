@@ -7,6 +7,7 @@ are assembled into one object, so that they also see each other.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -240,10 +241,31 @@ def _source() -> str:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    return states(assemble(tmp_path_factory.mktemp("saved"), _source()))
+    return states(assemble(tmp_path_factory.mktemp("saved"), _source()), undefined="rewrite")
 
 
 @pytest.mark.parametrize("name", [*CASES, *BARE])
 def test_saved(name: str, found: dict[str, list[str]]) -> None:
     case = CASES.get(name) or BARE[name]
     assert " ".join(found[name]) == case.want
+
+
+SAVED = "FRAME f\n std 2, 24(1)\nCALL __SCT__x\nLEAVE f\n"
+
+
+@pytest.mark.parametrize(
+    ("undefined", "want"), [("auto", "rewrite"), ("rewrite", "saved"), ("skip", "loader")]
+)
+def test_an_undefined_trampoline_may_be_the_loaders(
+    tmp_path: Path, undefined: str, want: str
+) -> None:
+    """The module loader wants a nop, so a stub is made unless it is known to be an image."""
+    path = assemble(tmp_path, SAVED)
+    assert states(path, undefined=undefined) == {"f": [want]}
+
+
+def test_a_module_that_the_loader_would_refuse(tmp_path: Path) -> None:
+    module = '.section .gnu.linkonce.this_module, "aw"\n .quad 0\n'
+    path = assemble(tmp_path, SAVED.replace("CALL __SCT__x", "bl __SCT__x\n ld 2, 24(1)") + module)
+    assert states(path) == {"f": ["refused SCP213"]}
+    assert states(path, undefined="rewrite") == {"f": ["refused SCP213"]}

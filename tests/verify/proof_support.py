@@ -20,6 +20,7 @@ from tests.elfwriter import (
     R_PPC64_REL24,
     SHT_NOBITS,
     SHT_PROGBITS,
+    STB_GLOBAL,
     STB_WEAK,
     STD_R2,
     STT_FUNC,
@@ -198,7 +199,13 @@ def calls(elf: Elf, name: str = ".text") -> list[int]:
 
 def stub_symbol(value: int, *, name: str = STUB, section: str = ".text", size: int = 8) -> Symbol:
     return Symbol(
-        name=name, value=value, size=size, type=STT_FUNC, bind=STB_WEAK, other=2, section=section
+        name=name,
+        value=value,
+        size=size,
+        type=STT_FUNC,
+        bind=STB_GLOBAL if name == THUNK else STB_WEAK,
+        other=2,
+        section=section,
     )
 
 

@@ -12,6 +12,7 @@ from tests.elfwriter import (
     R_PPC64_REL24,
     R_PPC64_REL24_NOTOC,
     STB_GLOBAL,
+    STB_WEAK,
     STD_R2,
     B,
     Elf,
@@ -327,11 +328,11 @@ def test_a_stub_is_new_code(tmp_path: Path) -> None:
     assert any("lies in code that was there before" in error for error in errors)
 
 
-def test_a_thunks_symbol_is_weak(tmp_path: Path) -> None:
+def test_a_thunks_symbol_is_global(tmp_path: Path) -> None:
     before = assemble(tmp_path, TRAMPOLINES + function(".frame\n bl __SCT__x\n mr 3, 4\n .unframe"))
     change = with_thunk(before, calls(before)[0])
     assert prove_change(tmp_path, before, change).errors == ()
-    symbol = replace(change.symbols[0], bind=STB_GLOBAL)
+    symbol = replace(change.symbols[0], bind=STB_WEAK)
     assert prove_change(tmp_path, before, replace(change, symbols=[symbol])).errors
 
 

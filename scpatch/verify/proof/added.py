@@ -21,6 +21,7 @@ from scpatch.verify.proof.read import (
 )
 
 _HIDDEN = 2
+_STUB_SIZE = 8
 _MAX_PADDING = 4
 
 
@@ -101,9 +102,11 @@ def _attributes(added: Added, stub: Stub, label: str) -> Iterator[str]:
         yield f"{label} lies in code that was there before."
     if trampoline is None:
         return
-    local = trampoline.symbol.binding == STB_LOCAL
-    if symbol.binding != (STB_GLOBAL if local else STB_WEAK):
-        yield f"{label} must be {'global' if local else 'weak'}, as its trampoline is."
+    # Of two weak ones the linker takes the first for both: right only where both would do the
+    # same, which a stub for another trampoline or a thunk that returns elsewhere does not.
+    alone = trampoline.symbol.binding == STB_LOCAL or stub.size != _STUB_SIZE
+    if symbol.binding != (STB_GLOBAL if alone else STB_WEAK):
+        yield f"{label} must be {'global' if alone else 'weak'}."
     name = STUB_NAME.fullmatch(symbol.name)
     names = {named.symbol.name for named in added.after.trampolines[trampoline.place]}
     if name is None or name[2] not in names:

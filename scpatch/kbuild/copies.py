@@ -127,11 +127,9 @@ def make(copy: Copy) -> None:
     copy.record.forget()
     outputs: list[str] = []
     if copy.path != copy.source:
-        members = Path(copy.path + ".members")
-        members.mkdir(exist_ok=True)
         write([copy.plan])
         outputs = [str(one.target) for one in copy.plan.outputs]
-        _remove_others(members, {os.path.basename(name) for name in outputs})
+        _remove_others(Path(copy.path + ".members"), {os.path.basename(name) for name in outputs})
     copy.record.keep(copy.sources, outputs)
 
 
@@ -179,7 +177,7 @@ def _identity(path: str) -> list[int]:
 def _remove_others(folder: Path, wanted: set[str]) -> None:
     """Removes copies of members that have no call sites any more, or are members no more, and what
     a killed run has left."""
-    for one in folder.iterdir():
+    for one in folder.iterdir() if folder.is_dir() else ():
         if one.name not in wanted:
             with contextlib.suppress(OSError):
                 one.unlink()

@@ -50,6 +50,8 @@ section index, or one of the numbers below."""
 _HEADER, _TABLE, _SLACK = -1, -2, -3
 
 _LARGEST_PAGE = 1 << 16
+_USUAL = frozenset(1 << power for power in range(17))
+"""Alignments that need no further look."""
 
 
 def extents(elf: ElfFile) -> list[_Extent]:
@@ -58,9 +60,14 @@ def extents(elf: ElfFile) -> list[_Extent]:
     Raises SCP107 where two parts overlap.
     """
     parts = [
-        (section.sh_offset, section.file_size, _alignment(section), index)
+        (
+            section[4],
+            section.file_size,
+            section[8] if section[8] in _USUAL else _alignment(section),
+            index,
+        )
         for index, section in enumerate(elf.sections)
-        if section.sh_type
+        if section[1]
     ]
     parts.append((0, c.EHDR_SIZE, 1, _HEADER))
     parts.append((elf.header.e_shoff, len(elf.sections) * c.SHDR_SIZE, 8, _TABLE))

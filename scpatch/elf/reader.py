@@ -79,10 +79,16 @@ class RelaTable:
         """Section index of the table itself."""
         self.target = target
         """Section index of what it relocates (`sh_info`)."""
-        unsigned = data.cast("Q")
-        self.r_offset = unsigned[0::3]
-        self.r_info = unsigned[1::3]
-        self.r_addend = data.cast("q")[2::3]
+        self._data = data
+        self.r_info = data.cast("Q")[1::3]
+
+    @cached_property
+    def r_offset(self) -> memoryview[int]:
+        return self._data.cast("Q")[0::3]
+
+    @cached_property
+    def r_addend(self) -> memoryview[int]:
+        return self._data.cast("q")[2::3]
 
     def __len__(self) -> int:
         return len(self.r_info)
@@ -124,7 +130,8 @@ class ElfFile:
         sections = tuple(map(Section._make, _SHDR.iter_unpack(table)))
         size = len(self.data)
         for index, section in enumerate(sections):
-            if section.sh_offset + section.file_size > size and section.file_size:
+            # Cheapest first: nearly all sections lie inside the file.
+            if section[4] + section[5] > size and section.file_size:
                 raise damaged(
                     self.name,
                     f"section {index} reaches to {section.sh_offset + section.file_size:#x}, "

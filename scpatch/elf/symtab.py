@@ -114,15 +114,15 @@ class SymbolTable:
                 if st_name in places:
                     yield index
 
-    def in_sections(self, wanted: set[int]) -> Iterator[tuple[int, int]]:
+    def in_sections(self, wanted: set[int]) -> list[tuple[int, int]]:
         """(symbol index, section index) of the symbols defined in one of the sections `wanted`."""
+        small = {section for section in wanted if section < c.SHN_LORESERVE}
+        found = [(index, shndx) for index, shndx in enumerate(self.st_shndx) if shndx in small]
         if self._shndx is not None:
             for index, shndx in enumerate(self.st_shndx):
                 if shndx == c.SHN_XINDEX and self._shndx[index] in wanted:
-                    yield index, self._shndx[index]
-        for index, shndx in enumerate(self.st_shndx):
-            if shndx in wanted and shndx < c.SHN_LORESERVE:
-                yield index, shndx
+                    found.append((index, self._shndx[index]))
+        return found
 
 
 def string_at(table: memoryview, offset: int, file: str) -> bytes:

@@ -32,16 +32,20 @@ def branches_into(code: memoryview, ranges: Iterable[tuple[int, int]]) -> list[t
         first, last = _REACH + start // 4, _REACH + min(-(-end // 4), count)
         wanted[first:last] = b"\1" * (last - first)
     first_bytes = bytes(code[3 : 4 * count : 4])
+
+    def chosen(mask: bytes) -> Iterable[tuple[int, int]]:
+        return zip(compress(range(count), mask), compress(words, mask), strict=True)
+
     found = [
         at
-        for at in compress(range(count), first_bytes.translate(_CONDITIONAL))
-        if wanted[_REACH + at + (((words[at] & 0xFFFC) ^ 0x8000) - 0x8000 >> 2)]
+        for at, word in chosen(first_bytes.translate(_CONDITIONAL))
+        if wanted[_REACH + at + (((word & 0xFFFC) ^ 0x8000) - 0x8000 >> 2)]
     ]
     found += [
         at
-        for at in compress(range(count), first_bytes.translate(_UNCONDITIONAL))
-        if words[at] & 0x3FFFFFC
-        and 0 <= (to := at + (((words[at] & 0x3FFFFFC) ^ 0x2000000) - 0x2000000 >> 2)) < count
+        for at, word in chosen(first_bytes.translate(_UNCONDITIONAL))
+        if word & 0x3FFFFFC
+        and 0 <= (to := at + (((word & 0x3FFFFFC) ^ 0x2000000) - 0x2000000 >> 2)) < count
         and wanted[_REACH + to]
     ]
     targets = ((insn.direct_target(words[at], 4 * at), 4 * at) for at in found)

@@ -202,11 +202,13 @@ class _Classifier:
         """Whether a relocation other than TOCSAVE lies on the word at a section offset."""
         if table.target not in self._by_offset:
             calls = self._calls[table.target]
-            wanted = {call + 4 + byte for call in calls for byte in range(4)}
-            self._by_offset[table.target] = {
+            found = {call + 4 + byte for call in calls for byte in range(4)}.intersection(
+                table.r_offset
+            )
+            self._by_offset[table.target] = found and {
                 at
                 for index, at in enumerate(table.r_offset)
-                if at in wanted and table[index].type != relocs.R_PPC64_TOCSAVE
+                if at in found and table[index].type != relocs.R_PPC64_TOCSAVE
             }
         return any(at in self._by_offset[table.target] for at in range(offset, offset + 4))
 

@@ -113,12 +113,11 @@ def _hits(table: RelaTable, homes: Mapping[int, Place]) -> list[tuple[int, Place
     Those without an addend name a symbol's own place or a section's start; symbols count as
     entries anyway, so they are passed over.
     """
-    infos = table.r_info
-    found: list[tuple[int, Place]] = []
-    for index, addend in enumerate(table.r_addend):
-        if addend and (home := homes.get(infos[index] >> 32)) is not None:
-            found.append((index, (home[0], home[1] + addend)))
-    return found
+    return [
+        (index, (home[0], home[1] + addend))
+        for index, (addend, info) in enumerate(zip(table.r_addend, table.r_info, strict=True))
+        if addend and (home := homes.get(info >> 32)) is not None
+    ]
 
 
 def _edges(

@@ -37,12 +37,11 @@ def find_references(
     places = _Places(callees)
     for section in elf.code_sections():
         table = elf.relocations(section)
-        if table is None:
+        if table is None or wanted.isdisjoint(table.r_info):
             continue
-        for index, info in enumerate(table.r_info):
-            if info not in wanted:
-                continue
-            symbol, addend = info >> 32, table.r_addend[index]
+        infos = table.r_info
+        for index in [at for at, info in enumerate(infos) if info in wanted]:
+            symbol, addend = infos[index] >> 32, table.r_addend[index]
             callee = by_symbol.get(symbol)
             if callee is not None:
                 yield Reference(table, index, callee, addend != 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -59,7 +60,19 @@ class Settings(NamedTuple):
     @property
     def key(self) -> str:
         """What the rewritten files depend on beside their sources."""
-        return repr((__version__, *self._replace(prelink=False)))
+        return repr((__version__, _code(), *self._replace(prelink=False)))
+
+
+def _code() -> int:
+    """When scpatch itself last changed, in nanoseconds: in a checkout, and after a reinstallation,
+    other code has the same version."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return max(
+        entry.stat().st_mtime_ns
+        for folder in ("", "elf", "ppc64", "staticcall", "staticcall/strategies", "kbuild")
+        for entry in os.scandir(os.path.join(package, folder))
+        if entry.name.endswith(".py")
+    )
 
 
 def parse(words: Sequence[str]) -> Settings:

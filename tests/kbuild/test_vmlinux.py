@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +27,7 @@ from tests.kbuild.support import (
     snapshot,
     stubs,
 )
-from tests.tools import CROSS, LD, assemble, run, sections
+from tests.tools import CROSS, LD, ROOT, assemble, run, sections
 
 
 @pytest.fixture
@@ -147,6 +148,23 @@ def test_copies_are_made_anew_for_other_options(tree: Path) -> None:
         assert stubs(tree / "vmlinux") == []
         assert link(tree).stdout == "  SCPATCH vmlinux.a\n  SCPATCH lib/lib.a\n"
         assert len(stubs(tree / "vmlinux")) == 3
+
+
+def test_copies_are_made_anew_by_other_code_of_the_same_version(tree: Path, tmp_path: Path) -> None:
+    """As in a checkout, where the version stays while the code changes."""
+    checkout = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "scpatch", checkout / "scpatch", ignore=ignored)
+    script = checkout / "scpatch/kbuild/scpatch-ld"
+    command = [str(script), LD, *image_arguments()]
+
+    def linked() -> str:
+        return run("env", f"SCPATCH_PYTHON={sys.executable}", *command, cwd=tree).stdout
+
+    assert linked() != ""
+    assert linked() == ""
+    os.utime(checkout / "scpatch/ppc64/tocflow.py")
+    assert linked() != ""
 
 
 def test_verbose_shows_the_command_and_what_was_done(tree: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import scpatch
@@ -21,7 +23,7 @@ JOBS = str(len(os.sched_getaffinity(0)))
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to build the kernel."""
+    """One way to build the kernel. Without scpatch there is none with DWARF."""
 
     rewritten: bool
     dwarf: bool = False
@@ -29,6 +31,14 @@ class Variant:
     @property
     def name(self) -> str:
         return ("rewritten" if self.rewritten else "naive") + ("-dwarf" if self.dwarf else "")
+
+
+NAIVE, REWRITTEN, WITH_DWARF = (
+    Variant(rewritten=False),
+    Variant(rewritten=True),
+    Variant(rewritten=True, dwarf=True),
+)
+VARIANTS = (NAIVE, REWRITTEN, WITH_DWARF)
 
 
 @dataclass(frozen=True)
@@ -49,19 +59,33 @@ def build(variant: Variant) -> Kernel:
     with locked(folder() / "lock"):
         install()
         tree = _object_tree()
-        products = tree / "products" / f"{variant.name}-{_products_key(variant)}"
-        if not (products / ".complete").exists():
-            for old in products.parent.glob(f"{variant.name}-????????????"):
-                shutil.rmtree(old)
-            _make(tree, variant)
-            _keep(tree, products)
+        for one in _in_order(tree):
+            if not (_products(tree, one) / ".complete").exists():
+                _make(tree, one)
+                _keep(tree, _products(tree, one))
+            os.utime(_products(tree, one))
+            if one == variant:
+                break
+        products = _products(tree, variant)
         modules = tuple(sorted(products.glob("*.ko")))
         return Kernel(products / "vmlinux", modules, _init(tree))
 
 
-def _products_key(variant: Variant) -> str:
-    """What the products depend on beside the object tree: for rewritten ones, all of scpatch."""
-    return key("products", Path(__file__), *([SCPATCH] if variant.rewritten else []))
+def _in_order(tree: Path) -> list[Variant]:
+    """All variants, such that little is compiled again from one to the next in the object tree."""
+    last = tree / ".dwarf"
+    return sorted(VARIANTS, key=lambda one: (one.rewritten, one.dwarf != last.exists()))
+
+
+def _products(tree: Path, variant: Variant) -> Path:
+    """Where the products are kept; with all of scpatch in the name of rewritten ones."""
+    code = _key_of_scpatch() if variant.rewritten else ""
+    return tree / "products" / f"{variant.name}-{key(code, Path(__file__))}"
+
+
+@cache
+def _key_of_scpatch() -> str:
+    return key(SCPATCH)
 
 
 def _object_tree() -> Path:
@@ -103,6 +127,8 @@ def _make(tree: Path, variant: Variant) -> None:
     _forget_links(tree)
     log = tree / f"{variant.name}.log"
     log.unlink(missing_ok=True)
+    dwarf = tree / ".dwarf"
+    dwarf.touch() if variant.dwarf else dwarf.unlink(missing_ok=True)
     logged(words, log, environment={"SCPATCH_PYTHON": sys.executable})
     text = log.read_text()
     if "WARNING" in text or "warning:" in text:
@@ -118,7 +144,11 @@ def _forget_links(tree: Path) -> None:
 
 
 def _keep(tree: Path, products: Path) -> None:
-    """Copies what a boot and the tests need."""
+    """Copies what a boot and the tests need, and drops what no test run has used for a day."""
+    for old in products.parent.glob("*"):
+        if old.stat().st_mtime < time.time() - 24 * 3600:
+            shutil.rmtree(old)
+    shutil.rmtree(products, ignore_errors=True)
     products.mkdir(parents=True)
     names = ["vmlinux", "vmlinux.o", "System.map"]
     files = [tree / name for name in names]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.boot import Log, boot, read_log
-from tests.kernel.build import Kernel, Variant, build
+from tests.kernel.build import NAIVE, REWRITTEN, WITH_DWARF, Kernel, Variant, build
 from tests.kernel.store import KernelError, locked
 
 Booted = Callable[..., Log]
@@ -49,14 +49,14 @@ def booted(of_this_run: Path) -> Booted:
 
 @pytest.fixture(scope="session")
 def naive() -> Kernel:
-    return build(Variant(rewritten=False))
+    return build(NAIVE)
 
 
 @pytest.fixture(scope="session")
 def rewritten() -> Kernel:
-    return build(Variant(rewritten=True))
+    return build(REWRITTEN)
 
 
 @pytest.fixture(scope="session")
 def with_dwarf() -> Kernel:
-    return build(Variant(rewritten=True, dwarf=True))
+    return build(WITH_DWARF)

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.kernel.boot import Log
-from tests.kernel.build import Variant
+from tests.kernel.build import REWRITTEN, WITH_DWARF
 from tests.kernel.cases import CASES, cases
 from tests.kernel.conftest import Booted
 
@@ -20,7 +20,7 @@ def dwarf(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def log(booted: Booted, dwarf: bool) -> Log:
     """The one kernel runs with the radix MMU, the other with the hash MMU."""
-    return booted(Variant(rewritten=True, dwarf=dwarf), *CASES, hash_mmu=dwarf)
+    return booted(WITH_DWARF if dwarf else REWRITTEN, *CASES, hash_mmu=dwarf)
 
 
 def test_it_comes_to_the_end(log: Log) -> None:
@@ -37,8 +37,8 @@ def test_every_case_passes(log: Log) -> None:
 def test_it_runs_on_two_cpus_with_the_mmu_it_was_told(log: Log, dwarf: bool) -> None:
     text = "\n".join(log.lines)
     assert "Brought up 1 node, 2 CPUs" in text
-    assert ("hash-mmu: Initializing" in text) == dwarf
-    assert ("radix-mmu: Initializing" in text) != dwarf
+    assert ("hash-mmu: " in text) == dwarf
+    assert ("radix-mmu: " in text) != dwarf
 
 
 def test_a_backtrace_names_the_stub(log: Log) -> None:

@@ -20,7 +20,7 @@ def words() -> Iterator[int]:
     for rt, ra, rb in registers:
         fields = rt << 21 | ra << 16 | rb << 11
         for opcode in range(2, 64):
-            extended = range(0, 2048) if opcode in (4, 19, 31, 58, 59, 60, 61, 62, 63) else (8, 9)
+            extended = range(2048) if opcode in (4, 19, 31, 58, 59, 60, 61, 62, 63) else (8, 9)
             for low in extended:
                 yield opcode << 26 | fields | low
 

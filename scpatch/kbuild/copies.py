@@ -112,7 +112,7 @@ def copy_of(source: str, folder: Path, settings: Settings) -> Copy:
     sources = sources_of(source)
     if not sources:
         return Copy(source, source, None, record, {})
-    plan = plan_file(Path(source), settings.options, target)
+    plan = plan_file(Path(source), settings.image_options, target)
     changed = any(one.plan.changed for one in plan.objects)
     path = str(target) if changed else source
     return Copy(source, path, plan, record, sources)

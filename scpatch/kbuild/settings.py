@@ -58,6 +58,15 @@ class Settings(NamedTuple):
         return Options(self.strategy, choices)
 
     @property
+    def image_options(self) -> Options:
+        """The same for what goes into vmlinux: a trampoline that one input does not define is
+        another input's there, so no module loader will want the nop behind its calls."""
+        options = self.options
+        if self.undefined != "auto":
+            return options
+        return options._replace(choices=options.choices._replace(undefined="rewrite"))
+
+    @property
     def key(self) -> str:
         """What the rewritten files depend on beside their sources."""
         return repr((__version__, _code(), *self._replace(prelink=False)))

@@ -13,6 +13,7 @@ ruff check .
 ruff format --check .
 mypy
 mypy fixtures/build.py
+mypy fixtures/kernel/apply.py
 shellcheck .ci/run
 find fixtures tests -name "*.sh" -exec shellcheck {} +
 exec pytest -n auto "$@"

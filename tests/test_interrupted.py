@@ -43,6 +43,12 @@ main()
 """
 
 
+def _as_in_a_terminal() -> None:
+    """Tests may run with signals ignored (nohup, a shell's background), which children inherit."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start_slowly(path: Path, seconds: float = 60) -> subprocess.Popen[str]:
     """`scpatch rewrite PATH`, stopped in the middle of the copy."""
     process = subprocess.Popen(
@@ -51,6 +57,7 @@ def start_slowly(path: Path, seconds: float = 60) -> subprocess.Popen[str]:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=_as_in_a_terminal,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "copying\n"

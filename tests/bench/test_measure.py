@@ -13,6 +13,9 @@ from tests.bench.report import Target, growth, table
 from tests.bench.tools import all_commands
 
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
 def python(name: str, code: str, *arguments: str | Path, output: Path | None = None) -> Command:
     return Command(name, (sys.executable, "-c", code, *map(str, arguments)), output)
 
@@ -25,8 +28,17 @@ def test_time_and_memory_are_those_of_the_process() -> None:
     code = "import time; block = b'x' * (200 << 20); time.sleep(0.3)"
     sample = run_once(python("big", code))
     assert sample.seconds >= 0.3
-    assert 200 * MIB <= sample.memory <= 260 * MIB
-    assert run_once(Command("true", ("true",))).memory < 200 * MIB
+    # The kernel counts what the forking process held as well, so the small one is measured by a
+    # process of its own.
+    small = (
+        "from tests.bench.measure import Command, run_once\n"
+        "print(run_once(Command('true', ('true',))).memory)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", small], cwd=ROOT, text=True, capture_output=True, check=True
+    )
+    assert int(done.stdout) < 100 * MIB
+    assert sample.memory >= 200 * MIB
 
 
 def test_processor_time_leaves_out_waiting() -> None:

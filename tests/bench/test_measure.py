@@ -12,7 +12,6 @@ from tests.bench.measure import MIB, Command, CommandError, Result, Sample, run_
 from tests.bench.report import Target, growth, table
 from tests.bench.tools import all_commands
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -79,16 +79,12 @@ class RelaTable:
         """Section index of the table itself."""
         self.target = target
         """Section index of what it relocates (`sh_info`)."""
-        self._data = data
-        self.r_info = data.cast("Q")[1::3]
-
-    @cached_property
-    def r_offset(self) -> memoryview[int]:
-        return self._data.cast("Q")[0::3]
-
-    @cached_property
-    def r_addend(self) -> memoryview[int]:
-        return self._data.cast("q")[2::3]
+        numbers = data.cast("Q")
+        self.r_offset = numbers[0::3]
+        self.r_info = numbers[1::3]
+        self.symbol = data.cast("I")[3::6]
+        """The upper half of r_info: an index in .symtab."""
+        self.r_addend = data.cast("q")[2::3]
 
     def __len__(self) -> int:
         return len(self.r_info)

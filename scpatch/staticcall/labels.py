@@ -113,11 +113,15 @@ def _hits(table: RelaTable, homes: Mapping[int, Place]) -> list[tuple[int, Place
     Those without an addend name a symbol's own place or a section's start; symbols count as
     entries anyway, so they are passed over.
     """
-    return [
-        (index, (home[0], home[1] + addend))
-        for index, (addend, info) in enumerate(zip(table.r_addend, table.r_info, strict=True))
-        if addend and (home := homes.get(info >> 32)) is not None
-    ]
+    if homes.keys().isdisjoint(table.symbol):
+        return []
+    hits = [at for at, symbol in enumerate(table.symbol) if symbol in homes]
+    found = []
+    for index in hits:
+        if addend := table.r_addend[index]:
+            section, value = homes[table.symbol[index]]
+            found.append((index, (section, value + addend)))
+    return found
 
 
 def _edges(

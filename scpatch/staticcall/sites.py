@@ -32,16 +32,17 @@ def find_references(
     callees: list[Callee] = [*trampolines, *stubs]
     by_symbol: dict[int, Callee] = {callee.symbol: callee for callee in callees}
     by_section = _section_symbols(elf, {callee.section for callee in callees} - {0})
-    # One look-up of r_info in this set is all that most relocations cost.
-    wanted = {symbol << 32 | kind for symbol in (*by_symbol, *by_section) for kind in BRANCHES}
+    # One look-up of its symbol in this set is all that most relocations cost.
+    named = {*by_symbol, *by_section}
     places = _Places(callees)
     for section in elf.code_sections():
         table = elf.relocations(section)
-        if table is None or wanted.isdisjoint(table.r_info):
+        if table is None or named.isdisjoint(table.symbol):
             continue
-        infos = table.r_info
-        for index in [at for at, info in enumerate(infos) if info in wanted]:
-            symbol, addend = infos[index] >> 32, table.r_addend[index]
+        for index in [at for at, symbol in enumerate(table.symbol) if symbol in named]:
+            if table.r_info[index] & 0xFFFFFFFF not in BRANCHES:
+                continue
+            symbol, addend = table.symbol[index], table.r_addend[index]
             callee = by_symbol.get(symbol)
             if callee is not None:
                 yield Reference(table, index, callee, addend != 0)

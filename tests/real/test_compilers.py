@@ -38,7 +38,7 @@ def link(folder: Path, *objects: Path, compiler: Sequence[str] = GCC, more: str 
 
 
 def output(program: Path) -> str:
-    return run(*QEMU, program).stdout
+    return run(*QEMU, program, cwd=program.parent).stdout
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,6 @@ from __future__ import annotations
 
 from typing import Final
 
-EM_PPC: Final = 20
 EM_PPC64: Final = 21
 EF_PPC64_ABI: Final = 3
 """The bits of e_flags that hold the ABI version; 0 says nothing."""

@@ -27,7 +27,6 @@ class Style(Enum):
     NEW = ("38;5;28", "32")
     CHANGED = ("38;5;27", "34")
     REFUSED = ("1;38;5;160", "1;31")
-    WARNING = ("38;5;130", "35")
 
 
 class Screen(NamedTuple):

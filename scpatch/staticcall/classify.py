@@ -71,7 +71,6 @@ class _Classifier:
         self._module = module
         sections = {reference.table.target for reference in references}
         self._functions = Functions(elf, sections)
-        self._sections = sections
         self._names = {section: elf.section_name(section) for section in sections}
         self._calls: dict[int, list[int]] = {}
         for one in references:

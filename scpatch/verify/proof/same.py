@@ -16,7 +16,6 @@ from scpatch.verify.proof.read import (
     RELA_SIZE,
     SHDR_SIZE,
     SHF_EXECINSTR,
-    SYM_SIZE,
     Image,
     Place,
     Section,
@@ -225,10 +224,3 @@ def appended_names(before: Image, after: Image) -> Iterator[str]:
             free[first:last] = bytes(last - first)
     if any(free):
         yield f"{after.sections[table].name}: bytes were appended that name no new symbol."
-
-
-def symbol_count(before: Image, after: Image) -> int:
-    """How many symbols were appended."""
-    if not before.symtab:
-        return 0
-    return (after.sections[before.symtab].size - before.sections[before.symtab].size) // SYM_SIZE

@@ -106,7 +106,9 @@ class _Classifier:
         )
 
     def _in_stub(self, reference: Reference) -> bool:
-        """The branch inside a stub is not a call site."""
+        """The branch inside a stub is not a call site. Stubs lead to trampolines only."""
+        if isinstance(reference.callee, Stub):
+            return False
         offset = reference.table.r_offset[reference.position]
         inside = self._stubs.get(reference.table.target, ())
         if any(stub.value <= offset < stub.value + stub.size for stub in inside):

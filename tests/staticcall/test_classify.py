@@ -259,6 +259,13 @@ def test_stubs_and_thunks_of_an_earlier_run(assemble: Assemble) -> None:
     assert sorted(stub.is_thunk for stub in scan_file(new).stubs) == [False, True]
 
 
+def test_a_thunk_behind_a_save_outside_of_functions(assemble: Assemble) -> None:
+    """`std r2,24(r1); b THUNK` is no stub, though it reads like one: stubs lead to trampolines."""
+    path = assemble(f" std 2, 24(1)\n bl __SCT__x\n addi 3, 3, 1\n blr\n{TRAMPOLINE}")
+    assert only(path, "", no_nop="thunk") == "thunk"
+    assert only(rewritten(path, no_nop="thunk"), "", no_nop="thunk") == "done"
+
+
 @pytest.mark.parametrize("linker", [LD, LLD])
 def test_stubs_after_another_link(assemble: Assemble, tmp_path: Path, linker: str) -> None:
     path = rewritten(assemble(f"FRAME f\nCALL __SCT__x\nLEAVE f\n{TRAMPOLINE}"))

@@ -23,22 +23,31 @@ JOBS = str(len(os.sched_getaffinity(0)))
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to build the kernel. Without scpatch there is none with DWARF."""
+    """One way to link the kernel. All are made from the same compiled objects, but for DWARF."""
 
-    rewritten: bool
+    name: str
+    flags: str | None = ""
+    """SCPATCH_FLAGS for scpatch-ld; None for a link without scpatch."""
+    linker: str = LD
     dwarf: bool = False
+    """Whether the directories of DWARF_IN are compiled with debug information."""
 
     @property
-    def name(self) -> str:
-        return ("rewritten" if self.rewritten else "naive") + ("-dwarf" if self.dwarf else "")
+    def rewritten(self) -> bool:
+        return self.flags is not None
+
+    @property
+    def ld(self) -> str:
+        """The make variable LD."""
+        front = f"{SCPATCH / 'kbuild' / 'scpatch-ld'} " if self.rewritten else ""
+        return front + self.linker
 
 
-NAIVE, REWRITTEN, WITH_DWARF = (
-    Variant(rewritten=False),
-    Variant(rewritten=True),
-    Variant(rewritten=True, dwarf=True),
-)
+NAIVE = Variant("naive", flags=None)
+REWRITTEN = Variant("rewritten")
+WITH_DWARF = Variant("dwarf", dwarf=True)
 VARIANTS = (NAIVE, REWRITTEN, WITH_DWARF)
+"""All that `test_rewritten` boots, and the one without scpatch."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ def build(variant: Variant) -> Kernel:
 def _in_order(tree: Path) -> list[Variant]:
     """All variants, such that little is compiled again from one to the next in the object tree."""
     last = tree / ".dwarf"
-    return sorted(VARIANTS, key=lambda one: (one.rewritten, one.dwarf != last.exists()))
+    return sorted(VARIANTS, key=lambda one: (one.rewritten, one.dwarf != last.exists(), one.linker))
 
 
 def _products(tree: Path, variant: Variant) -> Path:
@@ -119,9 +128,7 @@ def _make_command(tree: Path) -> list[str]:
 
 def _make(tree: Path, variant: Variant) -> None:
     """Builds in place. From one variant to the next only what differs is made anew."""
-    words = [*_make_command(tree), "vmlinux", "modules"]
-    if variant.rewritten:
-        words.append(f"LD={SCPATCH / 'kbuild' / 'scpatch-ld'} {LD}")
+    words = [*_make_command(tree), "vmlinux", "modules", f"LD={variant.ld}"]
     if variant.dwarf:
         words.append("TEST_CFLAGS=-g")
     _forget_links(tree)
@@ -129,7 +136,8 @@ def _make(tree: Path, variant: Variant) -> None:
     log.unlink(missing_ok=True)
     dwarf = tree / ".dwarf"
     dwarf.touch() if variant.dwarf else dwarf.unlink(missing_ok=True)
-    logged(words, log, environment={"SCPATCH_PYTHON": sys.executable})
+    environment = {"SCPATCH_PYTHON": sys.executable, "SCPATCH_FLAGS": variant.flags or ""}
+    logged(words, log, environment=environment)
     text = log.read_text()
     if "WARNING" in text or "warning:" in text:
         raise KernelError(f"the build has warnings\n{tail(log)}")

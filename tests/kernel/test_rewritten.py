@@ -7,20 +7,21 @@ import re
 import pytest
 
 from tests.kernel.boot import Log
-from tests.kernel.build import REWRITTEN, WITH_DWARF
+from tests.kernel.build import VARIANTS, Variant
 from tests.kernel.cases import CASES, cases
 from tests.kernel.conftest import Booted
 
 
-@pytest.fixture(params=["plain", "dwarf"])
-def dwarf(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param == "dwarf")
+@pytest.fixture(params=[one for one in VARIANTS if one.rewritten], ids=lambda one: one.name)
+def variant(request: pytest.FixtureRequest) -> Variant:
+    assert isinstance(request.param, Variant)
+    return request.param
 
 
 @pytest.fixture
-def log(booted: Booted, dwarf: bool) -> Log:
-    """The one kernel runs with the radix MMU, the other with the hash MMU."""
-    return booted(WITH_DWARF if dwarf else REWRITTEN, *CASES, hash_mmu=dwarf)
+def log(booted: Booted, variant: Variant) -> Log:
+    """The kernel with DWARF runs with the hash MMU, the others with the radix MMU."""
+    return booted(variant, *CASES, hash_mmu=variant.dwarf)
 
 
 def test_it_comes_to_the_end(log: Log) -> None:
@@ -34,11 +35,11 @@ def test_every_case_passes(log: Log) -> None:
     assert set(log.cases) == cases(*CASES)
 
 
-def test_it_runs_on_two_cpus_with_the_mmu_it_was_told(log: Log, dwarf: bool) -> None:
+def test_it_runs_on_two_cpus_with_the_mmu_it_was_told(log: Log, variant: Variant) -> None:
     text = "\n".join(log.lines)
     assert "Brought up 1 node, 2 CPUs" in text
-    assert ("hash-mmu: " in text) == dwarf
-    assert ("radix-mmu: " in text) != dwarf
+    assert ("hash-mmu: " in text) == variant.dwarf
+    assert ("radix-mmu: " in text) != variant.dwarf
 
 
 def test_a_backtrace_names_the_stub(log: Log) -> None:

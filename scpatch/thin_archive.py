@@ -2,7 +2,8 @@
 
 In place, members are rewritten where they lie, and the sizes in the archive's headers follow. With
 an output, rewritten members become copies in a directory beside the new archive; the others stay
-where they are, and the new archive names them from where it lies.
+where they are, and the new archive names them from where it lies. A caller that knows what an
+earlier run made of some of them has only the others planned.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from scpatch.archive import is_object, plan_members
@@ -32,6 +34,15 @@ _LONGEST_STEM = 100
 """Characters of a member's own name that go into the name of its copy."""
 
 
+class Kept(NamedTuple):
+    """What an earlier run made of a file, for the same archive to be written."""
+
+    copy: str
+    """The path of its rewritten copy; empty where nothing had to be rewritten."""
+    size: int
+    """The size in bytes: of the copy or, where there is none, of the file."""
+
+
 class _Content(NamedTuple):
     """What a member holds. Members that name the same file share it."""
 
@@ -48,6 +59,8 @@ class _Content(NamedTuple):
     """The new size in bytes."""
     origin: int | None = None
     """In a regular archive: the new offset of the member's header."""
+    copy: str = ""
+    """The path of a copy that is there already."""
 
 
 class _File(NamedTuple):
@@ -60,21 +73,30 @@ class _File(NamedTuple):
     """What changes the file where it lies."""
 
 
-def plan_thin(source: Input, archive: Archive, options: Options, target: Path | None) -> FilePlan:
+def plan_thin(
+    source: Input,
+    archive: Archive,
+    options: Options,
+    target: Path | None,
+    kept: Mapping[str, Kept] = MappingProxyType({}),
+) -> FilePlan:
     """What `rewrite` would do to a thin archive and its members.
+
+    `kept` has files, by their paths as `files_of` gives them, that are not looked at again; it is
+    for a new archive at `target` only. The plan has no objects for them.
 
     Raises SCP108 where a file is not what the archive says, SCP109 where it cannot be read, and
     what `plan_object` raises.
     """
     folders = _Folders(source.path.parent)
-    groups: dict[tuple[str, bool], list[Member]] = {}
-    for member in archive.members:
-        nested = member.origin is not None
-        groups.setdefault((folders.path(member.name), nested), []).append(member)
-    files = [
-        (_plan_nested if nested else _plan_file)(archive, Path(path), members, options)
-        for (path, nested), members in groups.items()
-    ]
+    files: list[_File] = []
+    for (path, nested), members in _files(archive, folders).items():
+        if nested:
+            files.append(_plan_nested(archive, Path(path), members, options))
+        elif path in kept:
+            files.append(_keep(archive, Path(path), members, kept[path]))
+        else:
+            files.append(_plan_file(archive, Path(path), members, options))
     objects = tuple(one for file in files for one in file.objects)
     contents = {header: one for file in files for header, one in file.contents.items()}
     if target is None:
@@ -89,6 +111,29 @@ def plan_thin(source: Input, archive: Archive, options: Options, target: Path | 
     # Last, so that the archive never names a file that is not there yet.
     outputs += outputs_of(source, lay_out_thin(archive, places), target)
     return FilePlan(source.path, objects, tuple(outputs))
+
+
+def files_of(archive: Archive) -> dict[tuple[str, bool], list[Member]]:
+    """The members of a thin archive by the path of the file that they lie in, and by whether that
+    is a regular archive. One file has one path, whatever the members call it."""
+    return _files(archive, _Folders(Path(archive.name).parent))
+
+
+def _files(archive: Archive, folders: _Folders) -> dict[tuple[str, bool], list[Member]]:
+    files: dict[tuple[str, bool], list[Member]] = {}
+    for member in archive.members:
+        key = folders.path(member.name), member.origin is not None
+        files.setdefault(key, []).append(member)
+    return files
+
+
+def _keep(archive: Archive, path: Path, members: Sequence[Member], kept: Kept) -> _File:
+    """A file that needs no plan, because an earlier run had one."""
+    size = _size(path, f"{archive.name}({members[0].label})")
+    for member in members:
+        _check_size(archive, member, size)
+    content = _Content(path.name, path, (), 0, None, kept.size, copy=kept.copy)
+    return _File((), {member.header: content for member in members}, ())
 
 
 def _plan_file(archive: Archive, path: Path, members: Sequence[Member], options: Options) -> _File:
@@ -153,10 +198,14 @@ def _elsewhere(
     new = Path(os.path.realpath(target))
     folder = new.with_name(new.name + ".members")
     copies: dict[tuple[Path, int], Output] = {}
-    taken: set[str] = set()
+    taken = {os.path.basename(one.copy) for one in contents.values()}
     places: dict[int, Place] = {}
     for member in archive.members:
         content = contents[member.header]
+        if content.copy:
+            name = f"{folder.name}/{os.path.basename(content.copy)}"
+            places[member.header] = Place(name, None, content.size)
+            continue
         if content.layout is None:
             name = folders.from_folder(member.name, new.parent)
             places[member.header] = Place(name, member.origin, content.size)

@@ -7,6 +7,7 @@ behind `=` or as the next argument (ldlex.h and lexsup.c in binutils, Options.td
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
@@ -27,6 +28,10 @@ _LONG_NAMES = (
 )
 _LONG = frozenset(_LONG_NAMES.split())
 """Long options whose value may be the next argument."""
+
+
+_FOUND = re.compile(r"\.btf\.|\.tmp_vmlinux(?!0\.kallsyms)")
+"""The names of such files."""
 
 
 class Link(Enum):
@@ -61,6 +66,13 @@ class Command(NamedTuple):
     def files(self) -> list[str]:
         """The names of the files to link, each once."""
         return list(dict.fromkeys(self.arguments[index] for index in self.inputs))
+
+    @property
+    def has_symbols(self) -> bool:
+        """Whether the files have what an earlier link of the same image was made to find: the
+        symbols for kallsyms, or BTF (scripts/link-vmlinux.sh). Linux 6.10 and later have an empty
+        table of symbols for the first link."""
+        return any(_FOUND.match(os.path.basename(name)) for name in self.files)
 
     def with_output(self, path: str) -> Command:
         """The same link with another output; only where the command names one."""

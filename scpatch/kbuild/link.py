@@ -46,14 +46,18 @@ def _vmlinux(command: Command, settings: Settings) -> int:
                 return status
         # What is missing is for the linker to say.
         wanted = [
-            copies.copy_of(name, folder, settings) for name in command.files if _has_content(name)
+            copies.copy_of(name, folder, settings, first=not command.has_symbols)
+            for name in command.files
+            if _has_content(name)
         ]
-        if _refused([one.plan for one in wanted if one.plan is not None], settings):
+        planned = [(one.source, one.planned) for one in wanted if one.planned is not None]
+        if _refused([one.plan for _, one in planned], settings):
             return Exit.REFUSED
         for one in wanted:
             copies.make(one)
-            if one.plan is not None:
-                _tell(one.source, one.plan)
+        for name, made in planned:
+            if made.changed:
+                _tell(name, made.plan, kept=made.kept)
     new = command.with_inputs({one.source: one.path for one in wanted})
     if _verbose():
         print("+", new.linker, *new.arguments, file=sys.stderr)
@@ -90,7 +94,8 @@ def _module(command: Command, settings: Settings) -> int:
             write([plan])
         else:
             temporary.replace(target)
-        _tell(command.output, plan)
+        if one.plan.changed:
+            _tell(command.output, plan)
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
@@ -116,18 +121,17 @@ def _refused(plans: Sequence[FilePlan], settings: Settings) -> bool:
     return True
 
 
-def _tell(name: str, plan: FilePlan) -> None:
+def _tell(name: str, plan: FilePlan, *, kept: int = 0) -> None:
     """Prints the line that Kbuild prints for each thing made; with V=1 also a summary.
 
     On stdout, which `make -s` shuts.
     """
-    if not any(one.plan.changed for one in plan.objects):
-        return
     print(f"  SCPATCH {name}")
     if _verbose():
         from scpatch.report.rewrite import summary_line
 
-        print(summary_line(plan._replace(outputs=()), written=True))
+        others = f"; {kept:,} other members are as before" if kept else ""
+        print(summary_line(plan._replace(outputs=()), written=True) + others)
     sys.stdout.flush()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scpatch.kbuild import spawn
 from scpatch.kbuild.arguments import Command
-from scpatch.kbuild.copies import Record, sources_of
+from scpatch.kbuild.record import Known, Record, identities
 
 _SCRIPT = """/* SPDX-License-Identifier: GPL-2.0 OR MIT */
 SECTIONS {
@@ -37,7 +37,9 @@ def prelink(command: Command, folder: Path) -> tuple[Command, int]:
     name = command.arguments[archive]
     target = folder / "vmlinux.o"
     record = Record(folder / ".tmp_prelink.json", f"prelink {command.linker}\n{_SCRIPT}")
-    if not record.holds():
+    if not record.read().holds():
+        from scpatch.kbuild.plans import sources_of
+
         record.forget()
         sources = sources_of(name)
         script = folder / ".tmp_prelink.lds"
@@ -46,5 +48,5 @@ def prelink(command: Command, folder: Path) -> tuple[Command, int]:
         whole = ("--whole-archive", name, "--no-whole-archive")
         if status := spawn.run(Command(command.linker, (*arguments, *whole))):
             return command, status
-        record.keep(sources, [str(target)])
+        record.keep(Known(sources, identities([str(target)]), {}, False))
     return command.with_inputs({name: str(target)}), 0

@@ -40,6 +40,24 @@ def test_other_spellings(words: str, link: Link | None) -> None:
     assert read(["ld", *words.split()]).link is link
 
 
+@pytest.mark.parametrize(
+    ("name", "later"),
+    [
+        (".tmp_vmlinux.kallsyms1.o", True),
+        ("o/.tmp_vmlinux.kallsyms2.o", True),
+        (".btf.vmlinux.bin.o", True),
+        # Linux 6.10 and later: the first link has a table without symbols.
+        (".tmp_vmlinux0.kallsyms.o", False),
+        (".tmp_vmlinux1.kallsyms.o", True),
+        (".tmp_vmlinux1.btf.o", True),
+        ("init/version-timestamp.o", False),
+    ],
+)
+def test_a_later_link_has_what_an_earlier_one_found(name: str, later: bool) -> None:
+    assert not read(["ld", *image_arguments(".tmp_vmlinux.kallsyms1")]).has_symbols
+    assert read(["ld", *image_arguments(), name]).has_symbols == later
+
+
 def test_inputs_are_what_no_option_takes() -> None:
     words = "-z notext a.o -m elf64lppc -L lib -lgcc --defsym x=y -Map m -O2 --gc-sections b.a -o c"
     command = read(["ld", *words.split(), "-e", "start", "--entry=x", "d.o", "-Map=m2", "-G0", "e"])

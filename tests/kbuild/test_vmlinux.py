@@ -228,9 +228,22 @@ def test_warn_only_leaves_refused_sites_and_rewrites_the_others(tree: Path) -> N
     done = link(tree, options=["--warn-only"])
     assert "[SCP203]" in done.stderr
     assert len(stubs(tree / "vmlinux")) == 3
-    # Said once for all passes.
-    assert "scpatch: " not in link(tree, options=["--warn-only"]).stderr
     assert call(tree, image_arguments()).returncode == 3
+
+
+@pytest.mark.parametrize("found", [".tmp_vmlinux.kallsyms1.o", ".btf.vmlinux.bin.o"])
+def test_refused_sites_are_told_of_once_in_each_build(tree: Path, found: str) -> None:
+    """By the first link, whatever an earlier build has told; the later ones have its symbols."""
+    _refuse(tree)
+    assemble(tree, PLAIN.format(name="symbols"), found)
+    for _ in range(2):
+        done = link(tree, options=["--warn-only"])
+        assert done.stderr.count("[SCP203]") == 1
+        kept = _copies(tree)
+        done = link(tree, [*image_arguments(), found], options=["--warn-only"])
+        assert "scpatch: " not in done.stderr
+        assert done.stdout == ""
+        assert _copies(tree) == kept
 
 
 def test_what_a_failing_linker_says_comes_through(tree: Path) -> None:

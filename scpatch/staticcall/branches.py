@@ -1,18 +1,23 @@
 """Finds the branches of a code section that an assembler has resolved itself, without a relocation.
 
-A section can hold millions of words, so that they are looked at a column at a time.
+A section can hold millions of words, and few of them are such branches: which ones is found out a
+column of bytes at a time, so that only those are looked at one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import compress
+from itertools import accumulate
 
 from scpatch.ppc64 import insn
 
 _CONDITIONAL = bytes(byte >> 2 == 16 for byte in range(256))
 _UNCONDITIONAL = bytes(byte >> 2 == 18 for byte in range(256))
 """For `bytes.translate`: whether an instruction of the B-form or the I-form starts with a byte."""
+
+_NOT_ZERO = bytes(byte > 0 for byte in range(256))
+_LAST_BYTE, _FIRST_BYTE = (bytes(byte & bits > 0 for byte in range(256)) for bits in (0xFC, 3))
+"""Whether a byte of an I-form branch has a part of its displacement that is not zero."""
 
 _REACH = 0x2000
 """A B-form branch reaches so many words in both directions."""
@@ -25,28 +30,39 @@ def branches_into(code: memoryview, ranges: Iterable[tuple[int, int]]) -> list[t
     that is what a branch looks like that a relocation directs.
     """
     count = len(code) // 4
-    words = code[: 4 * count].cast("I")
+    data = bytes(code[: 4 * count])
+    words = memoryview(data).cast("I")
     # Room at both ends makes an index of every place that a conditional branch can reach.
     wanted = bytearray(count + 2 * _REACH)
     for start, end in ranges:
         first, last = _REACH + start // 4, _REACH + min(-(-end // 4), count)
         wanted[first:last] = b"\1" * (last - first)
-    first_bytes = bytes(code[3 : 4 * count : 4])
-
-    def chosen(mask: bytes) -> Iterable[tuple[int, int]]:
-        return zip(compress(range(count), mask), compress(words, mask), strict=True)
-
     found = [
         at
-        for at, word in chosen(first_bytes.translate(_CONDITIONAL))
-        if wanted[_REACH + at + (((word & 0xFFFC) ^ 0x8000) - 0x8000 >> 2)]
+        for at in _ones(data[3::4].translate(_CONDITIONAL))
+        if wanted[_REACH + at + (((words[at] & 0xFFFC) ^ 0x8000) - 0x8000 >> 2)]
     ]
     found += [
         at
-        for at, word in chosen(first_bytes.translate(_UNCONDITIONAL))
-        if word & 0x3FFFFFC
-        and 0 <= (to := at + (((word & 0x3FFFFFC) ^ 0x2000000) - 0x2000000 >> 2)) < count
+        for at in _ones(_displaced(data))
+        if 0 <= (to := at + (((words[at] & 0x3FFFFFC) ^ 0x2000000) - 0x2000000 >> 2)) < count
         and wanted[_REACH + to]
     ]
     targets = ((insn.direct_target(words[at], 4 * at), 4 * at) for at in found)
     return sorted((to, at) for to, at in targets if to is not None and to != at)
+
+
+def _displaced(data: bytes) -> bytes:
+    """A 1 for each word that is an I-form branch to elsewhere than itself, a 0 for each other."""
+
+    def mask(column: int, table: bytes) -> int:
+        return int.from_bytes(data[column::4].translate(table), "little")
+
+    elsewhere = mask(0, _LAST_BYTE) | mask(1, _NOT_ZERO) | mask(2, _NOT_ZERO) | mask(3, _FIRST_BYTE)
+    return (elsewhere & mask(3, _UNCONDITIONAL)).to_bytes(len(data) // 4, "little")
+
+
+def _ones(mask: bytes) -> list[int]:
+    """Where the ones of a mask are."""
+    gaps = accumulate(map(len, mask.split(b"\1")))
+    return [zeros + ones for ones, zeros in enumerate(gaps)][:-1]

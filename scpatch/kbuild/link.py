@@ -94,7 +94,7 @@ def _module(command: Command, settings: Settings) -> int:
             write([plan])
         else:
             temporary.replace(target)
-        if one.plan.changed:
+        if one.plan.edits:
             _tell(command.output, plan)
     finally:
         with contextlib.suppress(FileNotFoundError):

@@ -43,7 +43,7 @@ def plan_copy(name: str, target: Path, options: Options, known: Known) -> Planne
             return None
     sources = identities([name])
     plan = plan_file(Path(name), options, target)
-    changed = any(one.plan.changed for one in plan.objects)
+    changed = any(one.plan.edits for one in plan.objects)
     return Planned(plan, Known(sources, {}, {}, plan.refused > 0), changed)
 
 
@@ -71,7 +71,7 @@ def _plan_thin(
     kept = _kept(archive, sources, known)
     plan = plan_thin(source, archive, options, target, kept)
     old = [one.copy for one in kept.values() if one.copy]
-    changed = bool(old) or any(one.plan.changed for one in plan.objects)
+    changed = bool(old) or any(one.plan.edits for one in plan.objects)
     copies = {path: known.copies[path] for path in old}
     new = Known(sources, copies, _members(archive, plan, kept), plan.refused > 0)
     return Planned(plan, new, changed, len(kept))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from scpatch.elf.reader import ElfFile
+
+try:
+    # What hashlib gives as well, but it loads OpenSSL first, which takes as long as planning a
+    # small object ten times over.
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
 
 LENGTH = 12
 """Hexadecimal digits: 48 bits, so that among a thousand objects with a stub for the same trampoline
@@ -20,8 +25,8 @@ class Digest:
 
     def __init__(self, elf: ElfFile) -> None:
         self._elf = elf
-        self._object: hashlib.blake2b | None = None
-        self._sections: dict[int, hashlib.blake2b] = {}
+        self._object: blake2b | None = None
+        self._sections: dict[int, blake2b] = {}
 
     def of(self, section: int, *key: int) -> str:
         """Twelve hexadecimal digits for what `key` tells apart inside `section`."""
@@ -31,9 +36,9 @@ class Digest:
         state.update(repr(key).encode())
         return state.hexdigest()
 
-    def _start(self, section: int) -> hashlib.blake2b:
+    def _start(self, section: int) -> blake2b:
         if self._object is None:
-            self._object = hashlib.blake2b(digest_size=LENGTH // 2)
+            self._object = blake2b(digest_size=LENGTH // 2)
             symbols = self._elf.symbols
             assert symbols is not None, "an object with call sites has symbols"
             for part in (symbols.data, symbols.strings):

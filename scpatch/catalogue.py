@@ -96,6 +96,21 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "nothing to be compared with.",
         "compare two versions of the same archive",
     ),
+    "SCP114": Diagnostic(
+        "rewritten by another strategy",
+        "The file says, by a string in .comment, that another strategy was applied to it or to a "
+        "part of it. Two strategies on one file do not add up: the linker refuses a stub's branch "
+        "to a trampoline that another strategy has marked, and a trampoline that saves r2 itself "
+        "needs no saving callers.",
+        "start from the object that the compiler or `ld -r` wrote, or go on with the same strategy",
+    ),
+    "SCP115": Diagnostic(
+        "an offset of the kernel is not known",
+        "Some strategies use what the kernel keeps for each CPU or thread: the PACA and the "
+        "livepatch stack. Where the fields lie depends on the kernel's configuration. Kbuild "
+        "writes their offsets to include/generated/asm-offsets.h of the object tree.",
+        "give --asm-offsets FILE, the include/generated/asm-offsets.h of the same build",
+    ),
     "SCP201": Diagnostic(
         "no nop behind the call",
         "r2 is restored in the word behind the call, which the ABI reserves as a nop for it. Here "

@@ -46,10 +46,6 @@ class NoNop(StrEnum):
     THUNK = "thunk"
 
 
-class StrategyName(StrEnum):
-    CALLSITE = "callsite"
-
-
 Files = Annotated[
     list[Path], typer.Argument(metavar="FILE...", help="Objects (.o, .ko) and archives (.a).")
 ]
@@ -125,11 +121,25 @@ def rewrite(
         typer.Option("--output", "-o", metavar="OUT", help="Write here, not in place."),
     ] = None,
     strategy: Annotated[
-        StrategyName, typer.Option(help="How r2 is kept; see `scpatch explain NAME`.")
-    ] = StrategyName.CALLSITE,
+        str,
+        typer.Option(metavar="NAME", help="How r2 is kept; `scpatch explain` lists the ways."),
+    ] = "callsite",
     trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
     undefined: UndefinedOption = Undefined.AUTO,
     no_nop: NoNopOption = NoNop.REFUSE,
+    asm_offsets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The kernel's include/generated/asm-offsets.h, for what needs it."
+        ),
+    ] = None,
+    paca_toc_offset: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="PACATOC, where only that is needed."),
+    ] = None,
+    unmark: Annotated[
+        bool, typer.Option("--unmark", help="With callsite: undo what localentry has done.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Say what would be done, write nothing.")
     ] = False,
@@ -160,7 +170,12 @@ def rewrite(
     from scpatch.commands import rewrite as command
     from scpatch.rewrite import Options
     from scpatch.staticcall.classify import Choices
+    from scpatch.staticcall.strategies import names, options
 
+    if strategy != "callsite" and strategy not in names():
+        raise typer.BadParameter(
+            f"{strategy!r} is none of {', '.join(names())}", param_hint="--strategy"
+        )
     if output is not None and (len(files) != 1 or backup):
         other = "--backup" if backup else "several files"
         raise typer.BadParameter(f"does not go with {other}", param_hint="-o")
@@ -180,7 +195,14 @@ def rewrite(
     )
     raise typer.Exit(
         command.run(
-            files, Options(strategy.value, choices, lines="all" if verbose else "refused"), asked
+            files,
+            Options(
+                strategy,
+                choices,
+                options(asm_offsets, paca_toc_offset, unmark=unmark),
+                "all" if verbose else "refused",
+            ),
+            asked,
         )
     )
 

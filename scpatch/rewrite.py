@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scpatch import output
+from scpatch.elf.additions import Additions
 from scpatch.elf.layout import Copy, Layout, lay_out
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.inputs import Input, is_archive, open_input, read_object
+from scpatch.staticcall import record, strategies
 from scpatch.staticcall.classify import Choices, scan
 from scpatch.staticcall.model import Plan, Scan, Site, State
-from scpatch.staticcall.strategies import STRATEGIES
+from scpatch.staticcall.strategies import StrategyOptions
 
 
 class Options(NamedTuple):
-    strategy: str | None = "callsite"
-    """A key of STRATEGIES; None plans no change and only tells what there is."""
+    strategy: str | None = strategies.DEFAULT
+    """The name of a strategy; None plans no change and only tells what there is."""
     choices: Choices = Choices()
+    own: StrategyOptions = StrategyOptions()
+    """What only some strategies take."""
     lines: str = "refused"
     """The sites whose source lines are looked up: `all`, `refused` or `none`."""
 
@@ -79,10 +83,23 @@ def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPl
     if options.strategy is None:
         plan = Plan("", found.sites)
     else:
-        plan = STRATEGIES[options.strategy].plan(elf, found)
+        plan = _plan(elf, found, options.strategy, options.own)
     plan = plan._replace(sites=_with_lines(elf, plan.sites, which=options.lines))
     layout = lay_out(elf, plan.edits) if plan.edits else None
     return ObjectPlan(name, found._replace(sites=plan.sites), plan), layout
+
+
+def _plan(elf: ElfFile, found: Scan, strategy: str, own: StrategyOptions) -> Plan:
+    """The plan by one strategy. A file that another one was applied to is refused (SCP114)."""
+    if others := set(found.strategies) - {strategy}:
+        raise ScpatchError(
+            "SCP114", f"was rewritten by strategy {' and '.join(sorted(others))}", file=elf.name
+        )
+    additions = Additions(elf)
+    plan = strategies.load(strategy).plan(elf, found, additions, own)
+    if additions:
+        record.add(elf, additions, strategy)
+    return plan._replace(edits=additions.edits())
 
 
 def _with_lines(elf: ElfFile, sites: tuple[Site, ...], *, which: str) -> tuple[Site, ...]:

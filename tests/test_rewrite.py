@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from scpatch.errors import ScpatchError
 from scpatch.rewrite import Options, plan_all, plan_file
 from tests import elfwriter as ew
 from tests.tools import (
     BL,
     BLR,
+    CROSS,
     FIXTURES,
     LD,
     LD_R2,
+    LLD,
     NOP,
     STD_R2,
     B,
@@ -67,7 +70,45 @@ def test_saved_already(assemble: Assemble) -> None:
     assert code(new) == [LD_R2 if word == NOP else word for word in code(path)]
     assert relocations(new) == relocations(path)
     assert symbols(new) == symbols(path)
-    assert len(new.read_bytes()) == len(path.read_bytes())
+    (noted,) = sections(new)[len(sections(path)) :]
+    header, names = 64, len(".comment") + 1
+    grown = len(new.read_bytes()) - len(path.read_bytes())
+    assert -8 < grown - header - names - noted.size < 8  # alignment
+
+
+def test_the_strategy_is_noted_once(assemble: Assemble) -> None:
+    """In an object without .comment, and in one that has it; no run adds a second note."""
+    body = "FRAME f\nCALL __SCT__x\nCALL __SCT__x\nLEAVE f\n"
+    for text in (body, f'{body}\n .ident "some compiler"\n'):
+        path = assemble(text)
+        new = rewritten(path)
+        shown = run(CROSS + "readelf", "-p", ".comment", new).stdout
+        assert re.findall(r"\] +(\S.*)", shown)[-1:] == ["scpatch strategy callsite"]
+        assert shown.count("scpatch") == 1
+        assert (".comment" in {one.name for one in sections(path)}) == (text != body)
+        assert rewritten(new).read_bytes() == new.read_bytes()
+
+
+@pytest.mark.parametrize("linker", [LD, LLD])
+def test_the_note_survives_links(assemble: Assemble, tmp_path: Path, linker: str) -> None:
+    parts = []
+    for name in ("f", "g"):
+        path = assemble(f'FRAME {name}\nCALL __SCT__x\nLEAVE {name}\n .ident "some compiler"\n')
+        parts.append(rewritten(path).rename(tmp_path / f"{name}.part.o"))
+    merged, image = tmp_path / "merged.o", tmp_path / "image"
+    run(linker, "-r", "-o", merged, *parts)
+    run(linker, "-e", "f", "--defsym", "__SCT__x=f", "-o", image, merged)
+    for path in (merged, image):
+        shown = run(CROSS + "readelf", "-p", ".comment", path).stdout
+        assert "scpatch strategy callsite" in shown
+    assert plan_file(merged, Options(strategy=None)).objects[0].scan.strategies == ("callsite",)
+
+
+def test_a_second_strategy_is_refused(assemble: Assemble) -> None:
+    path = assemble('FRAME f\nCALL __SCT__x\nLEAVE f\n .ident "scpatch strategy paca"\n')
+    with pytest.raises(ScpatchError, match="rewritten by strategy paca") as caught:
+        plan_file(path, Options())
+    assert caught.value.code == "SCP114"
 
 
 def test_a_thunk(assemble: Assemble) -> None:
@@ -145,7 +186,9 @@ def test_nothing_else_changes(tmp_path: Path, name: str) -> None:
     new = rewritten(path)
     count = len(symbols(path))
     assert symbols(new)[:count] == symbols(path)
-    for old, one in zip(sections(path), sections(new), strict=True):
+    noted = [one.name for one in sections(new)[len(sections(path)) :]]
+    assert noted == [".comment"] * (".comment" not in {one.name for one in sections(path)})
+    for old, one in zip(sections(path), sections(new), strict=False):
         assert (old.name, old.type, old.flags) == (one.name, one.type, one.flags)
         assert (old.link, old.info, old.align, old.entsize) == (
             one.link,
@@ -155,7 +198,9 @@ def test_nothing_else_changes(tmp_path: Path, name: str) -> None:
         )
         before = path.read_bytes()[old.offset :][: old.size]
         after = new.read_bytes()[one.offset :][: one.size]
-        if old.size == one.size and "X" not in old.flags and old.type not in ("NOBITS", "RELA"):
+        if old.name == ".comment":
+            assert after == before + b"scpatch strategy callsite\0"
+        elif old.size == one.size and "X" not in old.flags and old.type not in ("NOBITS", "RELA"):
             assert before == after
         if old.type == "STRTAB":
             assert after.startswith(before)

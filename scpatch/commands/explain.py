@@ -6,7 +6,7 @@ import textwrap
 
 from scpatch.catalogue import DIAGNOSTICS
 from scpatch.errors import Exit, ScpatchError
-from scpatch.staticcall.strategies import STRATEGIES
+from scpatch.staticcall import strategies
 
 _WIDTH = 80
 
@@ -26,15 +26,16 @@ def _text(topic: str) -> str:
                 textwrap.fill(f"hint: {diagnostic.hint}", _WIDTH),
             )
         )
-    if (strategy := STRATEGIES.get(topic)) is not None:
-        return f"{topic}: {strategy.summary}\n\n{strategy.text}"
+    if topic in strategies.names():
+        strategy = strategies.load(topic)
+        return f"{topic}: {strategy.SUMMARY}\n\n{strategy.TEXT}"
     raise ScpatchError(
         "", f"nothing is known of {topic!r}", hint="`scpatch explain` lists what there is"
     )
 
 
 def _list() -> str:
-    rows = [f"{name:<10}{strategy.summary}" for name, strategy in STRATEGIES.items()]
+    rows = [f"{name:<17}{strategies.load(name).SUMMARY}" for name in strategies.names()]
     rows.append("")
-    rows += [f"{code:<10}{diagnostic.title}" for code, diagnostic in DIAGNOSTICS.items()]
+    rows += [f"{code:<17}{diagnostic.title}" for code, diagnostic in DIAGNOSTICS.items()]
     return "\n".join(rows)

@@ -1,7 +1,7 @@
-"""Adds code, symbols and relocations to an object, and turns that into edits of its sections.
+"""Adds code, symbols, relocations and sections to an object, and turns that into edits.
 
 Existing entries keep their places: new symbols go to the end of .symtab, their names to the end of
-its string table, new relocations to the end of the section's table.
+its string table, new relocations to the end of the section's table, new sections behind all others.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import struct
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
-from scpatch.elf.layout import SectionEdit
+from scpatch.elf.layout import Edits, NewSection, SectionEdit
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.symtab import SymbolTable
 from scpatch.errors import damaged
@@ -45,12 +45,13 @@ class NewRelocation(NamedTuple):
 
 
 class Additions:
-    """Collects changes of one object; `edits` gives them as section edits."""
+    """Collects changes of one object; `edits` gives them all."""
 
     def __init__(self, elf: ElfFile) -> None:
         self._elf = elf
         self._patches: dict[int, list[tuple[int, bytes]]] = {}
         self._tails: dict[int, bytearray] = {}
+        self._sections: list[NewSection] = []
 
     def patch(self, section: int, offset: int, new: bytes) -> None:
         """Replaces bytes at a section offset."""
@@ -66,7 +67,7 @@ class Additions:
     def add_symbol(self, symbol: NewSymbol) -> int:
         """Returns the new symbol's index in .symtab."""
         table = self._table()
-        name = self._add_name(table, symbol.name)
+        name = self._add_name(table.strtab, symbol.name)
         extended = symbol.section >= c.SHN_LORESERVE
         binding = c.STB_GLOBAL if symbol.unique else c.STB_WEAK
         index = self.end(table.index) // c.SYM_SIZE
@@ -88,15 +89,38 @@ class Additions:
             raise damaged(self._elf.name, f"section {symbol.section} needs SHT_SYMTAB_SHNDX")
         return index
 
-    def _add_name(self, table: SymbolTable, name: str) -> int:
-        if not self._tails.get(table.strtab) and bytes(table.strings[-1:]) != b"\0":
+    def _add_name(self, strings: int, name: str) -> int:
+        """Appends a name to the string table in section `strings`; returns its offset there."""
+        last = bytes(self._elf.content(strings)[-1:])
+        if not self._tails.get(strings) and last != b"\0":
             raise damaged(self._elf.name, "the string table does not end with NUL")
-        offset = self.end(table.strtab)
+        offset = self.end(strings)
         if offset > 0xFFFFFFFF:
             raise damaged(self._elf.name, "the string table has no room for another name")
         # A name that could not be decoded when it was read goes back as it was.
-        self.append(table.strtab, name.encode("utf-8", "surrogateescape") + b"\0")
+        self.append(strings, name.encode("utf-8", "surrogateescape") + b"\0")
         return offset
+
+    def add_section(
+        self,
+        name: str,
+        kind: int,
+        flags: int,
+        content: bytes,
+        *,
+        align: int,
+        entry_size: int = 0,
+        link: int = 0,
+        info: int = 0,
+    ) -> int:
+        """Returns the new section's index. `kind` is its sh_type."""
+        if self._elf.sections[self._elf.section_names].sh_type != c.SHT_STRTAB:
+            raise damaged(self._elf.name, "e_shstrndx names no string table")
+        place = self._add_name(self._elf.section_names, name)
+        self._sections.append(
+            NewSection(place, kind, flags, content, link, info, align, entry_size)
+        )
+        return len(self._elf.sections) + len(self._sections) - 1
 
     def add_relocation(self, new: NewRelocation) -> None:
         table = self._elf.relocated[new.section]
@@ -107,16 +131,20 @@ class Additions:
         table = self._elf.relocated[section]
         self.patch(table, index * c.RELA_SIZE + 8, struct.pack("<Qq", symbol << 32 | kind, 0))
 
-    def edits(self) -> dict[int, SectionEdit]:
-        """Section index -> edit; empty where nothing was added or changed."""
+    def edits(self) -> Edits:
+        """What was added and changed; false where that is nothing."""
         touched = sorted(self._patches.keys() | self._tails.keys())
-        return {
+        sections = {
             section: SectionEdit(
                 tuple(sorted(self._patches.get(section, ()))),
                 bytes(self._tails.get(section, b"")),
             )
             for section in touched
         }
+        return Edits(sections, tuple(self._sections))
+
+    def __bool__(self) -> bool:
+        return bool(self._patches or self._tails or self._sections)
 
     def _table(self) -> SymbolTable:
         table = self._elf.symbols

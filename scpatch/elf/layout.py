@@ -7,7 +7,9 @@ shifts, by no more than the growth and the alignment of what follows ask for.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
@@ -22,6 +24,33 @@ class SectionEdit(NamedTuple):
     """(section offset, new bytes) in place; inside the old size."""
     tail: bytes = b""
     """What follows the old last byte."""
+
+
+class NewSection(NamedTuple):
+    """A section that the file gets; its header goes to the end of the table."""
+
+    name: int
+    """sh_name: an offset in the section name table."""
+    kind: int
+    """sh_type."""
+    flags: int
+    content: bytes
+    link: int
+    info: int
+    align: int
+    entry_size: int
+
+
+class Edits(NamedTuple):
+    """What happens to an object."""
+
+    sections: Mapping[int, SectionEdit] = MappingProxyType({})
+    """Section index -> edit."""
+    new: tuple[NewSection, ...] = ()
+    """Sections to add; the first one gets the first index that is free."""
+
+    def __bool__(self) -> bool:
+        return bool(self.sections or self.new)
 
 
 class Copy(NamedTuple):
@@ -49,6 +78,10 @@ section index, or one of the numbers below."""
 
 _HEADER, _TABLE, _SLACK = -1, -2, -3
 
+_E_SHNUM = 60
+"""File offset of the field."""
+_SH_SIZE = 32
+"""Where the field lies in a section header."""
 _LARGEST_PAGE = 1 << 16
 _USUAL = frozenset(1 << power for power in range(17))
 """Alignments that need no further look."""
@@ -101,26 +134,19 @@ def _alignment(section: Section) -> int:
     return align or 1
 
 
-def lay_out(elf: ElfFile, edits: Mapping[int, SectionEdit]) -> Layout:
-    """The new file for `edits` (section index -> edit). Raises SCP107 for overlapping sections."""
+def lay_out(elf: ElfFile, edits: Edits) -> Layout:
+    """The new file for `edits`. Raises SCP107 for overlapping sections."""
     copies: list[Copy] = []
     writes: list[tuple[int, bytes]] = []
     old_table = bytes(elf.data[elf.header.e_shoff :][: len(elf.sections) * c.SHDR_SIZE])
-    table = bytearray(old_table)
+    table = bytearray(old_table) + bytes(len(edits.new) * c.SHDR_SIZE)
     fields = memoryview(table).cast("Q")
     table_offset = end = shift = run = end_of_run = 0
     for start, size, align, section in extents(elf):
         # Congruent to the old offset, so that a file with odd offsets keeps them.
         target = end + (start - end) % align
         if not size:
-            # Where an empty section lies means nothing, so it may even lie inside another one, or
-            # behind the file's end.
-            if start > len(elf.data):
-                target = start
-            elif start < end_of_run:
-                target = start + shift
-            else:
-                target = max(target, start + shift)
+            target = _place_empty(elf, start, target, shift, inside=start < end_of_run)
         elif target - start != shift:
             # Up to here everything moved by one distance, its padding too: one copy does.
             copies.append(Copy(run, run + shift, end_of_run - run))
@@ -132,15 +158,61 @@ def lay_out(elf: ElfFile, edits: Mapping[int, SectionEdit]) -> Layout:
         if size:
             end = target + size
             end_of_run = start + size
-        if section in edits:
-            edit = edits[section]
+        if section == _TABLE:
+            end += len(edits.new) * c.SHDR_SIZE
+        if section in edits.sections:
+            edit = edits.sections[section]
             fields[8 * section + 4] = size + len(edit.tail)
             writes += [(target + offset, new) for offset, new in edit.patches]
             writes.append((target + size, edit.tail))
             end = target + size + len(edit.tail)
     copies.append(Copy(run, run + shift, end_of_run - run))
+    end = _place_new(elf, edits.new, end, table, writes)
     if table != old_table:
         writes.append((table_offset, bytes(table)))
     if table_offset != elf.header.e_shoff:
         writes.append((40, table_offset.to_bytes(8, "little")))
     return Layout(end, tuple(copies), tuple(writes))
+
+
+def _place_empty(elf: ElfFile, start: int, target: int, shift: int, *, inside: bool) -> int:
+    """The new file offset of a part without bytes.
+
+    Where it lies means nothing, so it may even lie inside another part, or behind the file's end.
+    """
+    if start > len(elf.data):
+        return start
+    return start + shift if inside else max(target, start + shift)
+
+
+def _place_new(
+    elf: ElfFile,
+    sections: tuple[NewSection, ...],
+    end: int,
+    table: bytearray,
+    writes: list[tuple[int, bytes]],
+) -> int:
+    """Puts new sections behind `end` (a file offset), their headers at the end of `table`.
+
+    Returns the file's new end.
+    """
+    count = len(elf.sections)
+    for new in sections:
+        end += -end % new.align
+        struct.pack_into(
+            "<IIQQQQIIQQ",
+            table,
+            count * c.SHDR_SIZE,
+            *(new.name, new.kind, new.flags, 0, end, len(new.content)),
+            *(new.link, new.info, new.align, new.entry_size),
+        )
+        writes.append((end, new.content))
+        end += len(new.content)
+        count += 1
+    # Past 65,279 sections the count moves to section header 0 (gABI, "Extended numbering").
+    if sections and count < c.SHN_LORESERVE:
+        writes.append((_E_SHNUM, count.to_bytes(2, "little")))
+    elif sections:
+        writes.append((_E_SHNUM, bytes(2)))
+        struct.pack_into("<Q", table, _SH_SIZE, count)
+    return end

@@ -158,12 +158,17 @@ class ElfFile:
         return self.sections[index]
 
     @cached_property
-    def _section_names(self) -> memoryview:
+    def section_names(self) -> int:
+        """Index of the section that holds the names of sections; SCP107 where there is none."""
         index = self.header.e_shstrndx
         if index == c.SHN_XINDEX:
             index = self.sections[0].sh_link
         self.section(index, "e_shstrndx")
-        return self.content(index)
+        return index
+
+    @cached_property
+    def _section_names(self) -> memoryview:
+        return self.content(self.section_names)
 
     def sections_named(self, name: str, *, prefix: bool = False) -> list[int]:
         """Indices of the sections with a name, or with names that start with `name`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch import __version__
@@ -16,8 +17,13 @@ _VALUES = {
     "--strategy": (),
     "--undefined": ("auto", "rewrite", "skip"),
     "--no-nop": ("refuse", "thunk"),
+    "--asm-offsets": (),
+    "--paca-toc-offset": (),
 }
 """What an option may be; the strategies are looked up where they are needed."""
+_SWITCHES = ("--prelink", "--warn-only", "--unmark")
+_ASM_OFFSETS = "include/generated/asm-offsets.h"
+"""From the object tree, in which Kbuild links."""
 
 
 class UsageError(ScpatchError):
@@ -36,6 +42,10 @@ class Settings(NamedTuple):
     strategy: str = "callsite"
     undefined: str = "auto"
     no_nop: str = "refuse"
+    asm_offsets: str = ""
+    """The kernel's asm-offsets.h; where it is where Kbuild makes it, it need not be named."""
+    paca_toc_offset: str = ""
+    unmark: bool = False
     trampolines: tuple[str, ...] = ()
     """Empty for the default."""
     prelink: bool = False
@@ -45,17 +55,26 @@ class Settings(NamedTuple):
 
     @property
     def options(self) -> Options:
-        """The same for `plan_file`. Raises UsageError for an unknown strategy."""
+        """The same for `plan_file`. Raises UsageError for an unknown strategy or a wrong number."""
         from scpatch.rewrite import Options
+        from scpatch.staticcall import strategies
         from scpatch.staticcall.classify import Choices
-        from scpatch.staticcall.strategies import STRATEGIES
 
-        if self.strategy not in STRATEGIES:
-            raise _wrong(f"--strategy={self.strategy}", "--strategy", tuple(STRATEGIES))
+        if self.strategy not in (known := strategies.names()):
+            raise _wrong(f"--strategy={self.strategy}", "--strategy", known)
+        offset = self.paca_toc_offset
+        if offset and not offset.isdecimal():
+            raise _wrong(f"--paca-toc-offset={offset}", "--paca-toc-offset", ("N",))
+        header = Path(self.asm_offsets or _ASM_OFFSETS)
+        own = strategies.options(
+            header if self.asm_offsets or header.exists() else None,
+            int(offset) if offset else None,
+            unmark=self.unmark,
+        )
         choices = Choices(undefined=self.undefined, no_nop=self.no_nop)
         if self.trampolines:
             choices = choices._replace(trampolines=self.trampolines)
-        return Options(self.strategy, choices)
+        return Options(self.strategy, choices, own)
 
     @property
     def image_options(self) -> Options:
@@ -93,7 +112,7 @@ def parse(words: Sequence[str]) -> Settings:
     for word in words:
         name, _, value = word.partition("=")
         field = name.removeprefix("--").replace("-", "_")
-        if word in ("--prelink", "--warn-only"):
+        if word in _SWITCHES:
             found = found._replace(**{field: True})  # type: ignore[arg-type]
         elif name == "--trampoline" and value:
             found = found._replace(trampolines=(*found.trampolines, value))
@@ -110,7 +129,6 @@ def _wrong(word: str, name: str, values: Sequence[str]) -> UsageError:
     elif name == "--trampoline":
         hint = "write --trampoline=GLOB"
     else:
-        hint = "the options are --warn-only, --prelink, --trampoline=GLOB, --strategy=NAME, " + (
-            ", ".join(f"{one}={'|'.join(values)}" for one, values in _VALUES.items() if values)
-        )
+        named = (f"{one}={'|'.join(values) or 'VALUE'}" for one, values in _VALUES.items())
+        hint = "the options are " + ", ".join([*_SWITCHES, "--trampoline=GLOB", *named])
     return UsageError("SCP401", f"wrong option {word}", file="scpatch-ld", hint=hint)

@@ -30,7 +30,7 @@ from scpatch.report.diff_tables import (
     section_fields,
 )
 from scpatch.staticcall.classify import Choices, scan
-from scpatch.staticcall.model import CHANGED, State
+from scpatch.staticcall.model import State
 
 
 def diff_objects(before: ElfFile, after: ElfFile, context: int = 3) -> ObjectDiff:
@@ -147,17 +147,8 @@ def _section_diffs(
 
 
 def _strategy(before: Side, after: Side) -> str:
-    """`callsite` where the second object has stubs of that strategy that the first has not, or
-    restores r2 at sites where the first did not."""
-    old = {
-        site.offset + (site.section << 64) for site in before.scan.sites if site.state in CHANGED
-    }
-    now = {
-        site.offset + (site.section << 64) for site in after.scan.sites if site.state is State.DONE
-    }
-    names = {stub.name for stub in before.scan.stubs}
-    fresh = any(stub.name not in names for stub in after.scan.stubs)
-    return "callsite" if fresh or old & now else ""
+    """The strategies that the second object says it was rewritten with and the first does not."""
+    return " and ".join(sorted(set(after.scan.strategies) - set(before.scan.strategies)))
 
 
 _SMALL_DEBUG_LINE: Final = 1 << 18

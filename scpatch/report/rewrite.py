@@ -11,7 +11,15 @@ from scpatch.report.documents import print_document, print_lines
 from scpatch.report.scan import site_fields, site_row, site_table
 from scpatch.report.term import Screen, Style, clean, count, screen
 from scpatch.rewrite import FilePlan, ObjectPlan
-from scpatch.staticcall.model import CHANGED, THUNK_PREFIX, NewStub, Plan, Site, State
+from scpatch.staticcall.model import (
+    CHANGED,
+    THUNK_PREFIX,
+    NewStub,
+    Plan,
+    Site,
+    State,
+    TrampolineEdit,
+)
 
 
 def print_rewrite(plans: Sequence[FilePlan], form: str, *, written: bool) -> None:
@@ -34,19 +42,22 @@ def summary_line(plan: FilePlan, *, written: bool) -> str:
 
     `core.o: 12 call sites rewritten (9 by 4 stubs, 3 saved already), +136 bytes of code`
     """
-    objects = [one for one in plan.objects if one.plan.changed]
+    objects = [one for one in plan.objects if one.plan.edits]
     sites = [site for one in plan.objects for site in one.plan.sites]
     changed = [site for site in sites if site.state in CHANGED]
+    trampolines = sum(len(one.plan.trampolines) for one in objects)
     others = {s: n for s, n in words.by_state(sites).items() if s not in CHANGED}
     rest = [words.enumerate_states(others)] if others else []
-    if not changed:
+    if not objects:
         return f"{_names(plan)}: " + _nothing(others, rest)
     verb = "rewritten" if written else "would be rewritten"
-    first = f"{words.sites(len(changed))} {verb} ({_how(plan.objects, changed)})"
+    what = [f"{words.sites(len(changed))} {verb} ({_how(plan.objects, changed)})"] * bool(changed)
+    if trampolines:
+        what.append(f"{count(trampolines, 'trampoline')} {verb}")
     if len(plan.objects) > 1:
-        first += f" in {len(objects):,} of {count(len(plan.objects), 'member')}"
+        what[-1] += f" in {len(objects):,} of {count(len(plan.objects), 'member')}"
     added = sum(code_bytes(one.plan) for one in objects)
-    return f"{_names(plan)}: " + ", ".join([first, *rest, f"+{count(added, 'byte')} of code"])
+    return f"{_names(plan)}: " + ", ".join([*what, *rest, f"+{count(added, 'byte')} of code"])
 
 
 def _names(plan: FilePlan) -> str:
@@ -71,6 +82,7 @@ def _how(objects: Iterable[ObjectPlan], changed: Sequence[Site]) -> str:
         State.REWRITE: f"by {count(len(stubs) - thunks, 'stub')}",
         State.THUNK: f"by {count(thunks, 'thunk')}",
         State.SAVED: "saved already",
+        State.PACA: "from the PACA",
     }
     counts = words.by_state(changed)
     if len(counts) == 1:
@@ -85,7 +97,7 @@ def is_thunk(stub: NewStub) -> bool:
 def code_bytes(plan: Plan) -> int:
     """Bytes by which the plan makes code sections grow, padding and branches included."""
     grown = {stub.section for stub in plan.stubs}
-    return sum(len(edit.tail) for section, edit in plan.edits.items() if section in grown)
+    return sum(len(plan.edits.sections[section].tail) for section in grown)
 
 
 def print_sites(plan: FilePlan) -> None:
@@ -123,10 +135,21 @@ def _object_fields(one: ObjectPlan) -> dict[str, object]:
     return {
         "name": clean(one.name),
         "strategy": one.plan.strategy,
+        "trampolines": [_trampoline_fields(edit) for edit in one.plan.trampolines],
         "states": {str(s): n for s, n in words.by_state(one.plan.sites).items()},
         "code_bytes": code_bytes(one.plan),
         "stubs": [_stub_fields(stub) for stub in one.plan.stubs],
         "sites": [site_fields(site) for site in one.plan.sites],
+    }
+
+
+def _trampoline_fields(edit: TrampolineEdit) -> dict[str, object]:
+    return {
+        "name": clean(edit.name),
+        "section": clean(edit.section_name),
+        "section_index": edit.section,
+        "offset": edit.offset,
+        "what": edit.what,
     }
 
 
@@ -147,6 +170,9 @@ def _plain(plan: FilePlan) -> Iterator[Sequence[object]]:
     for one in plan.objects:
         for site in one.plan.sites:
             yield "site", one.name, *site_row(site)
+        for edit in one.plan.trampolines:
+            where = f"{edit.section_name}+{edit.offset:#x}"
+            yield "trampoline", one.name, where, edit.name, edit.what
         for stub in one.plan.stubs:
             where = f"{stub.section_name}+{stub.offset:#x}"
             yield "stub", one.name, where, stub.name, stub.trampoline, stub.sites, len(stub.code)
@@ -161,11 +187,24 @@ def _table(plan: FilePlan, where: Screen, *, written: bool) -> Iterator[str]:
         if one.plan.sites:
             yield ""
             yield from site_table(one.plan.sites, where)
+        if one.plan.trampolines:
+            yield ""
+            rows = [_trampoline_cells(edit) for edit in one.plan.trampolines]
+            yield from lay_out(rows, where, "  ")
         if one.plan.stubs:
             yield ""
             yield from lay_out([_stub_cells(stub) for stub in one.plan.stubs], where, "  ")
         yield ""
     yield summary_line(plan, written=written)
+
+
+def _trampoline_cells(edit: TrampolineEdit) -> tuple[Cell, ...]:
+    return (
+        Cell("", "trampoline", Style.CHANGED),
+        Cell(clean(edit.section_name), f"+{edit.offset:#x}"),
+        Cell(clean(edit.name)),
+        Cell("", edit.what),
+    )
 
 
 def _stub_cells(stub: NewStub) -> tuple[Cell, ...]:

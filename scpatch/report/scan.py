@@ -43,6 +43,7 @@ def scan_fields(name: str, scan: Scan) -> dict[str, object]:
     return {
         "file": clean(name),
         "module": scan.module,
+        "strategies": list(scan.strategies),
         "trampolines": [_trampoline_fields(one, calls[one.name]) for one in scan.trampolines],
         "sites": [site_fields(site) for site in scan.sites],
         "states": {str(state): n for state, n in words.by_state(scan.sites).items()},
@@ -82,6 +83,8 @@ def site_fields(site: Site) -> dict[str, object]:
 
 def _plain(name: str, scan: Scan) -> Iterator[Sequence[object]]:
     """Rows of fields: the kind of row, the file, and what the kind has."""
+    for strategy in scan.strategies:
+        yield "strategy", name, strategy
     calls = Counter(site.trampoline for site in scan.sites)
     for one in scan.trampolines:
         where = f"[{one.section}]+{one.value:#x}" if one.defined else "undefined"
@@ -98,8 +101,9 @@ def site_row(site: Site) -> tuple[str, ...]:
 
 def _table(name: str, scan: Scan, where: Screen) -> Iterator[str]:
     kind = "kernel module" if scan.module else "object"
+    after = f", strategy {' and '.join(scan.strategies)}" if scan.strategies else ""
     total = f"{count(len(scan.trampolines), 'trampoline')}, {words.sites(len(scan.sites))}"
-    yield f"{where.paint(name, Style.HEADING)}: {kind}, {total}"
+    yield f"{where.paint(name, Style.HEADING)}: {kind}, {total}{after}"
     calls = Counter(site.trampoline for site in scan.sites)
     if scan.trampolines:
         yield ""

@@ -40,7 +40,7 @@ def by_section(plans: Iterable[Plan]) -> dict[str, Counts]:
             found[stub.section_name].thunks += thunk
             found[stub.section_name].stubs += not thunk
         for section in {stub.section for stub in plan.stubs}:
-            found[names[section]].code += len(plan.edits[section].tail)
+            found[names[section]].code += len(plan.edits.sections[section].tail)
     return found
 
 

@@ -13,6 +13,8 @@ MEANING: Final[Mapping[State, str]] = {
     State.REWRITE: "to rewrite",
     State.SAVED: "to restore only (r2 is saved already)",
     State.THUNK: "to get a thunk",
+    State.PACA: "to reload r2 from the PACA",
+    State.TRAMPOLINE: "kept right by the trampoline",
     State.DONE: "done already",
     State.LINKER: "left to the linker",
     State.LOADER: "left to the module loader",

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.ppc64 import insn, relocs
+from scpatch.staticcall import record
 from scpatch.staticcall.flow import settle
 from scpatch.staticcall.labels import find_labels
 from scpatch.staticcall.model import Scan, Site, State, Stub, Trampoline
@@ -38,14 +39,15 @@ def scan(elf: ElfFile, choices: Choices) -> Scan:
         return Scan((), (), (), module=False)
     trampolines = find_trampolines(symbols, choices.trampolines)
     stubs = find_stubs(symbols, choices.trampolines)
+    recorded = record.find(elf)
     if not trampolines and not stubs:
-        return Scan((), (), (), module=False)
+        return Scan((), (), (), module=False, strategies=recorded)
     references = list(find_references(elf, trampolines, stubs))
     module = is_module(elf)
     sites = _Classifier(elf, choices, stubs, references, module).classify()
     if resolved := resolved_calls(elf, trampolines):
         sites = sorted(sites + resolved, key=lambda site: (site.section, site.offset))
-    return Scan(tuple(trampolines), tuple(stubs), tuple(sites), module)
+    return Scan(tuple(trampolines), tuple(stubs), tuple(sites), module, recorded)
 
 
 def is_module(elf: ElfFile) -> bool:

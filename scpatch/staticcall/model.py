@@ -6,12 +6,10 @@ seventh of the time to define, which a build pays for each object.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from types import MappingProxyType
 from typing import NamedTuple
 
-from scpatch.elf.layout import SectionEdit
+from scpatch.elf.layout import Edits
 from scpatch.ppc64.abi import clobbers_r2, local_entry_offset
 
 
@@ -24,6 +22,10 @@ class State(StrEnum):
     """`bl` + nop, and r2 lies in 24(r1) on every path here: only the nop changes."""
     THUNK = "thunk"
     """`bl` without a nop: the call is to go through a thunk of its own (`--no-nop thunk`)."""
+    PACA = "paca"
+    """`bl` + nop: r2 is to be loaded from the PACA in place of the nop, nothing is saved."""
+    TRAMPOLINE = "trampoline"
+    """The call stays as it is: its trampoline keeps r2, or is to."""
     DONE = "done"
     """The restore is in place already."""
     LINKER = "linker"
@@ -37,7 +39,7 @@ class State(StrEnum):
     """Cannot be rewritten; `code` says why."""
 
 
-CHANGED = frozenset({State.REWRITE, State.SAVED, State.THUNK})
+CHANGED = frozenset({State.REWRITE, State.SAVED, State.THUNK, State.PACA})
 """The states of the sites that `rewrite` changes."""
 
 
@@ -133,6 +135,8 @@ class Scan(NamedTuple):
     sites: tuple[Site, ...]
     module: bool
     """Whether the object is a linked kernel module (.ko)."""
+    strategies: tuple[str, ...] = ()
+    """The strategies that it says it was rewritten with."""
 
 
 class NewStub(NamedTuple):
@@ -149,14 +153,27 @@ class NewStub(NamedTuple):
     """How many sites go through it."""
 
 
+class TrampolineEdit(NamedTuple):
+    """A trampoline that the plan changes."""
+
+    name: str
+    section: int
+    section_name: str
+    offset: int
+    """Section offset of its global entry point."""
+    what: str
+    """What is done to it, in a few words: `marked, prologue loads r2 from the PACA`."""
+
+
 class Plan(NamedTuple):
     """What is to happen to one object: pure data."""
 
     strategy: str
     sites: tuple[Site, ...]
     stubs: tuple[NewStub, ...] = ()
-    edits: Mapping[int, SectionEdit] = MappingProxyType({})
-    """Section index -> edit; empty where nothing changes."""
+    trampolines: tuple[TrampolineEdit, ...] = ()
+    edits: Edits = Edits()
+    """What changes in the file; false where nothing does."""
 
     @property
     def refused(self) -> tuple[Site, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.elf.additions import Additions, NewRelocation, NewSymbol
-from scpatch.elf.layout import lay_out
+from scpatch.elf.layout import Edits, lay_out
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from tests import elfwriter as ew
@@ -96,4 +96,42 @@ def test_a_string_table_without_an_end() -> None:
 
 def test_nothing_added() -> None:
     elf = ElfFile(memoryview(ew.build(described())), "x")
-    assert Additions(elf).edits() == {}
+    additions = Additions(elf)
+    assert not additions
+    assert additions.edits() == Edits()
+
+
+def with_section(data: bytes) -> bytes:
+    elf = ElfFile(memoryview(data), "x")
+    additions = Additions(elf)
+    kind, flags = ew.SHT_PROGBITS, ew.SHF_MERGE | ew.SHF_STRINGS
+    index = additions.add_section(".new", kind, flags, b"text\0", align=1, entry_size=1)
+    assert index == len(elf.sections)
+    additions.add_section(".newer", kind, 0, bytes(3), align=16)
+    return apply(data, lay_out(elf, additions.edits()))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("count", [0, 65275, 65290], ids=["few", "becoming many", "many"])
+def test_new_sections(tmp_path: Path, shared: bool, count: int) -> None:
+    """Also where e_shnum does not hold their number any more, and where it never did."""
+    fill = [ew.Section(name=".s") for _ in range(count)]
+    description = described(shared_strtab=shared)
+    description = described(shared_strtab=shared, sections=[*fill, *description.sections])
+    before, after = tmp_path / "before.o", tmp_path / "after.o"
+    before.write_bytes(ew.build(description))
+    after.write_bytes(with_section(before.read_bytes()))
+    assert symbols(after) == symbols(before)
+    *old, new, newer = sections(after)
+    assert [one.name for one in old] == [one.name for one in sections(before)]
+    assert (new.name, new.type, new.flags, new.entsize) == (".new", "PROGBITS", "MS", 1)
+    assert after.read_bytes()[new.offset :][: new.size] == b"text\0"
+    assert (newer.name, newer.size, newer.align, newer.offset % 16) == (".newer", 3, 16, 0)
+    quiet(LD, "-r", "-o", tmp_path / "linked.o", after)
+
+
+def test_section_names_that_are_none() -> None:
+    data = bytearray(ew.build(described()))
+    data[62:64] = (1).to_bytes(2, "little")  # e_shstrndx: .text
+    with pytest.raises(ScpatchError, match="e_shstrndx names no string table"):
+        with_section(bytes(data))

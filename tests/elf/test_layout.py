@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scpatch.elf.layout import SectionEdit, lay_out
+from scpatch.elf.layout import Edits, SectionEdit, lay_out
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from tests import elfwriter as ew
@@ -69,7 +69,7 @@ def expected(elf: ElfFile, index: int, edits: Mapping[int, SectionEdit]) -> byte
 def test_every_section_has_what_it_should(case: tuple[bytes, dict[int, SectionEdit]]) -> None:
     data, edits = case
     elf = ElfFile(memoryview(data), "x")
-    new = ElfFile(memoryview(apply(data, lay_out(elf, edits))), "x")
+    new = ElfFile(memoryview(apply(data, lay_out(elf, Edits(edits)))), "x")
     assert new.header._replace(e_shoff=0) == elf.header._replace(e_shoff=0)
     assert len(new.sections) == len(elf.sections)
     for index, (before, after) in enumerate(zip(elf.sections, new.sections, strict=True)):
@@ -83,7 +83,7 @@ def test_every_section_has_what_it_should(case: tuple[bytes, dict[int, SectionEd
 def test_order_alignment_and_growth(case: tuple[bytes, dict[int, SectionEdit]]) -> None:
     data, edits = case
     elf = ElfFile(memoryview(data), "x")
-    layout = lay_out(elf, edits)
+    layout = lay_out(elf, Edits(edits))
     new = ElfFile(memoryview(apply(data, layout)), "x")
     held = [index for index, one in enumerate(elf.sections) if one.file_size]
     held.sort(key=lambda index: elf.sections[index].sh_offset)
@@ -108,8 +108,8 @@ def test_order_alignment_and_growth(case: tuple[bytes, dict[int, SectionEdit]]) 
 def test_no_edit_no_change(description: ew.Elf) -> None:
     data = ew.build(description)
     elf = ElfFile(memoryview(data), "x")
-    assert apply(data, lay_out(elf, {})) == data
-    assert lay_out(elf, {}).writes == ()
+    assert apply(data, lay_out(elf, Edits())) == data
+    assert lay_out(elf, Edits()).writes == ()
 
 
 def test_an_empty_section_inside_another_one() -> None:
@@ -125,15 +125,15 @@ def test_an_empty_section_inside_another_one() -> None:
     elf = ElfFile(memoryview(data), "x")
     (symtab,) = elf.sections_named(".symtab")
     assert elf.sections[symtab].sh_offset < elf.sections[2].sh_offset
-    assert apply(data, lay_out(elf, {})) == data
+    assert apply(data, lay_out(elf, Edits())) == data
 
 
 @pytest.mark.parametrize("name", ["sites.o", "calls-clang-dwarf.o", "merged.o", "module.ko"])
 def test_no_edit_of_real_objects(name: str) -> None:
     data = (FIXTURES / name).read_bytes()
     elf = ElfFile(memoryview(data), name)
-    assert apply(data, lay_out(elf, {})) == data
-    assert len(lay_out(elf, {}).copies) == 1
+    assert apply(data, lay_out(elf, Edits())) == data
+    assert len(lay_out(elf, Edits()).copies) == 1
 
 
 @settings(max_examples=25, deadline=None)
@@ -148,7 +148,7 @@ def test_other_tools_take_it(
     # Growing a table by any bytes is no valid file; its neighbours' growth moves it all the same.
     kept = {index: edit for index, edit in edits.items() if index not in strings | tables}
     path = tmp_path_factory.mktemp("layout") / "x.o"
-    path.write_bytes(apply(data, lay_out(elf, kept)))
+    path.write_bytes(apply(data, lay_out(elf, Edits(kept))))
     assert len(sections(path)) == len(elf.sections)
     quiet(CROSS + "objcopy", path, path.with_name("copy.o"))
     quiet(LD, "-r", "-o", path.with_name("linked.o"), path)
@@ -161,7 +161,7 @@ def test_real_objects_against_readelf(tmp_path: Path, name: str, tail: int) -> N
     elf = ElfFile(memoryview(data), name)
     (text,) = elf.sections_named(".text")
     path = tmp_path / "x.o"
-    path.write_bytes(apply(data, lay_out(elf, {text: SectionEdit(tail=b"\1" * tail)})))
+    path.write_bytes(apply(data, lay_out(elf, Edits({text: SectionEdit(tail=b"\1" * tail)}))))
     before, after = sections(FIXTURES / name), sections(path)
     for old, new in zip(before, after, strict=True):
         assert new.size == old.size + (tail if new.index == text else 0)
@@ -177,7 +177,7 @@ def test_overlapping_sections_are_refused() -> None:
     )
     elf = ElfFile(memoryview(ew.build(description)), "x")
     with pytest.raises(ScpatchError, match="overlap"):
-        lay_out(elf, {1: SectionEdit(tail=b"1")})
+        lay_out(elf, Edits({1: SectionEdit(tail=b"1")}))
 
 
 def test_what_lies_between_sections_is_kept() -> None:
@@ -192,7 +192,7 @@ def test_what_lies_between_sections_is_kept() -> None:
         at = elf.header.e_shoff + len(extra) + 64 * index + 24
         moved[at : at + 8] = (elf.sections[index].sh_offset + len(extra)).to_bytes(8, "little")
     new = ElfFile(memoryview(bytes(moved)), "x")
-    result = apply(bytes(moved), lay_out(new, {1: SectionEdit(tail=b"tail")}))
+    result = apply(bytes(moved), lay_out(new, Edits({1: SectionEdit(tail=b"tail")})))
     assert b"a" * 16 + b"tail" in result
     assert b"between" in result
     assert len(result) <= len(moved) + 4 + 8
@@ -206,7 +206,7 @@ def test_a_forged_alignment_makes_no_giant(align: int) -> None:
     )
     data = ew.build(description)
     elf = ElfFile(memoryview(data), "x")
-    assert lay_out(elf, {1: SectionEdit(tail=b"1")}).size < len(data) + 64
+    assert lay_out(elf, Edits({1: SectionEdit(tail=b"1")})).size < len(data) + 64
 
 
 def test_an_empty_section_anywhere() -> None:
@@ -216,5 +216,7 @@ def test_an_empty_section_anywhere() -> None:
     )
     data = ew.build(description)
     elf = ElfFile(memoryview(data), "x")
-    new = ElfFile(memoryview(apply(data, lay_out(elf, {1: SectionEdit(tail=b"12345678")}))), "x")
+    new = ElfFile(
+        memoryview(apply(data, lay_out(elf, Edits({1: SectionEdit(tail=b"12345678")})))), "x"
+    )
     assert new.sections[2] == elf.sections[2]

@@ -12,7 +12,8 @@ from scpatch.report.diff_model import Mark
 from scpatch.report.rewrite import print_rewrite
 from scpatch.report.scan import print_scan
 from scpatch.report.verify import print_verify
-from scpatch.staticcall.model import State
+from scpatch.rewrite import Options, plan_file
+from scpatch.staticcall.model import State, TrampolineEdit
 from scpatch.verify.verdict import verify_files
 from tests.report.support import FIXTURES, ROOT, compare, plan, rewritten, schema
 
@@ -36,9 +37,13 @@ def kinds(text: str) -> dict[str, int]:
 def test_kinds_of_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = documented()
     after = rewritten("sites.o", tmp_path)
-    print_scan([("x.o", plan("sites.o").objects[0].scan)], "plain")
+    print_scan([("x.o", plan_file(after, Options(strategy=None)).objects[0].scan)], "plain")
     assert kinds(capsys.readouterr().out) == table["scan"]
-    print_rewrite([plan("sites.o")], "plain", written=True)
+    whole = plan("sites.o")
+    (one,) = whole.objects
+    edit = TrampolineEdit("__SCT__x", 1, ".text", 0, "marked")
+    one = one._replace(plan=one.plan._replace(trampolines=(edit,)))
+    print_rewrite([whole._replace(objects=(one,))], "plain", written=True)
     assert kinds(capsys.readouterr().out) == table["rewrite"]
     print_verify(
         verify_files(FIXTURES / "sites.o", after, ["__SCT__*"], None), "plain", verbose=False

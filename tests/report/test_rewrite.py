@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.elf.layout import SectionEdit
+from scpatch.elf.layout import Edits, SectionEdit
 from scpatch.report.refusals import print_refusals
 from scpatch.report.rewrite import print_rewrite, print_sites, print_stats, summary_line
 from scpatch.rewrite import FilePlan, ObjectPlan
-from scpatch.staticcall.model import NewStub, Plan, Scan, Site, State
+from scpatch.staticcall.model import CHANGED, NewStub, Plan, Scan, Site, State
 from tests.report.support import FIXTURES, plan, rewritten, run, validated
 
 
@@ -24,8 +24,10 @@ def made(*states: State, stubs: int = 0, thunks: int = 0) -> ObjectPlan:
         NewStub(prefix + "x", "__SCT__x", 1, ".text", 0, b"abcd", 1)
         for prefix in ["r2save."] * stubs + ["r2thunk."] * thunks
     )
-    edits = {1: SectionEdit((), b"abcd" * len(new))}
-    return ObjectPlan("x.o", Scan((), (), sites, module=False), Plan("callsite", sites, new, edits))
+    changed = any(state in CHANGED for state in states)
+    edits = Edits({1: SectionEdit((), b"abcd" * len(new))} if changed else {})
+    plan = Plan("callsite", sites, new, edits=edits)
+    return ObjectPlan("x.o", Scan((), (), sites, module=False), plan)
 
 
 def summary(*objects: ObjectPlan, written: bool = True) -> str:

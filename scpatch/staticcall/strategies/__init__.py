@@ -1,27 +1,73 @@
-"""The ways to keep r2 right across a static call, by name.
+"""The ways to keep r2 right across a static call, each a module of this package.
 
-A strategy is one function from what an object holds to a plan. A new one is a module beside
-`callsite` and a line in this table.
+A strategy is a module with what `Strategy` lists. Its file makes it known: `livepatch_stack.py` is
+`--strategy livepatch-stack`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
 
+from scpatch.elf.additions import Additions
 from scpatch.elf.reader import ElfFile
 from scpatch.staticcall.model import Plan, Scan
-from scpatch.staticcall.strategies import callsite
+from scpatch.staticcall.offsets import Offsets
+
+DEFAULT = "callsite"
 
 
-class Strategy(NamedTuple):
-    summary: str
-    """One line for the command-line help."""
-    text: str
+class StrategyOptions(NamedTuple):
+    """What the user has said that some strategies take."""
+
+    offsets: Offsets = Offsets()
+    """Of the kernel that the object is for."""
+    unmark: bool = False
+    """Take the marking of `localentry` off the trampolines again."""
+
+
+class Strategy(Protocol):
+    """What each module of this package has."""
+
+    SUMMARY: str
+    """One line for lists."""
+    TEXT: str
     """What `scpatch explain` prints."""
-    plan: Callable[[ElfFile, Scan], Plan]
+
+    def plan(
+        self, elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOptions
+    ) -> Plan:
+        """What is to happen to the object that `scan` was found in. The changes themselves go
+        into `additions`; the sites of the plan are those of `scan`, with what becomes of them.
+
+        Raises ScpatchError where it cannot be applied to the object at all.
+        """
 
 
-STRATEGIES: Mapping[str, Strategy] = {
-    "callsite": Strategy(callsite.SUMMARY, callsite.TEXT, callsite.plan),
-}
+def names() -> tuple[str, ...]:
+    """The names of all strategies, sorted."""
+    from pkgutil import iter_modules
+
+    return tuple(sorted(one.name.replace("_", "-") for one in iter_modules(__path__)))
+
+
+def load(name: str) -> Strategy:
+    """The strategy of a name. Only what is asked for is imported. Raises KeyError."""
+    if name != DEFAULT and name not in names():
+        raise KeyError(name)
+    return cast("Strategy", import_module(f"{__name__}.{name.replace('-', '_')}"))
+
+
+def options(
+    asm_offsets: Path | None, paca_toc_offset: int | None, *, unmark: bool
+) -> StrategyOptions:
+    """The options as a user gives them. Raises ScpatchError for a file without offsets."""
+    offsets = Offsets()
+    if asm_offsets is not None:
+        from scpatch.staticcall.offsets import read_asm_offsets
+
+        offsets = read_asm_offsets(asm_offsets)
+    if paca_toc_offset is not None:
+        offsets = offsets._replace(paca_toc=paca_toc_offset)
+    return StrategyOptions(offsets, unmark)

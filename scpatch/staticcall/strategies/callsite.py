@@ -27,6 +27,7 @@ from scpatch.staticcall.model import (
     Site,
     State,
 )
+from scpatch.staticcall.strategies import StrategyOptions
 
 SUMMARY = "save r2 before each call, restore it in the nop behind it"
 
@@ -65,11 +66,10 @@ class _Group(NamedTuple):
         return 16 if self.thunk else 8
 
 
-def plan(elf: ElfFile, scan: Scan) -> Plan:
-    """The edits that make every site of `scan` right that can be made so."""
+def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOptions) -> Plan:
+    """Makes every site of `scan` right that can be made so."""
     sites = _refuse_out_of_reach(elf, scan.sites)
     groups = _groups(sites)
-    additions = Additions(elf)
     stubs: list[NewStub] = []
     digest = Digest(elf)
     local = {one.symbol for one in scan.trampolines if one.local}
@@ -86,7 +86,7 @@ def plan(elf: ElfFile, scan: Scan) -> Plan:
     for site in sites:
         if site.state in (State.REWRITE, State.SAVED):
             additions.patch(site.section, site.offset + 4, _word(insn.LD_R2))
-    return Plan("callsite", sites, tuple(stubs), additions.edits())
+    return Plan("callsite", sites, tuple(stubs))
 
 
 def _groups(sites: Sequence[Site]) -> list[_Group]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scpatch.verify.proof import same
+from scpatch.verify.proof import record, same
 from scpatch.verify.proof.added import Added, check
 from scpatch.verify.proof.calls import BL, NOPS, REL24, Calls, Site, find_calls
 from scpatch.verify.proof.entries import Entries
@@ -115,6 +115,7 @@ def _compare(before: Calls, after: Calls) -> Proof:
     errors += same.sections(before.image, after.image, words, records)
     errors += same.appended_names(before.image, after.image)
     errors += same.gaps(before.image, after.image)
+    errors += record.check(before.image, after.image)
     return Proof(tuple(sites), tuple(errors))
 
 

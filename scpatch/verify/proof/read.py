@@ -103,6 +103,8 @@ class Image:
     """Section index of .symtab; 0 where the file has none."""
     shndx: int
     """Section index of .symtab_shndx; 0 where the file has none."""
+    shstrndx: int
+    """Section index of the section names (SHN_XINDEX resolved)."""
     _relas: dict[int, list[Rela]] = field(default_factory=dict, repr=False)
 
     @property
@@ -193,18 +195,19 @@ def read(path: Path) -> Image:
     if (kind, machine) != (1, 21) or flags & 3 == 1:
         raise UnreadableError("not a ppc64le ELFv2 relocatable object")
     (shoff,) = struct.unpack_from("<Q", data, 40)
-    sections = _read_sections(data, shoff)
+    sections, names = _read_sections(data, shoff)
     symtab = next((s.number for s in sections if s.type == SHT_SYMTAB), 0)
     shndx = next((s.number for s in sections if s.type == SHT_SYMTAB_SHNDX and s.link == symtab), 0)
     symbols = _read_symbols(data, sections, symtab, shndx) if symtab else ()
-    return Image(path, data, shoff, sections, symbols, symtab, shndx)
+    return Image(path, data, shoff, sections, symbols, symtab, shndx, names)
 
 
-def _read_sections(data: mmap.mmap | bytes, shoff: int) -> tuple[Section, ...]:
-    """Section headers; past SHN_LORESERVE the true counts are in header 0 (gABI, e_shnum)."""
+def _read_sections(data: mmap.mmap | bytes, shoff: int) -> tuple[tuple[Section, ...], int]:
+    """Section headers, and which of them is that of the names; past SHN_LORESERVE the true counts
+    are in header 0 (gABI, e_shnum)."""
     entsize, count, names = struct.unpack_from("<HHH", data, 58)
     if shoff == 0:
-        return ()
+        return (), 0
     if entsize != SHDR_SIZE or shoff + SHDR_SIZE > len(data):
         raise UnreadableError("the section header table does not lie in the file")
     zero = _SHDR.unpack_from(data, shoff)
@@ -219,10 +222,11 @@ def _read_sections(data: mmap.mmap | bytes, shoff: int) -> tuple[Section, ...]:
     if names >= count:
         raise UnreadableError("the section name table is not among the sections")
     table = data[raw[names][4] : raw[names][4] + raw[names][5]]
-    return tuple(
+    sections = tuple(
         Section(i, _name(table, f[0]), f[1], f[2], f[4], f[5], f[6], f[7], f[8], f[9])
         for i, f in enumerate(raw)
     )
+    return sections, names
 
 
 def _read_symbols(

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from scpatch.verify.proof import record
 from scpatch.verify.proof.read import (
     EHDR_SIZE,
     RELA_SIZE,
@@ -23,7 +24,7 @@ from scpatch.verify.proof.read import (
 
 _CHUNK = 1 << 20
 _SHOWN = 5
-_E_SHOFF = range(40, 48)
+_E_SHOFF, _E_SHNUM = range(40, 48), range(60, 62)
 _SH_OFFSET, _SH_SIZE = range(24, 32), range(32, 40)
 
 
@@ -35,28 +36,36 @@ class Piece(NamedTuple):
     what: str
 
 
-def growing(before: Image) -> frozenset[int]:
-    """Sections that a rewrite may append to: code, its relocations, the symbols and their names."""
+def growing(before: Image, after: Image) -> frozenset[int]:
+    """Sections that a rewrite may append to: code, its relocations, the symbols and their names,
+    the note of the strategy, and the names of sections where there are new ones."""
     found = {section.number for section in before.code}
     found |= {index for code in before.code for index in before.rela_sections.get(code.number, ())}
     if before.symtab:
         found |= {before.symtab, before.sections[before.symtab].link}
+    found |= set(record.sections(before))
+    if len(after.sections) > len(before.sections):
+        found.add(before.shstrndx)
     return frozenset(found | {before.shndx} - {0})
 
 
 def structure(before: Image, after: Image) -> Iterator[str]:
     """Differences of the file header, the section headers and the symbol table's old part."""
     old, new = bytearray(before.data[:EHDR_SIZE]), bytearray(after.data[:EHDR_SIZE])
-    for byte in _E_SHOFF:
+    added = len(after.sections) - len(before.sections)
+    for byte in (*_E_SHOFF, *(_E_SHNUM if added > 0 else ())):
         old[byte] = new[byte] = 0
     if old != new:
         first = next(i for i in range(EHDR_SIZE) if old[i] != new[i])
         yield f"the file header was changed (at byte {first:#x})."
-    if len(before.sections) != len(after.sections):
+    if added < 0:
         yield f"{len(after.sections)} sections where {len(before.sections)} were."
         return
-    may_grow = growing(before)
-    for section, changed in zip(before.sections, after.sections, strict=True):
+    for section in after.sections[len(before.sections) :]:
+        if not record.is_new(before, after, section.number):
+            yield f"section {section.number} ({section.name}) was added."
+    may_grow = growing(before, after)
+    for section, changed in zip(before.sections, after.sections, strict=False):
         yield from _header(before, after, section, changed, section.number in may_grow)
     if before.symtab:
         tables = {before.symtab: "symbol table", before.shndx: "symbol section index table"}
@@ -75,6 +84,9 @@ def _header(
     new = _raw_header(after, section.number)
     for byte in _SH_OFFSET if section.number else ():
         old[byte] = new[byte] = 0
+    counts = len(after.sections) - len(before.sections)
+    if section.number == 0 and counts > 0 and after.extended:
+        grows = True  # it holds the number of sections
     if grows and changed.size >= section.size:
         for byte in _SH_SIZE:
             old[byte] = new[byte] = 0
@@ -91,6 +103,11 @@ def _header(
 def _raw_header(image: Image, index: int) -> bytearray:
     start = image.shoff + index * SHDR_SIZE
     return bytearray(image.data[start : start + SHDR_SIZE])
+
+
+def _name_offset(image: Image, index: int) -> int:
+    """The sh_name of a section."""
+    return int.from_bytes(_raw_header(image, index)[:4], "little")
 
 
 def _same_start(before: Image, after: Image, index: int) -> bool:
@@ -171,7 +188,7 @@ def sections(
     known = {before.symtab, before.shndx}
     if before.symtab:
         known.add(before.sections[before.symtab].link)  # `structure` has compared these
-    for old, new in zip(before.sections, after.sections, strict=True):
+    for old, new in zip(before.sections, after.sections, strict=False):
         if old.number in known or not old.has_bytes:
             continue
         if old.number in spans:
@@ -211,16 +228,25 @@ def _sentence(before: Image, section: Section, offset: int) -> str:
 
 
 def appended_names(before: Image, after: Image) -> Iterator[str]:
-    """Bytes appended to the string table that are no name of an appended symbol."""
-    if not before.symtab:
-        return
-    table = before.sections[before.symtab].link
-    start, end = before.sections[table].size, after.sections[table].size
-    free = bytearray(b"\1" * (end - start))
-    for symbol in after.symbols[len(before.symbols) :]:
-        first = max(symbol.name_offset, start) - start
-        last = symbol.name_offset + len(symbol.name.encode()) + 1 - start
-        if last > 0:
-            free[first:last] = bytes(last - first)
-    if any(free):
-        yield f"{after.sections[table].name}: bytes were appended that name no new symbol."
+    """Bytes appended to a table of names that are no name of an appended symbol or section."""
+    names = {
+        before.shstrndx: [
+            (_name_offset(after, one.number), one.name)
+            for one in after.sections[len(before.sections) :]
+        ]
+    }
+    if before.symtab:
+        # The two tables may be one.
+        symbols = after.symbols[len(before.symbols) :]
+        found = names.setdefault(before.sections[before.symtab].link, [])
+        found += [(symbol.name_offset, symbol.name) for symbol in symbols]
+    for table, appended in names.items():
+        start, end = before.sections[table].size, after.sections[table].size
+        free = bytearray(b"\1" * (end - start))
+        for offset, name in appended:
+            first = max(offset, start) - start
+            last = offset + len(name.encode()) + 1 - start
+            if last > 0:
+                free[first:last] = bytes(last - first)
+        if any(free):
+            yield f"{after.sections[table].name}: bytes were appended that name nothing new."

@@ -1,0 +1,48 @@
+"""Where the kernel keeps what some strategies need: offsets of fields, from the kernel's build.
+
+Kbuild writes them to include/generated/asm-offsets.h (arch/powerpc/kernel/asm-offsets.c). They
+differ between configurations, so that none of them may be guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from scpatch.errors import ScpatchError
+
+_DEFINE = re.compile(r"^#define (\w+) (\d+)\b", re.MULTILINE)
+
+
+class Offsets(NamedTuple):
+    """Offsets in bytes; None where not known."""
+
+    paca_toc: int | None = None
+    """PACATOC: the kernel's TOC pointer, from r13."""
+    paca_thread_info: int | None = None
+    """PACA_THREAD_INFO: the pointer to the running thread's thread_info, from r13."""
+    livepatch_sp: int | None = None
+    """TI_livepatch_sp: the top of the livepatch stack, from the thread_info."""
+
+
+NAMES: Final[Mapping[str, str]] = {
+    "paca_toc": "PACATOC",
+    "paca_thread_info": "PACA_THREAD_INFO",
+    "livepatch_sp": "TI_livepatch_sp",
+}
+"""What asm-offsets.h calls them."""
+
+
+def read_asm_offsets(path: Path) -> Offsets:
+    """The offsets that a generated asm-offsets.h has. Raises SCP115 where it has none of them."""
+    try:
+        text = path.read_text("utf-8", "replace")
+    except OSError as error:
+        raise ScpatchError("SCP109", f"cannot read: {error.strerror}", file=str(path)) from error
+    found = {name: int(value) for name, value in _DEFINE.findall(text)}
+    known = {field: found[name] for field, name in NAMES.items() if name in found}
+    if not known:
+        raise ScpatchError("SCP115", "no offset that a strategy needs", file=str(path))
+    return Offsets(**known)

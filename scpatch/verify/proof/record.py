@@ -1,0 +1,60 @@
+"""What a rewrite notes in `.comment`: the strategy, once, and nothing else.
+
+Read byte by byte here, since what is permitted beside depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from scpatch.verify.proof.read import SHF_ALLOC, SHT_PROGBITS, Image
+
+NAME = ".comment"
+_MARK = b"scpatch strategy "
+_FLAGS = 0x30  # SHF_MERGE | SHF_STRINGS
+
+
+def strategies(image: Image) -> frozenset[str]:
+    """The strategies that an object says it was rewritten with."""
+    strings = [text for one in sections(image) for text in image.content(one).split(b"\0")]
+    return frozenset(
+        text[len(_MARK) :].decode("ascii", "replace") for text in strings if text.startswith(_MARK)
+    )
+
+
+def sections(image: Image) -> list[int]:
+    """The sections that may hold a note."""
+    return [
+        section.number
+        for section in image.sections
+        if section.name == NAME and section.type == SHT_PROGBITS and not section.flags & SHF_ALLOC
+    ]
+
+
+def check(before: Image, after: Image) -> Iterator[str]:
+    """One sentence for each byte in `.comment` that is new and no note of a strategy."""
+    noted = strategies(after) - strategies(before)
+    if len(noted) > 1:
+        yield f"{NAME}: {len(noted)} strategies were noted."
+    for number in sections(before):
+        old, new = before.content(number), after.content(number)
+        added = new[len(old) :]
+        if old and not old.endswith(b"\0") and added.startswith(b"\0"):
+            added = added[1:]
+        if added and added not in _notes(noted):
+            yield f"{NAME}: bytes were appended that are no note of a strategy."
+    for section in after.sections[len(before.sections) :]:
+        if section.name == NAME and after.content(section.number) not in _notes(noted):
+            yield f"{NAME}: the new section is no note of a strategy."
+
+
+def _notes(noted: frozenset[str]) -> list[bytes]:
+    return [_MARK + name.encode() + b"\0" for name in noted]
+
+
+def is_new(before: Image, after: Image, number: int) -> bool:
+    """Whether an added section is the one for the note, of an object that had none."""
+    section = after.sections[number]
+    shape = section.type, section.flags, section.link, section.info, section.entry_size
+    wanted = SHT_PROGBITS, _FLAGS, 0, 0, 1
+    return section.name == NAME and not sections(before) and shape == wanted

@@ -115,8 +115,13 @@ def _compare(before: Calls, after: Calls) -> Proof:
     errors += same.sections(before.image, after.image, words, records)
     errors += same.appended_names(before.image, after.image)
     errors += same.gaps(before.image, after.image)
-    errors += record.check(before.image, after.image)
+    applied = frozenset(_STRATEGY[one.state] for one in sites if one.state in _STRATEGY)
+    errors += record.check(before.image, after.image, applied)
     return Proof(tuple(sites), tuple(errors))
+
+
+_STRATEGY = {"stub": "callsite", "thunk": "callsite", "saved": "callsite"}
+"""What the state of a changed site says about the strategy that was applied."""
 
 
 def _changed(before: Calls, after: Calls, was: Site, now: Site) -> bool:

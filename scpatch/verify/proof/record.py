@@ -1,13 +1,10 @@
-"""What a rewrite notes in `.comment`: the strategy, once, and nothing else.
-
-Read byte by byte here, since what is permitted beside depends on it.
-"""
+"""What a rewrite notes in `.comment`: the strategy that it applied, once, and nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scpatch.verify.proof.read import SHF_ALLOC, SHT_PROGBITS, Image
+from scpatch.verify.proof.read import SHDR_SIZE, SHF_ALLOC, SHT_PROGBITS, Image
 
 NAME = ".comment"
 _MARK = b"scpatch strategy "
@@ -31,11 +28,16 @@ def sections(image: Image) -> list[int]:
     ]
 
 
-def check(before: Image, after: Image) -> Iterator[str]:
-    """One sentence for each byte in `.comment` that is new and no note of a strategy."""
+def check(before: Image, after: Image, applied: frozenset[str]) -> Iterator[str]:
+    """One sentence for each byte in `.comment` that is new and no note of a strategy.
+
+    `applied` are the strategies whose changes were found. A note may be missing, since a file may
+    have been changed by something else, but not be of another strategy.
+    """
     noted = strategies(after) - strategies(before)
-    if len(noted) > 1:
-        yield f"{NAME}: {len(noted)} strategies were noted."
+    if noted and noted != applied:
+        what = " and ".join(sorted(applied)) or "none"
+        yield f"{NAME}: strategy {' and '.join(sorted(noted))} was noted, {what} was applied."
     for number in sections(before):
         old, new = before.content(number), after.content(number)
         added = new[len(old) :]
@@ -55,6 +57,8 @@ def _notes(noted: frozenset[str]) -> list[bytes]:
 def is_new(before: Image, after: Image, number: int) -> bool:
     """Whether an added section is the one for the note, of an object that had none."""
     section = after.sections[number]
-    shape = section.type, section.flags, section.link, section.info, section.entry_size
-    wanted = SHT_PROGBITS, _FLAGS, 0, 0, 1
+    start = after.shoff + number * SHDR_SIZE
+    address = int.from_bytes(after.data[start + 16 : start + 24], "little")
+    shape = section.type, section.flags, address, *section[6:]
+    wanted = SHT_PROGBITS, _FLAGS, 0, 0, 0, 1, 1
     return section.name == NAME and not sections(before) and shape == wanted

@@ -22,10 +22,10 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _terminated)
-    from scpatch.cli import app
+    from scpatch.cli import application
 
     try:
-        app(prog_name="scpatch")
+        application(sys.argv[1] if sys.argv[1:] else "")(prog_name="scpatch")
     except ScpatchError as error:
         from scpatch.report.messages import print_error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,18 +10,6 @@ from typing import Annotated
 import typer
 
 from scpatch import __version__
-from scpatch.kbuild.cli import app as kbuild
-
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Make static calls keep the caller's r2 in ppc64le ELFv2 objects, and prove it.",
-    epilog="Exit codes: 0 done, 1 error, 2 usage, 3 a call site was refused.",
-)
-app.add_typer(kbuild, name="kbuild")
 
 
 class TableFormat(StrEnum):
@@ -81,7 +70,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def scpatch(
     version: Annotated[
         bool,
@@ -91,7 +79,6 @@ def scpatch(
     """Make static calls keep the caller's r2 in ppc64le ELFv2 objects, and prove it."""
 
 
-@app.command(short_help="List trampolines and call sites.")
 def scan(
     files: Files,
     trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
@@ -113,7 +100,6 @@ def scan(
     raise typer.Exit(command.run(files, choices, form and form.value, lines=lines))
 
 
-@app.command(short_help="Rewrite call sites, in place or to OUT.")
 def rewrite(
     files: Files,
     output: Annotated[
@@ -207,7 +193,6 @@ def rewrite(
     )
 
 
-@app.command(short_help="Show what differs between two versions.")
 def diff(
     before: Before,
     after: After,
@@ -228,7 +213,6 @@ def diff(
     raise typer.Exit(command.run(before, after, form and form.value, context))
 
 
-@app.command(short_help="Prove a rewritten file, and execute it.")
 def verify(
     before: Before,
     after: After,
@@ -262,7 +246,6 @@ def verify(
     )
 
 
-@app.command(short_help="Print the text behind a diagnostic.")
 def explain(
     topic: Annotated[
         str | None,
@@ -273,3 +256,39 @@ def explain(
     from scpatch.commands import explain as command
 
     raise typer.Exit(command.run(topic))
+
+
+COMMANDS: Mapping[str, tuple[Callable[..., None], str]] = {
+    "scan": (scan, "List trampolines and call sites."),
+    "rewrite": (rewrite, "Rewrite call sites, in place or to OUT."),
+    "diff": (diff, "Show what differs between two versions."),
+    "verify": (verify, "Prove a rewritten file, and execute it."),
+    "explain": (explain, "Print the text behind a diagnostic."),
+}
+"""What runs a command, and its line in the list of all."""
+
+
+def application(asked: str) -> typer.Typer:
+    """The command line; only with the command `asked`, where that is the name of one.
+
+    Typer takes apart the options of every command that it knows, which a build would pay for
+    each object.
+    """
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Make static calls keep the caller's r2 in ppc64le ELFv2 objects, and prove it.",
+        epilog="Exit codes: 0 done, 1 error, 2 usage, 3 a call site was refused.",
+    )
+    app.callback()(scpatch)
+    for name in [asked] if asked in COMMANDS else COMMANDS:
+        run, short_help = COMMANDS[name]
+        app.command(name, short_help=short_help)(run)
+    if asked not in COMMANDS:
+        from scpatch.kbuild.cli import app as kbuild
+
+        app.add_typer(kbuild, name="kbuild")
+    return app

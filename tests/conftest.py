@@ -1,13 +1,23 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests, and the profiles of hypothesis.
+
+A run always tries the same examples, so that it fails for what was changed and for nothing else.
+HYPOTHESIS_PROFILE=search looks for others.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import tools
+
+settings.register_profile("same", derandomize=True)
+settings.register_profile("search", derandomize=False, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ app = typer.Typer(
 
 @app.callback()
 def kbuild() -> None:
-    """Keeps `edit` a command of its own; the help is HELP."""
+    """Holds the commands; the help is HELP."""
 
 
 @app.command()
@@ -65,3 +65,25 @@ def edit(
 
     for name in write(tree, undo=undo):
         typer.echo(name)
+
+
+@app.command(hidden=True, context_settings={"ignore_unknown_options": True})
+def step(
+    words: Annotated[
+        list[str], typer.Argument(metavar="[OPTION...] MODULE | ARCHIVE COPY", show_default=False)
+    ],
+) -> None:
+    """What the rules in the tree run, with the options of scpatch-ld.
+
+    Rewrites a module where it lies, or makes the copy of an archive that vmlinux is linked from.
+    """
+    from scpatch.kbuild.settings import UsageError
+    from scpatch.kbuild.step import run
+    from scpatch.report.messages import print_error
+
+    try:
+        status = run(words)
+    except UsageError as error:
+        print_error(error)
+        status = error.status
+    raise typer.Exit(status)

@@ -83,7 +83,7 @@ def make(copy: Copy) -> None:
     plan, known = copy.planned.plan, copy.planned.known
     copy.record.forget()
     copies = known.copies
-    if copy.planned.changed:
+    if copy.path != copy.source:
         write([plan])
         copies = {**copies, **identities(str(one.target) for one in plan.outputs)}
         _remove_others(Path(copy.path + ".members"), set(map(os.path.basename, copies)))

@@ -7,16 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from scpatch.errors import Exit
-from scpatch.kbuild import copies, spawn
+from scpatch.kbuild import copies, messages, spawn
 from scpatch.kbuild.arguments import Command, Link, read, split
 from scpatch.kbuild.prelink import prelink
 from scpatch.kbuild.settings import Settings, parse
-
-if TYPE_CHECKING:
-    from scpatch.rewrite import FilePlan
 
 
 def run(words: Sequence[str]) -> int:
@@ -51,15 +48,16 @@ def _vmlinux(command: Command, settings: Settings) -> int:
             if _has_content(name)
         ]
         planned = [(one.source, one.planned) for one in wanted if one.planned is not None]
-        if _refused([one.plan for _, one in planned], settings):
+        if messages.refused([one.plan for _, one in planned], settings):
             return Exit.REFUSED
         for one in wanted:
             copies.make(one)
         for name, made in planned:
             if made.changed:
-                _tell(name, made.plan, kept=made.kept)
+                messages.rewritten(name)
+                messages.summary(made.plan, kept=made.kept)
     new = command.with_inputs({one.source: one.path for one in wanted})
-    if _verbose():
+    if messages.verbose():
         print("+", new.linker, *new.arguments, file=sys.stderr)
     return _become(new)
 
@@ -88,55 +86,19 @@ def _module(command: Command, settings: Settings) -> int:
             one, layout = plan_object(source.data, command.output, options)
             outputs = tuple(outputs_of(source, layout, target)) if layout else ()
         plan = FilePlan(target, (one,), outputs)
-        if _refused([plan], settings):
+        if messages.refused([plan], settings):
             return Exit.REFUSED
         if outputs:
             write([plan])
         else:
             temporary.replace(target)
         if one.plan.edits:
-            _tell(command.output, plan)
+            messages.rewritten(command.output)
+            messages.summary(plan)
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
     return Exit.OK
-
-
-def _refused(plans: Sequence[FilePlan], settings: Settings) -> bool:
-    """Prints refused sites; says whether they end the build."""
-    count = sum(plan.refused for plan in plans)
-    if count == 0:
-        return False
-    from scpatch.report.refusals import print_refusals
-
-    print_refusals(plans)
-    if settings.warn_only:
-        return False
-    sites = "1 call site" if count == 1 else f"{count} call sites"
-    print(f"scpatch: {sites} refused, so the link is not done", file=sys.stderr)
-    print(
-        "\nhint: during bring-up, SCPATCH_FLAGS=--warn-only leaves such sites as they are\n",
-        file=sys.stderr,
-    )
-    return True
-
-
-def _tell(name: str, plan: FilePlan, *, kept: int = 0) -> None:
-    """Prints the line that Kbuild prints for each thing made; with V=1 also a summary.
-
-    On stdout, which `make -s` shuts.
-    """
-    print(f"  SCPATCH {name}")
-    if _verbose():
-        from scpatch.report.rewrite import summary_line
-
-        others = f"; {kept:,} other members are as before" if kept else ""
-        print(summary_line(plan._replace(outputs=()), written=True) + others)
-    sys.stdout.flush()
-
-
-def _verbose() -> bool:
-    return "1" in os.environ.get("KBUILD_VERBOSE", "")
 
 
 def _become(command: Command) -> NoReturn:

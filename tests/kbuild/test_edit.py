@@ -12,8 +12,17 @@ import pytest
 
 from scpatch.errors import ScpatchError
 from scpatch.kbuild.edit import INSERTIONS, RULES, Insertion, edit
-from tests.kbuild.support import environment, make_tree, snapshot, stubs
-from tests.tools import LD, ROOT
+from tests import archives
+from tests.kbuild.support import (
+    CALLER,
+    SIBLING,
+    TRAMPOLINE,
+    environment,
+    make_tree,
+    snapshot,
+    stubs,
+)
+from tests.tools import LD, ROOT, assemble
 
 TOP = """\
 # A small top Makefile with the lines that the step looks for.
@@ -117,6 +126,76 @@ def test_other_flags_make_it_again_and_none_leaves_it_out(tree: Path) -> None:
     assert stubs(tree / "vmlinux") == stubs(tree / "fs/fs.ko") == []
 
 
+def test_each_rewritten_module_has_a_line_as_with_the_linker(tree: Path) -> None:
+    edit(tree)
+    output = _make(tree)
+    assert output.index("LD [M]  fs/fs.ko") < output.index("  SCPATCH fs/fs.ko\n")
+    (tree / "fs/fs.ko").unlink()
+    assert "fs.ko: 1 call site rewritten (by 1 stub)" in _make(tree, "KBUILD_VERBOSE=1")
+    (tree / "fs/fs.ko").unlink()
+    assert "SCPATCH fs/fs.ko" not in _make(tree, "SCPATCH_FLAGS=--trampoline=no")
+
+
+def _refuse(tree: Path) -> None:
+    assemble(tree / "init", SIBLING, "three.o")
+    (tree / "vmlinux.a").unlink()
+    names = "init/one.o", "init/two.o", "init/three.o"
+    archives.make(tree / "vmlinux.a", *names, options="cDPrST")
+
+
+def test_a_refused_site_ends_the_build_unless_told_to_warn_only(tree: Path) -> None:
+    edit(tree)
+    _refuse(tree)
+    for _ in range(2):
+        output = _make(tree, status=2)
+        assert "scpatch: vmlinux.a(init/three.o): .text+0x0 in tail+0x0: " in output
+        assert "hint: " in output
+        assert not (tree / "vmlinux").exists()
+        assert not (tree / "vmlinux.scpatch.a").exists()
+    output = _make(tree, "SCPATCH_FLAGS=--warn-only")
+    assert "[SCP203]" in output
+    assert len(stubs(tree / "vmlinux")) == 3
+
+
+def test_a_refused_site_in_a_module_ends_the_build_unless_told_to_warn_only(tree: Path) -> None:
+    edit(tree)
+    assemble(tree / "fs", CALLER.format(name="probe") + SIBLING + TRAMPOLINE, "fs.o")
+    assert "fs/fs.ko: .text+" in _make(tree, status=2)
+    assert not (tree / "fs/fs.ko").exists()
+    output = _make(tree, "SCPATCH_FLAGS=--warn-only")
+    assert "[SCP203]" in output
+    assert "  SCPATCH fs/fs.ko\n" in output
+    assert len(stubs(tree / "fs/fs.ko")) == 1
+
+
+def test_one_changed_member_is_planned_alone(tree: Path) -> None:
+    edit(tree)
+    _make(tree)
+    assemble(tree / "init", CALLER.format(name="one") + "nop\n", "one.o")
+    (tree / "vmlinux.a").unlink()
+    names = "init/one.o", "init/two.o", "init/three.o"
+    archives.make(tree / "vmlinux.a", *names, options="cDPrST")
+    assert "; 2 other members are as before" in _make(tree, "KBUILD_VERBOSE=1")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--prelink", "vmlinux.a", "new.a"], "--prelink is for scpatch-ld"),
+        (["one", "two", "three"], "wrong arguments"),
+        (["--no-such", "fs/fs.o"], "wrong option --no-such"),
+        (["Makefile", "new.a"], "no archive and no object"),
+    ],
+)
+def test_wrong_arguments_of_the_step(tree: Path, words: list[str], said: str) -> None:
+    command = [sys.executable, "-m", "scpatch", "kbuild", "step", *words]
+    env = environment(PYTHONPATH=str(ROOT))
+    done = subprocess.run(command, cwd=tree, env=env, text=True, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not (tree / "new.a").exists()
+
+
 def test_a_program_that_cannot_run_ends_the_build(tree: Path) -> None:
     edit(tree)
     assert "cannot run no-such-scpatch" in _make(tree, "SCPATCH=no-such-scpatch", status=2)
@@ -127,7 +206,9 @@ def test_clean_takes_the_copies_with_it(tree: Path) -> None:
     edit(tree)
     _make(tree)
     _make(tree, "clean")
-    left = {name for name in snapshot(tree).keys() - before if not name.endswith(".cmd")}
+    # The top Makefile of Linux removes .*.cmd and .tmp_* wherever they are.
+    hidden = re.compile(r"(.*/)?\.(.*\.cmd|tmp_.*)")
+    left = {name for name in snapshot(tree).keys() - before if not hidden.fullmatch(name)}
     assert left == {RULES, "fs/fs.ko"}
 
 
@@ -150,7 +231,7 @@ def test_an_older_step_is_brought_up_to_date(tree: Path) -> None:
     path = tree / "scripts/link-vmlinux.sh"
     path.write_text(path.read_text().replace("vmlinux.scpatch.a", "old.a"))
     rules = tree / RULES
-    rules.write_text(rules.read_text().replace("--quiet", "--old"))
+    rules.write_text(rules.read_text().replace("kbuild step", "kbuild old"))
     assert edit(tree) == ["scripts/link-vmlinux.sh", RULES]
     assert {name: one[0] for name, one in snapshot(tree).items()} == expected
 

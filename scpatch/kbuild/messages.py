@@ -1,0 +1,51 @@
+"""What the build step prints: lines as Kbuild's own, and refused call sites."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from scpatch.kbuild.settings import Settings
+
+if TYPE_CHECKING:
+    from scpatch.rewrite import FilePlan
+
+
+def refused(plans: Sequence[FilePlan], settings: Settings) -> bool:
+    """Prints refused sites; says whether they end the build."""
+    count = sum(plan.refused for plan in plans)
+    if count == 0:
+        return False
+    from scpatch.report.refusals import print_refusals
+
+    print_refusals(plans)
+    if settings.warn_only:
+        return False
+    sites = "1 call site" if count == 1 else f"{count} call sites"
+    print(f"scpatch: {sites} refused, so the link is not done", file=sys.stderr)
+    print(
+        "\nhint: during bring-up, SCPATCH_FLAGS=--warn-only leaves such sites as they are\n",
+        file=sys.stderr,
+    )
+    return True
+
+
+def rewritten(name: str) -> None:
+    """Prints the line that Kbuild prints for each thing made; on stdout, which `make -s` shuts."""
+    print(f"  SCPATCH {name}", flush=True)
+
+
+def summary(plan: FilePlan, *, kept: int = 0) -> None:
+    """With V=1, says what was done; `kept` members are as an earlier run made them."""
+    if not verbose():
+        return
+    from scpatch.report.rewrite import summary_line
+
+    others = f"; {kept:,} other members are as before" if kept else ""
+    print(summary_line(plan._replace(outputs=()), written=True) + others, flush=True)
+
+
+def verbose() -> bool:
+    return "1" in os.environ.get("KBUILD_VERBOSE", "")

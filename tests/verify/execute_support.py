@@ -4,7 +4,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from scpatch.verify.execute import Outcome, RunSite, execute, find_tools
+from scpatch.verify.execute import NO_KERNEL, Kernel, Outcome, RunSite, execute, find_tools
 
 AS = "powerpc64le-linux-gnu-as"
 READELF = "powerpc64le-linux-gnu-readelf"
@@ -99,8 +99,8 @@ def site_at(
     )
 
 
-def run(path: Path, *sites: RunSite) -> list[Outcome]:
-    return execute(path, sites, find_tools())
+def run(path: Path, *sites: RunSite, kernel: Kernel = NO_KERNEL) -> list[Outcome]:
+    return execute(path, sites, find_tools(), kernel=kernel)
 
 
 def run_one(
@@ -111,10 +111,11 @@ def run_one(
     length: int = 8,
     saved: bool = False,
     loader: bool = False,
+    kernel: Kernel = NO_KERNEL,
 ) -> Outcome:
     """Assemble, and run the site at the label `site`."""
     path = assemble(directory, source)
     site = site_at(path, trampoline=trampoline, length=length, saved=saved, loader=loader)
-    (outcome,) = run(path, site)
+    (outcome,) = run(path, site, kernel=kernel)
     assert outcome.site == site
     return outcome

@@ -12,23 +12,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from scpatch.verify.execute.kernel import NO_KERNEL, Kernel
 from scpatch.verify.execute.link import link
 from scpatch.verify.execute.run import run_sites
 from scpatch.verify.execute.tools import Tools, find_tools
 from scpatch.verify.execute.types import Outcome, RunSite
 
-__all__ = ["TIME_LIMIT", "Outcome", "RunSite", "Tools", "execute", "find_tools"]
+__all__ = [
+    "NO_KERNEL",
+    "TIME_LIMIT",
+    "Kernel",
+    "Outcome",
+    "RunSite",
+    "Tools",
+    "execute",
+    "find_tools",
+]
 
 TIME_LIMIT: Final = 0.5
 """Processor time that a site gets, in seconds. It needs microseconds."""
 
 
 def execute(
-    path: Path, sites: Sequence[RunSite], tools: Tools, *, limit: float = TIME_LIMIT
+    path: Path,
+    sites: Sequence[RunSite],
+    tools: Tools,
+    *,
+    limit: float = TIME_LIMIT,
+    kernel: Kernel = NO_KERNEL,
 ) -> list[Outcome]:
     """Run each site of the object at `path`; outcomes in the order of `sites`.
 
-    `limit` is the processor time in seconds that a site may take. Raises ScpatchError (SCP302) if
+    `limit` is the processor time in seconds that a site may take. `kernel` says what r13 points to;
+    without it every access by way of r13 faults. Raises ScpatchError (SCP302) if
     the object cannot be linked or the program does not start. Whatever goes wrong at a site is in
     its outcome.
     """
@@ -36,4 +52,4 @@ def execute(
         return []
     with tempfile.TemporaryDirectory(prefix="scpatch-run-") as directory:
         program = link(path, sites, tools, Path(directory))
-        return run_sites(program, sites, tools, limit, path)
+        return run_sites(program, sites, tools, limit, path, kernel)

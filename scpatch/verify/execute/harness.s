@@ -30,8 +30,9 @@
 # Nothing is judged here. Registers and memory go out raw, and the Python side (judge.py)
 # compares. So this file stays short, and cannot pass a site by mistake.
 #
-# While a site runs, the whole image of the object is read-only, and the frame is surrounded by
-# unmapped pages: a store anywhere but into the frame is a SIGSEGV.
+# While a site runs, the whole image of the object is read-only, and so is the PACA that r13 points
+# to (kernel.py says what is in it). The frame and the thread's block are surrounded by unmapped
+# pages: a store anywhere else is a SIGSEGV.
 #
 # Why absolute branches: `ba` reaches the lowest 32 MiB from everywhere, and this file is linked
 # there (link.py). A relative branch would not reach across a large object.
@@ -56,6 +57,8 @@
         .set    TOC_SAVE, 24            # the TOC save doubleword, 24(r1)
         .set    RANGES, 16
         .set    PLANT_SIZE, 32
+        .set    PACA_SIZE, 32776        # all that an offset of 16 bits reaches from r13
+        .set    THREAD_SIZE, 4096       # the thread_info and the livepatch stack
 
         .set    SYS_READ, 3
         .set    SYS_WRITE, 4
@@ -164,6 +167,8 @@
         .quad   either
         .quad   loader_stub
         .quad   frame
+        .quad   paca
+        .quad   thread
 
         .globl  scpatch_harness_start
         .type   scpatch_harness_start, @function
@@ -194,8 +199,17 @@ scpatch_harness_start:
         cmpdi   3, config_end - config
         li      3, EXIT_INPUT
         bne     exit
+        address 3, paca
+        lis     4, PACA_SIZE@ha
+        addi    4, 4, PACA_SIZE@l
+        bl      read_all
+        lis     4, PACA_SIZE@ha
+        addi    4, 4, PACA_SIZE@l
+        cmpd    3, 4
+        li      3, EXIT_INPUT
+        bne     exit
 
-# Make the image read-only, so that a stray store is caught.
+# Make the image and the PACA read-only, so that a stray store is caught.
 
         address 14, ranges
         li      15, RANGES
@@ -268,6 +282,9 @@ next_site:
         address 3, frame_preset
         address 4, frame
         copy    FRAME_SIZE / 8
+        address 3, thread_preset
+        address 4, thread
+        copy    THREAD_SIZE / 8
         address 3, toc_save
         ld      3, 0(3)
         address 4, frame
@@ -321,6 +338,9 @@ hostile:
         address 3, frame
         address 4, arrival_frame
         copy    FRAME_SIZE / 8
+        address 3, thread
+        address 4, arrival_thread
+        copy    THREAD_SIZE / 8
 
         # What a callee may write into memory: all below r1, and in the caller's frame the CR save
         # word at 8(r1), the LR save doubleword at 16(r1) and the parameter save area from 32(r1).
@@ -384,6 +404,9 @@ back:
         address 3, frame
         address 4, final_frame
         copy    FRAME_SIZE / 8
+        address 3, thread
+        address 4, final_thread
+        copy    THREAD_SIZE / 8
         b       finish
 
 # A signal came instead. r3: its number, r4: siginfo, r5: ucontext. There is no return from here.
@@ -552,6 +575,7 @@ config:
 initial:        .skip   REG_SIZE        # registers at the site
 wreck:          .skip   REG_SIZE        # registers as the target leaves them (the volatile ones)
 frame_preset:   .skip   FRAME_SIZE
+thread_preset:  .skip   THREAD_SIZE
 ranges:         .skip   16 * RANGES     # start, length
 timer:          .skip   32
 config_end:
@@ -575,8 +599,10 @@ pc:             .quad   0               # where that happened
 hits:           .quad   0               # how often hostile was reached
 arrival:        .skip   REG_SIZE
 arrival_frame:  .skip   FRAME_SIZE
+arrival_thread: .skip   THREAD_SIZE
 final:          .skip   REG_SIZE
 final_frame:    .skip   FRAME_SIZE
+final_thread:   .skip   THREAD_SIZE
 result_end:
 
 page_size:      .quad   0
@@ -587,5 +613,17 @@ signal_memory_end:
         .section .scpatch_frame, "aw", @progbits
         .balign 16
 frame:          .skip   FRAME_SIZE
+
+# What r13 points to where the offsets of a kernel are known. Read once, behind the configuration.
+
+        .section .scpatch_paca, "aw", @progbits
+        .balign 16
+paca:           .skip   PACA_SIZE
+
+# The thread_info, and behind it the livepatch stack.
+
+        .section .scpatch_thread, "aw", @progbits
+        .balign 16
+thread:         .skip   THREAD_SIZE
 
         .section .note.GNU-stack, "", @progbits

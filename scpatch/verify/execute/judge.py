@@ -7,6 +7,8 @@ import struct
 from collections.abc import Iterable, Sequence
 
 from scpatch.verify.execute import state
+from scpatch.verify.execute.kernel import NO_KERNEL, STACK, Kernel
+from scpatch.verify.execute.kernel import thread as thread_at_site
 from scpatch.verify.execute.places import Program
 from scpatch.verify.execute.state import Registers, Result
 from scpatch.verify.execute.types import Outcome, RunSite
@@ -24,13 +26,15 @@ _KEPT_VR = range(20, 32)
 _KEPT_CR = range(2, 5)
 
 
-def judge(site: RunSite, data: bytes, program: Program, limit: float) -> Outcome:
+def judge(
+    site: RunSite, data: bytes, program: Program, limit: float, kernel: Kernel = NO_KERNEL
+) -> Outcome:
     """The outcome of a site from the RESULT_SIZE bytes that harness.s wrote.
 
     `limit` is the time limit of the run in seconds of processor time.
     """
     result = state.unpack_result(data)
-    before = state.initial_registers(program.toc, program.frame)
+    before = state.initial_registers(program.addresses, kernel)
     start = state.frame_at_site()
     reasons = list(_end(result, program, limit))
     if result.hits:
@@ -41,6 +45,7 @@ def judge(site: RunSite, data: bytes, program: Program, limit: float) -> Outcome
         reasons.append(f"the trampoline's target was reached {result.hits} times")
     if result.hits and not result.status:
         reasons += _afterwards(result, before)
+        reasons += _thread(thread_at_site(kernel, program.thread), result.final_thread)
     complaint = program.complaints.get((site.section_name, site.offset))
     if complaint:
         reasons.append(f"the linker says: {complaint}")
@@ -97,6 +102,15 @@ def _afterwards(result: Result, before: Registers) -> Iterable[str]:
     yield from _compare("v", _RESULT_VR, state.WRECKED.vr, after.vr, way)
     expected = state.frame_after_target(result.arrival_frame)
     yield from _memory(expected, result.final_frame, "on the way back", allowed=None)
+
+
+def _thread(before: bytes, after: bytes) -> Iterable[str]:
+    """What a call must leave alone: all but the free part of the livepatch stack."""
+    for offset in range(0, STACK, 8):
+        old, new = before[offset : offset + 8], after[offset : offset + 8]
+        if old != new:
+            values = (f"{int.from_bytes(one, 'little'):#x}" for one in (old, new))
+            yield f"{offset}(thread_info) changed from {' to '.join(values)} over the call"
 
 
 def _toc(before: int, after: int) -> Iterable[str]:

@@ -13,7 +13,17 @@ from importlib import resources
 from pathlib import Path
 
 from scpatch.errors import ScpatchError
-from scpatch.verify.execute.places import CODE, COMPLAINT, FRAME, SLOT, STATE, Program, read_program
+from scpatch.verify.execute.places import (
+    CODE,
+    COMPLAINT,
+    FRAME,
+    PACA,
+    SLOT,
+    STATE,
+    THREAD,
+    Program,
+    read_program,
+)
 from scpatch.verify.execute.tools import Tools
 from scpatch.verify.execute.types import RunSite
 
@@ -53,7 +63,7 @@ def _trampolines(undefined: list[str]) -> str:
 
 
 def _ld_command(tools: Tools) -> list[str]:
-    starts = {"code": CODE, "state": STATE, "frame": FRAME}
+    starts = {"code": CODE, "state": STATE, "frame": FRAME, "paca": PACA, "thread": THREAD}
     return [
         tools.ld,
         "-static",

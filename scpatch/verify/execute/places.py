@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scpatch.errors import ScpatchError, damaged
+from scpatch.verify.execute.state import Addresses
 from scpatch.verify.execute.types import RunSite
 
 SLOT = 16
@@ -26,6 +27,8 @@ SLOT = 16
 CODE = 0x100000
 STATE = 0x200000
 FRAME = 0x300000
+PACA = 0x320000
+THREAD = 0x340000
 _HARNESS_END = 0x400000
 
 
@@ -62,10 +65,16 @@ class Program:
     either: int
     loader_stub: int
     frame: int
+    paca: int
+    thread: int
     segments: list[tuple[int, int, int]]
     """(address, size in memory, file offset) of each PT_LOAD of the object."""
     complaints: dict[tuple[str, int], str]
     """(section name, section offset): what the linker had to say about a relocation there."""
+
+    @property
+    def addresses(self) -> Addresses:
+        return Addresses(self.toc, self.frame, self.paca, self.thread)
 
     def describe(self, address: int) -> str:
         """`.text+0x1a0` for an address in the object, else the number."""
@@ -90,7 +99,8 @@ def read_program(
     image = (directory / "prog").read_bytes()
     segments = _segments(image)
     table = next(offset + CODE - start for start, size, offset in segments if start + size > CODE)
-    toc, hostile, back, either, loader_stub, frame = struct.unpack_from("<6Q", image, table + 8)
+    toc, *addresses = struct.unpack_from("<8Q", image, table + 8)
+    hostile, back, either, loader_stub, frame, paca, thread = addresses
     named = {site.section for site in sites} | {site.trampoline_section for site in sites}
     return Program(
         path=directory / "prog",
@@ -103,6 +113,8 @@ def read_program(
         either=either,
         loader_stub=loader_stub,
         frame=frame,
+        paca=paca,
+        thread=thread,
         segments=[segment for segment in segments if segment[0] >= _HARNESS_END],
         complaints={(m[1], int(m[2], 16)): m[3] for m in COMPLAINT.finditer(errors)},
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from scpatch.errors import ScpatchError
 from scpatch.verify.execute import state
 from scpatch.verify.execute.judge import judge, signal_name
+from scpatch.verify.execute.kernel import NO_KERNEL, Kernel
 from scpatch.verify.execute.places import Program
 from scpatch.verify.execute.tools import Tools
 from scpatch.verify.execute.types import Outcome, RunSite
@@ -27,7 +28,12 @@ _LOCAL_ENTRY = (0, 0, 4, 8, 16, 32, 64)
 
 
 def run_sites(
-    program: Program, sites: Sequence[RunSite], tools: Tools, limit: float, path: Path
+    program: Program,
+    sites: Sequence[RunSite],
+    tools: Tools,
+    limit: float,
+    path: Path,
+    kernel: Kernel = NO_KERNEL,
 ) -> list[Outcome]:
     """Run the sites; `limit` is in seconds of processor time for each.
 
@@ -45,9 +51,9 @@ def run_sites(
     while queue:
         batch = queue[:_BATCH]
         records = [_record(program, sites[number]) for number in batch]
-        results, end = _run_process(program, records, tools, limit, path)
+        results, end = _run_process(program, records, tools, limit, path, kernel)
         for number, result in zip(batch, results, strict=False):
-            outcomes[number] = judge(sites[number], result, program, limit)
+            outcomes[number] = judge(sites[number], result, program, limit, kernel)
         queue = queue[len(results) :]
         if len(results) < len(batch):
             number = queue.pop(0)
@@ -109,11 +115,16 @@ def _record(program: Program, site: RunSite) -> bytes:
 
 
 def _run_process(
-    program: Program, records: list[bytes], tools: Tools, limit: float, path: Path
+    program: Program,
+    records: list[bytes],
+    tools: Tools,
+    limit: float,
+    path: Path,
+    kernel: Kernel,
 ) -> tuple[list[bytes], str]:
     """Give the records to a new process; returns the results, and how it ended early, if so."""
     ranges = [(address, size) for address, size, _offset in program.segments]
-    config = state.pack_config(program.toc, program.frame, ranges, limit)
+    config = state.pack_config(program.addresses, kernel, ranges, limit)
     command = [tools.emulator] if tools.emulator else []
     try:
         done = subprocess.run(

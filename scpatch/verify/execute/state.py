@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from scpatch.verify.execute import kernel
+from scpatch.verify.execute.kernel import PACA_SIZE, THREAD_SIZE, Kernel
+
 REG_CR: Final = 256
 REG_FPR: Final = 288
 REG_VR: Final = 544
@@ -19,7 +22,7 @@ FRAME_R1: Final = 1024
 BELOW_R1: Final = 512
 TOC_SAVE: Final = 24
 RANGES: Final = 16
-RESULT_SIZE: Final = 32 + 2 * (REG_SIZE + FRAME_SIZE)
+RESULT_SIZE: Final = 32 + 2 * (REG_SIZE + FRAME_SIZE + THREAD_SIZE)
 READY: Final = b"SCPREADY"
 
 # The values are addresses that nothing is mapped at, neither on hardware nor inside QEMU, so that
@@ -70,9 +73,22 @@ class Result:
     arrival: Registers
     """At the target."""
     arrival_frame: bytes
+    arrival_thread: bytes
+    """The thread's block (kernel.py) there."""
     final: Registers
     """Where control came back."""
     final_frame: bytes
+    final_thread: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where in the program the things are that registers point to."""
+
+    toc: int
+    frame: int
+    paca: int
+    thread: int
 
 
 def _block(gpr: list[int], cr: int, lr: int, ctr: int, xer: int, fpr: int, vr: int) -> bytes:
@@ -82,11 +98,13 @@ def _block(gpr: list[int], cr: int, lr: int, ctr: int, xer: int, fpr: int, vr: i
     return struct.pack("<132Q", *gpr, cr, lr, ctr, xer, *fprs, *vrs)
 
 
-def initial(toc: int, frame: int) -> bytes:
-    """The registers at a site; `frame` is the address of the watched memory."""
+def initial(at: Addresses, known: Kernel) -> bytes:
+    """The registers at a site."""
     gpr = [_GPR + n * _STEP for n in range(32)]
-    gpr[1] = frame + FRAME_R1
-    gpr[2] = toc
+    gpr[1] = at.frame + FRAME_R1
+    gpr[2] = at.toc
+    if known.has_paca:
+        gpr[13] = at.paca
     return _block(gpr, CR, _LR, 0, _XER, _FPR, _VR)
 
 
@@ -112,14 +130,16 @@ def frame_after_target(arrived: bytes) -> bytes:
     return bytes(frame)
 
 
-def pack_config(toc: int, frame: int, image: list[tuple[int, int]], limit: float) -> bytes:
+def pack_config(at: Addresses, known: Kernel, image: list[tuple[int, int]], limit: float) -> bytes:
     """The configuration; `image` is [(address, size)] to protect, `limit` is in seconds."""
+    image = [*image, (at.paca, PACA_SIZE)]
     ranges = [number for pair in image for number in pair]
     ranges += [0] * (2 * RANGES - len(ranges))
     seconds = int(limit)
     timer = (0, 0, seconds, int((limit - seconds) * 1e6))
-    config = initial(toc, frame) + wrecked() + frame_at_site()
-    return config + struct.pack(f"<{2 * RANGES}Q4Q", *ranges, *timer)
+    config = initial(at, known) + wrecked() + frame_at_site() + kernel.thread(known, at.thread)
+    config += struct.pack(f"<{2 * RANGES}Q4Q", *ranges, *timer)
+    return config + kernel.paca(known, at.toc, at.thread)
 
 
 def _registers(data: bytes) -> Registers:
@@ -136,24 +156,27 @@ WRECKED: Final = _registers(wrecked())
 
 
 @cache
-def initial_registers(toc: int, frame: int) -> Registers:
-    return _registers(initial(toc, frame))
+def initial_registers(at: Addresses, known: Kernel) -> Registers:
+    return _registers(initial(at, known))
 
 
 def unpack_result(data: bytes) -> Result:
     """Unpack RESULT_SIZE bytes as written by harness.s."""
     status, fault, pc, hits = struct.unpack_from("<4Q", data)
+    parts = []
     at = 32
-    arrival = data[at : at + REG_SIZE]
-    arrival_frame = data[at + REG_SIZE : at + REG_SIZE + FRAME_SIZE]
-    at += REG_SIZE + FRAME_SIZE
+    for size in (REG_SIZE, FRAME_SIZE, THREAD_SIZE) * 2:
+        parts.append(data[at : at + size])
+        at += size
     return Result(
         status=status,
         fault=fault,
         pc=pc,
         hits=hits,
-        arrival=_registers(arrival),
-        arrival_frame=arrival_frame,
-        final=_registers(data[at : at + REG_SIZE]),
-        final_frame=data[at + REG_SIZE :],
+        arrival=_registers(parts[0]),
+        arrival_frame=parts[1],
+        arrival_thread=parts[2],
+        final=_registers(parts[3]),
+        final_frame=parts[4],
+        final_thread=parts[5],
     )

@@ -1,0 +1,86 @@
+"""What a site finds at r13: a fake PACA, and the running thread's thread_info.
+
+Kernel code keeps the address of the processor's PACA in r13. In the program r13 points at memory
+that is nothing but a pattern, with the few fields that a strategy needs put in at the offsets of
+the kernel that the object is for. Where the user has named no offset, r13 points at no memory.
+
+The PACA is read-only while a site runs. The thread_info is not, and neither is the livepatch stack
+behind it; harness.s makes both new for each site and records them with the frame.
+All sizes and offsets are in bytes and repeat those in harness.s.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+PACA_SIZE: Final = 32776
+"""All that a load by way of r13 can reach with its offset of 16 bits."""
+THREAD_SIZE: Final = 4096
+STACK: Final = 2048
+"""In the thread's block: the first doubleword of the livepatch stack, behind the end-of-stack mark.
+The thread_info is at the block's start."""
+STACK_END_MAGIC: Final = 0x57AC6E9D
+"""include/uapi/linux/magic.h; it lies below whatever is on the livepatch stack."""
+
+# Addresses that nothing is mapped at, as in state.py.
+_PACA = 0x340000000000
+_THREAD = 0x350000000000
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Offsets in the kernel that the object is for, as in its asm-offsets.h; None: unknown."""
+
+    paca_toc: int | None = None
+    """PACATOC, from r13."""
+    paca_thread_info: int | None = None
+    """PACA_THREAD_INFO, from r13."""
+    livepatch_sp: int | None = None
+    """TI_livepatch_sp, from the thread_info."""
+
+    @property
+    def has_paca(self) -> bool:
+        return self.paca_toc is not None or self.paca_thread_info is not None
+
+
+NO_KERNEL: Final = Kernel()
+
+
+def paca(kernel: Kernel, toc: int, thread: int) -> bytes:
+    """The PACA, PACA_SIZE bytes, with `toc` and the address `thread` where they belong.
+
+    Raises ValueError for an offset that no instruction could have.
+    """
+    block = _pattern(_PACA, PACA_SIZE)
+    _put(block, kernel.paca_toc, toc)
+    _put(block, kernel.paca_thread_info, thread)
+    return bytes(block)
+
+
+def thread(kernel: Kernel, address: int) -> bytes:
+    """The thread's block, THREAD_SIZE bytes, for the address that it is at.
+
+    Raises ValueError for an offset of the livepatch stack pointer that is not in the thread_info.
+    """
+    block = _pattern(_THREAD, THREAD_SIZE)
+    if kernel.livepatch_sp is not None:
+        if kernel.livepatch_sp > STACK - 16:
+            raise ValueError(f"TI_livepatch_sp {kernel.livepatch_sp} is outside the thread_info")
+        _put(block, STACK - 8, STACK_END_MAGIC)
+        _put(block, kernel.livepatch_sp, address + STACK)
+    return bytes(block)
+
+
+def _pattern(start: int, size: int) -> bytearray:
+    numbers = range(start, start + size, 8)
+    return bytearray(struct.pack(f"<{len(numbers)}Q", *numbers))
+
+
+def _put(block: bytearray, offset: int | None, value: int) -> None:
+    if offset is None:
+        return
+    if not 0 <= offset <= len(block) - 8:
+        raise ValueError(f"the offset {offset} is out of reach")
+    struct.pack_into("<Q", block, offset, value)

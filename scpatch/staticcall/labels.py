@@ -70,7 +70,7 @@ def find_labels(elf: ElfFile, sections: set[int]) -> Labels:
     for target in elf.relocated:
         flags = elf.section(target, "a SHT_RELA table").sh_flags
         table = elf.relocations(target) if flags & c.SHF_ALLOC else None
-        hits = _hits(table, homes) if table is not None else []
+        hits = _hits(elf, table, homes) if table is not None else []
         if table is None or not hits:
             continue
         name = elf.section_name(target)
@@ -92,13 +92,9 @@ def find_labels(elf: ElfFile, sections: set[int]) -> Labels:
     return Labels(**found, edges=edges)
 
 
-def _homes(elf: ElfFile, sections: set[int]) -> dict[int, Place]:
-    """Symbol index -> place, of the symbols in `sections`."""
-    symbols = elf.symbols
-    if symbols is None:
-        return {}
-    values = symbols.st_value
-    return {index: (home, values[index]) for index, home in symbols.in_sections(sections)}
+def _homes(elf: ElfFile, sections: set[int]) -> dict[int, int]:
+    """Symbol index -> section index, of the symbols in `sections`."""
+    return {} if elf.symbols is None else dict(elf.symbols.in_sections(sections))
 
 
 def _meaning(kind: int) -> str:
@@ -107,21 +103,18 @@ def _meaning(kind: int) -> str:
     return "relative" if kind in PC_RELATIVE_DATA else "taken"
 
 
-def _hits(table: RelaTable, homes: Mapping[int, Place]) -> list[tuple[int, Place]]:
+def _hits(elf: ElfFile, table: RelaTable, homes: Mapping[int, int]) -> list[tuple[int, Place]]:
     """(index in the table, place) of the relocations against the symbols in `homes`.
 
     Those without an addend name a symbol's own place or a section's start; symbols count as
     entries anyway, so they are passed over.
     """
-    if homes.keys().isdisjoint(table.symbol):
+    symbols, named, addends = elf.symbols, table.symbol, table.r_addend
+    if symbols is None or homes.keys().isdisjoint(named):
         return []
-    hits = [at for at, symbol in enumerate(table.symbol) if symbol in homes]
-    found = []
-    for index in hits:
-        if addend := table.r_addend[index]:
-            section, value = homes[table.symbol[index]]
-            found.append((index, (section, value + addend)))
-    return found
+    hits = [at for at, addend in enumerate(addends) if addend and named[at] in homes]
+    values = symbols.st_value
+    return [(at, (homes[named[at]], values[named[at]] + addends[at])) for at in hits]
 
 
 def _edges(

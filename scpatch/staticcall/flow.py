@@ -172,11 +172,10 @@ class _Surroundings:
         table, order = self._by_offset(section)
         symbols = self._elf.symbols
         found: dict[int, tuple[int, int | None]] = {}
-        first = bisect_left(order, start, key=table.r_offset.__getitem__)
-        for index in order[first:]:
+        offset = table.r_offset.__getitem__
+        first, last = (bisect_left(order, place, key=offset) for place in (start, end))
+        for index in order[first:last]:
             relocation = table[index]
-            if relocation.r_offset >= end:
-                break
             if relocation.type in relocs.BRANCHES and symbols is not None:
                 home = symbols.section_index(relocation.symbol)
                 value = symbols[relocation.symbol].st_value + relocation.r_addend
@@ -189,6 +188,6 @@ class _Surroundings:
         if section not in self._sorted:
             table = self._elf.relocations(section)
             assert table is not None, "a section with call sites has relocations"
-            order = sorted(range(len(table)), key=table.r_offset.__getitem__)
+            order = sorted(range(len(table)), key=table.r_offset.tolist().__getitem__)
             self._sorted[section] = table, order
         return self._sorted[section]

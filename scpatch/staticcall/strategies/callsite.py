@@ -28,6 +28,7 @@ from scpatch.staticcall.model import (
     State,
 )
 from scpatch.staticcall.strategies import StrategyOptions
+from scpatch.staticcall.tail import lead
 
 SUMMARY = "save r2 before each call, restore it in the nop behind it"
 
@@ -78,7 +79,7 @@ def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOption
     for group in groups:
         by_section.setdefault(group.section, []).append(group)
     for section, inside in sorted(by_section.items()):
-        additions.append(section, _lead(elf, section, inside))
+        additions.append(section, lead(elf, section, sum(group.size for group in inside)))
         for group in inside:
             is_local = group.symbol in local or group.symbol not in symbols
             # A thunk leads back into its own object, so that another's would not do for it.
@@ -122,29 +123,6 @@ def _refuse_out_of_reach(elf: ElfFile, sites: Sequence[Site]) -> tuple[Site, ...
         return site._replace(state=State.REFUSED, code="SCP204", detail=detail)
 
     return tuple(check(site) for site in sites)
-
-
-def _lead(elf: ElfFile, section: int, groups: Sequence[_Group]) -> bytes:
-    """What goes between the old code and the stubs: alignment, and a branch over the stubs where
-    the old code could run into them.
-
-    A section such as `.init` is one function in pieces: control falls from the end of one
-    object's part into the next object's.
-    """
-    code = elf.content(section)
-    padding = b"\0" * (-len(code) % 4)
-    if padding or not _falls_through(code):
-        return padding
-    return branch(0, 4 + sum(group.size for group in groups))
-
-
-def _falls_through(code: memoryview) -> bool:
-    """Whether control may reach the end of a section's code."""
-    words = code.cast("I")
-    for index in range(len(words) - 1, -1, -1):
-        if words[index] not in (0, *insn.NOPS):
-            return insn.falls_through(words[index])
-    return True
 
 
 def _add_stub(additions: Additions, digest: Digest, group: _Group, *, unique: bool) -> NewStub:

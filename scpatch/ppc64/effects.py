@@ -44,6 +44,18 @@ _CONDITION: Final = 19  # works on CR fields, but for addpcis
 _ADDPCIS: Final = 2
 _EXTENDED: Final = 31
 _MULTIPLE: Final = frozenset({1, 46, 47, 56, 6})  # prefix, lmw, stmw, lq, lxvp and stxvp
+_KNOWN: Final = (
+    frozenset({_CONDITION, 58})
+    | _LOADS
+    | _LOADS_UPDATE
+    | _FLOAT
+    | _UPDATE_ONLY
+    | _ADD_IMMEDIATE
+    | _COMPARE_TRAP
+    | _LOGICAL
+    | _VECTOR
+)
+"""Change what `rt` and `ra` name at most, with the stores left out."""
 
 _ARITHMETIC: Final = frozenset(
     {266, 10, 138, 234, 202, 40, 8, 136, 232, 200, 104, 235, 75, 11, 233, 73, 9, 491, 459, 489, 457}
@@ -82,7 +94,7 @@ def effects(word: int) -> Effects:
     if opcode in _STORES:
         return _store(word, opcode, ra)
     if rt not in (1, 2) and ra not in (1, 2):
-        return NONE if _is_known(opcode) else ANY
+        return NONE if opcode in _KNOWN else ANY
     if opcode in _COMPARE_TRAP or opcode in _FLOAT:
         return NONE
     if opcode == _CONDITION:
@@ -96,20 +108,6 @@ def effects(word: int) -> Effects:
     if opcode in _LOADS or opcode in _ADD_IMMEDIATE or opcode in _VECTOR or opcode == 58:
         return _writes(rt)
     return ANY
-
-
-def _is_known(opcode: int) -> bool:
-    return (
-        opcode in _LOADS
-        or opcode in _LOADS_UPDATE
-        or opcode in _FLOAT
-        or opcode in _UPDATE_ONLY
-        or opcode in _ADD_IMMEDIATE
-        or opcode in _COMPARE_TRAP
-        or opcode in _LOGICAL
-        or opcode in _VECTOR
-        or opcode in (_CONDITION, 58)
-    )
 
 
 def _store(word: int, opcode: int, ra: int) -> Effects:

@@ -72,7 +72,10 @@ def is_through_lr(word: int) -> bool:
 
 def transfers(word: int) -> bool:
     """Whether the word is a branch of any kind, or a return from an interrupt."""
-    return opcode(word) in (_I_FORM, _B_FORM) or is_indirect(word) or _is_rfi(word)
+    form = word >> 26
+    if form == _XL_FORM:
+        return is_indirect(word) or _is_rfi(word)
+    return form in (_I_FORM, _B_FORM)
 
 
 def falls_through(word: int) -> bool:

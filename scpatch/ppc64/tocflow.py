@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from scpatch.ppc64 import insn
-from scpatch.ppc64.effects import effects
+from scpatch.ppc64.effects import NONE, effects
 
 
 class Known(NamedTuple):
@@ -60,6 +60,11 @@ class _Flow:
         self._end = function.start + len(function.code) // 4 * 4
         words = memoryview(function.code[: self._end - function.start]).cast("I")
         self._words = {function.start + 4 * i: word for i, word in enumerate(words)}
+        self._jumps = [
+            place
+            for place, word in self._words.items()
+            if insn.is_indirect(word) and not insn.links(word) and not insn.is_through_lr(word)
+        ]
         self._known: dict[int, Known] = {}
         self._edges: dict[int, list[int]] = {}
         for source, target in function.edges:
@@ -84,13 +89,7 @@ class _Flow:
 
     def _computed_jumps(self) -> list[int]:
         """Reached branches through CTR that are no calls: switch tables, computed gotos."""
-        return [
-            place
-            for place in self._known
-            if insn.is_indirect(word := self._words[place])
-            and not insn.links(word)
-            and not insn.is_through_lr(word)
-        ]
+        return [place for place in self._jumps if place in self._known]
 
     def _unreached(self) -> list[int]:
         """Code that no path has reached, padding left out."""
@@ -170,5 +169,7 @@ def _after(word: int, before: Known) -> Known:
     if word == insn.LD_R2:
         return Known(before.saved, before.saved)
     changed = effects(word)
+    if changed is NONE:
+        return before
     own = before.own and not changed.r2
     return Known(own, before.saved and not (changed.r1 or changed.save))

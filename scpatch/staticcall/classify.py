@@ -8,10 +8,7 @@ from typing import NamedTuple
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.ppc64 import insn, relocs
 from scpatch.staticcall import record
-from scpatch.staticcall.flow import settle
-from scpatch.staticcall.labels import find_labels
 from scpatch.staticcall.model import Scan, Site, State, Stub, Trampoline
-from scpatch.staticcall.resolved import resolved_calls
 from scpatch.staticcall.sites import Reference, find_references
 from scpatch.staticcall.symbols import (
     DEFAULT_TRAMPOLINES,
@@ -42,6 +39,8 @@ def scan(elf: ElfFile, choices: Choices) -> Scan:
     recorded = record.find(elf)
     if not trampolines and not stubs:
         return Scan((), (), (), module=False, strategies=recorded)
+    from scpatch.staticcall.resolved import resolved_calls
+
     references = list(find_references(elf, trampolines, stubs))
     module = is_module(elf)
     sites = _Classifier(elf, choices, stubs, references, module).classify()
@@ -87,6 +86,10 @@ class _Classifier:
         sites.sort(key=lambda site: (site.section, site.offset))
         open_sites = [site for site in sites if site.state is State.REWRITE]
         if open_sites:
+            # Most objects of a build have no such site, and need not load this either.
+            from scpatch.staticcall.flow import settle
+            from scpatch.staticcall.labels import find_labels
+
             labels = find_labels(self._elf, {site.section for site in open_sites})
             sites = settle(self._elf, self._functions, labels, sites, self._loadable())
         if self._choices.no_nop == "thunk":

@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import scpatch
-from scpatch.kbuild import copies
-from tests.kernel.source import KERNEL, install, source_key, source_tree
+from tests.kernel.make import TESTS, edited, forget_links, make, make_command
+from tests.kernel.source import KERNEL, install, source_key
 from tests.kernel.store import KernelError, folder, key, locked, logged, tail
+from tests.kernel.variants import SCPATCH, VARIANTS, Variant
 from tests.tools import CROSS, LD, run
 
-TESTS = "arch/powerpc/static_call_test"
-SCPATCH = Path(scpatch.__file__).parent
-JOBS = str(len(os.sched_getaffinity(0)))
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to link the kernel. All are made from the same compiled objects, but for DWARF."""
-
-    name: str
-    flags: str | None = ""
-    """SCPATCH_FLAGS for scpatch-ld; None for a link without scpatch."""
-    linker: str = LD
-    dwarf: bool = False
-    """Whether the directories of DWARF_IN are compiled with debug information."""
-
-    @property
-    def rewritten(self) -> bool:
-        return self.flags is not None
-
-    @property
-    def ld(self) -> str:
-        """The make variable LD."""
-        front = f"{SCPATCH / 'kbuild' / 'scpatch-ld'} " if self.rewritten else ""
-        return front + self.linker
-
-
-NAIVE = Variant("naive", flags=None)
-REWRITTEN = Variant("rewritten")
-WITH_DWARF = Variant("dwarf", dwarf=True)
-VARIANTS = (NAIVE, REWRITTEN, WITH_DWARF)
-"""All that `test_rewritten` boots, and the one without scpatch."""
+_CODE = tuple(Path(__file__).with_name(f"{name}.py") for name in ("build", "make", "variants"))
+"""What the products depend on beside scpatch."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +32,14 @@ class Kernel:
 
 
 def build(variant: Variant) -> Kernel:
-    """The kernel, from the cache where it is there.
+    """The kernel, from the cache where it is there; also one that is not among VARIANTS.
 
     Raises KernelError with the end of the log where a step fails.
     """
     with locked(folder() / "lock"):
         install()
-        tree = _object_tree()
-        for one in _in_order(tree):
+        tree = object_tree()
+        for one in _in_order(tree, {*VARIANTS, variant}):
             if not (_products(tree, one) / ".complete").exists():
                 _make(tree, one)
                 _keep(tree, _products(tree, one))
@@ -80,16 +51,20 @@ def build(variant: Variant) -> Kernel:
         return Kernel(products / "vmlinux", modules, _init(tree))
 
 
-def _in_order(tree: Path) -> list[Variant]:
-    """All variants, such that little is compiled again from one to the next in the object tree."""
+def _in_order(tree: Path, variants: Collection[Variant]) -> list[Variant]:
+    """The variants, such that little is compiled again from one to the next in the object tree."""
     last = tree / ".dwarf"
-    return sorted(VARIANTS, key=lambda one: (one.rewritten, one.dwarf != last.exists(), one.linker))
+
+    def rank(one: Variant) -> tuple[bool, bool, bool, str]:
+        return one.rewritten, one.dwarf != last.exists(), one.linker != LD, one.name
+
+    return sorted(variants, key=rank)
 
 
 def _products(tree: Path, variant: Variant) -> Path:
     """Where the products are kept; with all of scpatch in the name of rewritten ones."""
     code = _key_of_scpatch() if variant.rewritten else ""
-    return tree / "products" / f"{variant.name}-{key(code, Path(__file__))}"
+    return tree / "products" / f"{variant.name}-{key(code, *_CODE)}"
 
 
 @cache
@@ -97,7 +72,7 @@ def _key_of_scpatch() -> str:
     return key(SCPATCH)
 
 
-def _object_tree() -> Path:
+def object_tree() -> Path:
     """A configured object tree; others, of an old source or configuration, are removed."""
     tools = [run(CROSS + "gcc", "--version").stdout, run(LD, "--version").stdout]
     tree = folder() / f"objects-{key(source_key(), KERNEL / 'config', *tools)}"
@@ -107,7 +82,7 @@ def _object_tree() -> Path:
         tree.mkdir()
         log = tree / "config.log"
         chosen = {"KCONFIG_ALLCONFIG": str(KERNEL / "config")}
-        logged([*_make_command(tree), "allnoconfig"], log, environment=chosen)
+        logged([*make_command(tree), "allnoconfig"], log, environment=chosen)
         _check_config(tree)
     return tree
 
@@ -121,34 +96,20 @@ def _check_config(tree: Path) -> None:
         raise KernelError(f"the configuration lacks {' '.join(missing)}")
 
 
-def _make_command(tree: Path) -> list[str]:
-    words = ["nice", "make", "-C", str(source_tree()), f"O={tree}", f"-j{JOBS}"]
-    return [*words, "ARCH=powerpc", f"CROSS_COMPILE={CROSS}", "KBUILD_BUILD_TIMESTAMP=1"]
-
-
 def _make(tree: Path, variant: Variant) -> None:
-    """Builds in place. From one variant to the next only what differs is made anew."""
-    words = [*_make_command(tree), "vmlinux", "modules", f"LD={variant.ld}"]
-    if variant.dwarf:
-        words.append("TEST_CFLAGS=-g")
-    _forget_links(tree)
-    log = tree / f"{variant.name}.log"
-    log.unlink(missing_ok=True)
-    dwarf = tree / ".dwarf"
-    dwarf.touch() if variant.dwarf else dwarf.unlink(missing_ok=True)
-    environment = {"SCPATCH_PYTHON": sys.executable, "SCPATCH_FLAGS": variant.flags or ""}
-    logged(words, log, environment=environment)
-    text = log.read_text()
+    """Builds a variant, and a second time: there is nothing to do then.
+
+    Raises KernelError where there is, or the build has warnings.
+    """
+    forget_links(tree)
+    log, second = tree / f"{variant.name}.log", tree / f"{variant.name}-again.log"
+    with edited(variant):
+        text = make(tree, variant, log, "vmlinux", "modules")
+        again = make(tree, variant, second, "vmlinux", "modules")
     if "WARNING" in text or "warning:" in text:
         raise KernelError(f"the build has warnings\n{tail(log)}")
-
-
-def _forget_links(tree: Path) -> None:
-    """Removes what scpatch has had a hand in. Kbuild would keep what another state of a checkout
-    made: the version is the same, only the code is not."""
-    for file in (tree / "vmlinux", *tree.glob(f"{TESTS}/*.ko")):
-        file.unlink(missing_ok=True)
-    shutil.rmtree(tree / copies.FOLDER, ignore_errors=True)
+    if re.search(r"^  (LD|SCPATCH|AR|CC) ", again, re.MULTILINE):
+        raise KernelError(f"a second build does not find everything made\n{tail(second)}")
 
 
 def _keep(tree: Path, products: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.boot import Log, boot, read_log
-from tests.kernel.build import NAIVE, REWRITTEN, WITH_DWARF, Kernel, Variant, build
+from tests.kernel.build import Kernel, build
 from tests.kernel.store import KernelError, locked
+from tests.kernel.variants import NAIVE, REWRITTEN, WITH_DWARF, Variant
 
 Booted = Callable[..., Log]
 

@@ -1,64 +1,41 @@
-"""What binutils see in the linked kernels and modules."""
+"""The linked kernels and modules, as binutils see them."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from tests import tools
-from tests.kernel.build import REWRITTEN, Kernel
+from tests.kernel.build import Kernel, build
 from tests.kernel.cases import CASES
 from tests.kernel.conftest import Booted
+from tests.kernel.images import called, calls, module, relocations, stubs
+from tests.kernel.variants import PRELINKED, REWRITTEN, REWRITTEN_ONES, Variant
 from tests.tools import CROSS
 
-_CALL = re.compile(r"\tbl +[0-9a-f]+ <((?:r2save\.)?__SCT__[^>+]+)[^>]*>")
-_RESTORE = re.compile(r"\tld +r2,24\(r1\)$")
 
-
-def calls(image: Path) -> Counter[tuple[bool, bool]]:
-    """The calls of trampolines in a linked image: by stub or not, with r2 restored or not."""
-    listed = tools.run(CROSS + "objdump", "-d", "--no-show-raw-insn", image).stdout
-    found: Counter[tuple[bool, bool]] = Counter()
-    for line, following in pairwise(listed.splitlines()):
-        if match := _CALL.search(line):
-            found[match[1].startswith("r2save."), bool(_RESTORE.search(following))] += 1
-    return found
-
-
-def relocations(image: Path) -> int:
-    """How many relocations for calls name trampolines."""
-    listed = tools.run(CROSS + "readelf", "-rW", image).stdout
-    return len(re.findall(r" R_PPC64_REL24 +[0-9a-f]+ __SCT__", listed))
-
-
-def stubs(image: Path) -> list[str]:
-    """The names of the stubs, sorted. Each is a function of eight bytes."""
-    listed = tools.run(CROSS + "nm", "-S", image).stdout
-    found = re.findall(r"^\w+ 0{15}8 [tTW] (r2save\..+)$", listed, re.MULTILINE)
-    assert len(found) == listed.count(" r2save.")
-    return sorted(found)
-
-
-def called(stub: str) -> str:
-    """The trampoline that a stub is for."""
-    return stub.split(".")[1]
-
-
-def module(kernel: Kernel, name: str) -> Path:
-    (found,) = (path for path in kernel.modules if path.name == name)
-    return found
-
-
-def test_every_call_in_the_kernel_restores_r2(naive: Kernel, rewritten: Kernel) -> None:
+def test_no_call_in_the_kernel_restores_r2_without_scpatch(naive: Kernel) -> None:
     count = relocations(naive.vmlinux.with_name("vmlinux.o"))
     assert count > 300
     assert calls(naive.vmlinux) == {(False, False): count}
-    after = calls(rewritten.vmlinux)
-    assert after.total() == count
-    assert after[True, True] + after[False, True] == count
+
+
+@pytest.mark.parametrize("variant", REWRITTEN_ONES, ids=lambda one: one.name)
+def test_every_call_in_the_kernel_restores_r2(naive: Kernel, variant: Variant) -> None:
+    """By whatever linker, and however the objects come to it."""
+    after = calls(build(variant).vmlinux)
+    assert after.total() == relocations(naive.vmlinux.with_name("vmlinux.o"))
+    assert after[True, True] + after[False, True] == after.total()
     assert after[False, True] > 10
+
+
+def test_one_object_has_fewer_stubs(rewritten: Kernel) -> None:
+    """Since the calls of all of `.text` share them: one a trampoline and section."""
+    prelinked = stubs(build(PRELINKED).vmlinux)
+    assert len(prelinked) < len(stubs(rewritten.vmlinux))
+    assert set(map(called, prelinked)) >= set(map(called, stubs(rewritten.vmlinux)))
 
 
 def test_dwarf_changes_no_call(rewritten: Kernel, with_dwarf: Kernel) -> None:

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from tests.kernel.boot import Log
-from tests.kernel.build import NAIVE
 from tests.kernel.cases import CASES, FATAL, SAFE, cases, corrupts
 from tests.kernel.conftest import Booted
+from tests.kernel.variants import NAIVE
 
 
 @pytest.fixture

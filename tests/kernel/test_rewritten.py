@@ -7,12 +7,12 @@ import re
 import pytest
 
 from tests.kernel.boot import Log
-from tests.kernel.build import VARIANTS, Variant
 from tests.kernel.cases import CASES, cases
 from tests.kernel.conftest import Booted
+from tests.kernel.variants import REWRITTEN_ONES, Variant
 
 
-@pytest.fixture(params=[one for one in VARIANTS if one.rewritten], ids=lambda one: one.name)
+@pytest.fixture(params=REWRITTEN_ONES, ids=lambda one: one.name)
 def variant(request: pytest.FixtureRequest) -> Variant:
     assert isinstance(request.param, Variant)
     return request.param
@@ -40,6 +40,11 @@ def test_it_runs_on_two_cpus_with_the_mmu_it_was_told(log: Log, variant: Variant
     assert "Brought up 1 node, 2 CPUs" in text
     assert ("hash-mmu: " in text) == variant.dwarf
     assert ("radix-mmu: " in text) != variant.dwarf
+
+
+def test_it_was_linked_by_the_linker_of_the_variant(log: Log, variant: Variant) -> None:
+    (banner,) = (line for line in log.lines if "] Linux version " in line)
+    assert ("LLD " in banner) == (variant.linker == "ld.lld"), banner
 
 
 def test_a_backtrace_names_the_stub(log: Log) -> None:

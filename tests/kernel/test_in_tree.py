@@ -1,0 +1,65 @@
+"""The step that `scpatch kbuild edit` writes into the tree of a real kernel."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from scpatch.kbuild.edit import INSERTIONS, RULES, edit
+from tests.kernel.build import Kernel, build, object_tree
+from tests.kernel.images import calls, stubs
+from tests.kernel.make import edited, make
+from tests.kernel.source import source_tree
+from tests.kernel.store import folder, locked
+from tests.kernel.variants import IN_TREE
+
+
+def _files(tree: Path) -> dict[str, tuple[bytes, int]]:
+    """Contents and modes of the files that the step could touch."""
+    paths = [*tree.glob("*"), *tree.glob("scripts/*"), *tree.glob("arch/powerpc/*")]
+    return {
+        str(path.relative_to(tree)): (path.read_bytes(), path.stat().st_mode)
+        for path in paths
+        if path.is_file()
+    }
+
+
+def test_undo_restores_the_tree_byte_for_byte(naive: Kernel) -> None:
+    with locked(folder() / "lock"):
+        tree = source_tree()
+        edit(tree, undo=True)
+        before = _files(tree)
+        try:
+            changed = edit(tree)
+            after = _files(tree)
+            assert edit(tree) == []
+        finally:
+            undone = edit(tree, undo=True)
+        assert _files(tree) == before
+    assert set(changed) == set(undone) == {RULES, *(one.file for one in INSERTIONS)}
+    assert {name for name in after if after[name] != before.get(name)} == set(changed)
+
+
+def test_it_makes_the_stubs_that_scpatch_ld_makes(rewritten: Kernel) -> None:
+    kernel = build(IN_TREE)
+    assert stubs(kernel.vmlinux) == stubs(rewritten.vmlinux)
+    assert calls(kernel.vmlinux) == calls(rewritten.vmlinux)
+    for one, other in zip(kernel.modules, rewritten.modules, strict=True):
+        assert stubs(one) == stubs(other)
+
+
+def test_one_object_compiled_again_has_one_member_rewritten_again(
+    rewritten: Kernel, tmp_path: Path
+) -> None:
+    """V=1 tells it."""
+    build(IN_TREE)
+    with locked(folder() / "lock"), edited(IN_TREE):
+        tree = object_tree()
+        variant = replace(IN_TREE, dwarf=(tree / ".dwarf").exists())
+        make(tree, variant, tmp_path / "log", "vmlinux")
+        (tree / "init/main.o").unlink()
+        text = make(tree, variant, tmp_path / "log", "vmlinux", "V=1")
+    found = re.search(r"^vmlinux\.a: \d+ call sites? .*; (\d+) other members", text, re.MULTILINE)
+    assert found is not None
+    assert int(found[1]) > 500

@@ -23,6 +23,8 @@ class Command:
     name: str
     argv: tuple[str, ...]
     output: Path | None = None
+    limit: float | None = None
+    """Seconds after which it is killed; LIMIT where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def run_once(command: Command) -> Sample:
     if command.output:
         command.output.unlink(missing_ok=True)
     environment = _environment()
+    limit = command.limit or LIMIT
     # Pages that the command before left to be written would be written at the cost of this one.
     os.sync()
     with tempfile.TemporaryFile() as errors:
@@ -84,13 +87,15 @@ def run_once(command: Command) -> Sample:
         ]
         start = time.perf_counter()
         pid = os.posix_spawnp(command.argv[0], command.argv, environment, file_actions=actions)
-        timer = threading.Timer(LIMIT, os.kill, (pid, signal.SIGKILL))
+        timer = threading.Timer(limit, os.kill, (pid, signal.SIGKILL))
         timer.start()
-        _, status, usage = os.wait4(pid, 0)
+        try:
+            _, status, usage = os.wait4(pid, 0)
+        finally:
+            timer.cancel()
         seconds = time.perf_counter() - start
-        timer.cancel()
-        if os.WIFSIGNALED(status) and seconds > LIMIT:
-            raise CommandError(f"takes more than {LIMIT:.0f} s")
+        if os.WIFSIGNALED(status) and seconds > limit:
+            raise CommandError(f"takes more than {limit:.0f} s")
         if status:
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip().splitlines()[-1:]

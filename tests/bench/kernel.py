@@ -1,0 +1,158 @@
+"""Measures what scpatch costs in a build of the kernel under test, and says whether its targets
+hold.
+
+    python -m tests.bench.kernel [--rounds 2] [--relinks 7] [--write docs/kernel-results.md]
+
+Run it in the project's folder, on a machine that does nothing else; it takes about fifteen minutes.
+Tables go to standard output, or between the marks in the page. Exit status 1: a target was missed.
+The tests' kernel source is used, so tests that build a kernel wait meanwhile.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.bench.measure import Command, Result, run_once
+from tests.bench.page import write_section
+from tests.bench.report import duration
+from tests.kernel.make import JOBS
+from tests.kernel.source import KERNEL, install, source_tree
+from tests.kernel.store import folder, locked
+from tests.kernel.variants import NAIVE, REWRITTEN, Variant
+from tests.tools import CROSS
+
+LIMIT = 3600.0
+CLEAN, RELINK = 0.02, 1.0
+"""The targets: how much longer a clean build takes, and a relink of vmlinux in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """An object tree that is always built in the same way."""
+
+    path: Path
+    name: str
+    variant: Variant
+
+    def make(self, *targets: str) -> Command:
+        environment = [f"SCPATCH_PYTHON={sys.executable}", "SCPATCH_FLAGS="]
+        environment.append(f"KCONFIG_ALLCONFIG={KERNEL / 'config'}")
+        words = ["make", "-C", str(source_tree()), f"O={self.path}", f"-j{JOBS}", "ARCH=powerpc"]
+        words += [f"CROSS_COMPILE={CROSS}", "KBUILD_BUILD_TIMESTAMP=1", *self.variant.words]
+        return Command(self.name, ("env", *environment, *words, *targets), limit=LIMIT)
+
+    def configure(self) -> None:
+        """An empty object tree with the configuration of the kernel under test."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir()
+        run_once(self.make("allnoconfig"))
+
+
+def turns(trees: Sequence[Tree], rounds: int) -> list[Tree]:
+    """Who comes when: the second round in the other order, and so on."""
+    return [one for i in range(rounds) for one in (trees if i % 2 == 0 else reversed(trees))]
+
+
+def clean_builds(trees: Sequence[Tree], rounds: int) -> list[Result]:
+    """Everything compiled and linked, in an object tree that has nothing but a configuration."""
+    found = {tree.name: Result(tree.name) for tree in trees}
+    for tree in turns(trees, rounds):
+        tree.configure()
+        _add(found, tree.make("vmlinux", "modules"))
+    return list(found.values())
+
+
+def relinks(trees: Sequence[Tree], rounds: int, *, changed: bool) -> list[Result]:
+    """One object compiled again and all that follows; or nothing. Once uncounted."""
+    found = {tree.name: Result(tree.name) for tree in trees}
+    for number, tree in enumerate(turns(trees, rounds + 1)):
+        command = tree.make("vmlinux", "modules")
+        if changed:
+            command = replace(command, output=tree.path / "init/main.o")
+        if number < len(trees):
+            run_once(command)
+        else:
+            _add(found, command)
+    return list(found.values())
+
+
+def _add(found: dict[str, Result], command: Command) -> None:
+    sample = run_once(command)
+    print(f"{command.name}: {sample.seconds:.2f} s, processor {sample.cpu:.2f} s", file=sys.stderr)
+    old = found[command.name]
+    found[command.name] = replace(old, samples=(*old.samples, sample))
+
+
+def rows(what: str, results: Sequence[Result]) -> list[str]:
+    lines = []
+    for result in results:
+        low, high = (duration(value) for value in result.spread)
+        cells = [what, result.name, duration(result.median), f"{low} to {high}"]
+        cells += [duration(result.cpu), str(len(result.samples))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def verdict(
+    name: str, results: Sequence[Result], limit: float, *, relative: bool
+) -> tuple[bool, str]:
+    """Whether the target holds in wall time, and a sentence about it and about processor time."""
+    without, with_ = results
+    unit = without.median if relative else 1.0
+    more = (with_.median - without.median) / unit
+    cpu = (with_.cpu - without.cpu) / (without.cpu if relative else 1.0)
+    holds = more <= limit
+
+    def shown(value: float) -> str:
+        return f"{value * 100:+.1f} %" if relative else f"{value:+.2f} s"
+
+    text = f"{name}: {shown(more)} with scpatch, processor time {shown(cpu)}"
+    said = "holds" if holds else "**does not hold**"
+    return holds, f"- {text}; target {shown(limit)}: {said}"
+
+
+def measure(place: Path, rounds: int, relink_rounds: int) -> tuple[list[str], bool]:
+    """The section's text, and whether all targets hold."""
+    trees = [
+        Tree(place / "without", "without", NAIVE),
+        Tree(place / "with", "with scpatch-ld", REWRITTEN),
+    ]
+    clean = clean_builds(trees, rounds)
+    again = relinks(trees, relink_rounds, changed=True)
+    nothing = relinks(trees, relink_rounds, changed=False)
+    verdicts = [
+        verdict("a clean build", clean, CLEAN, relative=True),
+        verdict("one object changed", again, RELINK, relative=False),
+    ]
+    lines = [*(text for _, text in verdicts), ""]
+    lines += ["| build | | median | fastest to slowest | processor | rounds |"]
+    lines += ["|---|---|---:|---:|---:|---:|", *rows("clean", clean)]
+    lines += [*rows("init/main.o missing", again), *rows("nothing to do", nothing)]
+    return lines, all(holds for holds, _ in verdicts)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.kernel", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=2, help="clean builds of each kind")
+    parser.add_argument("--relinks", type=int, default=7, help="incremental builds of each kind")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the section of the page")
+    parser.add_argument("--folder", type=Path, help="where to build, 1 GB at most")
+    args = parser.parse_args(arguments)
+    with (
+        locked(folder() / "lock"),
+        tempfile.TemporaryDirectory(prefix="scpatch-bench-", dir=args.folder) as place,
+    ):
+        install()
+        lines, holds = measure(Path(place), args.rounds, args.relinks)
+    print("\n".join(lines))
+    if args.write:
+        write_section(args.write, "tests.bench.kernel", lines)
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -192,6 +192,26 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         'would not load ("Expected nop after call").',
         "rewrite the .ko instead of its objects, or those with `--undefined skip`",
     ),
+    "SCP220": Diagnostic(
+        "the PACA's TOC in a module",
+        "`ld r2,PACATOC(r13)` loads the TOC pointer of the kernel image, and a module has one of "
+        "its own: after the call its code would read the kernel's data for its own. So the "
+        "strategy paca takes no .ko and no object that a module starts with. Where a module holds "
+        "such a word already, an object of it was rewritten for the image.",
+        "rewrite modules with `--strategy callsite`, from objects that paca was not applied to",
+    ),
+    "SCP221": Diagnostic(
+        "an offset that `ld` cannot have",
+        "`ld` is an instruction of the DS-form: its offset has 16 bits with a sign, the last two "
+        "of which are zero. PACATOC is a small multiple of 8 in every kernel.",
+        "give --asm-offsets FILE, the include/generated/asm-offsets.h of the same build",
+    ),
+    "SCP223": Diagnostic(
+        "restored from another offset of the PACA",
+        "A call site loads r2 from the PACA already, but not from where it is now said to be. One "
+        "of the two offsets is that of another kernel.",
+        "compare PACATOC in include/generated/asm-offsets.h; start from the unpatched file",
+    ),
     "SCP301": Diagnostic(
         "a program is missing",
         "`verify` links both objects with GNU ld and runs them under QEMU.",

@@ -60,6 +60,15 @@ NoNopOption = Annotated[
     NoNop,
     typer.Option(help="Calls without a usable nop: refuse them, or give each a thunk of its own."),
 ]
+AsmOffsets = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="The kernel's include/generated/asm-offsets.h, for what needs it."
+    ),
+]
+PacaTocOffset = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="PACATOC, where only that is needed.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every call site.")]
 
@@ -113,16 +122,8 @@ def rewrite(
     trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
     undefined: UndefinedOption = Undefined.AUTO,
     no_nop: NoNopOption = NoNop.REFUSE,
-    asm_offsets: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="The kernel's include/generated/asm-offsets.h, for what needs it."
-        ),
-    ] = None,
-    paca_toc_offset: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=0, help="PACATOC, where only that is needed."),
-    ] = None,
+    asm_offsets: AsmOffsets = None,
+    paca_toc_offset: PacaTocOffset = None,
     unmark: Annotated[
         bool, typer.Option("--unmark", help="With callsite: undo what localentry has done.")
     ] = False,
@@ -220,6 +221,8 @@ def verify(
         bool, typer.Option("--run/--no-run", help="Execute every site under QEMU.")
     ] = True,
     trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
+    asm_offsets: AsmOffsets = None,
+    paca_toc_offset: PacaTocOffset = None,
     form: Annotated[
         TextFormat | None,
         typer.Option("--format", help="For a terminal, plain in a pipe, unless given."),
@@ -232,6 +235,7 @@ def verify(
     Exit codes: 0 proven, 1 not.
     """
     from scpatch.commands import verify as command
+    from scpatch.staticcall.strategies import options
 
     raise typer.Exit(
         command.run(
@@ -242,6 +246,7 @@ def verify(
             form=form and form.value,
             quiet=quiet,
             verbose=verbose,
+            offsets=options(asm_offsets, paca_toc_offset, unmark=False).offsets,
         )
     )
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from scpatch.errors import Exit
 from scpatch.inputs import is_archive, open_input, read_object
 from scpatch.report.verify import print_verify
-from scpatch.verify.execute import find_tools
+from scpatch.staticcall.offsets import Offsets
+from scpatch.verify.execute import Kernel, find_tools
 from scpatch.verify.verdict import verify_files
 
 
@@ -22,12 +23,13 @@ def run(
     form: str | None,
     quiet: bool,
     verbose: bool,
+    offsets: Offsets,
 ) -> Exit:
     """Proves and executes; OK means that all is proven. Raises SCP301 where a tool is missing."""
     tools = find_tools() if execute else None
     for path in (before, after):
         _check(path)
-    verdicts = verify_files(before, after, trampolines, tools)
+    verdicts = verify_files(before, after, trampolines, tools, Kernel(**offsets._asdict()))
     if not quiet:
         form = form or ("terminal" if sys.stdout.isatty() else "plain")
         print_verify(verdicts, form, verbose=verbose)

@@ -15,6 +15,8 @@ STD_R2: Final = 0xF8410018
 """`std r2,24(r1)`"""
 LD_R2: Final = 0xE8410018
 """`ld r2,24(r1)`"""
+_LD_R2_R13 = 0xE84D0000
+"""`ld r2,0(r13)`: DS-form, whose offset lies in bits 16-29, its last two bits being zero."""
 
 NOPS: Final = frozenset({NOP, 0x4DEF7B82, 0x4FFFFB82})
 """`nop`, `cror 15,15,15`, `cror 31,31,31`: what GNU ld takes as the nop behind a call
@@ -43,6 +45,16 @@ def links(word: int) -> bool:
 def is_absolute(word: int) -> bool:
     """The AA bit of an I-form or B-form branch."""
     return bool(word & 2)
+
+
+def ld_r2_from_paca(offset: int) -> int:
+    """`ld r2,offset(r13)`, for an offset that the DS-form can have."""
+    return _LD_R2_R13 | offset
+
+
+def paca_offset(word: int) -> int | None:
+    """The offset of an `ld r2,offset(r13)`, in bytes; None for anything else."""
+    return _signed(word & 0xFFFC, 16) if word & 0xFFFF0003 == _LD_R2_R13 else None
 
 
 def is_prefix(word: int) -> bool:

@@ -18,6 +18,7 @@ _SHORT: Final[Mapping[str, str]] = {
     "stub": "saved by a stub",
     "thunk": "saved by a thunk",
     "saved": "saved by function",
+    "paca": "loaded from PACA",
     "done": "right before",
     "restored": "save not shown",
     "linker": "saved by linker",
@@ -84,6 +85,8 @@ def summary_line(verdict: Verdict) -> str:
     shown = ", ".join(f"{states[state]:,} {state}" for state in _SHORT if states[state])
     text = "proven" if verdict.proven else "NOT PROVEN"
     text += ": " + count(len(verdict.proof.sites), "call site") + (f" ({shown})" if shown else "")
+    if (offset := verdict.proof.paca_toc) is not None:
+        text += f"; PACATOC {offset}"
     if verdict.runs is None:
         text += "; not executed"
     else:
@@ -101,6 +104,7 @@ def _fields(verdict: Verdict) -> dict[str, object]:
         "file": clean(verdict.label),
         "proven": verdict.proven,
         "executed": verdict.runs is not None,
+        "paca_toc": verdict.proof.paca_toc,
         "errors": [clean(error) for error in verdict.proof.errors],
         "sites": [_site_fields(site, _of(runs, site)) for site in verdict.proof.sites],
     }

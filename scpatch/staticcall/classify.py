@@ -9,7 +9,7 @@ from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.ppc64 import insn, relocs
 from scpatch.staticcall import record
 from scpatch.staticcall.model import Scan, Site, State, Stub, Trampoline
-from scpatch.staticcall.sites import Reference, find_references
+from scpatch.staticcall.sites import Callee, Reference, find_references
 from scpatch.staticcall.symbols import (
     DEFAULT_TRAMPOLINES,
     Functions,
@@ -172,9 +172,19 @@ class _Classifier:
             if self._module and isinstance(callee, Trampoline) and not callee.defined:
                 return refuse(site, "SCP213", "the module loader will find no nop behind the call")
             return site._replace(state=State.DONE, detail="restored by ld r2,24(r1)")
+        if (offset := insn.paca_offset(site.after or 0)) is not None:
+            return self._from_paca(site, callee, offset)
         if isinstance(callee, Stub):
             return refuse(site, "SCP210", f"calls {callee.name} without a restore behind it")
         return self._needs_nop(self._kept_by_others(site, callee), reference.table)
+
+    def _from_paca(self, site: Site, callee: Callee, offset: int) -> Site:
+        """A site behind which r2 is loaded from the PACA: right in the kernel image only."""
+        if not self._module:
+            return site._replace(state=State.DONE, detail=f"restored by ld r2,{offset}(r13)")
+        if isinstance(callee, Trampoline) and not callee.defined:
+            return refuse(site, "SCP213", "the module loader will find no nop behind the call")
+        return refuse(site, "SCP220", f"ld r2,{offset}(r13) loads the kernel's TOC in a module")
 
     def _kept_by_others(self, site: Site, trampoline: Trampoline) -> Site:
         """Marks a site that the linker or the module loader makes right."""

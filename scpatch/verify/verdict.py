@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scpatch.verify.execute import Outcome, RunSite, Tools, execute
+from scpatch.verify.execute import NO_KERNEL, Kernel, Outcome, RunSite, Tools, execute
 from scpatch.verify.members import is_archive, members
 from scpatch.verify.proof import Proof, SiteProof, prove
 
@@ -49,17 +49,21 @@ def _acceptable(site: SiteProof) -> bool:
 
 
 def verify_files(
-    before: Path, after: Path, trampolines: Sequence[str], tools: Tools | None
+    before: Path,
+    after: Path,
+    trampolines: Sequence[str],
+    tools: Tools | None,
+    kernel: Kernel = NO_KERNEL,
 ) -> list[Verdict]:
-    """Verifies two objects, or two archives member by member.
+    """Verifies two objects, or two archives member by member, for a kernel.
 
     Raises ScpatchError SCP301 or SCP302 where `ar` is missing or fails, and as `verify_object`.
     """
     if not is_archive(before) and not is_archive(after):
-        return [verify_object(str(after), before, after, trampolines, tools)]
+        return [verify_object(str(after), before, after, trampolines, tools, kernel)]
     with members(before, after) as found:
         verdicts = [
-            verify_object(pair.label, pair.before, pair.after, trampolines, tools)
+            verify_object(pair.label, pair.before, pair.after, trampolines, tools, kernel)
             for pair in found.pairs
             if pair.is_object
         ]
@@ -69,19 +73,28 @@ def verify_files(
 
 
 def verify_object(
-    label: str, before: Path, after: Path, trampolines: Sequence[str], tools: Tools | None
+    label: str,
+    before: Path,
+    after: Path,
+    trampolines: Sequence[str],
+    tools: Tools | None,
+    kernel: Kernel = NO_KERNEL,
 ) -> Verdict:
     """Proves one object and, given tools, executes every site that needs r2 in both versions.
+
+    Where `kernel` does not say where the PACA has the TOC, that is where the code loads it from.
 
     Raises OSError for a file that cannot be opened, and ScpatchError SCP302 where an object
     cannot be linked or started.
     """
-    proof = prove(before, after, trampolines)
+    proof = prove(before, after, trampolines, kernel.paca_toc)
     if tools is None or proof.errors:
         return Verdict(label, proof, None)
     sites = [site for site in proof.sites if site.state != "notoc"]
     places = [_run_site(site) for site in sites]
-    old, new = (execute(path, places, tools) for path in (before, after))
+    if kernel.paca_toc is None:
+        kernel = replace(kernel, paca_toc=proof.paca_toc)
+    old, new = (execute(path, places, tools, kernel=kernel) for path in (before, after))
     return Verdict(label, proof, tuple(map(Ran, sites, old, new)))
 
 

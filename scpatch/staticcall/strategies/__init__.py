@@ -34,6 +34,8 @@ class Strategy(Protocol):
     """One line for lists."""
     TEXT: str
     """What `scpatch explain` prints."""
+    # A module may have two more: `MODULES = False`, where it does not serve kernel modules, and
+    # `IMAGES = True`, where it also takes a linked image.
 
     def plan(
         self, elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOptions
@@ -57,6 +59,16 @@ def load(name: str) -> Strategy:
     if name != DEFAULT and name not in names():
         raise KeyError(name)
     return cast("Strategy", import_module(f"{__name__}.{name.replace('-', '_')}"))
+
+
+def serves_modules(name: str) -> bool:
+    """Whether a strategy can be applied to a kernel module. Raises KeyError."""
+    return bool(getattr(load(name), "MODULES", True))
+
+
+def takes_images(name: str) -> bool:
+    """Whether a strategy can be applied to a linked image. Raises KeyError."""
+    return bool(getattr(load(name), "IMAGES", False))
 
 
 def options(

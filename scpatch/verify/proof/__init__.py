@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scpatch.verify.proof import record, same
+from scpatch.verify.proof import paca, record, same
 from scpatch.verify.proof.added import Added, check
 from scpatch.verify.proof.calls import BL, NOPS, REL24, Calls, Site, find_calls
 from scpatch.verify.proof.entries import Entries
@@ -28,6 +28,7 @@ class SiteProof:
         stub      now calls a stub that saves r2, and restores it
         thunk     now branches to a thunk that saves, calls, restores and branches back
         saved     now restores what the function itself had saved on every path
+        paca      now loads r2 from the PACA
         done      saved and restored before already
         restored  restored before already, its save not shown (not right, but no error)
         linker    the trampoline is marked (st_other bits 5-7 = 1): the linker saves and restores
@@ -61,6 +62,8 @@ class SiteProof:
     saved_before: bool
     """No stub saves r2 for this call: the function has to have done it."""
     loader: bool
+    paca_toc: int | None = None
+    """Where in the PACA r2 is loaded from after the call, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +73,23 @@ class Proof:
     sites: tuple[SiteProof, ...]
     errors: tuple[str, ...]
 
+    @property
+    def paca_toc(self) -> int | None:
+        """The offset of all loads from the PACA; None where there are none."""
+        return next((one.paca_toc for one in self.sites if one.paca_toc is not None), None)
 
-def prove(before: Path, after: Path, trampolines: Sequence[str] = ("__SCT__*",)) -> Proof:
+
+def prove(
+    before: Path,
+    after: Path,
+    trampolines: Sequence[str] = ("__SCT__*",),
+    paca_toc: int | None = None,
+) -> Proof:
     """Prove that `after` is `before` with right static calls and no other change.
 
-    `trampolines` are the globs that name trampolines. An object that cannot be read is an error of
-    the proof; OSError is raised where a file cannot be opened.
+    `trampolines` are the globs that name trampolines, `paca_toc` is the offset that loads from the
+    PACA must have; without one, they must all have the same. An object that cannot be read is an
+    error of the proof; OSError is raised where a file cannot be opened.
     """
     try:
         images = read(before), read(after)
@@ -84,12 +98,12 @@ def prove(before: Path, after: Path, trampolines: Sequence[str] = ("__SCT__*",))
         if errors:
             return Proof((), tuple(errors))
         first, second = (find_calls(image, trampolines) for image in images)
-        return _compare(first, second)
+        return _compare(first, second, paca_toc)
     except UnreadableError as reason:
         return Proof((), (f"{reason}.",))
 
 
-def _compare(before: Calls, after: Calls) -> Proof:
+def _compare(before: Calls, after: Calls, paca_toc: int | None) -> Proof:
     """The proof proper, on two objects with the same headers and the same old symbols."""
     added = Added(before, after)
     old, new = Entries(before), Entries(after)
@@ -112,6 +126,7 @@ def _compare(before: Calls, after: Calls) -> Proof:
             words += [Place(place.section, place.offset + 4 * (proof.state != "thunk"))]
             records += [now.record]
     errors += check(added)
+    errors += paca.one_offset(_restores(after, sites), paca_toc)
     errors += same.sections(before.image, after.image, words, records)
     errors += same.appended_names(before.image, after.image)
     errors += same.gaps(before.image, after.image)
@@ -120,7 +135,14 @@ def _compare(before: Calls, after: Calls) -> Proof:
     return Proof(tuple(sites), tuple(errors))
 
 
-_STRATEGY = {"stub": "callsite", "thunk": "callsite", "saved": "callsite"}
+def _restores(calls: Calls, sites: Sequence[SiteProof]) -> Iterator[paca.Restore]:
+    for one in sites:
+        if one.paca_toc is not None:
+            where = calls.image.where(Place(one.section, one.offset))
+            yield paca.Restore(where, one.paca_toc)
+
+
+_STRATEGY = {"stub": "callsite", "thunk": "callsite", "saved": "callsite", "paca": "paca"}
 """What the state of a changed site says about the strategy that was applied."""
 
 
@@ -153,8 +175,8 @@ def _change_errors(
     following = before.word(Place(was.place.section, was.place.offset + 4))
     if proof.state != "thunk" and following not in NOPS:
         yield f"{where}: an instruction that is no nop was overwritten by the restore."
-    if proof.state == "saved" and was.rela != now.rela:
-        yield f"{where}: the function had saved r2, but the call's relocation was changed."
+    if proof.state in ("saved", "paca") and was.rela != now.rela:
+        yield f"{where}: only the nop had to change, but the call's relocation was changed."
     named = (now.rela.symbol, now.rela.addend)
     if now.stub is not None and named != (now.stub.symbol.number, 0):
         yield f"{where}: the call's relocation does not name {now.stub.symbol.name} itself."
@@ -165,7 +187,8 @@ def _state(was: Judgement, now: Judgement, changed: bool) -> str:
     if now.how in ("linker", "loader", "notoc"):
         return now.how
     if changed:
-        return {"stub": "stub", "thunk": "thunk", "own": "saved"}.get(now.how, "wrong")
+        known = {"stub": "stub", "thunk": "thunk", "own": "saved", "paca": "paca"}
+        return known.get(now.how, "wrong")
     return {"wrong": "left", "unshown": "restored"}.get(now.how, "done")
 
 
@@ -194,4 +217,5 @@ def _site(old: Entries, new: Entries, was: Site, now: Site) -> SiteProof:
         resume=judgement.resume,
         saved_before=judgement.saved,
         loader=judgement.how == "loader",
+        paca_toc=judgement.offset,
     )

@@ -105,6 +105,14 @@ def effect(word: int) -> Effect:
 
 
 @cache
+def decode(word: int, address: int = 0) -> str:
+    """What capstone makes of a word, `ld r2, 0x18(r1)`; empty for what it cannot decode."""
+    for _, _, mnemonic, operands in _decoder().disasm_lite(word.to_bytes(4, "little"), address):
+        return f"{mnemonic} {operands}".rstrip()
+    return ""
+
+
+@cache
 def _decoder() -> Cs:
     import capstone
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scpatch.verify.proof import paca
 from scpatch.verify.proof.added import reaches, thunk_returns
 from scpatch.verify.proof.calls import BL as BL_WORD
 from scpatch.verify.proof.calls import (
@@ -26,7 +27,7 @@ class Judgement:
     """What holds at a site of one object.
 
     `how` is `stub`, `thunk`, `own` (the function's own save), `unshown` (restored, its save not
-    shown), `linker`, `loader`, `notoc` or `wrong`.
+    shown), `paca`, `linker`, `loader`, `notoc` or `wrong`.
     """
 
     how: str
@@ -34,6 +35,8 @@ class Judgement:
     resume: int
     saved: bool = False
     """The function's own save covers the site, or must: nothing else does."""
+    offset: int | None = None
+    """Where in the PACA r2 is loaded from, in bytes."""
 
     @property
     def right(self) -> bool:
@@ -44,7 +47,9 @@ def judge(entries: Entries, site: Site) -> Judgement:
     """Say why r2 is right after the call at `site`, or why not."""
     calls = entries.calls
     word, after = calls.word(site.place), calls.word(_next(site))
-    resume = site.place.offset + (8 if after in NOPS or after == LD_R2 else 4)
+    paca_toc = paca.offset(after)
+    restored = after in NOPS or after == LD_R2 or paca_toc is not None
+    resume = site.place.offset + (8 if restored else 4)
     if site.rela.type in (REL24_NOTOC, REL24_P9NOTOC, PLTCALL_NOTOC):
         return Judgement("notoc", "its code does not use r2", site.place.offset + 4)
     if fault := _form(entries, site):
@@ -53,6 +58,8 @@ def judge(entries: Entries, site: Site) -> Judgement:
         return _thunk(entries, site)
     if word != BL_WORD:
         return Judgement("wrong", "a sibling call: nothing can restore r2 after it", resume)
+    if paca_toc is not None:
+        return _paca(entries, site, paca_toc, resume)
     if site.stub is not None:
         return _stub(entries, site, resume)
     undefined = not site.trampoline.place.section
@@ -91,11 +98,17 @@ def _form(entries: Entries, site: Site) -> str:
 
 def _restore_fault(entries: Entries, site: Site) -> str:
     """Why the `ld r2,24(r1)` after a call is not executed as the restore of this call alone."""
+    if fault := _relocation_fault(entries, site):
+        return fault
+    if reason := entries.entered(_next(site)):
+        return f"the restore may run without the call: {reason}"
+    return ""
+
+
+def _relocation_fault(entries: Entries, site: Site) -> str:
     after = _next(site)
     if after in entries.calls.other_relocations or after in entries.calls.branches:
         return "a relocation applies to the word after the call"
-    if reason := entries.entered(after):
-        return f"the restore may run without the call: {reason}"
     return ""
 
 
@@ -122,6 +135,18 @@ def _thunk(entries: Entries, site: Site) -> Judgement:
     if not thunk_returns(calls, stub, resume):
         return Judgement("wrong", f"{stub.symbol.name} does not return to this call", resume)
     return Judgement("thunk", f"saved and restored by {where}", resume)
+
+
+def _paca(entries: Entries, site: Site, offset: int, resume: int) -> Judgement:
+    if entries.calls.module:
+        why = f"ld r2,{offset}(r13) loads the kernel's TOC pointer, and this is a module"
+        return Judgement("wrong", why, resume)
+    if site.trampoline.marked:
+        why = "st_other = 1: the linker wants a nop behind the call"
+        return Judgement("wrong", why, resume)
+    if fault := _relocation_fault(entries, site):
+        return Judgement("wrong", fault, resume)
+    return Judgement("paca", f"r2 is loaded from the PACA, {offset}(r13)", resume, offset=offset)
 
 
 def _own(entries: Entries, site: Site, resume: int) -> Judgement:

@@ -83,6 +83,10 @@ _E_SHNUM = 60
 _SH_SIZE = 32
 """Where the field lies in a section header."""
 _LARGEST_PAGE = 1 << 16
+_BLOCK = 1 << 12
+_BULK = 1 << 20
+"""Parts of so many bytes keep their place in the blocks of the disk: a filesystem can then share
+the blocks of both files, and every other one copies them faster."""
 _USUAL = frozenset(1 << power for power in range(17))
 """Alignments that need no further look."""
 
@@ -144,7 +148,7 @@ def lay_out(elf: ElfFile, edits: Edits) -> Layout:
     table_offset = end = shift = run = end_of_run = 0
     for start, size, align, section in extents(elf):
         # Congruent to the old offset, so that a file with odd offsets keeps them.
-        target = end + (start - end) % align
+        target = end + (start - end) % (max(align, _BLOCK) if size >= _BULK else align)
         if not size:
             target = _place_empty(elf, start, target, shift, inside=start < end_of_run)
         elif target - start != shift:

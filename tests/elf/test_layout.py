@@ -209,6 +209,27 @@ def test_a_forged_alignment_makes_no_giant(align: int) -> None:
     assert lay_out(elf, Edits({1: SectionEdit(tail=b"1")})).size < len(data) + 64
 
 
+def test_a_big_section_keeps_its_place_in_the_blocks() -> None:
+    """And small ones do not, so that no small file grows by blocks."""
+    names = {".a": 100, ".small": 5000, ".big": 1 << 20, ".next": 3, ".bigger": 1 << 21}
+    description = ew.Elf(
+        sections=[ew.Section(name=name, data=b"x" * size) for name, size in names.items()]
+    )
+    data = ew.build(description)
+    elf = ElfFile(memoryview(data), "x")
+    layout = lay_out(elf, Edits({1: SectionEdit(tail=b"1234567")}))
+    new = ElfFile(memoryview(apply(data, layout)), "x")
+    moved = [
+        after.sh_offset - before.sh_offset
+        for before, after in zip(elf.sections[1:6], new.sections[1:6], strict=True)
+    ]
+    assert moved[0] == 0
+    assert moved[1] == 7
+    assert moved[2:] == [4096, 4096, 4096]
+    assert len(layout.copies) == 3
+    assert layout.size <= len(data) + 4096 + 8
+
+
 def test_an_empty_section_anywhere() -> None:
     description = ew.Elf(
         sections=[ew.Section(name=".a", data=b"a"), ew.Section(name=".b")],

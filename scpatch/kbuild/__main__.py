@@ -6,6 +6,7 @@ modules, and each comes here.
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 
@@ -14,6 +15,7 @@ from scpatch.errors import Exit, ScpatchError
 
 def main() -> None:
     """Links as the arguments say; every error ends here, as one message and an exit code."""
+    gc.set_threshold(100_000)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     # As an exception, so that temporary files go when the build is stopped.
@@ -38,6 +40,9 @@ def main() -> None:
         status = Exit.ERROR
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
+    finally:
+        # As in `scpatch.__main__`: a search for cycles at the end would find none.
+        gc.freeze()
     sys.exit(status)
 
 

@@ -176,7 +176,8 @@ def test_verify_exit_codes(copy: Path) -> None:
     result = scpatch("verify", CALLS, copy)
     assert result.returncode == 0
     assert result.stdout.splitlines()[-1] == f"verdict\t{copy}\tproven"
-    assert scpatch("verify", "-q", "--no-run", CALLS, copy).stdout == ""
+    quiet = scpatch("verify", "-q", "--no-run", CALLS, copy)
+    assert (quiet.stdout, quiet.stderr, result.stderr) == ("", "", "")
 
 
 def test_verify_names_the_missing_package(copy: Path) -> None:

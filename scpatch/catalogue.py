@@ -212,6 +212,33 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "of the two offsets is that of another kernel.",
         "compare PACATOC in include/generated/asm-offsets.h; start from the unpatched file",
     ),
+    "SCP230": Diagnostic(
+        "a trampoline without a way to another TOC",
+        "livepatch-stack changes how a trampoline goes to a target that it cannot branch to: the "
+        "`bctr` behind `mtctr r12`, with the target's global entry in r12. This trampoline has "
+        "none, or its symbol has no size, so that nobody can say where it ends. What it becomes "
+        "when the kernel patches it would lose r2 as before.",
+        "use --strategy callsite, which asks nothing of the trampolines",
+    ),
+    "SCP231": Diagnostic(
+        "a trampoline that leaves in an unknown way",
+        "livepatch-stack replaces a `bctr` that follows `mtctr r12`, and saves the r2 and the LR "
+        "that the trampoline was entered with. In this one another branch leaves through CTR, or "
+        "an instruction before it may write r1, r2 or LR.",
+        "use --strategy callsite, or give the trampoline the form that docs/strategies.md shows",
+    ),
+    "SCP232": Diagnostic(
+        "rewritten for another kernel",
+        "The code that saves r2 on the livepatch stack is there, with other offsets than those of "
+        "the kernel's asm-offsets.h. It would write to wherever those lead.",
+        "start from the object that the compiler or `ld -r` wrote",
+    ),
+    "SCP233": Diagnostic(
+        "an offset that is none",
+        "A doubleword of the PACA or of the thread_info lies at a multiple of 8 below 32 KiB. A "
+        "value that is none does not come from the asm-offsets.h of a kernel for this machine.",
+        "give --asm-offsets FILE, the include/generated/asm-offsets.h of the same build",
+    ),
     "SCP301": Diagnostic(
         "a program is missing",
         "`verify` links both objects with GNU ld and runs them under QEMU.",

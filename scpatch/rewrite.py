@@ -97,7 +97,8 @@ def _plan(elf: ElfFile, found: Scan, strategy: str, own: StrategyOptions) -> Pla
         )
     additions = Additions(elf)
     plan = strategies.load(strategy).plan(elf, found, additions, own)
-    if additions:
+    # A call that is left to its trampoline depends on the strategy, also where nothing else does.
+    if additions or any(site.state is State.TRAMPOLINE for site in plan.sites):
         record.add(elf, additions, strategy)
     return plan._replace(edits=additions.edits())
 

@@ -7,6 +7,7 @@ keystone assemble each of them anew.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -18,8 +19,23 @@ ASSEMBLED: Final[Mapping[str, int]] = {
     "ld 2,24(1)": insn.LD_R2,
     "b 0": insn.B,
     "bl 0": insn.BL,
+    "addi 11,11,24": 0x396B0018,
+    "addi 11,11,-24": 0x396BFFE8,
+    "mflr 0": 0x7C0802A6,
+    "mtlr 0": 0x7C0803A6,
+    "mfctr 12": 0x7D8902A6,
+    "bctrl": 0x4E800421,
+    "blr": 0x4E800020,
+    "lis 0,0x57ac": 0x3C0057AC,
+    "ori 0,0,0x6e9d": 0x60006E9D,
+    "lis 2,0x57ac": 0x3C4057AC,
+    "ori 2,2,0x6e9d": 0x60426E9D,
+    "tdne 0,2": 0x7F001088,
 }
 """Lines whose words are known."""
+
+_DOUBLEWORD = re.compile(r"(ld|std) (\d+),(-?\d+)\((\d+)\)")
+_DS_FORM: Final = {"ld": 58 << 26, "std": 62 << 26}
 
 
 def assemble(text: str) -> bytes:
@@ -28,8 +44,22 @@ def assemble(text: str) -> bytes:
     Branches to `0` are left for a relocation. Raises ValueError for what keystone cannot assemble.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    words = [ASSEMBLED[line] if line in ASSEMBLED else encode(line) for line in lines]
-    return b"".join(word.to_bytes(4, "little") for word in words)
+    return b"".join(_word(line).to_bytes(4, "little") for line in lines)
+
+
+def _word(line: str) -> int:
+    if line in ASSEMBLED:
+        return ASSEMBLED[line]
+    match = _DOUBLEWORD.fullmatch(line)
+    return encode(line) if match is None else _doubleword(*match.groups())
+
+
+def _doubleword(name: str, register: str, displacement: str, base: str) -> int:
+    """`ld` or `std` at a displacement from a register, which differs from kernel to kernel."""
+    fields = int(register), int(displacement), int(base)
+    if max(fields[0], fields[2]) > 31 or fields[1] % 4 or not -0x8000 <= fields[1] < 0x8000:
+        raise ValueError(f"{name} has no room for {displacement}, or no such register")
+    return _DS_FORM[name] | fields[0] << 21 | fields[2] << 16 | fields[1] & 0xFFFC
 
 
 def encode(line: str) -> int:

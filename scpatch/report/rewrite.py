@@ -54,6 +54,8 @@ def summary_line(plan: FilePlan, *, written: bool) -> str:
     what = [f"{words.sites(len(changed))} {verb} ({_how(plan.objects, changed)})"] * bool(changed)
     if trampolines:
         what.append(f"{count(trampolines, 'trampoline')} {verb}")
+    if not what:
+        what = ["the strategy was noted" if written else "the strategy would be noted"]
     if len(plan.objects) > 1:
         what[-1] += f" in {len(objects):,} of {count(len(plan.objects), 'member')}"
     added = sum(code_bytes(one.plan) for one in objects)

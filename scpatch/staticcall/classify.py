@@ -46,6 +46,10 @@ def scan(elf: ElfFile, choices: Choices) -> Scan:
     sites = _Classifier(elf, choices, stubs, references, module).classify()
     if resolved := resolved_calls(elf, trampolines):
         sites = sorted(sites + resolved, key=lambda site: (site.section, site.offset))
+    if "livepatch-stack" in recorded:
+        from scpatch.staticcall.livepatch import kept
+
+        sites = kept(elf, trampolines, sites)
     return Scan(tuple(trampolines), tuple(stubs), tuple(sites), module, recorded)
 
 

@@ -89,6 +89,7 @@ class Stub(NamedTuple):
 
 STUB_PREFIX = "r2save."
 THUNK_PREFIX = "r2thunk."
+LIVEPATCH_PREFIX = "r2lps."
 
 
 class Site(NamedTuple):

@@ -21,6 +21,8 @@ _SHORT: Final[Mapping[str, str]] = {
     "paca": "loaded from PACA",
     "done": "right before",
     "restored": "save not shown",
+    "trampoline": "kept by trampoline",
+    "elsewhere": "kept elsewhere",
     "linker": "saved by linker",
     "loader": "saved by loader",
     "notoc": "r2 not needed",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scpatch.verify.proof import paca, record, same
+from scpatch.verify.proof import livepatch, paca, record, same
 from scpatch.verify.proof.added import Added, check
 from scpatch.verify.proof.calls import BL, NOPS, REL24, Calls, Site, find_calls
 from scpatch.verify.proof.entries import Entries
@@ -31,6 +31,8 @@ class SiteProof:
         paca      now loads r2 from the PACA
         done      saved and restored before already
         restored  restored before already, its save not shown (not right, but no error)
+        trampoline its trampoline keeps r2 on the livepatch stack
+        elsewhere its trampoline is another object's, and is to keep r2 there
         linker    the trampoline is marked (st_other bits 5-7 = 1): the linker saves and restores
         loader    undefined trampoline in a module: the module loader saves and restores
         notoc     a call that needs no r2 (REL24_NOTOC, REL24_P9NOTOC)
@@ -125,12 +127,15 @@ def _compare(before: Calls, after: Calls, paca_toc: int | None) -> Proof:
             errors += _change_errors(before, after, was, now, proof)
             words += [Place(place.section, place.offset + 4 * (proof.state != "thunk"))]
             records += [now.record]
+    errors += added.livepatch.check(changed=bool(records))
+    words += added.livepatch.branches
     errors += check(added)
     errors += paca.one_offset(_restores(after, sites), paca_toc)
     errors += same.sections(before.image, after.image, words, records)
     errors += same.appended_names(before.image, after.image)
     errors += same.gaps(before.image, after.image)
     applied = frozenset(_STRATEGY[one.state] for one in sites if one.state in _STRATEGY)
+    applied |= {livepatch.NAME} if added.livepatch.branches else frozenset()
     errors += record.check(before.image, after.image, applied)
     return Proof(tuple(sites), tuple(errors))
 
@@ -143,6 +148,7 @@ def _restores(calls: Calls, sites: Sequence[SiteProof]) -> Iterator[paca.Restore
 
 
 _STRATEGY = {"stub": "callsite", "thunk": "callsite", "saved": "callsite", "paca": "paca"}
+_STRATEGY |= dict.fromkeys(("trampoline", "elsewhere"), livepatch.NAME)
 """What the state of a changed site says about the strategy that was applied."""
 
 
@@ -184,7 +190,7 @@ def _change_errors(
 
 def _state(was: Judgement, now: Judgement, changed: bool) -> str:
     """The word for what became of a site; see SiteProof."""
-    if now.how in ("linker", "loader", "notoc"):
+    if now.how in ("trampoline", "elsewhere", "linker", "loader", "notoc"):
         return now.how
     if changed:
         known = {"stub": "stub", "thunk": "thunk", "own": "saved", "paca": "paca"}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from scpatch.verify.proof import livepatch
 from scpatch.verify.proof.calls import REACH, REL24, STUB_NAME, B, Calls, Stub
 from scpatch.verify.proof.entries import Entries
 from scpatch.verify.proof.insn import Flow, flow, target
@@ -59,6 +60,10 @@ class Added:
         """The ways into the code as it was before."""
         return Entries(self.before)
 
+    @cached_property
+    def livepatch(self) -> livepatch.Change:
+        return livepatch.Change(self.before, self.after)
+
     def old_size(self, section: int) -> int:
         return self.before.image.sections[section].size
 
@@ -85,6 +90,8 @@ def _symbols(added: Added) -> Iterator[str]:
     for symbol in added.symbols:
         label = f"symbol {symbol.number} ({symbol.name})"
         place = Place(symbol.section, symbol.value)
+        if symbol.number in added.livepatch.symbols:
+            continue
         if place not in added.stubs or symbol is not added.stubs[place].symbol:
             yield f"{label} was appended and names no stub."
             continue
@@ -134,7 +141,8 @@ def _code(added: Added, section: Section) -> Iterator[str]:
     start = (section.size + _MAX_PADDING - 1) // _MAX_PADDING * _MAX_PADDING
     if any(tail[: start - section.size]):
         yield f"{section.name}+{section.size:#x}: the padding before the stubs is not zero."
-    here = added.stubs_in.get(section.number, {})
+    here = {at: stub.size for at, stub in added.stubs_in.get(section.number, {}).items()}
+    here |= added.livepatch.added.get(section.number, {})
     if start not in here:
         place = Place(section.number, start)
         word = added.after.word(place)
@@ -145,7 +153,7 @@ def _code(added: Added, section: Section) -> Iterator[str]:
     elif _falls_through(added, section):
         yield f"{section.name}+{start:#x}: the code before may run on into the stub."
     while start in here:
-        start += here[start].size
+        start += here[start]
     if start != end:
         yield f"{section.name}+{start:#x}: bytes were appended that are no stub."
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from scpatch.verify.proof.calls import BRANCHES, TOCSAVE, Calls
 from scpatch.verify.proof.insn import target
+from scpatch.verify.proof.livepatch import Keepers
 from scpatch.verify.proof.read import SHF_ALLOC, STT_FILE, STT_SECTION, Place, Symbol
 
 _MARKS = (
@@ -44,6 +45,11 @@ class Entries:
                         found.setdefault(to, []).append(at * 4)
             self._branches[section] = found
         return self._branches[section]
+
+    @cached_property
+    def keepers(self) -> Keepers:
+        """The trampolines that keep r2."""
+        return Keepers(self.calls)
 
     @cached_property
     def relocated(self) -> dict[Place, list[Place]]:

@@ -27,7 +27,7 @@ class Judgement:
     """What holds at a site of one object.
 
     `how` is `stub`, `thunk`, `own` (the function's own save), `unshown` (restored, its save not
-    shown), `paca`, `linker`, `loader`, `notoc` or `wrong`.
+    shown), `paca`, `trampoline`, `elsewhere`, `linker`, `loader`, `notoc` or `wrong`.
     """
 
     how: str
@@ -52,6 +52,9 @@ def judge(entries: Entries, site: Site) -> Judgement:
     resume = site.place.offset + (8 if restored else 4)
     if site.rela.type in (REL24_NOTOC, REL24_P9NOTOC, PLTCALL_NOTOC):
         return Judgement("notoc", "its code does not use r2", site.place.offset + 4)
+    if why := _kept(entries, site):
+        defined = site.trampoline.place.section > 0
+        return Judgement("trampoline" if defined else "elsewhere", why, resume)
     if fault := _form(entries, site):
         return Judgement("wrong", fault, resume)
     if site.stub is not None and site.stub.thunk:
@@ -73,6 +76,23 @@ def judge(entries: Entries, site: Site) -> Judgement:
         what = "a nop" if after in NOPS else "no nop"
         return Judgement("wrong", f"{what} follows: r2 stays what the target made it", resume)
     return _own(entries, site, resume)
+
+
+def _kept(entries: Entries, site: Site) -> str:
+    """Why the trampoline alone makes the call right, whatever follows it; else empty.
+
+    A call with a restore behind it needs its save.
+    """
+    keepers, trampoline = entries.keepers, site.trampoline
+    direct = site.rela.type == REL24 and not site.distance and not site.place.offset % 4
+    restored = entries.calls.word(_next(site)) == LD_R2
+    if not keepers.noted or not direct or restored or site.stub is not None:
+        return ""
+    if trampoline.place.section:
+        return "" if keepers.kept(trampoline).fault else "its trampoline keeps r2"
+    if entries.calls.module:
+        return ""
+    return "its trampoline, which another object defines, is to keep r2"
 
 
 def _next(site: Site) -> Place:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch import __version__
 from scpatch.errors import Exit, ScpatchError
+from scpatch.kbuild.record import identity
 
 if TYPE_CHECKING:
     from scpatch.rewrite import Options
@@ -87,8 +88,10 @@ class Settings(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What the rewritten files depend on beside their sources."""
-        return repr((__version__, _code(), *self._replace(prelink=False)))
+        """What the rewritten files depend on beside their sources: scpatch, the options, and the
+        kernel's offsets, also where no object was compiled again for them."""
+        offsets = identity(self.asm_offsets or _ASM_OFFSETS)
+        return repr((__version__, _code(), offsets, *self._replace(prelink=False)))
 
 
 def _code() -> int:

@@ -139,6 +139,22 @@ def test_the_last_call_site_goes_and_comes_back(tree: Path) -> None:
         assert linked_alike(tree)
 
 
+def test_other_offsets_of_the_kernel_make_all_copies_again(tree: Path) -> None:
+    """Some strategies write them into the code, and Kbuild need not compile anything for them."""
+    header = tree / "include/generated/asm-offsets.h"
+    header.parent.mkdir()
+    for name, flags in (
+        ("asm-offsets.h", ""),
+        ("other.h", "--asm-offsets=include/generated/other.h"),
+    ):
+        for number in (16, 24):
+            header.with_name(name).write_text(f"#define PACATOC {number} /* */\n")
+            done = link(tree, env={"KBUILD_VERBOSE": "1", "SCPATCH_FLAGS": flags})
+            assert "vmlinux.a: 2 call sites rewritten" in done.stdout
+            assert "as before" not in done.stdout
+        assert "SCPATCH" not in link(tree, env={"SCPATCH_FLAGS": flags}).stdout
+
+
 def test_members_in_another_order(tree: Path) -> None:
     archive(tree, tuple(reversed(ALL)))
     assert "3 other members" in summary(tree)

@@ -192,6 +192,29 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         'would not load ("Expected nop after call").',
         "rewrite the .ko instead of its objects, or those with `--undefined skip`",
     ),
+    "SCP216": Diagnostic(
+        "another table of call sites",
+        "The object has a section .static_call_sites already, and it does not list just the call "
+        "sites that there are: another tool made it, or objects with and without a table were put "
+        "together. The kernel would patch what the table says, and only that.",
+        "start from objects without the table, or rewrite all of them with --emit-sites",
+    ),
+    "SCP217": Diagnostic(
+        "a call site without a key",
+        "An entry of .static_call_sites names the static call's key: for __SCT__x the symbol "
+        "__SCK__x. In a kernel with HAVE_STATIC_CALL_INLINE each caller's object has it, since "
+        "static_call() refers to it. A module's call of a trampoline whose key is not exported "
+        "can name the trampoline, but an object that is not linked yet does not say that it "
+        "belongs to a module.",
+        "enable HAVE_STATIC_CALL_INLINE; emit the table of a module in its .ko",
+    ),
+    "SCP218": Diagnostic(
+        "no symbol to name a call site by",
+        "An entry of .static_call_sites names a place by a symbol of its section and a distance. "
+        "The section has no symbol of its own, and all that lie in it are weak, so that another "
+        "object's may take their place.",
+        "keep the section symbols (do not strip the object)",
+    ),
     "SCP220": Diagnostic(
         "the PACA's TOC in a module",
         "`ld r2,PACATOC(r13)` loads the TOC pointer of the kernel image, and a module has one of "

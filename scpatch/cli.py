@@ -124,6 +124,10 @@ def rewrite(
     no_nop: NoNopOption = NoNop.REFUSE,
     asm_offsets: AsmOffsets = None,
     paca_toc_offset: PacaTocOffset = None,
+    emit_sites: Annotated[
+        bool,
+        typer.Option("--emit-sites", help="Add the table of call sites, .static_call_sites."),
+    ] = False,
     unmark: Annotated[
         bool, typer.Option("--unmark", help="With callsite: undo what localentry has done.")
     ] = False,
@@ -188,6 +192,7 @@ def rewrite(
                 choices,
                 options(asm_offsets, paca_toc_offset, unmark=unmark),
                 "all" if verbose else "refused",
+                emit_sites,
             ),
             asked,
         )

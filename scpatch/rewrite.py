@@ -28,6 +28,8 @@ class Options(NamedTuple):
     """What only some strategies take."""
     lines: str = "refused"
     """The sites whose source lines are looked up: `all`, `refused` or `none`."""
+    emit_sites: bool = False
+    """Whether the object gets a table of its call sites."""
 
 
 class ObjectPlan(NamedTuple):
@@ -83,23 +85,27 @@ def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPl
     if options.strategy is None:
         plan = Plan("", found.sites)
     else:
-        plan = _plan(elf, found, options.strategy, options.own)
+        plan = _plan(elf, found, options, options.strategy)
     plan = plan._replace(sites=_with_lines(elf, plan.sites, which=options.lines))
     layout = lay_out(elf, plan.edits) if plan.edits else None
     return ObjectPlan(name, found._replace(sites=plan.sites), plan), layout
 
 
-def _plan(elf: ElfFile, found: Scan, strategy: str, own: StrategyOptions) -> Plan:
+def _plan(elf: ElfFile, found: Scan, options: Options, strategy: str) -> Plan:
     """The plan by one strategy. A file that another one was applied to is refused (SCP114)."""
     if others := set(found.strategies) - {strategy}:
         raise ScpatchError(
             "SCP114", f"was rewritten by strategy {' and '.join(sorted(others))}", file=elf.name
         )
     additions = Additions(elf)
-    plan = strategies.load(strategy).plan(elf, found, additions, own)
+    plan = strategies.load(strategy).plan(elf, found, additions, options.own)
     # A call that is left to its trampoline depends on the strategy, also where nothing else does.
     if additions or any(site.state is State.TRAMPOLINE for site in plan.sites):
         record.add(elf, additions, strategy)
+    if options.emit_sites:
+        from scpatch.staticcall import site_table
+
+        plan = plan._replace(listed=site_table.add(elf, found, plan, additions))
     return plan._replace(edits=additions.edits())
 
 

@@ -20,6 +20,7 @@ SHT_NOBITS: Final = 8
 SHT_REL: Final = 9
 SHT_SYMTAB_SHNDX: Final = 18
 
+SHF_WRITE: Final = 0x1
 SHF_ALLOC: Final = 0x2
 SHF_EXECINSTR: Final = 0x4
 SHF_MERGE: Final = 0x10

@@ -29,6 +29,8 @@ Options stand in front of the linker, or in the variable SCPATCH_FLAGS:
   --no-nop=thunk      give calls without a nop a thunk of their own
   --undefined=auto|rewrite|skip
                       as for scpatch rewrite
+  --emit-sites        list the call sites in .static_call_sites, for a kernel
+                      with HAVE_STATIC_CALL_INLINE
   --prelink           link vmlinux from one rewritten object, not from an archive
 \b
   make LD="scpatch-ld --warn-only powerpc64le-linux-gnu-ld"

@@ -22,7 +22,7 @@ _VALUES = {
     "--paca-toc-offset": (),
 }
 """What an option may be; the strategies are looked up where they are needed."""
-_SWITCHES = ("--prelink", "--warn-only", "--unmark")
+_SWITCHES = ("--prelink", "--warn-only", "--unmark", "--emit-sites")
 _ASM_OFFSETS = "include/generated/asm-offsets.h"
 """From the object tree, in which Kbuild links."""
 
@@ -47,6 +47,7 @@ class Settings(NamedTuple):
     """The kernel's asm-offsets.h; where it is where Kbuild makes it, it need not be named."""
     paca_toc_offset: str = ""
     unmark: bool = False
+    emit_sites: bool = False
     trampolines: tuple[str, ...] = ()
     """Empty for the default."""
     prelink: bool = False
@@ -75,7 +76,7 @@ class Settings(NamedTuple):
         choices = Choices(undefined=self.undefined, no_nop=self.no_nop)
         if self.trampolines:
             choices = choices._replace(trampolines=self.trampolines)
-        return Options(self.strategy, choices, own)
+        return Options(self.strategy, choices, own, emit_sites=self.emit_sites)
 
     @property
     def image_options(self) -> Options:

@@ -14,6 +14,7 @@ from scpatch.rewrite import FilePlan, ObjectPlan
 from scpatch.staticcall.model import (
     CHANGED,
     THUNK_PREFIX,
+    ListedSite,
     NewStub,
     Plan,
     Site,
@@ -54,6 +55,8 @@ def summary_line(plan: FilePlan, *, written: bool) -> str:
     what = [f"{words.sites(len(changed))} {verb} ({_how(plan.objects, changed)})"] * bool(changed)
     if trampolines:
         what.append(f"{count(trampolines, 'trampoline')} {verb}")
+    if listed := sum(len(one.plan.listed) for one in objects):
+        what.append(f"{words.sites(listed)} listed")
     if not what:
         what = ["the strategy was noted" if written else "the strategy would be noted"]
     if len(plan.objects) > 1:
@@ -141,6 +144,7 @@ def _object_fields(one: ObjectPlan) -> dict[str, object]:
         "states": {str(s): n for s, n in words.by_state(one.plan.sites).items()},
         "code_bytes": code_bytes(one.plan),
         "stubs": [_stub_fields(stub) for stub in one.plan.stubs],
+        "listed": [_listed_fields(entry) for entry in one.plan.listed],
         "sites": [site_fields(site) for site in one.plan.sites],
     }
 
@@ -152,6 +156,15 @@ def _trampoline_fields(edit: TrampolineEdit) -> dict[str, object]:
         "section_index": edit.section,
         "offset": edit.offset,
         "what": edit.what,
+    }
+
+
+def _listed_fields(entry: ListedSite) -> dict[str, object]:
+    return {
+        "section": clean(entry.section_name),
+        "section_index": entry.section,
+        "offset": entry.offset,
+        "key": clean(entry.key),
     }
 
 
@@ -178,6 +191,8 @@ def _plain(plan: FilePlan) -> Iterator[Sequence[object]]:
         for stub in one.plan.stubs:
             where = f"{stub.section_name}+{stub.offset:#x}"
             yield "stub", one.name, where, stub.name, stub.trampoline, stub.sites, len(stub.code)
+        for entry in one.plan.listed:
+            yield "listed", one.name, f"{entry.section_name}+{entry.offset:#x}", entry.key
         yield "object", one.name, one.plan.strategy, len(one.plan.changed), code_bytes(one.plan)
 
 
@@ -196,6 +211,9 @@ def _table(plan: FilePlan, where: Screen, *, written: bool) -> Iterator[str]:
         if one.plan.stubs:
             yield ""
             yield from lay_out([_stub_cells(stub) for stub in one.plan.stubs], where, "  ")
+        if one.plan.listed:
+            yield ""
+            yield from lay_out([_listed_cells(entry) for entry in one.plan.listed], where, "  ")
         yield ""
     yield summary_line(plan, written=written)
 
@@ -215,4 +233,12 @@ def _stub_cells(stub: NewStub) -> tuple[Cell, ...]:
         Cell(clean(stub.section_name), f"+{stub.offset:#x}"),
         Cell(clean(stub.name)),
         Cell("", count(stub.sites, "call"), right=True),
+    )
+
+
+def _listed_cells(entry: ListedSite) -> tuple[Cell, ...]:
+    return (
+        Cell("", "listed", Style.NEW),
+        Cell(clean(entry.section_name), f"+{entry.offset:#x}"),
+        Cell(clean(entry.key)),
     )

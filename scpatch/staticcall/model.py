@@ -166,6 +166,18 @@ class TrampolineEdit(NamedTuple):
     """What is done to it, in a few words: `marked, prologue loads r2 from the PACA`."""
 
 
+class ListedSite(NamedTuple):
+    """An entry of `.static_call_sites`."""
+
+    section: int
+    section_name: str
+    offset: int
+    """Section offset of the `bl`; for a site with a thunk, of the one in the thunk."""
+    key: str
+    """The symbol of the static call's key, or of its trampoline where a module cannot see the
+    key."""
+
+
 class Plan(NamedTuple):
     """What is to happen to one object: pure data."""
 
@@ -173,6 +185,8 @@ class Plan(NamedTuple):
     sites: tuple[Site, ...]
     stubs: tuple[NewStub, ...] = ()
     trampolines: tuple[TrampolineEdit, ...] = ()
+    listed: tuple[ListedSite, ...] = ()
+    """The table of call sites that the object gets, or has."""
     edits: Edits = Edits()
     """What changes in the file; false where nothing does."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scpatch.verify.proof import livepatch, paca, record, same
+from scpatch.verify.proof import livepatch, paca, record, same, site_table
 from scpatch.verify.proof.added import Added, check
 from scpatch.verify.proof.calls import BL, NOPS, REL24, Calls, Site, find_calls
 from scpatch.verify.proof.entries import Entries
@@ -137,6 +137,7 @@ def _compare(before: Calls, after: Calls, paca_toc: int | None) -> Proof:
     applied = frozenset(_STRATEGY[one.state] for one in sites if one.state in _STRATEGY)
     applied |= {livepatch.NAME} if added.livepatch.branches else frozenset()
     errors += record.check(before.image, after.image, applied)
+    errors += site_table.check(before, after, _listed(after, sites))
     return Proof(tuple(sites), tuple(errors))
 
 
@@ -150,6 +151,17 @@ def _restores(calls: Calls, sites: Sequence[SiteProof]) -> Iterator[paca.Restore
 _STRATEGY = {"stub": "callsite", "thunk": "callsite", "saved": "callsite", "paca": "paca"}
 _STRATEGY |= dict.fromkeys(("trampoline", "elsewhere"), livepatch.NAME)
 """What the state of a changed site says about the strategy that was applied."""
+
+
+def _listed(after: Calls, sites: Sequence[SiteProof]) -> dict[Place, str]:
+    """The calls that a table of call sites has to hold, and their trampolines."""
+    found = {}
+    for site in sites:
+        place = Place(site.section, site.offset)
+        if site_table.is_listed(after.image, place, site.state):
+            stub = after.sites[place].stub
+            found[stub.branch if stub is not None and stub.thunk else place] = site.trampoline
+    return found
 
 
 def _changed(before: Calls, after: Calls, was: Site, now: Site) -> bool:

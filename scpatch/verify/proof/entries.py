@@ -16,7 +16,7 @@ _MARKS = (
     *("__mmu_ftr_fixup", "__fw_ftr_fixup", "__lwsync_fixup", "__barrier_nospec_fixup"),
     *("__stf_entry_barrier_fixup", "__stf_exit_barrier_fixup", "__entry_flush_fixup"),
     *("__scv_entry_flush_fixup", "__uaccess_flush_fixup", "__rfi_flush_fixup", "__btb_flush_fixup"),
-    *("__spec_barrier_fixup", "__soft_mask_table", ".discard", ".eh_frame", "__static_call_sites"),
+    *("__spec_barrier_fixup", "__soft_mask_table", ".discard", ".eh_frame", ".static_call_sites"),
 )
 """Sections whose entries mark instructions; nothing ever jumps to what they name (Linux,
 arch/powerpc/include/asm/feature-fixups.h, bug.h; scripts/recordmcount.c)."""

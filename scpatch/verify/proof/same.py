@@ -11,7 +11,7 @@ import struct
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from scpatch.verify.proof import record
+from scpatch.verify.proof import record, site_table
 from scpatch.verify.proof.read import (
     EHDR_SIZE,
     RELA_SIZE,
@@ -62,7 +62,10 @@ def structure(before: Image, after: Image) -> Iterator[str]:
         yield f"{len(after.sections)} sections where {len(before.sections)} were."
         return
     for section in after.sections[len(before.sections) :]:
-        if not record.is_new(before, after, section.number):
+        number = section.number
+        if not record.is_new(before, after, number) and not site_table.is_new(
+            before, after, number
+        ):
             yield f"section {section.number} ({section.name}) was added."
     may_grow = growing(before, after)
     for section, changed in zip(before.sections, after.sections, strict=False):

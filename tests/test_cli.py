@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from scpatch import __version__
-from tests.tools import FIXTURES, ROOT
+from tests.staticcall.support import entries, key
+from tests.tools import FIXTURES, ROOT, assemble
 
 CALLS, REFUSED, SITES = (FIXTURES / f"{name}.o" for name in ("calls-gcc-dwarf", "refused", "sites"))
 
@@ -55,6 +56,27 @@ def test_in_place_and_again(copy: Path) -> None:
     assert "nothing to do" in again.stderr
     assert copy.read_bytes() == changed
     assert copy.stat().st_mtime_ns == status.st_mtime_ns
+
+
+def test_the_table_of_call_sites(tmp_path: Path) -> None:
+    path = assemble(tmp_path, key("x") + "FRAME f\nCALL __SCT__x\nLEAVE f\n")
+    assert scpatch("rewrite", path).returncode == 0
+    done = scpatch("rewrite", "--emit-sites", path)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == f"{path}: 1 call site listed, 1 done already, +0 bytes of code\n"
+    assert entries(path) == [(".text", 20, "__SCK__x")]
+    before = path.read_bytes()
+    assert "nothing to do" in scpatch("rewrite", "--emit-sites", path).stderr
+    assert path.read_bytes() == before
+
+
+def test_a_call_without_a_key_is_an_error(copy: Path) -> None:
+    done = scpatch("rewrite", "--emit-sites", copy)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"scpatch: {copy}: .text")
+    assert "[SCP217]" in done.stderr
+    assert "hint: enable HAVE_STATIC_CALL_INLINE" in done.stderr
+    assert copy.read_bytes() == CALLS.read_bytes()
 
 
 def test_nothing_to_do_gives_the_input(tmp_path: Path) -> None:

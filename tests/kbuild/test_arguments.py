@@ -85,8 +85,10 @@ def test_settings() -> None:
     assert found.options.choices.trampolines == ("a*", "b")
     assert found.options.choices.no_nop == "thunk"
     assert parse(["--undefined=skip", "--undefined=rewrite"]).options.choices.undefined == "rewrite"
-    keys = {parse(words).key for words in ([], ["--warn-only"], ["--trampoline=x"])}
-    assert len(keys) == 3
+    assert not found.options.emit_sites
+    assert parse(["--emit-sites"]).image_options.emit_sites
+    more = (["--warn-only"], ["--trampoline=x"], ["--emit-sites"])
+    assert len({parse(words).key for words in ([], *more)}) == 4
 
 
 @pytest.mark.parametrize("word", ["--foo", "--no-nop", "--no-nop=x", "--trampoline=", "-x"])

@@ -24,6 +24,7 @@ from tests.kbuild.support import (
     snapshot,
     stubs,
 )
+from tests.staticcall.support import entries, key
 from tests.tools import LD, assemble, rewrite, run
 
 
@@ -91,6 +92,13 @@ def test_warn_only_leaves_the_refused_site(tree: Path) -> None:
     done = link(tree, module_arguments(), env={"SCPATCH_FLAGS": "--warn-only"})
     assert "[SCP203]" in done.stderr
     assert len(stubs(tree / "fs/fs.ko")) == 1
+
+
+def test_a_modules_table(tree: Path) -> None:
+    assemble(tree / "fs", CALLER.format(name="probe") + TRAMPOLINE + key("work"), "fs.o")
+    done = link(tree, module_arguments(), env={"SCPATCH_FLAGS": "--emit-sites"})
+    assert done.stdout == "  SCPATCH fs/fs.ko\n"
+    assert entries(tree / "fs/fs.ko") == [(".text", 20, "__SCK__work")]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tests.kbuild.support import (
     PLAIN,
     SIBLING,
     TRAMPOLINE,
+    USES_LIB,
     call,
     image_arguments,
     link,
@@ -27,7 +28,8 @@ from tests.kbuild.support import (
     snapshot,
     stubs,
 )
-from tests.tools import CROSS, LD, ROOT, assemble, run, sections
+from tests.staticcall.support import TABLE, entries, key
+from tests.tools import CROSS, LD, ROOT, assemble, rewrite, run, sections
 
 
 @pytest.fixture
@@ -229,6 +231,33 @@ def test_warn_only_leaves_refused_sites_and_rewrites_the_others(tree: Path) -> N
     assert "[SCP203]" in done.stderr
     assert len(stubs(tree / "vmlinux")) == 3
     assert call(tree, image_arguments()).returncode == 3
+
+
+@pytest.mark.parametrize("linker", ["bfd", "lld"])
+def test_the_tables_of_all_inputs_make_one(tree: Path, linker: str) -> None:
+    """With an entry for each call; also of an object with nothing else to change."""
+    members = ("init/one.o", "init/two.o", "lib/helper.o")
+    for name in members:
+        body = CALLER.format(name=Path(name).stem) + (TRAMPOLINE + key("work")) * ("two" in name)
+        body += USES_LIB * ("two" in name) + ".reloc 0, R_PPC64_NONE, __SCK__work\n"
+        assemble(tree, body, name)
+    rewrite(tree / members[0])
+    archives.make(tree / "vmlinux.a", *members[:2], "init/three.o", options="cDPrST")
+    archives.make(tree / "lib/lib.a", "helper.o", options="rcsT")
+    script = tree / "arch/powerpc/kernel/vmlinux.lds"
+    script.write_text(script.read_text().replace("*(.data ", "*(.static_call_sites .data "))
+    words = image_arguments(linker=linker)
+    assert "call" not in link(tree, words, linker=LINKERS[linker]).stderr
+    assert _listed(tree) == []
+    link(tree, words, linker=LINKERS[linker], options=["--emit-sites"])
+    assert _listed(tree) == ["__SCK__work"] * 3
+
+
+def _listed(tree: Path) -> list[str]:
+    """The keys in the copies' tables."""
+    copies = [tree / COPIES / name for name in _copies(tree) if name.endswith(".o")]
+    tables = [path for path in copies if any(one.name == TABLE for one in sections(path))]
+    return [name for path in tables for _, _, name in entries(path)]
 
 
 @pytest.mark.parametrize("found", [".tmp_vmlinux.kallsyms1.o", ".btf.vmlinux.bin.o"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from scpatch.elf.layout import Edits, SectionEdit
 from scpatch.report.refusals import print_refusals
 from scpatch.report.rewrite import print_rewrite, print_sites, print_stats, summary_line
-from scpatch.rewrite import FilePlan, ObjectPlan
-from scpatch.staticcall.model import CHANGED, NewStub, Plan, Scan, Site, State
+from scpatch.rewrite import FilePlan, ObjectPlan, Options, plan_file
+from scpatch.staticcall.model import CHANGED, ListedSite, NewStub, Plan, Scan, Site, State
 from tests.report.support import FIXTURES, plan, rewritten, run, validated
+from tests.staticcall.support import key
+from tests.tools import assemble, section
 
 
-def made(*states: State, stubs: int = 0, thunks: int = 0) -> ObjectPlan:
+def made(*states: State, stubs: int = 0, thunks: int = 0, listed: int = 0) -> ObjectPlan:
     """A plan with sites of these states; its stubs and thunks are four bytes each."""
     sites = tuple(
         Site(1, ".text", 8 * i, "f", 8 * i, "__SCT__x", state, i, 1, 0, 0x48000001)
@@ -24,9 +27,10 @@ def made(*states: State, stubs: int = 0, thunks: int = 0) -> ObjectPlan:
         NewStub(prefix + "x", "__SCT__x", 1, ".text", 0, b"abcd", 1)
         for prefix in ["r2save."] * stubs + ["r2thunk."] * thunks
     )
-    changed = any(state in CHANGED for state in states)
+    entries = (ListedSite(1, ".text", 0, "__SCK__x"),) * listed
+    changed = bool(listed) or any(state in CHANGED for state in states)
     edits = Edits({1: SectionEdit((), b"abcd" * len(new))} if changed else {})
-    plan = Plan("callsite", sites, new, edits=edits)
+    plan = Plan("callsite", sites, new, listed=entries, edits=edits)
     return ObjectPlan("x.o", Scan((), (), sites, module=False), plan)
 
 
@@ -51,6 +55,12 @@ REWRITE, SAVED, THUNK, DONE = State.REWRITE, State.SAVED, State.THUNK, State.DON
         (made(REWRITE, stubs=1), "1 call site rewritten (by 1 stub), +4 bytes of code"),
         (made(REWRITE, REWRITE, stubs=2), "2 call sites rewritten (by 2 stubs), +8 bytes of code"),
         (made(SAVED), "1 call site rewritten (saved already), +0 bytes of code"),
+        (made(DONE, listed=1), "1 call site listed, 1 done already, +0 bytes of code"),
+        (
+            made(SAVED, DONE, listed=2),
+            "1 call site rewritten (saved already), 2 call sites listed, 1 done already, "
+            "+0 bytes of code",
+        ),
         (made(THUNK, thunks=1), "1 call site rewritten (by 1 thunk), +4 bytes of code"),
         (
             made(REWRITE, REWRITE, SAVED, THUNK, DONE, State.REFUSED, stubs=1, thunks=1),
@@ -74,6 +84,27 @@ def test_summary_of_an_archive() -> None:
         "x.o: 2 call sites rewritten (1 by 1 stub, 1 saved already) in 2 of 3 members, "
         "1 done already, +4 bytes of code"
     )
+
+
+def test_summary_of_an_archive_that_gets_tables() -> None:
+    line = summary(made(DONE, listed=1), made(), made(DONE, listed=1))
+    assert line == ("x.o: 2 call sites listed in 2 of 3 members, 2 done already, +0 bytes of code")
+
+
+def test_the_listed_sites_in_each_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = assemble(tmp_path, key("x") + "FRAME f\nCALL __SCT__x\nLEAVE f\n")
+    found = plan_file(path, Options(emit_sites=True))
+    print_rewrite([found], "plain", written=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert f"listed\t{path}\t.text+0x14\t__SCK__x" in lines
+    print_rewrite([found], "json", written=True)
+    files = validated(capsys.readouterr().out)["files"]
+    assert isinstance(files, list)
+    (entry,) = files[0]["objects"][0]["listed"]
+    index = section(path, ".text").index
+    assert entry == {"section": ".text", "section_index": index, "offset": 20, "key": "__SCK__x"}
+    print_rewrite([found], "table", written=True)
+    assert re.search(r"listed +\.text\+0x14 +__SCK__x", capsys.readouterr().out)
 
 
 def test_summary_names_the_output(tmp_path: Path) -> None:

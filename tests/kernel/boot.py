@@ -56,11 +56,18 @@ class Log:
         return found
 
 
-def boot(kernel: Kernel, steps: Sequence[str], scratch: Path, *, hash_mmu: bool = False) -> Log:
+def boot(
+    kernel: Kernel,
+    steps: Sequence[str],
+    scratch: Path,
+    *,
+    hash_mmu: bool = False,
+    debug: bool = False,
+) -> Log:
     """Boots and has init take the steps. The first oops ends the run.
 
     The kernel translates addresses by a radix tree or by the hash table; patching code depends on
-    it.
+    it. With `debug` it tells of each of its initcalls.
 
     Raises KernelError where the machine is not off after TIMEOUT seconds, or a case comes twice.
     """
@@ -69,6 +76,7 @@ def boot(kernel: Kernel, steps: Sequence[str], scratch: Path, *, hash_mmu: bool 
     log = scratch / "boot.log"
     words = ["console=hvc0", "oops=panic", "panic=-1", "printk.devkmsg=on", "rdinit=/init"]
     words += ["disable_radix"] if hash_mmu else []
+    words += ["initcall_debug", "ignore_loglevel"] if debug else []
     command = [*QEMU, "-kernel", str(kernel.vmlinux), "-initrd", str(image)]
     command += ["-append", " ".join([*words, "--", *steps])]
     with log.open("wb") as out:

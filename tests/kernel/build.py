@@ -38,8 +38,9 @@ def build(variant: Variant) -> Kernel:
     """
     with locked(folder() / "lock"):
         install()
-        tree = object_tree()
-        for one in _in_order(tree, {*VARIANTS, variant}):
+        tree = object_tree(at_sites=variant.at_sites)
+        same_tree = {one for one in VARIANTS if one.at_sites == variant.at_sites}
+        for one in _in_order(tree, {*same_tree, variant}):
             if not (_products(tree, one) / ".complete").exists():
                 _make(tree, one)
                 _keep(tree, _products(tree, one))
@@ -72,25 +73,28 @@ def _key_of_scpatch() -> str:
     return key(SCPATCH)
 
 
-def object_tree() -> Path:
+def object_tree(*, at_sites: bool = False) -> Path:
     """A configured object tree; others, of an old source or configuration, are removed."""
+    kind = "at-sites" if at_sites else "objects"
+    files = [KERNEL / "config", *([KERNEL / "config-at-sites"] if at_sites else [])]
+    config = "".join(file.read_text() for file in files)
     tools = [run(CROSS + "gcc", "--version").stdout, run(LD, "--version").stdout]
-    tree = folder() / f"objects-{key(source_key(), KERNEL / 'config', *tools)}"
+    tree = folder() / f"{kind}-{key(source_key(), config, *tools)}"
     if not (tree / ".config").exists():
-        for old in folder().glob("objects-*"):
+        for old in folder().glob(f"{kind}-*"):
             shutil.rmtree(old)
         tree.mkdir()
-        log = tree / "config.log"
-        chosen = {"KCONFIG_ALLCONFIG": str(KERNEL / "config")}
+        log, asked = tree / "config.log", tree / "asked.config"
+        asked.write_text(config)
+        chosen = {"KCONFIG_ALLCONFIG": str(asked)}
         logged([*make_command(tree), "allnoconfig"], log, environment=chosen)
-        _check_config(tree)
+        _check_config(tree, config.splitlines())
     return tree
 
 
-def _check_config(tree: Path) -> None:
+def _check_config(tree: Path, asked: Collection[str]) -> None:
     """Raises KernelError: an option that is asked for was dropped."""
     have = set((tree / ".config").read_text().splitlines())
-    asked = (KERNEL / "config").read_text().splitlines()
     if missing := [line for line in asked if line.startswith("CONFIG_") and line not in have]:
         (tree / ".config").unlink()
         raise KernelError(f"the configuration lacks {' '.join(missing)}")

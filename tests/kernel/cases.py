@@ -29,6 +29,25 @@ CASES = {
 }
 """The cases of each step of init, in the order in which they are reported."""
 
+AT_SITES = {
+    "sites": (
+        *(f"sites/K-{name}" for name in ("first", "other", "null", "ret0", "again")),
+        *(
+            f"sites/M-{name}{call}"
+            for name in ("first", "other", "same", "null", "ret0", "again")
+            for call in ("", "-call", "-saved")
+        ),
+        *("sites/MK", "sites/MKM-call", "sites/MKK-call", "sites/MKK-hidden"),
+    ),
+    "asleep": tuple(
+        f"asleep/{caller}-{change}"
+        for caller in ("K", "M", "M-saved")
+        for change in ("other-same", "same-other", "other-null")
+    ),
+    **{step: names for step, names in CASES.items() if step != "stubs"},
+}
+"""The same for a kernel that patches call sites. Its calls leave the stubs out."""
+
 SAFE = ("plain", "ftrace", "irq", "load", "livepatch")
 """The steps that report a wrong r2 and put it right, so that the naive kernel lives on."""
 
@@ -37,7 +56,7 @@ FATAL = {"toc": "sct_k_uses_toc", "kfree": "kfree"}
 
 
 def cases(*steps: str) -> set[str]:
-    return {case for step in steps for case in CASES[step]}
+    return {case for step in steps for case in (CASES | AT_SITES)[step]}
 
 
 def corrupts(case: str) -> bool:

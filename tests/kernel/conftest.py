@@ -28,7 +28,7 @@ def booted(of_this_run: Path) -> Booted:
     """Boots a variant of the kernel through some steps, once in a test run: also where that
     fails, which may take long."""
 
-    def run(variant: Variant, *steps: str, hash_mmu: bool = False) -> Log:
+    def run(variant: Variant, *steps: str, hash_mmu: bool = False, debug: bool = False) -> Log:
         mmu = "hash" if hash_mmu else "radix"
         scratch = of_this_run / "-".join(["boot", variant.name, mmu, *steps])
         scratch.mkdir(exist_ok=True)
@@ -38,7 +38,7 @@ def booted(of_this_run: Path) -> Booted:
             if (scratch / "failed").exists():
                 raise KernelError((scratch / "failed").read_text())
             try:
-                log = boot(build(variant), steps, scratch, hash_mmu=hash_mmu)
+                log = boot(build(variant), steps, scratch, hash_mmu=hash_mmu, debug=debug)
             except KernelError as error:
                 (scratch / "failed").write_text(str(error))
                 raise

@@ -14,7 +14,8 @@ SCPATCH = Path(scpatch.__file__).parent
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to link the kernel. All are made from the same compiled objects, but for DWARF."""
+    """One way to link the kernel. All are made from the same compiled objects, but for DWARF and
+    those with a configuration of their own."""
 
     name: str
     flags: str | None = ""
@@ -24,6 +25,8 @@ class Variant:
     """Whether the directories of DWARF_IN are compiled with debug information."""
     in_tree: bool = False
     """Whether the step stands in the tree's Makefiles, instead of scpatch-ld."""
+    at_sites: bool = False
+    """Whether the kernel is configured to patch call sites."""
 
     @property
     def rewritten(self) -> bool:
@@ -51,3 +54,6 @@ WITH_DWARF = Variant("dwarf", dwarf=True)
 VARIANTS = (NAIVE, REWRITTEN, IN_TREE, PRELINKED, BY_LLD, WITH_DWARF)
 REWRITTEN_ONES = tuple(one for one in VARIANTS if one.rewritten)
 """All of these are booted through all cases."""
+AT_SITES = Variant("at-sites", flags="--emit-sites", at_sites=True)
+UNLISTED = Variant("unlisted", at_sites=True)
+"""The same kernel, which is not told where its call sites are."""

@@ -13,7 +13,7 @@ from scpatch.report.rewrite import print_rewrite
 from scpatch.report.scan import print_scan
 from scpatch.report.verify import print_verify
 from scpatch.rewrite import Options, plan_file
-from scpatch.staticcall.model import State, TrampolineEdit
+from scpatch.staticcall.model import ListedSite, State, TrampolineEdit
 from scpatch.verify.verdict import verify_files
 from tests.report.support import FIXTURES, ROOT, compare, plan, rewritten, schema
 
@@ -42,7 +42,8 @@ def test_kinds_of_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     whole = plan("sites.o")
     (one,) = whole.objects
     edit = TrampolineEdit("__SCT__x", 1, ".text", 0, "marked")
-    one = one._replace(plan=one.plan._replace(trampolines=(edit,)))
+    entry = ListedSite(1, ".text", 0, "__SCK__x")
+    one = one._replace(plan=one.plan._replace(trampolines=(edit,), listed=(entry,)))
     print_rewrite([whole._replace(objects=(one,))], "plain", written=True)
     assert kinds(capsys.readouterr().out) == table["rewrite"]
     print_verify(

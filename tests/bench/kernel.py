@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scpatch.kbuild import copies
 from tests.bench.measure import Command, Result, run_once
 from tests.bench.page import write_section
 from tests.bench.report import duration
@@ -27,6 +28,13 @@ from tests.kernel.variants import NAIVE, REWRITTEN, Variant
 from tests.tools import CROSS
 
 LIMIT = 3600.0
+LINKS, ONE, NOTHING = "all links", "init/main.o and its links", "nothing to do"
+REBUILDS = {
+    LINKS: ("vmlinux", "**/*.ko", copies.FOLDER),
+    ONE: ("init/main.o",),
+    NOTHING: (),
+}
+"""What is made again, and the files that are removed for it."""
 CLEAN, RELINK = 0.02, 1.0
 """The targets: how much longer a clean build takes, and a relink of vmlinux in seconds."""
 
@@ -68,13 +76,13 @@ def clean_builds(trees: Sequence[Tree], rounds: int) -> list[Result]:
     return list(found.values())
 
 
-def relinks(trees: Sequence[Tree], rounds: int, *, changed: bool) -> list[Result]:
-    """One object compiled again and all that follows; or nothing. Once uncounted."""
+def rebuilds(trees: Sequence[Tree], rounds: int, missing: Sequence[str]) -> list[Result]:
+    """What make does when files are missing (patterns, from the object tree). Once uncounted."""
     found = {tree.name: Result(tree.name) for tree in trees}
     for number, tree in enumerate(turns(trees, rounds + 1)):
+        for path in [one for pattern in missing for one in tree.path.glob(pattern)]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         command = tree.make("vmlinux", "modules")
-        if changed:
-            command = replace(command, output=tree.path / "init/main.o")
         if number < len(trees):
             run_once(command)
         else:
@@ -117,6 +125,16 @@ def verdict(
     return holds, f"- {text}; target {shown(limit)}: {said}"
 
 
+def share(clean: Result, links: Sequence[Result]) -> str:
+    """What scpatch adds to all links of a build, as a share of the whole: the same question as that
+    about clean builds, but not blurred by the minutes in which compilers run."""
+    without, with_ = links
+    more, cpu = with_.median - without.median, with_.cpu - without.cpu
+    text = f"{more:+.2f} s with scpatch, {more / clean.median * 100:.1f} % of a clean build without"
+    cpu_text = f"processor time {cpu:+.2f} s, {cpu / clean.cpu * 100:.1f} %"
+    return f"- all links of a clean build: {text}; {cpu_text}"
+
+
 def source_copy(place: Path) -> Path:
     """A source tree of our own, since tests write into theirs; the files are hard links."""
     with locked(folder() / "lock"):
@@ -133,16 +151,16 @@ def measure(place: Path, rounds: int, relink_rounds: int) -> tuple[list[str], bo
         Tree(source, place / "with", "with scpatch-ld", REWRITTEN),
     ]
     clean = clean_builds(trees, rounds)
-    again = relinks(trees, relink_rounds, changed=True)
-    nothing = relinks(trees, relink_rounds, changed=False)
+    found = {what: rebuilds(trees, relink_rounds, missing) for what, missing in REBUILDS.items()}
     verdicts = [
         verdict("a clean build", clean, CLEAN, relative=True),
-        verdict("one object changed", again, RELINK, relative=False),
+        verdict("one object changed", found[ONE], RELINK, relative=False),
     ]
-    lines = [*(text for _, text in verdicts), ""]
+    lines = [text for _, text in verdicts]
+    lines += [share(clean[0], found[LINKS]), ""]
     lines += ["| build | | median | fastest to slowest | processor | rounds |"]
     lines += ["|---|---|---:|---:|---:|---:|", *rows("clean", clean)]
-    lines += [*rows("init/main.o missing", again), *rows("nothing to do", nothing)]
+    lines += [line for what, results in found.items() for line in rows(what, results)]
     return lines, all(holds for holds, _ in verdicts)
 
 

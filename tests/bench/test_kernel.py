@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.kernel import Tree, rows, turns, verdict
+from tests.bench.kernel import Tree, rows, share, turns, verdict
 from tests.bench.measure import Result, Sample
 from tests.kernel.variants import NAIVE, REWRITTEN
 
@@ -50,3 +50,9 @@ def test_the_table_has_median_spread_and_processor_time() -> None:
     assert rows("clean", [result("without", 2, 4, 3)]) == [
         "| clean | without | 3.000 s | 2.000 s to 4.000 s | 6.000 s | 3 |"
     ]
+
+
+def test_what_the_links_take_longer_is_a_share_of_the_clean_build() -> None:
+    text = share(result("without", 200), [result("without", 10), result("with", 12)])
+    assert "+2.00 s with scpatch, 1.0 % of a clean build" in text
+    assert "processor time +4.00 s, 1.0 %" in text

@@ -194,6 +194,7 @@ OTHER_TABLES = {
     "elsewhere": ".long .Lfirst - ., __SCK__x - ., .Lsecond + 4 - ., __SCK__x - .",
     "more": ".long .Lfirst - ., __SCK__x - ., .Lsecond - ., __SCK__x - ., f - ., __SCK__x - .",
     "no table": ".long 1, 2",
+    "huge": ".long .Lfirst - ., __SCK__x - .\n.fill 1 << 20, 8, 0",
     "half": ".long .Lfirst - ., __SCK__x - ., .Lsecond - ., __SCK__x - ., 0",
 }
 _CALLS = "FRAME f\n.Lfirst: CALL __SCT__x\n.Lsecond: CALL __SCT__x\nLEAVE f\n"
@@ -202,6 +203,23 @@ _CALLS = "FRAME f\n.Lfirst: CALL __SCT__x\n.Lsecond: CALL __SCT__x\nLEAVE f\n"
 def _with_table(assemble: Assemble, words: str) -> Path:
     table = f'.section {TABLE}, "aw"\n{words}\n.text\n'
     return assemble(key("x") + _CALLS + table)
+
+
+def test_a_table_without_bytes_is_refused_at_once(tmp_path: Path) -> None:
+    """However large it says it is."""
+    text = ew.Section(
+        name=".text",
+        flags=ew.SHF_ALLOC | ew.SHF_EXECINSTR,
+        data=ew.words(ew.BL, ew.NOP, ew.BLR),
+        relocations=[ew.Relocation(offset=0, type=ew.R_PPC64_REL24, symbol="__SCT__x")],
+    )
+    table = ew.Section(name=TABLE, type=ew.SHT_NOBITS, flags=ew.SHF_ALLOC, size=1 << 60)
+    undefined = [ew.Symbol(name=name, bind=ew.STB_GLOBAL) for name in ("__SCT__x", "__SCK__x")]
+    path = tmp_path / "x.o"
+    path.write_bytes(ew.build(ew.Elf(sections=[text, table], symbols=undefined)))
+    with pytest.raises(ScpatchError, match="which are not its 1 calls") as caught:
+        plan(path)
+    assert caught.value.code == "SCP216"
 
 
 @pytest.mark.parametrize("words", OTHER_TABLES.values(), ids=OTHER_TABLES)
@@ -235,7 +253,7 @@ def test_tables_survive_a_relocatable_link(assemble: Assemble, tmp_path: Path, l
     assert len(plan(merged).objects[0].plan.listed) == 2
     assert plan(merged).outputs == ()
     run(linker, "-r", "-o", mixed, *parts, plain)
-    with pytest.raises(ScpatchError, match="with 2 entries, not these 3 sites"):
+    with pytest.raises(ScpatchError, match="with 2 entries, which are not its 3 calls"):
         plan(mixed)
 
 

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from scpatch.rewrite import Options, plan_file, write
+from scpatch.staticcall.offsets import Offsets
+from scpatch.staticcall.strategies import StrategyOptions
 from scpatch.verify.proof import Proof, prove
 from tests import tools
-from tests.staticcall.support import TABLE, key, listed
+from tests.staticcall import livepatch_support
+from tests.staticcall.support import TABLE, entries, key, listed
 from tests.tools import FIXTURES, LD, run
 
 SOURCE = key("y") + key("x")
@@ -70,6 +74,28 @@ def test_a_module_that_sees_the_key_names_it(assemble: Assemble) -> None:
     path.write_bytes(table.data)
     (error,) = prove(before, path).errors
     assert "has the key __SCT__k, not __SCK__k" in error
+
+
+_STRATEGIES = {
+    "paca": Options("paca", own=StrategyOptions(Offsets(paca_toc=16)), emit_sites=True),
+    "livepatch-stack": livepatch_support.options()._replace(emit_sites=True),
+}
+
+
+@pytest.mark.parametrize("options", _STRATEGIES.values(), ids=_STRATEGIES)
+def test_with_other_strategies(assemble: Assemble, options: Options) -> None:
+    """In one run and in two."""
+    source = key("x") + "FRAME f\nCALL __SCT__x\nCALL __SCT__x\nLEAVE f\n"
+    before = assemble(source + livepatch_support.trampoline())
+    once, first, second = (before.with_name(name) for name in ("once.o", "first.o", "second.o"))
+    write([plan_file(before, options, once)])
+    assert entries(once) == [(".text", 20, "__SCK__x"), (".text", 28, "__SCK__x")]
+    assert prove(before, once).errors == ()
+    write([plan_file(before, options._replace(emit_sites=False), first)])
+    write([plan_file(first, options, second)])
+    assert second.read_bytes() == once.read_bytes()
+    assert plan_file(second, options).outputs == ()
+    assert prove(first, second).errors == ()
 
 
 class Table:

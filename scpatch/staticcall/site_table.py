@@ -184,12 +184,13 @@ def _call(symbols: SymbolTable, site: Site, thunks: Mapping[_Place, _Place]) -> 
 def _bases(elf: ElfFile, symbols: SymbolTable, sections: set[int]) -> dict[int, tuple[int, int]]:
     """A symbol to name each section by, as (symbol index, value).
 
-    The section's own, else one that no other object can replace. Raises SCP218.
+    The section's own, else one in it that no other object can replace. Raises SCP218.
     """
     ranks: dict[int, tuple[int, int, int]] = {}
     for index, section in symbols.in_sections(sections):
         symbol = symbols[index]
-        if symbol.binding in (c.STB_LOCAL, c.STB_GLOBAL):
+        inside = symbol.st_value <= elf.sections[section].sh_size
+        if inside and symbol.binding in (c.STB_LOCAL, c.STB_GLOBAL):
             rank = 0 if symbol.type == c.STT_SECTION else 1 + symbol.binding
             best = ranks.get(section)
             if best is None or rank < best[0]:

@@ -25,7 +25,7 @@ from scpatch.verify.proof.read import (
 _CHUNK = 1 << 20
 _SHOWN = 5
 _E_SHOFF, _E_SHNUM = range(40, 48), range(60, 62)
-_SH_OFFSET, _SH_SIZE = range(24, 32), range(32, 40)
+_SH_ADDR, _SH_OFFSET, _SH_SIZE = range(16, 24), range(24, 32), range(32, 40)
 
 
 class Piece(NamedTuple):
@@ -67,6 +67,8 @@ def structure(before: Image, after: Image) -> Iterator[str]:
             before, after, number
         ):
             yield f"section {section.number} ({section.name}) was added."
+        if any(_raw_header(after, number)[byte] for byte in _SH_ADDR):
+            yield f"section {section.number} ({section.name}) was added with an address."
     may_grow = growing(before, after)
     for section, changed in zip(before.sections, after.sections, strict=False):
         yield from _header(before, after, section, changed, section.number in may_grow)

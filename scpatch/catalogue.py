@@ -211,8 +211,8 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     "SCP218": Diagnostic(
         "no symbol to name a call site by",
         "An entry of .static_call_sites names a place by a symbol of its section and a distance. "
-        "The section has no symbol of its own, and all in it are weak, so that another object's may "
-        "take their place.",
+        "The section has no symbol of its own, and all in it are weak: another object's may take "
+        "their place.",
         "keep the section symbols (do not strip the object)",
     ),
     "SCP220": Diagnostic(

@@ -69,6 +69,8 @@ def structure(before: Image, after: Image) -> Iterator[str]:
             yield f"section {section.number} ({section.name}) was added."
         if any(_raw_header(after, number)[byte] for byte in _SH_ADDR):
             yield f"section {section.number} ({section.name}) was added with an address."
+        if section.offset % max(section.align, 1):
+            yield f"section {section.number} ({section.name}) does not lie at its alignment."
     may_grow = growing(before, after)
     for section, changed in zip(before.sections, after.sections, strict=False):
         yield from _header(before, after, section, changed, section.number in may_grow)

@@ -235,6 +235,43 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "of the two offsets is that of another kernel.",
         "compare PACATOC in include/generated/asm-offsets.h; start from the unpatched file",
     ),
+    "SCP225": Diagnostic(
+        "no linker follows for a module",
+        "`localentry` leaves saving and restoring r2 to the linker. A .ko is linked already, and "
+        "the module loader ignores st_other = 1 (Linux 6.1), so that marking its trampolines would "
+        "change nothing. The image may be marked all the same: the loader makes stubs for a "
+        "module's calls of the image's trampolines.",
+        "rewrite the module with --strategy callsite, only the image with localentry",
+    ),
+    "SCP226": Diagnostic(
+        "a marked trampoline named by its section",
+        "The trampoline is marked (st_other bits 5-7 = 1), but the call's relocation names the "
+        "section and an offset. Linkers look at the st_other of the symbol that is named, so that "
+        "none of them makes a stub, and r2 is lost silently.",
+        "rewrite it with --strategy localentry, which names the symbol, or --unmark it",
+    ),
+    "SCP227": Diagnostic(
+        "a trampoline whose prologue is not known",
+        "Control comes to a marked trampoline with anything in r12. Two words at its start may "
+        "compute r2 from r12: `addis r2,r12; addi r2,r2` with R_PPC64_REL16_HA and REL16_LO of "
+        ".TOC., or `ld r2,d(r12); add r2,r2,r12`. They are replaced. `lis r2; addi r2,r2` and "
+        "trampolines that do not use r2 stay as they are. Here it is something else.",
+        "write the trampoline with one of these prologues, or use another strategy",
+    ),
+    "SCP228": Diagnostic(
+        "r2 cannot be set in place of the prologue",
+        "A marked trampoline loads r2 from the PACA (the offset must be a multiple of 4 below "
+        "32768), or branches to code at the end of its section that computes r2 from its own "
+        "address and the symbol .TOC.; a branch reaches 32 MiB.",
+        "for a kernel image give --asm-offsets or --paca-toc-offset, else keep sections smaller",
+    ),
+    "SCP229": Diagnostic(
+        "a call of a trampoline that stays unmarked",
+        "Another call of the same trampoline cannot be made right by a linker, so the trampoline "
+        "is not marked: for that call the linker would end the link, or save r2 in the frame of a "
+        "function that does not expect it. Calls from other objects lose r2 as well.",
+        "look at the other refused call first",
+    ),
     "SCP230": Diagnostic(
         "a trampoline without a way to another TOC",
         "livepatch-stack changes how a trampoline goes to a target that it cannot branch to: the "

@@ -81,7 +81,7 @@ def plan_file(path: Path, options: Options, target: Path | None = None) -> FileP
 def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPlan, Layout | None]:
     """The plan of one object and its new layout; None where nothing changes."""
     elf = read_object(data, name)
-    found = scan(elf, options.choices)
+    found = scan(elf, options.choices._replace(unmark=options.own.unmark))
     if options.strategy is None:
         plan = Plan("", found.sites)
     else:
@@ -92,13 +92,15 @@ def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPl
 
 
 def _plan(elf: ElfFile, found: Scan, options: Options, strategy: str) -> Plan:
-    """The plan by one strategy. A file that another one was applied to is refused (SCP114)."""
-    if others := set(found.strategies) - {strategy}:
+    """The plan by one strategy. A file that another one was applied to is refused (SCP114), unless
+    that one is undone."""
+    applied = strategies.load(strategy)
+    if others := set(found.strategies) - {strategy} - strategies.replaced(applied, options.own):
         raise ScpatchError(
             "SCP114", f"was rewritten by strategy {' and '.join(sorted(others))}", file=elf.name
         )
     additions = Additions(elf)
-    plan = strategies.load(strategy).plan(elf, found, additions, options.own)
+    plan = applied.plan(elf, found, additions, options.own)
     # A call that is left to its trampoline depends on the strategy, also where nothing else does.
     if additions or any(site.state is State.TRAMPOLINE for site in plan.sites):
         record.add(elf, additions, strategy)

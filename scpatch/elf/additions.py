@@ -15,6 +15,9 @@ from scpatch.elf.reader import ElfFile
 from scpatch.elf.symtab import SymbolTable
 from scpatch.errors import damaged
 
+_ST_OTHER = 5
+"""Offset of st_other in Elf64_Sym."""
+
 
 class NewSymbol(NamedTuple):
     """A hidden function symbol.
@@ -130,6 +133,10 @@ class Additions:
         """Makes the relocation at `index` of the section's table name `symbol`, addend 0."""
         table = self._elf.relocated[section]
         self.patch(table, index * c.RELA_SIZE + 8, struct.pack("<Qq", symbol << 32 | kind, 0))
+
+    def set_other(self, symbol: int, st_other: int) -> None:
+        """Replaces the st_other of the symbol at an index."""
+        self.patch(self._table().index, symbol * c.SYM_SIZE + _ST_OTHER, bytes([st_other]))
 
     def edits(self) -> Edits:
         """What was added and changed; false where that is nothing."""

@@ -54,6 +54,16 @@ def clobbers_r2(st_other: int) -> bool:
     return st_other >> 5 == 1
 
 
+def without_local_entry(st_other: int) -> int:
+    """The same for a function with one entry point that does not preserve r2."""
+    return st_other & 0x1F | 1 << 5
+
+
+def with_one_entry(st_other: int) -> int:
+    """The same for a function with one entry point."""
+    return st_other & 0x1F
+
+
 def in_branch_reach(distance: int) -> bool:
     """Whether an I-form branch (`b`, `bl`) reaches over `distance` bytes."""
     return -BRANCH_REACH <= distance < BRANCH_REACH

@@ -2,7 +2,10 @@
 
 from typing import Final
 
+R_PPC64_NONE: Final = 0
 R_PPC64_ADDR24: Final = 2
+R_PPC64_ADDR16_LO: Final = 4
+R_PPC64_ADDR16_HA: Final = 6
 R_PPC64_ADDR14: Final = 7
 R_PPC64_ADDR14_BRTAKEN: Final = 8
 R_PPC64_ADDR14_BRNTAKEN: Final = 9
@@ -14,9 +17,12 @@ R_PPC64_REL32: Final = 26
 R_PPC64_REL64: Final = 44
 R_PPC64_TOCSAVE: Final = 109
 R_PPC64_REL24_NOTOC: Final = 116
+R_PPC64_ENTRY: Final = 118
 R_PPC64_PLTCALL: Final = 120
 R_PPC64_PLTCALL_NOTOC: Final = 122
 R_PPC64_REL24_P9NOTOC: Final = 124
+R_PPC64_REL16_LO: Final = 250
+R_PPC64_REL16_HA: Final = 252
 
 NOTOC: Final = frozenset({R_PPC64_REL24_NOTOC, R_PPC64_PLTCALL_NOTOC, R_PPC64_REL24_P9NOTOC})
 """Calls from code that does not use r2."""
@@ -38,3 +44,6 @@ BRANCHES: Final = frozenset({R_PPC64_REL24, R_PPC64_ADDR24, R_PPC64_PLTCALL}) | 
 call, which the linker turns into a `bl` where the callee is in reach."""
 
 PC_RELATIVE_DATA: Final = frozenset({R_PPC64_REL32, R_PPC64_REL64})
+
+TOC_RELATIVE: Final = frozenset({*range(14, 18), *range(47, 51), 59, 60, 63, 64, *range(79, 95)})
+"""Offsets from r2: the GOT16, TOC16 and GOT_TLS... families."""

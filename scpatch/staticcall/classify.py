@@ -27,6 +27,8 @@ class Choices(NamedTuple):
     """Sites against undefined trampolines: `rewrite`, `skip`, or by the kind of object (`auto`)."""
     no_nop: str = "refuse"
     """Sites without a usable nop: `refuse` or `thunk`."""
+    unmark: bool = False
+    """Take trampolines that are marked (st_other bits 5-7 = 1) for unmarked, as they will be."""
 
 
 def scan(elf: ElfFile, choices: Choices) -> Scan:
@@ -96,9 +98,19 @@ class _Classifier:
 
             labels = find_labels(self._elf, {site.section for site in open_sites})
             sites = settle(self._elf, self._functions, labels, sites, self._loadable())
+        marked = self._marked()
         if self._choices.no_nop == "thunk":
-            sites = [_as_thunk(site) for site in sites]
-        return sites
+            sites = [site if site.symbol in marked else _as_thunk(site) for site in sites]
+        return [_as_linkers(site) if site.symbol in marked else site for site in sites]
+
+    def _marked(self) -> frozenset[int]:
+        """The symbols of trampolines whose calls a linker is to see to."""
+        if self._module or self._choices.unmark:
+            return frozenset()
+        callees = {one.callee for one in self._references}
+        return frozenset(
+            one.symbol for one in callees if isinstance(one, Trampoline) and one.marked
+        )
 
     def _loadable(self) -> frozenset[int]:
         """Symbols whose calls the module loader may have to patch, which wants a nop for it.
@@ -191,15 +203,20 @@ class _Classifier:
         return refuse(site, "SCP220", f"ld r2,{offset}(r13) loads the kernel's TOC in a module")
 
     def _kept_by_others(self, site: Site, trampoline: Trampoline) -> Site:
-        """Marks a site that the linker or the module loader makes right."""
-        if trampoline.clobbers_r2 and trampoline.defined:
+        """Marks a site that the module loader makes right, and one that the linker would not."""
+        if trampoline.marked and not self._choices.unmark:
             if self._module:
                 return refuse(
                     site,
                     "SCP208",
                     f"{site.trampoline} has no local entry point, and no linker follows",
                 )
-            return site._replace(state=State.LINKER, detail="the trampoline has st_other = 1")
+            if site.symbol != trampoline.symbol:
+                return refuse(
+                    site,
+                    "SCP226",
+                    f"{site.trampoline} is named by its section, so that no linker sees its mark",
+                )
         undefined = self._choices.undefined
         skip = undefined == "skip" or (undefined == "auto" and self._module)
         if not trampoline.defined and skip:
@@ -245,6 +262,13 @@ def _as_thunk(site: Site) -> Site:
     if site.state is State.REFUSED and site.code in NEEDS_THUNK:
         return site._replace(state=State.THUNK)
     return site
+
+
+def _as_linkers(site: Site) -> Site:
+    """A site that the linker sees to, since its relocation names a marked trampoline."""
+    if site.state not in (State.REWRITE, State.SAVED):
+        return site
+    return site._replace(state=State.LINKER, detail="the trampoline has st_other = 1")
 
 
 def _trampoline_name(callee: Trampoline | Stub) -> str:

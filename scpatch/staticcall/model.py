@@ -67,6 +67,11 @@ class Trampoline(NamedTuple):
         return clobbers_r2(self.st_other)
 
     @property
+    def marked(self) -> bool:
+        """Defined here as a function that does not preserve r2: st_other bits 5-7 = 1."""
+        return self.defined and clobbers_r2(self.st_other)
+
+    @property
     def local_entry(self) -> int:
         """Section offset of the local entry point."""
         return self.value + local_entry_offset(self.st_other)
@@ -138,6 +143,10 @@ class Scan(NamedTuple):
     """Whether the object is a linked kernel module (.ko)."""
     strategies: tuple[str, ...] = ()
     """The strategies that it says it was rewritten with."""
+
+
+TOC_PREFIX = "r2toc."
+"""Code that loads a trampoline's TOC pointer in place of its prologue (`localentry`)."""
 
 
 class NewStub(NamedTuple):

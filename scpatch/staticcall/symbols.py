@@ -10,7 +10,13 @@ from fnmatch import translate
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.symtab import Symbol, SymbolTable
-from scpatch.staticcall.model import STUB_PREFIX, THUNK_PREFIX, Stub, Trampoline
+from scpatch.staticcall.model import (
+    STUB_PREFIX,
+    THUNK_PREFIX,
+    TOC_PREFIX,
+    Stub,
+    Trampoline,
+)
 
 DEFAULT_TRAMPOLINES = ("__SCT__*",)
 
@@ -26,7 +32,7 @@ def find_trampolines(symbols: SymbolTable, patterns: Sequence[str]) -> list[Tram
     found = {}
     for pattern in patterns:
         for index, symbol, name in _matching(symbols, pattern):
-            if not name.startswith((STUB_PREFIX, THUNK_PREFIX)):
+            if not name.startswith((STUB_PREFIX, THUNK_PREFIX, TOC_PREFIX)):
                 found[index] = _trampoline(symbols, index, symbol, name)
     return [found[index] for index in sorted(found)]
 

@@ -94,7 +94,11 @@ def verify_object(
     places = [_run_site(site) for site in sites]
     if kernel.paca_toc is None:
         kernel = replace(kernel, paca_toc=proof.paca_toc)
-    old, new = (execute(path, places, tools, kernel=kernel) for path in (before, after))
+    marked = [
+        replace(one, marked=site.state == "linker") for one, site in zip(places, sites, strict=True)
+    ]
+    old = execute(before, places, tools, kernel=kernel)
+    new = execute(after, marked, tools, kernel=kernel)
     return Verdict(label, proof, tuple(map(Ran, sites, old, new)))
 
 

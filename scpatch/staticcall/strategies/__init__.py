@@ -47,6 +47,14 @@ class Strategy(Protocol):
         """
 
 
+def replaced(strategy: Strategy, options: StrategyOptions) -> frozenset[str]:
+    """The names of the strategies that another one undoes, for a file that they were applied to:
+    what its module's `replaces(options)` says, if it has that."""
+    replaces = getattr(strategy, "replaces", None)
+    found: frozenset[str] = replaces(options) if replaces is not None else frozenset()
+    return found
+
+
 def names() -> tuple[str, ...]:
     """The names of all strategies, sorted."""
     from pkgutil import iter_modules

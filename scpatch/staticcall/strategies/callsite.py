@@ -14,9 +14,10 @@ from typing import NamedTuple
 from scpatch.elf.additions import Additions, NewRelocation, NewSymbol
 from scpatch.elf.reader import ElfFile
 from scpatch.ppc64 import insn
-from scpatch.ppc64.abi import in_branch_reach
+from scpatch.ppc64.abi import in_branch_reach, with_one_entry
 from scpatch.ppc64.asm import assemble, branch
 from scpatch.ppc64.relocs import R_PPC64_REL24
+from scpatch.staticcall import record
 from scpatch.staticcall.digest import Digest
 from scpatch.staticcall.model import (
     STUB_PREFIX,
@@ -26,6 +27,7 @@ from scpatch.staticcall.model import (
     Scan,
     Site,
     State,
+    TrampolineEdit,
 )
 from scpatch.staticcall.strategies import StrategyOptions
 from scpatch.staticcall.tail import lead
@@ -44,11 +46,16 @@ caller's section:
 Where the function has stored r2 there already on every path to the call, in the frame that is
 live, the stub is not needed and only the nop changes.
 
+--unmark undoes `localentry`, or what a kernel has in its source: trampolines with st_other bits
+5-7 = 1 become functions with one entry point, so that no linker makes stubs for their calls, and
+the calls are rewritten. All objects of one link must be treated alike, before that link.
+
 It can be done to any object at build time and asks nothing of the trampolines, the kernel or the
 module loader. It costs a store and a branch a call (nothing but a load where r2 was saved), also
 where the target shares the caller's TOC. It is option 1 of the thread "Out-of-line static calls
 for powerpc64 ELF V2" (linuxppc-dev, September 2022)."""
 
+_UNDONE = "localentry"
 _STUB = "std 2,24(1)\nb 0"
 _THUNK = "std 2,24(1)\nbl 0\nld 2,24(1)"
 
@@ -87,7 +94,26 @@ def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOption
     for site in sites:
         if site.state in (State.REWRITE, State.SAVED):
             additions.patch(site.section, site.offset + 4, _word(insn.LD_R2))
-    return Plan("callsite", sites, tuple(stubs))
+    edits = _unmark(elf, scan, additions) if options.unmark else []
+    return Plan("callsite", sites, tuple(stubs), tuple(edits))
+
+
+def replaces(options: StrategyOptions) -> frozenset[str]:
+    """The other strategies that a plan undoes."""
+    return frozenset({_UNDONE} if options.unmark else ())
+
+
+def _unmark(elf: ElfFile, scan: Scan, additions: Additions) -> list[TrampolineEdit]:
+    """Takes the marking off the trampolines. What `localentry` made of their prologues stays: it
+    sets r2 without r12, so that it is right with one entry point too."""
+    record.remove(elf, additions, _UNDONE)
+    edits = []
+    for one in scan.trampolines:
+        if one.marked:
+            additions.set_other(one.symbol, with_one_entry(one.st_other))
+            name = elf.section_name(one.section)
+            edits.append(TrampolineEdit(one.name, one.section, name, one.value, "unmarked"))
+    return edits
 
 
 def _groups(sites: Sequence[Site]) -> list[_Group]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from importlib import resources
 from pathlib import Path
 
@@ -37,14 +37,16 @@ def link(path: Path, sites: Sequence[RunSite], tools: Tools, directory: Path) ->
     harness = resources.files("scpatch.verify.execute").joinpath("harness.s").read_bytes()
     (directory / "harness.s").write_bytes(harness)
     undefined = sorted({site.trampoline for site in sites if not site.trampoline_section})
-    (directory / "tramps.s").write_text(_trampolines(undefined), "utf-8", "surrogateescape")
+    marked = {site.trampoline for site in sites if site.marked}
+    text = _trampolines(undefined, marked)
+    (directory / "tramps.s").write_text(text, "utf-8", "surrogateescape")
     for name in ("harness", "tramps"):
         _call([tools.assembler, "-o", f"{name}.o", f"{name}.s"], directory, path)
     errors = _call(_ld_command(tools), directory, path)
     return read_program(path, sites, undefined, directory, errors)
 
 
-def _trampolines(undefined: list[str]) -> str:
+def _trampolines(undefined: list[str], marked: Set[str]) -> str:
     """Assembly source of the trampolines that the object only refers to.
 
     The .toc entry makes the linker put a TOC beside the object, also where the object has none.
@@ -58,7 +60,7 @@ def _trampolines(undefined: list[str]) -> str:
     for name in undefined:
         quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
         lines += [f".balign {SLOT}", f".globl {quoted}", f".type {quoted}, @function"]
-        lines += [f"{quoted}:", "b ."]
+        lines += [f"{quoted}:", *[f".localentry {quoted}, 1"] * (name in marked), "b ."]
     return "\n".join(lines) + "\n"
 
 

@@ -31,6 +31,8 @@ class RunSite:
     """The caller itself has put r2 into 24(r1) before it gets to the site."""
     loader: bool
     """In a kernel module, against an undefined trampoline: the module loader makes the stub."""
+    marked: bool = False
+    """A trampoline that the object does not define has st_other bits 5-7 = 1 elsewhere."""
 
     @property
     def where(self) -> str:

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scpatch.verify.proof import livepatch, paca, record, same, site_table
+from scpatch.verify.proof import livepatch, localentry, paca, record, same, site_table
 from scpatch.verify.proof.added import Added, check
 from scpatch.verify.proof.calls import BL, NOPS, REL24, Calls, Site, find_calls
 from scpatch.verify.proof.entries import Entries
+from scpatch.verify.proof.localentry import Marking
 from scpatch.verify.proof.read import Image, Place, UnreadableError, read
 from scpatch.verify.proof.second_opinion import disagreements
 from scpatch.verify.proof.site import Judgement, judge
@@ -33,7 +34,8 @@ class SiteProof:
         restored  restored before already, its save not shown (not right, but no error)
         trampoline its trampoline keeps r2 on the livepatch stack
         elsewhere its trampoline is another object's, and is to keep r2 there
-        linker    the trampoline is marked (st_other bits 5-7 = 1): the linker saves and restores
+        linker    the trampoline is marked (st_other bits 5-7 = 1), or is to be where it is
+                  defined: the linker saves and restores
         loader    undefined trampoline in a module: the module loader saves and restores
         notoc     a call that needs no r2 (REL24_NOTOC, REL24_P9NOTOC)
         left      unchanged, and r2 is wrong after it
@@ -52,7 +54,7 @@ class SiteProof:
     trampoline_offset: int
     """Of its global entry; 0 where the object does not define it."""
     trampoline_other: int
-    """Its st_other."""
+    """Its st_other, or one that says where the kernel patches it all the same."""
     state: str
     right: bool
     """r2 is right after the call in the second object."""
@@ -74,11 +76,8 @@ class Proof:
 
     sites: tuple[SiteProof, ...]
     errors: tuple[str, ...]
-
-    @property
-    def paca_toc(self) -> int | None:
-        """The offset of all loads from the PACA; None where there are none."""
-        return next((one.paca_toc for one in self.sites if one.paca_toc is not None), None)
+    paca_toc: int | None = None
+    """The offset of all loads of r2 from the PACA; None where there are none."""
 
 
 def prove(
@@ -96,10 +95,10 @@ def prove(
     try:
         images = read(before), read(after)
         errors = [text for image in images for text in disagreements(image)]
-        errors += same.structure(*images)
+        first, second = (find_calls(image, trampolines) for image in images)
+        errors += same.structure(*images, localentry.may_differ(*images, first))
         if errors:
             return Proof((), tuple(errors))
-        first, second = (find_calls(image, trampolines) for image in images)
         return _compare(first, second, paca_toc)
     except UnreadableError as reason:
         return Proof((), (f"{reason}.",))
@@ -107,12 +106,14 @@ def prove(
 
 def _compare(before: Calls, after: Calls, paca_toc: int | None) -> Proof:
     """The proof proper, on two objects with the same headers and the same old symbols."""
-    added = Added(before, after)
+    marking = Marking(before, after)
+    added = Added(before, after, marking.blocks)
     old, new = Entries(before), Entries(after)
     errors: list[str] = []
     sites: list[SiteProof] = []
     words: list[Place] = []
     records: list[Place] = []
+    applied = set(marking.applied)
     inner = {stub.branch for stub in added.stubs.values()}
     for place in sorted(before.sites.keys() | after.sites.keys() - inner):
         was, now = before.sites.get(place), after.sites.get(place)
@@ -127,18 +128,21 @@ def _compare(before: Calls, after: Calls, paca_toc: int | None) -> Proof:
             errors += _change_errors(before, after, was, now, proof)
             words += [Place(place.section, place.offset + 4 * (proof.state != "thunk"))]
             records += [now.record]
+            applied |= {localentry.NAME} if proof.state == "linker" else set()
+    applied |= {_STRATEGY[one.state] for one in sites if one.state in _STRATEGY}
     errors += added.livepatch.check(changed=bool(records))
     words += added.livepatch.branches
     errors += check(added)
-    errors += paca.one_offset(_restores(after, sites), paca_toc)
-    errors += same.sections(before.image, after.image, words, records)
+    errors += marking.check()
+    loads = [*_restores(after, sites), *marking.loads()]
+    errors += paca.one_offset(loads, paca_toc)
+    errors += same.sections(before.image, after.image, words, records, marking.permitted())
     errors += same.appended_names(before.image, after.image)
     errors += same.gaps(before.image, after.image)
-    applied = frozenset(_STRATEGY[one.state] for one in sites if one.state in _STRATEGY)
-    applied |= {livepatch.NAME} if added.livepatch.branches else frozenset()
-    errors += record.check(before.image, after.image, applied)
+    applied |= {livepatch.NAME} if added.livepatch.branches else set()
+    errors += record.check(before.image, after.image, frozenset(applied))
     errors += site_table.check(before, after, _listed(after, sites))
-    return Proof(tuple(sites), tuple(errors))
+    return Proof(tuple(sites), tuple(errors), loads[0].offset if loads else None)
 
 
 def _restores(calls: Calls, sites: Sequence[SiteProof]) -> Iterator[paca.Restore]:
@@ -148,8 +152,11 @@ def _restores(calls: Calls, sites: Sequence[SiteProof]) -> Iterator[paca.Restore
             yield paca.Restore(where, one.paca_toc)
 
 
-_STRATEGY = {"stub": "callsite", "thunk": "callsite", "saved": "callsite", "paca": "paca"}
-_STRATEGY |= dict.fromkeys(("trampoline", "elsewhere"), livepatch.NAME)
+_STRATEGY = {
+    **dict.fromkeys(("stub", "thunk", "saved"), "callsite"),
+    **dict.fromkeys(("trampoline", "elsewhere"), livepatch.NAME),
+    "paca": "paca",
+}
 """What the state of a changed site says about the strategy that was applied."""
 
 
@@ -188,11 +195,13 @@ def _change_errors(
     if was.rela.type != REL24 or was.distance or before.word(was.place) != BL:
         yield f"{where}: what was changed is no call that may be."
     left_to_loader = before.module and not was.trampoline.place.section
-    if proof.was_right and not left_to_loader:
+    if proof.was_right and not left_to_loader and not localentry.is_undone(before, after, was, now):
         yield f"{where}: a call after which r2 was right already was changed."
     following = before.word(Place(was.place.section, was.place.offset + 4))
     if proof.state != "thunk" and following not in NOPS:
         yield f"{where}: an instruction that is no nop was overwritten by the restore."
+    if proof.state == "linker":
+        yield from localentry.call_errors(before, after, was, now)
     if proof.state in ("saved", "paca") and was.rela != now.rela:
         yield f"{where}: only the nop had to change, but the call's relocation was changed."
     named = (now.rela.symbol, now.rela.addend)
@@ -227,7 +236,7 @@ def _site(old: Entries, new: Entries, was: Site, now: Site) -> SiteProof:
         trampoline=trampoline.symbol.name,
         trampoline_section=trampoline.place.section,
         trampoline_offset=trampoline.place.offset if defined else 0,
-        trampoline_other=trampoline.symbol.other,
+        trampoline_other=localentry.patched(old.calls, trampoline),
         state=_state(then, judgement, changed),
         right=judgement.right,
         was_right=then.right,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 from scpatch.verify.proof import livepatch
 from scpatch.verify.proof.calls import REACH, REL24, STUB_NAME, B, Calls, Stub
@@ -26,12 +27,28 @@ _STUB_SIZE = 8
 _MAX_PADDING = 4
 
 
+class Block(Protocol):
+    """Appended code with a symbol of its own that is no stub. `fault` says what is wrong with it;
+    `relocations` are those that it needs, with their types."""
+
+    @property
+    def symbol(self) -> Symbol: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def fault(self) -> str: ...
+    @property
+    def relocations(self) -> Mapping[Place, int]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Added:
     """The two objects, and what the second has more than the first."""
 
     before: Calls
     after: Calls
+    blocks: Mapping[Place, Block] = field(default_factory=dict)
+    """Other appended code than stubs."""
 
     @cached_property
     def symbols(self) -> tuple[Symbol, ...]:
@@ -48,11 +65,12 @@ class Added:
         }
 
     @cached_property
-    def stubs_in(self) -> dict[int, dict[int, Stub]]:
-        """The appended stubs of each section, by section offset."""
-        found: dict[int, dict[int, Stub]] = {}
-        for place, stub in self.stubs.items():
-            found.setdefault(place.section, {})[place.offset] = stub
+    def code_in(self) -> dict[int, dict[int, Stub | Block]]:
+        """The appended stubs and blocks of each section, by section offset."""
+        found: dict[int, dict[int, Stub | Block]] = {}
+        everything: dict[Place, Stub | Block] = {**self.stubs, **self.blocks}
+        for place, one in everything.items():
+            found.setdefault(place.section, {})[place.offset] = one
         return found
 
     @cached_property
@@ -78,6 +96,10 @@ def check(added: Added) -> Iterator[str]:
             yield f"{where}: {stub.symbol.name} is no good stub: {stub.fault}."
         elif place not in used:
             yield f"{where}: no call uses the stub {stub.symbol.name}."
+    for place, block in added.blocks.items():
+        if block.fault:
+            where = added.after.image.where(place)
+            yield f"{where}: {block.symbol.name} is no good: {block.fault}."
     yield from _doubles(added)
     for section in added.before.image.code:
         yield from _code(added, section)
@@ -92,21 +114,25 @@ def _symbols(added: Added) -> Iterator[str]:
         place = Place(symbol.section, symbol.value)
         if symbol.number in added.livepatch.symbols:
             continue
-        if place not in added.stubs or symbol is not added.stubs[place].symbol:
+        one = added.stubs.get(place) or added.blocks.get(place)
+        if one is None or symbol is not one.symbol:
             yield f"{label} was appended and names no stub."
             continue
         if symbol.name in old_names or symbol.name in seen:
             yield f"{label} was appended though its name was there already."
         seen.add(symbol.name)
-        yield from _attributes(added, added.stubs[place], label)
+        if symbol.type != STT_FUNC or symbol.other != _HIDDEN or symbol.size != one.size:
+            yield f"{label} must be a hidden function of {one.size} bytes with st_other 2."
+        if place.offset < added.old_size(place.section):
+            yield f"{label} lies in code that was there before."
+        if isinstance(one, Stub):
+            yield from _attributes(added, one, label)
+        elif symbol.binding != STB_GLOBAL:
+            yield f"{label} must be global."
 
 
 def _attributes(added: Added, stub: Stub, label: str) -> Iterator[str]:
     symbol, trampoline = stub.symbol, stub.trampoline
-    if symbol.type != STT_FUNC or symbol.other != _HIDDEN or symbol.size != stub.size:
-        yield f"{label} must be a hidden function of {stub.size} bytes with st_other 2."
-    if stub.place.offset < added.old_size(stub.place.section):
-        yield f"{label} lies in code that was there before."
     if trampoline is None:
         return
     # Of two weak ones the linker takes the first for both: right only where both would do the
@@ -141,7 +167,7 @@ def _code(added: Added, section: Section) -> Iterator[str]:
     start = (section.size + _MAX_PADDING - 1) // _MAX_PADDING * _MAX_PADDING
     if any(tail[: start - section.size]):
         yield f"{section.name}+{section.size:#x}: the padding before the stubs is not zero."
-    here = {at: stub.size for at, stub in added.stubs_in.get(section.number, {}).items()}
+    here = {at: one.size for at, one in added.code_in.get(section.number, {}).items()}
     here |= added.livepatch.added.get(section.number, {})
     if start not in here:
         place = Place(section.number, start)
@@ -177,18 +203,20 @@ def _falls_through(added: Added, section: Section) -> bool:
 
 
 def _relocations(added: Added, section: Section) -> Iterator[str]:
-    """The appended relocations of a code section: one REL24 for each stub's branch."""
+    """The appended relocations of a code section: one REL24 for each stub's branch, and what other
+    code needs."""
     image = added.after.image
-    wanted = {stub.branch for stub in added.stubs_in.get(section.number, {}).values()}
+    wanted: dict[Place, int] = {}
+    for one in added.code_in.get(section.number, {}).values():
+        wanted |= {one.branch: REL24} if isinstance(one, Stub) else one.relocations
     for table in added.before.image.rela_sections.get(section.number, ()):
         old, new = added.old_size(table), image.sections[table].size
         if (new - old) % RELA_SIZE:
             yield f"{image.sections[table].name}: part of a relocation was appended."
         for rela in image.relas(table)[old // RELA_SIZE :]:
             place = Place(section.number, rela.offset)
-            if place not in wanted or rela.type != REL24:
+            if wanted.pop(place, None) != rela.type:
                 yield f"{image.where(place)}: a relocation was appended that no stub needs."
-            wanted.discard(place)
     for place in sorted(wanted):
         yield f"{image.where(place)}: the stub has no relocation of its own."
 

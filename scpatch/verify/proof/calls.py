@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
+from scpatch.verify.proof import record
 from scpatch.verify.proof.read import STT_FILE, STT_SECTION, Image, Place, Rela, Symbol
 
 ADDR24, ADDR14, ADDR14_T, ADDR14_N = 2, 7, 8, 9
@@ -51,6 +52,11 @@ class Trampoline:
     def marked(self) -> bool:
         """st_other bits 5-7 = 1: no local entry, r2 is not preserved; linkers save and restore."""
         return self.symbol.other >> 5 == 1
+
+    @property
+    def local_entry(self) -> int:
+        """The section offset of its local entry (ELFv2 ABI, st_other)."""
+        return self.place.offset + (0, 0, 4, 8, 16, 32, 64, 0)[self.symbol.other >> 5]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,11 @@ class Calls:
         return any(s.name == ".gnu.linkonce.this_module" for s in self.image.sections)
 
     @cached_property
+    def noted(self) -> frozenset[str]:
+        """The strategies that the object says it was rewritten with."""
+        return record.strategies(self.image)
+
+    @cached_property
     def trampolines(self) -> dict[Place, list[Trampoline]]:
         """The trampolines by place; several names may share one."""
         found: dict[Place, list[Trampoline]] = {}
@@ -133,6 +144,8 @@ class Calls:
             return None
         start = Place(symbol.section, starts[at - 1])
         for trampoline in self.trampolines[start]:
+            if offset == trampoline.local_entry:
+                return trampoline, 0
             if offset == start.offset or offset < start.offset + trampoline.symbol.size:
                 return trampoline, offset - start.offset
         return None
@@ -227,16 +240,16 @@ class Calls:
         """The call sites by place; the branches inside stubs are none."""
         inner = {stub.branch for stub in self.stubs.values() if not stub.fault}
         found = {}
-        for place, (rela, record) in self.branches.items():
+        for place, (rela, entry) in self.branches.items():
             target = self.image.target(rela)
             stub = self.stubs.get(target) if target is not None else None
             if stub is not None and stub.trampoline is not None:
-                found[place] = Site(place, rela, record, stub.trampoline, 0, stub)
+                found[place] = Site(place, rela, entry, stub.trampoline, 0, stub)
                 continue
             reached = self.behind(rela)
             if reached is None or place in inner or self._inside(place, reached[0]):
                 continue
-            found[place] = Site(place, rela, record, *reached, None)
+            found[place] = Site(place, rela, entry, *reached, None)
         return dict(sorted(found.items()))
 
     def _inside(self, place: Place, trampoline: Trampoline) -> bool:

@@ -28,6 +28,17 @@ def sections(image: Image) -> list[int]:
     ]
 
 
+def noted(image: Image, strategy: str) -> Iterator[tuple[int, range]]:
+    """Where notes of a strategy stand: the section, and the section offsets of its bytes."""
+    wanted = _MARK + strategy.encode() + b"\0"
+    for number in sections(image):
+        content = b"\0" + image.content(number)
+        start = content.find(b"\0" + wanted)
+        while start >= 0:
+            yield number, range(start, start + len(wanted))
+            start = content.find(b"\0" + wanted, start + 1)
+
+
 def check(before: Image, after: Image, applied: frozenset[str]) -> Iterator[str]:
     """One sentence for each byte in `.comment` that is new and no note of a strategy.
 

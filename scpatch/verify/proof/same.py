@@ -8,7 +8,8 @@ cost one comparison and no parsing.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from scpatch.verify.proof import record, site_table
@@ -49,8 +50,11 @@ def growing(before: Image, after: Image) -> frozenset[int]:
     return frozenset(found | {before.shndx} - {0})
 
 
-def structure(before: Image, after: Image) -> Iterator[str]:
-    """Differences of the file header, the section headers and the symbol table's old part."""
+def structure(before: Image, after: Image, others: Collection[int] = ()) -> Iterator[str]:
+    """Differences of the file header, the section headers and the symbol table's old part.
+
+    `others` are the numbers of symbols whose st_other may differ.
+    """
     old, new = bytearray(before.data[:EHDR_SIZE]), bytearray(after.data[:EHDR_SIZE])
     added = len(after.sections) - len(before.sections)
     for byte in (*_E_SHOFF, *(_E_SHNUM if added > 0 else ())):
@@ -78,8 +82,9 @@ def structure(before: Image, after: Image) -> Iterator[str]:
         tables = {before.symtab: "symbol table", before.shndx: "symbol section index table"}
         tables[before.sections[before.symtab].link] = "string table"
         tables.pop(0, None)
+        may_differ = {before.symtab: [range(24 * n + 5, 24 * n + 6) for n in others]}
         for index, what in tables.items():
-            if not _same_start(before, after, index):
+            if not _same_start(before, after, index, may_differ.get(index, [])):
                 yield f"{before.sections[index].name}: an old entry of the {what} was changed."
 
 
@@ -117,10 +122,15 @@ def _name_offset(image: Image, index: int) -> int:
     return int.from_bytes(_raw_header(image, index)[:4], "little")
 
 
-def _same_start(before: Image, after: Image, index: int) -> bool:
-    """Whether the old bytes of a section still stand at its beginning."""
+def _same_start(before: Image, after: Image, index: int, spans: Sequence[range]) -> bool:
+    """Whether the old bytes of a section, but for `spans`, still stand at its beginning."""
     old, new = before.sections[index], after.sections[index]
-    return new.size >= old.size and _first_difference(before, after, old, new) is None
+    if new.size < old.size:
+        return False
+    if spans:
+        one, two = _without(before, after, old, spans)
+        return one == two
+    return _first_difference(before, after, old, new) is None
 
 
 def _first_difference(before: Image, after: Image, old: Section, new: Section) -> int | None:
@@ -179,15 +189,19 @@ def _gaps(image: Image) -> list[tuple[str, bytes]]:
 
 
 def sections(
-    before: Image, after: Image, words: Collection[Place], records: Collection[Place]
+    before: Image,
+    after: Image,
+    words: Collection[Place],
+    records: Collection[Place],
+    others: Mapping[int, Sequence[range]] = MappingProxyType({}),
 ) -> Iterator[str]:
     """Differences of the old bytes of every section.
 
     `words` are the section offsets of the instruction words that may differ, `records` the
     section offsets, in their SHT_RELA section, of the relocations whose r_info's symbol and
-    r_addend may.
+    r_addend may, `others` what else may differ: section offsets by section.
     """
-    spans: dict[int, list[range]] = {}
+    spans: dict[int, list[range]] = {section: [*parts] for section, parts in others.items()}
     for place in words:
         spans.setdefault(place.section, []).append(range(place.offset, place.offset + 4))
     for place in records:
@@ -206,10 +220,7 @@ def sections(
 
 def _changed(before: Image, after: Image, old: Section, spans: list[range]) -> Iterator[str]:
     """The old bytes of one section with `spans` left out of the comparison."""
-    one = bytearray(before.content(old.number))
-    two = bytearray(after.content(old.number)[: len(one)])
-    for span in spans:
-        one[span.start : span.stop] = two[span.start : span.stop]
+    one, two = _without(before, after, old, spans)
     if one == two:
         return
     unit = 4 if old.flags & SHF_EXECINSTR else RELA_SIZE
@@ -220,6 +231,17 @@ def _changed(before: Image, after: Image, old: Section, spans: list[range]) -> I
             seen += 1
             if seen == _SHOWN:
                 return
+
+
+def _without(
+    before: Image, after: Image, old: Section, spans: Sequence[range]
+) -> tuple[bytearray, bytearray]:
+    """The old bytes of a section in both files, made equal in `spans`."""
+    one = bytearray(before.content(old.number))
+    two = bytearray(after.content(old.number)[: len(one)])
+    for span in spans:
+        one[span.start : span.stop] = two[span.start : span.stop]
+    return one, two
 
 
 def _sentence(before: Image, section: Section, offset: int) -> str:

@@ -70,12 +70,21 @@ def judge(entries: Entries, site: Site) -> Judgement:
         if after == 0x60000000:
             return Judgement("loader", "the module loader saves and restores r2", resume)
         return Judgement("wrong", "the module loader expects a nop after this call", resume)
-    if site.trampoline.marked and not calls.module and (after in NOPS or after == LD_R2):
-        return Judgement("linker", "st_other = 1: the linker saves and restores r2", resume)
+    if not calls.module and (why := _linkers(entries, site, after)):
+        return Judgement("linker", why, resume)
     if after != LD_R2:
-        what = "a nop" if after in NOPS else "no nop"
-        return Judgement("wrong", f"{what} follows: r2 stays what the target made it", resume)
+        what = f"{_behind(site, after)} follows: r2 stays what the target made it"
+        return Judgement("wrong", what, resume)
     return _own(entries, site, resume)
+
+
+def _behind(site: Site, after: int) -> str:
+    """What a call without a restore has behind it."""
+    if after not in NOPS:
+        return "no nop"
+    if site.trampoline.marked:
+        return "the relocation names no marked symbol, so that no linker sees the mark: a nop"
+    return "a nop"
 
 
 def _kept(entries: Entries, site: Site) -> str:
@@ -93,6 +102,22 @@ def _kept(entries: Entries, site: Site) -> str:
     if entries.calls.module:
         return ""
     return "its trampoline, which another object defines, is to keep r2"
+
+
+def _linkers(entries: Entries, site: Site, after: int) -> str:
+    """Why the linker saves and restores r2; empty where it does not.
+
+    It looks at the symbol that the relocation names, not at what lies where that leads to, and
+    takes a restore that is in place already for a nop.
+    """
+    calls = entries.calls
+    if site.trampoline.place.section:
+        named = calls.image.symbols[site.rela.symbol]
+        if named.other >> 5 == 1 and (after in NOPS or after == LD_R2):
+            return "st_other = 1: the linker saves and restores r2"
+    elif "localentry" in calls.noted and after in NOPS:
+        return "the linker saves and restores r2 if the trampoline is marked where it is defined"
+    return ""
 
 
 def _next(site: Site) -> Place:

@@ -18,7 +18,7 @@ from tests.kernel.cases import AT_SITES as CASES
 from tests.kernel.cases import cases
 from tests.kernel.conftest import Booted
 from tests.kernel.images import module
-from tests.kernel.variants import AT_SITES, UNLISTED
+from tests.kernel.variants import AT_SITES, AT_SITES_BY_LLD, UNLISTED, Variant
 from tests.tools import CROSS
 
 TABLE = ".static_call_sites"
@@ -31,9 +31,16 @@ def kernel() -> Kernel:
     return build(AT_SITES)
 
 
-@pytest.fixture(params=["radix", "hash"])
-def log(request: pytest.FixtureRequest, booted: Booted) -> Log:
-    return booted(AT_SITES, *CASES, hash_mmu=request.param == "hash", debug=True)
+@pytest.fixture(params=[AT_SITES, AT_SITES_BY_LLD], ids=lambda one: one.name)
+def variant(request: pytest.FixtureRequest) -> Variant:
+    assert isinstance(request.param, Variant)
+    return request.param
+
+
+@pytest.fixture
+def log(booted: Booted, variant: Variant) -> Log:
+    """The one that lld has linked runs with the hash MMU, the other with the radix MMU."""
+    return booted(variant, *CASES, hash_mmu=variant is AT_SITES_BY_LLD, debug=True)
 
 
 def test_every_case_passes(log: Log) -> None:
@@ -107,8 +114,9 @@ def table(image: Path) -> list[tuple[int, str]]:
     return [(call, keys[key]) for call, key in zip(ends[::2], ends[1::2], strict=True)]
 
 
-def test_the_linked_table_has_each_call_under_its_key(kernel: Kernel) -> None:
-    """What GNU ld has made of the words, held against objdump's reading of the code."""
+def test_the_linked_table_has_each_call_under_its_key(variant: Variant) -> None:
+    """What the linker has made of the words, held against objdump's reading of the code."""
+    kernel = build(variant)
     listing = tools.run(CROSS + "objdump", "-d", "--no-show-raw-insn", kernel.vmlinux).stdout
     call = re.compile(
         r"^([0-9a-f]+):.*\tbl +[0-9a-f]+ <(?:r2save\.)?__SCT__(\w+)(?:\.[0-9a-f]{12})?(?:\+0x8)?>$",

@@ -55,5 +55,6 @@ VARIANTS = (NAIVE, REWRITTEN, IN_TREE, PRELINKED, BY_LLD, WITH_DWARF)
 REWRITTEN_ONES = tuple(one for one in VARIANTS if one.rewritten)
 """All of these are booted through all cases."""
 AT_SITES = Variant("at-sites", flags="--emit-sites", at_sites=True)
+AT_SITES_BY_LLD = Variant("at-sites-lld", "--emit-sites", "ld.lld", at_sites=True)
 UNLISTED = Variant("unlisted", at_sites=True)
 """The same kernel, which is not told where its call sites are."""

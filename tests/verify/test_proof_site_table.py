@@ -77,6 +77,7 @@ def test_a_module_that_sees_the_key_names_it(assemble: Assemble) -> None:
 
 
 _STRATEGIES = {
+    "localentry": Options("localentry", own=StrategyOptions(Offsets(paca_toc=16)), emit_sites=True),
     "paca": Options("paca", own=StrategyOptions(Offsets(paca_toc=16)), emit_sites=True),
     "livepatch-stack": livepatch_support.options()._replace(emit_sites=True),
 }
@@ -96,6 +97,19 @@ def test_with_other_strategies(assemble: Assemble, options: Options) -> None:
     assert second.read_bytes() == once.read_bytes()
     assert plan_file(second, options).outputs == ()
     assert prove(first, second).errors == ()
+
+
+def test_the_table_outlives_the_unmarking(assemble: Assemble) -> None:
+    """The calls stay where they are when callsite takes over from localentry."""
+    source = key("x") + "FRAME f\nCALL __SCT__x\nCALL __SCT__x\nLEAVE f\n"
+    before = assemble(source + livepatch_support.trampoline())
+    marked, other = (before.with_name(name) for name in ("marked.o", "other.o"))
+    write([plan_file(before, _STRATEGIES["localentry"], marked)])
+    for emit_sites in (True, False):
+        own = StrategyOptions(Offsets(paca_toc=16), unmark=True)
+        write([plan_file(marked, Options(own=own, emit_sites=emit_sites), other)])
+        assert entries(other) == entries(marked)
+        assert prove(marked, other).errors == ()
 
 
 class Table:

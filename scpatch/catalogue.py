@@ -41,8 +41,9 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     "SCP104": Diagnostic(
         "a linked image",
         "Executables and shared objects have no relocations that say where the call sites are, and "
-        "no room for stubs in their code.",
-        "rewrite the objects that the image is linked from (vmlinux.o or the members of vmlinux.a)",
+        "no room for stubs in their code. Only the strategy paca works on a linked vmlinux, since "
+        "it changes nothing but the nops.",
+        "rewrite the objects that the image is linked from; a vmlinux can take `--strategy paca`",
     ),
     "SCP105": Diagnostic(
         "a signed module",
@@ -229,11 +230,23 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "of which are zero. PACATOC is a small multiple of 8 in every kernel.",
         "give --asm-offsets FILE, the include/generated/asm-offsets.h of the same build",
     ),
+    "SCP222": Diagnostic(
+        "an image without symbols",
+        "In a linked image the trampolines are known by their symbols alone, and this one has been "
+        "stripped of its symbol table.",
+        "take the vmlinux as it was linked, and strip it afterwards",
+    ),
     "SCP223": Diagnostic(
         "restored from another offset of the PACA",
         "A call site loads r2 from the PACA already, but not from where it is now said to be. One "
         "of the two offsets is that of another kernel.",
         "compare PACATOC in include/generated/asm-offsets.h; start from the unpatched file",
+    ),
+    "SCP224": Diagnostic(
+        "no place for the note in an image",
+        "The strategy is noted at the end of .comment. In this image something that is loaded lies "
+        "behind that section and would move.",
+        "link it with .comment behind all loaded sections, as the kernel's linker script does",
     ),
     "SCP225": Diagnostic(
         "no linker follows for a module",

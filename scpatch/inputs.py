@@ -84,11 +84,17 @@ def is_archive(data: memoryview) -> bool:
     return bytes(data[:8]) in (ARCHIVE, THIN_ARCHIVE)
 
 
-def read_object(data: memoryview, name: str) -> ElfFile:
-    """The object in `data`; raises ScpatchError SCP101 to SCP107 for anything else."""
+def read_object(data: memoryview, name: str, *, linked: bool = False) -> ElfFile:
+    """The object in `data`, or with `linked` also an `Image`; raises ScpatchError SCP101 to SCP107
+    for anything else."""
     _check_magic(data, name)
-    _check_identity(data, name)
-    elf = ElfFile(data, name)
+    kind = _check_identity(data, name, (c.ET_EXEC, c.ET_DYN) if linked else ())
+    if kind == c.ET_REL:
+        elf = ElfFile(data, name)
+    else:
+        from scpatch.elf.image import Image
+
+        elf = Image(data, name)
     if elf.header.e_flags & abi.EF_PPC64_ABI == 0 and _has_descriptors(elf):
         raise _elfv1(name)
     if bytes(data[-len(_SIGNATURE) :]) == _SIGNATURE:
@@ -108,8 +114,8 @@ def _check_magic(data: memoryview, name: str) -> None:
     raise ScpatchError("SCP101", "not an ELF file", file=name)
 
 
-def _check_identity(data: memoryview, name: str) -> None:
-    """e_ident, e_machine, e_type and the ABI version."""
+def _check_identity(data: memoryview, name: str, others: tuple[int, ...]) -> int:
+    """e_ident, e_machine and the ABI version; returns e_type: ET_REL or one of `others`."""
     if len(data) < c.EHDR_SIZE:
         raise damaged(name, f"the file ends inside the ELF header ({len(data)} bytes)")
     little = data[5] == 1
@@ -125,11 +131,12 @@ def _check_identity(data: memoryview, name: str) -> None:
         raise ScpatchError("SCP102", f"a {order}-endian ppc64 object, not ppc64le", file=name)
     if int.from_bytes(data[48:52], "little") & abi.EF_PPC64_ABI == 1:
         raise _elfv1(name)
-    if kind != c.ET_REL:
+    if kind not in (c.ET_REL, *others):
         what = {c.ET_EXEC: "an executable", c.ET_DYN: "a linked image (ET_DYN)"}.get(
             kind, "a core dump" if kind == c.ET_CORE else f"a file of type {kind}"
         )
         raise ScpatchError("SCP104", f"{what}, no relocatable object", file=name)
+    return kind
 
 
 def _elfv1(name: str) -> ScpatchError:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scpatch import output
+from scpatch.elf import constants as c
 from scpatch.elf.additions import Additions
 from scpatch.elf.layout import Copy, Layout, lay_out
 from scpatch.elf.reader import ElfFile
@@ -80,7 +81,9 @@ def plan_file(path: Path, options: Options, target: Path | None = None) -> FileP
 
 def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPlan, Layout | None]:
     """The plan of one object and its new layout; None where nothing changes."""
-    elf = read_object(data, name)
+    elf = read_object(data, name, linked=_takes_images(options))
+    if elf.header.e_type != c.ET_REL:
+        return _plan_image(elf, options)
     found = scan(elf, options.choices._replace(unmark=options.own.unmark))
     if options.strategy is None:
         plan = Plan("", found.sites)
@@ -89,6 +92,29 @@ def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPl
     plan = plan._replace(sites=_with_lines(elf, plan.sites, which=options.lines))
     layout = lay_out(elf, plan.edits) if plan.edits else None
     return ObjectPlan(name, found._replace(sites=plan.sites), plan), layout
+
+
+def _takes_images(options: Options) -> bool:
+    """Whether a linked image will do. It has no room for a table of call sites."""
+    if options.strategy is None:
+        return True
+    return not options.emit_sites and strategies.takes_images(options.strategy)
+
+
+def _plan_image(elf: ElfFile, options: Options) -> tuple[ObjectPlan, Layout | None]:
+    """As `plan_object`, for a linked image, of which nothing moves that is loaded."""
+    from scpatch.elf.image import Image
+    from scpatch.staticcall.image import scan_image
+
+    assert isinstance(elf, Image)
+    found = scan_image(elf, options.choices)
+    plan = Plan("", found.sites)
+    if options.strategy is not None:
+        plan = _plan(elf, found, options, options.strategy)
+    layout = lay_out(elf, plan.edits) if plan.edits else None
+    if layout is not None:
+        elf.check_layout(layout)
+    return ObjectPlan(elf.name, found._replace(sites=plan.sites), plan), layout
 
 
 def _plan(elf: ElfFile, found: Scan, options: Options, strategy: str) -> Plan:

@@ -37,7 +37,7 @@ def run(
 
 
 def _check(path: Path) -> None:
-    """Refuses what is no object or archive, with the message that every command gives for it."""
+    """Refuses what is no object, archive or linked image, with the message of every command."""
     with open_input(path) as source:
         if not is_archive(source.data):
-            read_object(source.data, str(path))
+            read_object(source.data, str(path), linked=True)

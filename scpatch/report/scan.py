@@ -43,6 +43,7 @@ def scan_fields(name: str, scan: Scan) -> dict[str, object]:
     return {
         "file": clean(name),
         "module": scan.module,
+        "image": scan.image,
         "strategies": list(scan.strategies),
         "trampolines": [_trampoline_fields(one, calls[one.name]) for one in scan.trampolines],
         "sites": [site_fields(site) for site in scan.sites],
@@ -100,7 +101,7 @@ def site_row(site: Site) -> tuple[str, ...]:
 
 
 def _table(name: str, scan: Scan, where: Screen) -> Iterator[str]:
-    kind = "kernel module" if scan.module else "object"
+    kind = "kernel module" if scan.module else "linked image" if scan.image else "object"
     after = f", strategy {' and '.join(scan.strategies)}" if scan.strategies else ""
     total = f"{count(len(scan.trampolines), 'trampoline')}, {words.sites(len(scan.sites))}"
     yield f"{where.paint(name, Style.HEADING)}: {kind}, {total}{after}"

@@ -1,4 +1,4 @@
-"""Finds the branches of a code section that an assembler has resolved itself, without a relocation.
+"""Finds the branches of a code section that an assembler or linker has resolved itself.
 
 A section can hold millions of words, and few of them are such branches: which ones is found out a
 column of bytes at a time, so that only those are looked at one by one.
@@ -50,6 +50,15 @@ def branches_into(code: memoryview, ranges: Iterable[tuple[int, int]]) -> list[t
     ]
     targets = ((insn.direct_target(words[at], 4 * at), 4 * at) for at in found)
     return sorted((to, at) for to, at in targets if to is not None and to != at)
+
+
+def branches(code: memoryview) -> list[tuple[int, int]]:
+    """(target, branch) of every `b` and `bl` in `code`, wherever it leads, in the order of the
+    branches; section offsets in bytes. One to itself is none, as above."""
+    data = bytes(code[: len(code) // 4 * 4])
+    words = memoryview(data).cast("I")
+    targets = ((insn.direct_target(words[at], 4 * at), 4 * at) for at in _ones(_displaced(data)))
+    return [(to, at) for to, at in targets if to is not None]
 
 
 def _displaced(data: bytes) -> bytes:

@@ -143,6 +143,8 @@ class Scan(NamedTuple):
     """Whether the object is a linked kernel module (.ko)."""
     strategies: tuple[str, ...] = ()
     """The strategies that it says it was rewritten with."""
+    image: bool = False
+    """Whether it is a linked image, such as vmlinux."""
 
 
 TOC_PREFIX = "r2toc."

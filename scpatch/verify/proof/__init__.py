@@ -8,7 +8,6 @@ the two is an error. No module of this proof imports scpatch's reader, writer or
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from scpatch.verify.proof import livepatch, localentry, paca, record, same, site_table
@@ -19,65 +18,9 @@ from scpatch.verify.proof.localentry import Marking
 from scpatch.verify.proof.read import Image, Place, UnreadableError, read
 from scpatch.verify.proof.second_opinion import disagreements
 from scpatch.verify.proof.site import Judgement, judge
+from scpatch.verify.proof.types import Proof, SiteProof
 
-
-@dataclass(frozen=True, slots=True)
-class SiteProof:
-    """One call site and why r2 is right after it. Offsets are section offsets in bytes.
-
-    `state` is one of
-        stub      now calls a stub that saves r2, and restores it
-        thunk     now branches to a thunk that saves, calls, restores and branches back
-        saved     now restores what the function itself had saved on every path
-        paca      now loads r2 from the PACA
-        done      saved and restored before already
-        restored  restored before already, its save not shown (not right, but no error)
-        trampoline its trampoline keeps r2 on the livepatch stack
-        elsewhere its trampoline is another object's, and is to keep r2 there
-        linker    the trampoline is marked (st_other bits 5-7 = 1), or is to be where it is
-                  defined: the linker saves and restores
-        loader    undefined trampoline in a module: the module loader saves and restores
-        notoc     a call that needs no r2 (REL24_NOTOC, REL24_P9NOTOC)
-        left      unchanged, and r2 is wrong after it
-        wrong     changed, and r2 is wrong after it (an error)
-    """
-
-    section: int
-    section_name: str
-    offset: int
-    """Of the `bl`, or of the `b` to a thunk."""
-    function: str
-    function_offset: int
-    trampoline: str
-    trampoline_section: int
-    """Section index; 0 where the object does not define the trampoline."""
-    trampoline_offset: int
-    """Of its global entry; 0 where the object does not define it."""
-    trampoline_other: int
-    """Its st_other, or one that says where the kernel patches it all the same."""
-    state: str
-    right: bool
-    """r2 is right after the call in the second object."""
-    was_right: bool
-    """It was in the first."""
-    why: str
-    resume: int
-    """Where control goes on after the call sequence."""
-    saved_before: bool
-    """No stub saves r2 for this call: the function has to have done it."""
-    loader: bool
-    paca_toc: int | None = None
-    """Where in the PACA r2 is loaded from after the call, in bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """All call sites in the order of section and offset, and a sentence for each error."""
-
-    sites: tuple[SiteProof, ...]
-    errors: tuple[str, ...]
-    paca_toc: int | None = None
-    """The offset of all loads of r2 from the PACA; None where there are none."""
+__all__ = ["Proof", "SiteProof", "prove"]
 
 
 def prove(

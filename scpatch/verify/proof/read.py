@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 import struct
 from bisect import bisect_right
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -112,6 +113,11 @@ class Image:
         """Whether section header 0 holds the number of sections (gABI, e_shnum)."""
         return self.data[60:62] == b"\0\0"
 
+    def address(self, section: int) -> int:
+        """The address of a section, sh_addr; 0 in an object."""
+        (address,) = struct.unpack_from("<Q", self.data, self.shoff + section * SHDR_SIZE + 16)
+        return int(address)
+
     def content(self, section: int) -> bytes:
         """The bytes of a section; none for SHT_NULL and SHT_NOBITS."""
         header = self.sections[section]
@@ -183,8 +189,9 @@ class Image:
         return Place(symbol.section, symbol.value + rela.addend)
 
 
-def read(path: Path) -> Image:
-    """Read the tables of the object at `path`; raises UnreadableError or OSError."""
+def read(path: Path, kinds: Collection[int] = (1,)) -> Image:
+    """Read the tables of the file at `path`, an object or what `kinds` (e_type) says; raises
+    UnreadableError or OSError."""
     with path.open("rb") as file:
         empty = file.seek(0, 2) == 0
         data = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -192,8 +199,9 @@ def read(path: Path) -> Image:
         raise UnreadableError("not an ELF64 little-endian file")
     kind, machine = struct.unpack_from("<HH", data, 16)
     (flags,) = struct.unpack_from("<I", data, 48)
-    if (kind, machine) != (1, 21) or flags & 3 == 1:
-        raise UnreadableError("not a ppc64le ELFv2 relocatable object")
+    if kind not in kinds or machine != 21 or flags & 3 == 1:
+        what = "relocatable object" if 1 in kinds else "linked image"
+        raise UnreadableError(f"not a ppc64le ELFv2 {what}")
     (shoff,) = struct.unpack_from("<Q", data, 40)
     sections, names = _read_sections(data, shoff)
     symtab = next((s.number for s in sections if s.type == SHT_SYMTAB), 0)

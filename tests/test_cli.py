@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from scpatch import __version__
+from tests.images import link
 from tests.staticcall.support import entries, key
 from tests.tools import FIXTURES, ROOT, assemble
 
@@ -147,6 +148,8 @@ def test_what_is_no_input(tmp_path: Path, command: str, name: str, code: str, wh
         arguments += ["-o", tmp_path / "out.o"]
     elif command in ("diff", "verify"):
         arguments.append(CALLS)
+    if (command, code) == ("scan", "SCP104"):
+        code, what = "SCP222", "no symbol table"  # it takes linked images, but this one is stripped
     result = scpatch(command, *arguments)
     assert result.returncode == 1
     assert result.stdout == ""
@@ -272,3 +275,25 @@ def test_the_help_shown_in_docs_is_current() -> None:
     options = set(re.findall(r"`scpatch (\w+)[^`]* (--[\w-]+)", readme))
     for command, option in options:
         assert option in scpatch(command, "--help").stdout, (command, option)
+
+
+def test_a_linked_image(tmp_path: Path) -> None:
+    """Scanned, patched in place and verified; a header tells where the PACA has the TOC."""
+    image = link(tmp_path)
+    header = tmp_path / "asm-offsets.h"
+    header.write_text("#define PACATOC 16 /* offsetof(struct paca_struct, kernel_toc) */\n")
+    assert "linked image" in scpatch("scan", "--format", "table", image).stdout
+    assert "[SCP104]" in scpatch("rewrite", image).stderr
+    assert "[SCP115]" in scpatch("rewrite", "--strategy", "paca", image).stderr
+    options = ("--strategy", "paca", "--asm-offsets", header)
+    result = scpatch("rewrite", "--backup", *options, image)
+    assert result.returncode == 0, result.stderr
+    assert "3 call sites rewritten (from the PACA), +0 bytes of code" in result.stderr
+    before = tmp_path / "vmlinux.orig"
+    form = ("--format", "terminal")
+    result = scpatch("verify", *form, "--asm-offsets", header, before, image)
+    assert result.returncode == 0, result.stdout
+    assert "proven: 3 call sites (3 paca); PACATOC 16; not executed" in result.stdout
+    result = scpatch("verify", "--paca-toc-offset", "8", before, image)
+    assert result.returncode == 1
+    assert "[SCP104]" in scpatch("verify", tmp_path / "x.o", image).stderr

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scpatch.elf.constants import ET_REL
 from scpatch.errors import Exit
 from scpatch.inputs import is_archive, open_input, read_object
 from scpatch.report.verify import print_verify
@@ -27,8 +28,12 @@ def run(
 ) -> Exit:
     """Proves and executes; OK means that all is proven. Raises SCP301 where a tool is missing."""
     tools = find_tools() if execute else None
-    for path in (before, after):
-        _check(path)
+    both = (before, after)
+    # One that is linked can be compared with another such image only.
+    linked = all(_check(path, linked=True) for path in both)
+    if not linked:
+        for path in both:
+            _check(path, linked=False)
     verdicts = verify_files(before, after, trampolines, tools, Kernel(**offsets._asdict()))
     if not quiet:
         form = form or ("terminal" if sys.stdout.isatty() else "plain")
@@ -36,8 +41,10 @@ def run(
     return Exit.OK if all(verdict.proven for verdict in verdicts) else Exit.ERROR
 
 
-def _check(path: Path) -> None:
-    """Refuses what is no object, archive or linked image, with the message of every command."""
+def _check(path: Path, *, linked: bool) -> bool:
+    """Refuses what is no object or archive nor, if so wanted, a linked image, with the message that
+    every command gives for it. Returns whether it is an image."""
     with open_input(path) as source:
-        if not is_archive(source.data):
-            read_object(source.data, str(path), linked=True)
+        if is_archive(source.data):
+            return False
+        return read_object(source.data, str(path), linked=linked).header.e_type != ET_REL

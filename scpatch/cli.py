@@ -35,6 +35,12 @@ class NoNop(StrEnum):
     THUNK = "thunk"
 
 
+class Hoist(StrEnum):
+    AUTO = "auto"
+    KERNEL = "kernel"
+    NEVER = "never"
+
+
 Files = Annotated[
     list[Path], typer.Argument(metavar="FILE...", help="Objects (.o, .ko) and archives (.a).")
 ]
@@ -69,6 +75,13 @@ AsmOffsets = Annotated[
 PacaTocOffset = Annotated[
     int | None, typer.Option(metavar="N", min=0, help="PACATOC, where only that is needed.")
 ]
+HoistOption = Annotated[
+    Hoist,
+    typer.Option(
+        help="Save r2 in nops behind earlier calls: in a .ko (auto), also in an object that ends "
+        "in a kernel, never in a shared object (kernel), or not (never)."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every call site.")]
 
@@ -93,6 +106,7 @@ def scan(
     trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
     undefined: UndefinedOption = Undefined.AUTO,
     no_nop: NoNopOption = NoNop.REFUSE,
+    hoist: HoistOption = Hoist.AUTO,
     lines: Annotated[
         bool, typer.Option("--lines/--no-lines", help="Look up source lines in DWARF.")
     ] = True,
@@ -105,7 +119,7 @@ def scan(
     from scpatch.commands import scan as command
     from scpatch.staticcall.classify import Choices
 
-    choices = Choices(tuple(trampoline), undefined.value, no_nop.value)
+    choices = Choices(tuple(trampoline), undefined.value, no_nop.value, hoist=hoist.value)
     raise typer.Exit(command.run(files, choices, form and form.value, lines=lines))
 
 
@@ -122,6 +136,7 @@ def rewrite(
     trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
     undefined: UndefinedOption = Undefined.AUTO,
     no_nop: NoNopOption = NoNop.REFUSE,
+    hoist: HoistOption = Hoist.AUTO,
     asm_offsets: AsmOffsets = None,
     paca_toc_offset: PacaTocOffset = None,
     emit_sites: Annotated[
@@ -172,7 +187,7 @@ def rewrite(
         raise typer.BadParameter(f"does not go with {other}", param_hint="-o")
     if quiet and verbose:
         raise typer.BadParameter("does not go with --quiet", param_hint="--verbose")
-    choices = Choices(tuple(trampoline), undefined.value, no_nop.value)
+    choices = Choices(tuple(trampoline), undefined.value, no_nop.value, hoist=hoist.value)
     asked = command.Asked(
         target=output,
         dry_run=dry_run,
@@ -226,6 +241,10 @@ def verify(
         bool, typer.Option("--run/--no-run", help="Execute every site under QEMU.")
     ] = True,
     trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
+    hoist: Annotated[
+        Hoist,
+        typer.Option(help="What the file was rewritten with: kernel permits more than auto."),
+    ] = Hoist.AUTO,
     asm_offsets: AsmOffsets = None,
     paca_toc_offset: PacaTocOffset = None,
     form: Annotated[
@@ -248,6 +267,7 @@ def verify(
             after,
             trampoline,
             execute=run,
+            for_kernel=hoist is Hoist.KERNEL,
             form=form and form.value,
             quiet=quiet,
             verbose=verbose,

@@ -21,6 +21,7 @@ def run(
     trampolines: Sequence[str],
     *,
     execute: bool,
+    for_kernel: bool,
     form: str | None,
     quiet: bool,
     verbose: bool,
@@ -34,7 +35,8 @@ def run(
     if not linked:
         for path in both:
             _check(path, linked=False)
-    verdicts = verify_files(before, after, trampolines, tools, Kernel(**offsets._asdict()))
+    kernel = Kernel(**offsets._asdict())
+    verdicts = verify_files(before, after, trampolines, tools, kernel, for_kernel=for_kernel)
     if not quiet:
         form = form or ("terminal" if sys.stdout.isatty() else "plain")
         print_verify(verdicts, form, verbose=verbose)

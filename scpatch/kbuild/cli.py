@@ -27,6 +27,7 @@ Options stand in front of the linker, or in the variable SCPATCH_FLAGS:
                       end the build (for bring-up only: such calls lose r2)
   --trampoline=GLOB   names of trampolines, instead of __SCT__*; repeatable
   --no-nop=thunk      give calls without a nop a thunk of their own
+  --hoist=never       do not save r2 in nops behind earlier calls
   --undefined=auto|rewrite|skip
                       as for scpatch rewrite
   --emit-sites        list the call sites in .static_call_sites, for a kernel

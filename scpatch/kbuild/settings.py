@@ -18,6 +18,7 @@ _VALUES = {
     "--strategy": (),
     "--undefined": ("auto", "rewrite", "skip"),
     "--no-nop": ("refuse", "thunk"),
+    "--hoist": ("auto", "kernel", "never"),
     "--asm-offsets": (),
     "--paca-toc-offset": (),
 }
@@ -43,6 +44,8 @@ class Settings(NamedTuple):
     strategy: str = "callsite"
     undefined: str = "auto"
     no_nop: str = "refuse"
+    hoist: str = "kernel"
+    """What is built here is a kernel: no function of it is preempted."""
     asm_offsets: str = ""
     """The kernel's asm-offsets.h; where it is where Kbuild makes it, it need not be named."""
     paca_toc_offset: str = ""
@@ -73,7 +76,7 @@ class Settings(NamedTuple):
             int(offset) if offset else None,
             unmark=self.unmark,
         )
-        choices = Choices(undefined=self.undefined, no_nop=self.no_nop)
+        choices = Choices(undefined=self.undefined, no_nop=self.no_nop, hoist=self.hoist)
         if self.trampolines:
             choices = choices._replace(trampolines=self.trampolines)
         return Options(self.strategy, choices, own, emit_sites=self.emit_sites)

@@ -1,31 +1,38 @@
 """Whether r2 lies in the TOC save doubleword of the live frame, on every path to an instruction.
 
-A forward data-flow analysis over one function. At each instruction two facts are known or not:
-r2 holds the function's own TOC pointer (`own`), and 24(r1) holds it too, in the frame that r1
-points at now (`saved`). Where paths meet, only what holds on all of them stays. Everything that
-the analysis cannot see counts against it: code that nothing seems to reach may be entered from
-anywhere with nothing known, and an unknown instruction may change both registers.
+A forward data-flow analysis over one function. At each instruction three facts are known or not:
+r2 holds the function's own TOC pointer (OWN), 24(r1) holds it too, in the frame that r1 points at
+now (SAVED), and that frame is the function's own, not its caller's (FRAMED). Where paths meet, only
+what holds on all of them stays. Everything that the analysis cannot see counts against it: code
+that nothing seems to reach may be entered from anywhere with nothing known, and an unknown
+instruction may change both registers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from scpatch.ppc64 import insn
-from scpatch.ppc64.effects import NONE, effects
+from scpatch.ppc64.effects import effects
 
+OWN: Final = 1
+SAVED: Final = 2
+FRAMED: Final = 4
+"""What may be known just before an instruction: a set of bits."""
 
-class Known(NamedTuple):
-    """What holds just before an instruction."""
+_NOTHING: Final = 0
+_ALL: Final = OWN | SAVED | FRAMED
+_NEEDED: Final = OWN | SAVED
+_UNREACHED: Final = -1
 
-    own: bool
-    saved: bool
-
-
-NOTHING = Known(own=False, saved=False)
-ALL = Known(own=True, saved=True)
+_BRANCHES: Final = frozenset({16, 18, 19})
+"""Primary opcodes of all that transfers control."""
+_FRAME_HEADER: Final = 32
+"""Bytes of the smallest frame that has a TOC save doubleword (psABI, stack frame)."""
 
 
 class Function(NamedTuple):
@@ -44,116 +51,155 @@ class Function(NamedTuple):
     """Transfers that the code does not show: (instruction, target)."""
     foreign_after: Collection[int] = ()
     """Calls that come back with a foreign r2."""
+    saving: Collection[int] = ()
+    """Calls on whose way r2 is stored in 24(r1), and behind which it is loaded from there."""
 
 
 def saved_at(function: Function, places: Iterable[int]) -> set[int]:
     """Those of `places` (section offsets of calls) where r2 is own and saved on every path."""
-    known = _Flow(function).run()
-    return {place for place in places if known.get(place) == ALL}
+    flow = Flow(function)
+    return {place for place in places if flow.holds(place, _NEEDED)}
 
 
-class _Flow:
-    """The work list of one analysis."""
+class Flow:
+    """The analysis of one function, done."""
 
     def __init__(self, function: Function) -> None:
-        self._function = function
-        self._end = function.start + len(function.code) // 4 * 4
-        words = memoryview(function.code[: self._end - function.start]).cast("I")
-        self._words = {function.start + 4 * i: word for i, word in enumerate(words)}
-        self._jumps = [
-            place
-            for place, word in self._words.items()
-            if insn.is_indirect(word) and not insn.links(word) and not insn.is_through_lr(word)
-        ]
-        self._known: dict[int, Known] = {}
+        self.function = function
+        self._start = function.start
+        data = function.code[: len(function.code) // 4 * 4]
+        self.words = array("I", data)
+        self._known = [_UNREACHED] * len(self.words)
         self._edges: dict[int, list[int]] = {}
         for source, target in function.edges:
             self._edges.setdefault(source, []).append(target)
+        self._jumps_known = self._run()
 
-    def run(self) -> dict[int, Known]:
-        """Known facts by section offset; empty where the code cannot be followed."""
-        function = self._function
-        self._flow({function.entry: Known(own=True, saved=False)})
-        self._flow(dict.fromkeys(self._within(function.entries), NOTHING))
+    def holds(self, place: int, facts: int) -> bool:
+        """Whether all of `facts` hold whenever control is about to execute the instruction at the
+        section offset `place`."""
+        return self.seems(place, facts & self._jumps_known) and not facts & ~self._jumps_known
+
+    def seems(self, place: int, facts: int) -> bool:
+        """The same, were all of them known at each computed jump."""
+        at = self._index(place)
+        if not 0 <= at < len(self.words) or self._known[at] == _UNREACHED:
+            return False
+        return self._known[at] & facts == facts
+
+    def _index(self, place: int) -> int:
+        return place - self._start >> 2
+
+    def _run(self) -> int:
+        """Finds what is known everywhere; returns what of it holds.
+
+        A computed jump may go anywhere in the function, and brings what is known there: what is
+        not known at one of them is known nowhere.
+        """
+        function = self.function
+        self._spread([(function.entry, OWN)])
+        self._spread([(place, _NOTHING) for place in function.entries])
         while unreached := self._unreached():
-            jumps = self._computed_jumps()
-            # A computed jump may go anywhere in the function, and brings what is known there.
-            seed = ALL if jumps else NOTHING
-            self._flow(dict.fromkeys(unreached, seed))
-        if any(self._known[jump] != ALL for jump in self._computed_jumps()):
-            return {}
-        return self._known
+            seed = _ALL if self.computed_jumps else _NOTHING
+            self._spread([(place, seed) for place in unreached])
+        holds = [self._known[self._index(jump)] for jump in self.computed_jumps]
+        if any(known & _NEEDED != _NEEDED for known in holds):
+            return _NOTHING
+        return _ALL & ~FRAMED if any(not known & FRAMED for known in holds) else _ALL
 
-    def _within(self, places: Iterable[int]) -> Iterable[int]:
-        return [place for place in places if place in self._words]
-
-    def _computed_jumps(self) -> list[int]:
-        """Reached branches through CTR that are no calls: switch tables, computed gotos."""
-        return [place for place in self._jumps if place in self._known]
-
-    def _unreached(self) -> list[int]:
-        """Code that no path has reached, padding left out."""
+    @property
+    def computed_jumps(self) -> list[int]:
+        """Section offsets of reached branches through CTR that are no calls: switch tables,
+        computed gotos."""
         return [
-            place
-            for place, word in self._words.items()
-            if place not in self._known and not _is_padding(word) and place >= self._function.entry
+            self._start + 4 * at
+            for at, word in enumerate(self.words)
+            if word >> 26 == 19
+            and self._known[at] != _UNREACHED
+            and insn.is_indirect(word)
+            and not insn.links(word)
+            and not insn.is_through_lr(word)
         ]
 
-    def _flow(self, seeds: Mapping[int, Known]) -> None:
-        """Spreads facts from `seeds` until nothing changes any more."""
-        work = []
-        for place, known in seeds.items():
-            work += self._meet(place, known)
+    def _unreached(self) -> list[int]:
+        """Section offsets of code that no path has reached, padding left out."""
+        first = max(self._index(self.function.entry), 0)
+        return [
+            self._start + 4 * at
+            for at in range(first, len(self.words))
+            if self._known[at] == _UNREACHED and not _is_padding(self.words[at])
+        ]
+
+    def _spread(self, work: list[tuple[int, int]]) -> None:
+        """Spreads facts from (section offset, facts) until nothing changes any more."""
+        known, words, edges = self._known, self.words, self._edges
         while work:
-            place = work.pop()
-            for target, known in self._successors(place, self._known[place]):
-                work += self._meet(target, known)
+            place, facts = work.pop()
+            at = place - self._start >> 2
+            while 0 <= at < len(words):
+                old = known[at]
+                if old != _UNREACHED:
+                    facts &= old
+                    if facts == old:
+                        break
+                known[at] = facts
+                word = words[at]
+                if edges or word >> 26 in _BRANCHES:
+                    place = self._start + 4 * at
+                    found = list(self._successors(place, word, facts))
+                    if not found:
+                        break
+                    work += found[:-1]
+                    place, facts = found[-1]
+                    at = place - self._start >> 2
+                else:
+                    facts = _after(word, facts)
+                    at += 2 if word >> 26 == 1 else 1
 
-    def _meet(self, place: int, known: Known) -> list[int]:
-        if place not in self._words:
-            return []
-        old = self._known.get(place)
-        new = known if old is None else Known(old.own and known.own, old.saved and known.saved)
-        if new == old:
-            return []
-        self._known[place] = new
-        return [place]
+    def successors(self, place: int) -> Iterator[tuple[int, int]]:
+        """Where control goes from a reached instruction, and what is known there by this way."""
+        at = self._index(place)
+        if self._known[at] != _UNREACHED:
+            yield from self._successors(place, self.words[at], self._known[at])
 
-    def _successors(self, place: int, before: Known) -> list[tuple[int, Known]]:
-        word = self._words[place]
+    def _successors(self, place: int, word: int, before: int) -> Iterator[tuple[int, int]]:
         # A fault or a jump label leaves before the instruction has done its work.
-        found = [(target, before) for target in self._edges.get(place, ())]
-        if insn.transfers(word):
-            target = self._target(place, word)
+        for other in self._edges.get(place, ()):
+            yield other, before
+        if not insn.transfers(word):
+            yield place + (8 if insn.is_prefix(word) else 4), _after(word, before)
+            return
+        target = self._target(place, word)
+        if target is not None and not self._is_recursion(word, target):
+            yield target, before
+        if insn.falls_through(word):
             after = self._after_call(place, word, before) if insn.links(word) else before
-            if target is not None and not self._is_recursion(word, target):
-                found.append((target, before))
-            if insn.falls_through(word):
-                found.append((place + 4, after))
-            return found
-        size = 8 if insn.is_prefix(word) else 4
-        found.append((place + size, _after(word, before)))
-        return found
+            yield place + 4, after
 
     def _is_recursion(self, word: int, target: int) -> bool:
         """Whether a branch calls the function as anybody else would, with its own r2."""
-        return insn.links(word) and target in (self._function.start, self._function.entry)
+        return insn.links(word) and target in (self.function.start, self.function.entry)
 
     def _target(self, place: int, word: int) -> int | None:
-        if place in self._function.relocated:
-            return self._function.relocated[place]
+        if place in self.function.relocated:
+            return self.function.relocated[place]
         return insn.direct_target(word, place)
 
-    def _after_call(self, place: int, word: int, before: Known) -> Known:
+    def _after_call(self, place: int, word: int, before: int) -> int:
         """A call into the own unit gives r2 back, one through a pointer may not.
 
         With a foreign r2 at the call, a linker's stub may store that one into 24(r1).
         """
+        frame = before & FRAMED
+        if place in self.function.saving:
+            return frame | (OWN | SAVED if before & OWN else _NOTHING)
         if insn.is_indirect(word):
-            return Known(own=False, saved=before.saved)
-        if place in self._function.foreign_after:
-            return Known(own=False, saved=before.saved and before.own)
-        return Known(own=before.own, saved=before.saved and before.own)
+            return frame | before & SAVED
+        if not before & OWN:
+            return frame
+        if place in self.function.foreign_after:
+            return frame | before & SAVED
+        return before
 
 
 def _is_padding(word: int) -> bool:
@@ -162,14 +208,23 @@ def _is_padding(word: int) -> bool:
     return word == 0 or word == 0x60000000 | register << 21 | register << 16
 
 
-def _after(word: int, before: Known) -> Known:
+@cache
+def _after(word: int, before: int) -> int:
     """The facts behind an instruction that is no branch."""
     if word == insn.STD_R2:
-        return Known(before.own, before.own)
+        return before | SAVED if before & OWN else before & ~SAVED
     if word == insn.LD_R2:
-        return Known(before.saved, before.saved)
+        return before | OWN if before & SAVED else before & ~OWN
     changed = effects(word)
-    if changed is NONE:
-        return before
-    own = before.own and not changed.r2
-    return Known(own, before.saved and not (changed.r1 or changed.save))
+    if changed.r2:
+        before &= ~OWN
+    if changed.r1 or changed.save:
+        before &= ~SAVED
+    if changed.r1:
+        before = before | FRAMED if _pushes(word) else before & ~FRAMED
+    return before
+
+
+def _pushes(word: int) -> bool:
+    """Whether the word is `stdu r1,-N(r1)`, N large enough for a frame of the function's own."""
+    return word & 0xFFFF8003 == 0xF8218001 and 0x10000 - (word & 0xFFFC) >= _FRAME_HEADER

@@ -89,10 +89,14 @@ def _how(objects: Iterable[ObjectPlan], changed: Sequence[Site]) -> str:
         State.SAVED: "saved already",
         State.PACA: "from the PACA",
     }
-    counts = words.by_state(changed)
+    counts = {ways[state]: number for state, number in words.by_state(changed).items()}
+    if hoisted := sum(bool(site.saves) for site in changed):
+        counts[ways[State.SAVED]] -= hoisted
+        counts = {way: number for way, number in counts.items() if number}
+        counts["saved in nops"] = hoisted
     if len(counts) == 1:
-        return ways[next(iter(counts))]
-    return ", ".join(f"{number:,} {ways[state]}" for state, number in counts.items())
+        return next(iter(counts))
+    return ", ".join(f"{number:,} {way}" for way, number in counts.items())
 
 
 def is_thunk(stub: NewStub) -> bool:

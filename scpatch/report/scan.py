@@ -77,6 +77,7 @@ def site_fields(site: Site) -> dict[str, object]:
         "code": site.code,
         "detail": clean(site.detail),
         "line": clean(site.line),
+        "saves": list(site.saves),
         "word": f"{site.word:#010x}",
         "after": None if site.after is None else f"{site.after:#010x}",
     }

@@ -62,7 +62,9 @@ def stats_table(plans: Sequence[Plan], where: Screen) -> Iterator[str]:
     changed = sum(total.states[s] for s in (State.REWRITE, State.SAVED, State.THUNK))
     if changed:
         saved = total.states[State.SAVED]
-        yield f"without a stub: {saved:,} of {changed:,} changed sites ({saved / changed:.1%})"
+        hoisted = sum(bool(site.saves) for plan in plans for site in plan.sites)
+        share = f"without a stub: {saved:,} of {changed:,} changed sites ({saved / changed:.1%})"
+        yield share + (f", {hoisted:,} of them saved in nops" if hoisted else "")
 
 
 def _row(name: str, counts: Counts, states: Sequence[State]) -> tuple[Cell, ...]:

@@ -29,6 +29,9 @@ class Choices(NamedTuple):
     """Sites without a usable nop: `refuse` or `thunk`."""
     unmark: bool = False
     """Take trampolines that are marked (st_other bits 5-7 = 1) for unmarked, as they will be."""
+    hoist: str = "auto"
+    """Whether r2 may be saved in the nop behind an earlier call of the function: in a linked module
+    (`auto`), also in an object that ends in a kernel (`kernel`), or not (`never`)."""
 
 
 def scan(elf: ElfFile, choices: Choices) -> Scan:
@@ -45,7 +48,8 @@ def scan(elf: ElfFile, choices: Choices) -> Scan:
 
     references = list(find_references(elf, trampolines, stubs))
     module = is_module(elf)
-    sites = _Classifier(elf, choices, stubs, references, module).classify()
+    others = set(recorded) - {"callsite", "localentry" if choices.unmark else ""}
+    sites = _Classifier(elf, choices, stubs, references, module, kept=bool(others)).classify()
     if resolved := resolved_calls(elf, trampolines):
         sites = sorted(sites + resolved, key=lambda site: (site.section, site.offset))
     if "livepatch-stack" in recorded:
@@ -68,8 +72,12 @@ class _Classifier:
         stubs: Sequence[Stub],
         references: Sequence[Reference],
         module: bool,
+        *,
+        kept: bool,
     ) -> None:
+        """`kept` says that the object's calls are made right in another way than by stubs."""
         self._elf = elf
+        self._kept = kept
         self._choices = choices
         self._stubs: dict[int, list[Stub]] = {}
         for stub in stubs:
@@ -91,14 +99,21 @@ class _Classifier:
         ]
         sites.sort(key=lambda site: (site.section, site.offset))
         open_sites = [site for site in sites if site.state is State.REWRITE]
+        marked = self._marked()
         if open_sites:
             # Most objects of a build have no such site, and need not load this either.
-            from scpatch.staticcall.flow import settle
+            from scpatch.staticcall.flow import Around, settle
             from scpatch.staticcall.labels import find_labels
+            from scpatch.staticcall.other_calls import OtherCalls
 
             labels = find_labels(self._elf, {site.section for site in open_sites})
-            sites = settle(self._elf, self._functions, labels, sites, self._loadable())
-        marked = self._marked()
+            hoist = self._choices.hoist
+            free = not self._kept and (self._module if hoist == "auto" else hoist == "kernel")
+            symbols = self._callees()
+            calls = OtherCalls(self._elf, symbols, module=self._module, free=free)
+            stubless = symbols if self._kept else marked
+            around = Around(self._elf, self._functions, labels, calls, stubless)
+            sites = settle(around, sites, self._loadable() | marked)
         if self._choices.no_nop == "thunk":
             sites = [site if site.symbol in marked else _as_thunk(site) for site in sites]
         return [_as_linkers(site) if site.symbol in marked else site for site in sites]
@@ -112,6 +127,11 @@ class _Classifier:
             one.symbol for one in callees if isinstance(one, Trampoline) and one.marked
         )
 
+    def _callees(self) -> frozenset[int]:
+        """The symbols of trampolines and stubs that are called."""
+        callees = {one.callee for one in self._references}
+        return frozenset(one.symbol for one in callees)
+
     def _loadable(self) -> frozenset[int]:
         """Symbols whose calls the module loader may have to patch, which wants a nop for it.
 
@@ -119,7 +139,7 @@ class _Classifier:
         loader stubs the call, and refuses a module with anything but a nop behind it
         (restore_r2 in arch/powerpc/kernel/module_64.c). The `b` of a stub needs none.
         """
-        if self._choices.undefined == "rewrite":
+        if self._choices.undefined == "rewrite" and not self._module:
             return frozenset()
         callees = {one.callee for one in self._references}
         return frozenset(

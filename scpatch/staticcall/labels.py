@@ -46,6 +46,10 @@ MARKS = frozenset(
 )
 """Sections of the Linux kernel that only mark instructions: nobody branches to what they name."""
 
+FIXUP = "_fixup"
+"""How the names of those end that tell the kernel which instructions to patch when it starts
+(arch/powerpc/lib/feature-fixups.c): they name the first of several, or a start and an end."""
+
 
 class Labels(NamedTuple):
     """Places inside code that relocations point at, by section index."""
@@ -57,6 +61,10 @@ class Labels(NamedTuple):
     start, not from the entry, so such a place may lie some bytes behind the real label."""
     branched: Mapping[int, Sequence[int]]
     """Targets of relocated branches."""
+    marked: Mapping[int, Sequence[int]]
+    """Instructions that a table names and nobody branches to."""
+    patched: Mapping[int, Sequence[int]]
+    """Those of `marked` that a `FIXUP` section names."""
     edges: Mapping[int, Sequence[tuple[int, Place]]]
     """(target, from): control may pass from one instruction to another, outside the code's own
     branches; sorted by target, under the target's section."""
@@ -64,7 +72,8 @@ class Labels(NamedTuple):
 
 def find_labels(elf: ElfFile, sections: set[int]) -> Labels:
     """The labels in the code sections `sections`."""
-    found: dict[str, dict[int, list[int]]] = {"taken": {}, "relative": {}, "branched": {}}
+    kinds = "taken", "relative", "branched", "marked", "patched"
+    found: dict[str, dict[int, list[int]]] = {kind: {} for kind in kinds}
     edges: dict[int, list[tuple[int, Place]]] = {}
     homes = _homes(elf, sections)
     for target in elf.relocated:
@@ -80,10 +89,15 @@ def find_labels(elf: ElfFile, sections: set[int]) -> Labels:
                     found["taken"].setdefault(section, []).append(end)
                 else:
                     edges.setdefault(section, []).append((end, start))
-        elif name not in MARKS:
-            for index, (section, offset) in hits:
+                    found["marked"].setdefault(start[0], []).append(start[1])
+            continue
+        for index, (section, offset) in hits:
+            kind = "marked"
+            if name not in MARKS:
                 kind = _meaning(table.r_info[index] & 0xFFFFFFFF)
-                found[kind].setdefault(section, []).append(offset)
+            elif name.endswith(FIXUP):
+                found["patched"].setdefault(section, []).append(offset)
+            found[kind].setdefault(section, []).append(offset)
     for by_section in found.values():
         for places in by_section.values():
             places.sort()

@@ -19,7 +19,8 @@ class State(StrEnum):
     REWRITE = "rewrite"
     """`bl` + nop: r2 is to be saved by a stub and restored in place of the nop."""
     SAVED = "saved"
-    """`bl` + nop, and r2 lies in 24(r1) on every path here: only the nop changes."""
+    """`bl` + nop, and r2 lies in 24(r1) on every path here, or can be stored there in a nop on the
+    way: only nops change."""
     THUNK = "thunk"
     """`bl` without a nop: the call is to go through a thunk of its own (`--no-nop thunk`)."""
     PACA = "paca"
@@ -125,6 +126,8 @@ class Site(NamedTuple):
     """One sentence: why it is refused, or what makes it right."""
     line: str = ""
     """`FILE:LINE`, where DWARF has it."""
+    saves: tuple[int, ...] = ()
+    """Section offsets of nops before it that are to save r2 for it, where it is SAVED."""
 
     @property
     def place(self) -> str:

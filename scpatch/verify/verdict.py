@@ -55,16 +55,29 @@ def verify_files(
     trampolines: Sequence[str],
     tools: Tools | None,
     kernel: Kernel = NO_KERNEL,
+    *,
+    for_kernel: bool = False,
 ) -> list[Verdict]:
     """Verifies two objects, or two archives member by member, for a kernel.
 
     Raises ScpatchError SCP301 or SCP302 where `ar` is missing or fails, and as `verify_object`.
     """
     if not is_archive(before) and not is_archive(after):
-        return [verify_object(str(after), before, after, trampolines, tools, kernel)]
+        whole = verify_object(
+            str(after), before, after, trampolines, tools, kernel, for_kernel=for_kernel
+        )
+        return [whole]
     with members(before, after) as found:
         verdicts = [
-            verify_object(pair.label, pair.before, pair.after, trampolines, tools, kernel)
+            verify_object(
+                pair.label,
+                pair.before,
+                pair.after,
+                trampolines,
+                tools,
+                kernel,
+                for_kernel=for_kernel,
+            )
             for pair in found.pairs
             if pair.is_object
         ]
@@ -80,18 +93,21 @@ def verify_object(
     trampolines: Sequence[str],
     tools: Tools | None,
     kernel: Kernel = NO_KERNEL,
+    *,
+    for_kernel: bool = False,
 ) -> Verdict:
     """Proves one object and, given tools, executes every site that needs r2 in both versions.
 
     Of linked images nothing is executed: no program can be made of them. Where `kernel` does not
-    say where the PACA has the TOC, that is where the code loads it from.
+    say where the PACA has the TOC, that is where the code loads it from; `for_kernel` is that of
+    `prove`.
 
     Raises OSError for a file that cannot be opened, and ScpatchError SCP302 where an object
     cannot be linked or started.
     """
     if is_linked(before) or is_linked(after):
         return Verdict(label, prove_images(before, after, trampolines, kernel.paca_toc), None)
-    proof = prove(before, after, trampolines, kernel.paca_toc)
+    proof = prove(before, after, trampolines, kernel.paca_toc, for_kernel=for_kernel)
     if tools is None or proof.errors:
         return Verdict(label, proof, None)
     sites = [site for site in proof.sites if site.state != "notoc"]

@@ -1,9 +1,9 @@
 """Option 1 of the thread: the call site saves r2 before the call and restores it in the nop.
 
-Where r2 lies in 24(r1) already, only the nop changes. Else the call goes through a stub at the end
-of the caller's section, one a section and trampoline; it saves r2 and branches on to the
-trampoline, so that what the trampoline does is seen by nobody. A call without a nop can go
-through a thunk of its own that calls, restores and branches back.
+Where r2 lies in 24(r1) already, or nops before the call can store it there, only nops change. Else
+the call goes through a stub at the end of the caller's section, one a section and trampoline; it
+saves r2 and branches on to the trampoline, so that what the trampoline does is seen by nobody. A
+call without a nop can go through a thunk of its own that calls, restores and branches back.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ caller's section:
             std     r2,24(r1)
             b       __SCT__x
 
-Where the function has stored r2 there already on every path to the call, in the frame that is
-live, the stub is not needed and only the nop changes.
+Where r2 lies there already on every path to the call, in the frame that is live, the stub is not
+needed and only the nop changes. So too where it can be stored by making the nop behind an earlier
+call of the function `std r2,24(r1)` (`--hoist`).
 
 --unmark undoes `localentry`, or what a kernel has in its source: trampolines with st_other bits
 5-7 = 1 become functions with one entry point, so that no linker makes stubs for their calls, and
@@ -94,6 +95,8 @@ def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOption
     for site in sites:
         if site.state in (State.REWRITE, State.SAVED):
             additions.patch(site.section, site.offset + 4, _word(insn.LD_R2))
+    for section, nop in {(site.section, nop) for site in sites for nop in site.saves}:
+        additions.patch(section, nop, _word(insn.STD_R2))
     edits = _unmark(elf, scan, additions) if options.unmark else []
     return Plan("callsite", sites, tuple(stubs), tuple(edits))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scpatch.verify.proof import livepatch, localentry, paca, record, same, site_table
+from scpatch.verify.proof import hoist, livepatch, localentry, paca, record, same, site_table
 from scpatch.verify.proof.added import Added, check
 from scpatch.verify.proof.calls import BL, NOPS, REL24, Calls, Site, find_calls
 from scpatch.verify.proof.entries import Entries
@@ -28,12 +28,15 @@ def prove(
     after: Path,
     trampolines: Sequence[str] = ("__SCT__*",),
     paca_toc: int | None = None,
+    *,
+    for_kernel: bool = False,
 ) -> Proof:
     """Prove that `after` is `before` with right static calls and no other change.
 
     `trampolines` are the globs that name trampolines, `paca_toc` is the offset that loads from the
-    PACA must have; without one, they must all have the same. An object that cannot be read is an
-    error of the proof; OSError is raised where a file cannot be opened.
+    PACA must have; without one, they must all have the same. `for_kernel` says that the object ends
+    in a kernel or a module of it, where nothing preempts a function. An object that cannot be read
+    is an error of the proof; OSError is raised where a file cannot be opened.
     """
     try:
         images = read(before), read(after)
@@ -42,12 +45,12 @@ def prove(
         errors += same.structure(*images, localentry.may_differ(*images, first))
         if errors:
             return Proof((), tuple(errors))
-        return _compare(first, second, paca_toc)
+        return _compare(first, second, paca_toc, for_kernel=for_kernel)
     except UnreadableError as reason:
         return Proof((), (f"{reason}.",))
 
 
-def _compare(before: Calls, after: Calls, paca_toc: int | None) -> Proof:
+def _compare(before: Calls, after: Calls, paca_toc: int | None, *, for_kernel: bool) -> Proof:
     """The proof proper, on two objects with the same headers and the same old symbols."""
     marking = Marking(before, after)
     added = Added(before, after, marking.blocks)
@@ -75,6 +78,11 @@ def _compare(before: Calls, after: Calls, paca_toc: int | None) -> Proof:
     applied |= {_STRATEGY[one.state] for one in sites if one.state in _STRATEGY}
     errors += added.livepatch.check(changed=bool(records))
     words += added.livepatch.branches
+    nops = sorted({Place(one.section, nop) for one in sites for nop in one.hoisted})
+    for nop in nops:
+        if why := hoist.fault(old, new, nop, kernel=for_kernel):
+            errors.append(f"{after.image.where(nop)}: this must not become a save of r2: {why}.")
+    words += nops
     errors += check(added)
     errors += marking.check()
     loads = [*_restores(after, sites), *marking.loads()]
@@ -188,4 +196,9 @@ def _site(old: Entries, new: Entries, was: Site, now: Site) -> SiteProof:
         saved_before=judgement.saved,
         loader=judgement.how == "loader",
         paca_toc=judgement.offset,
+        hoisted=tuple(
+            at
+            for at in judgement.saves
+            if hoist.became_save(old, new, Place(now.place.section, at))
+        ),
     )

@@ -11,6 +11,7 @@ import re
 import sys
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -36,6 +37,9 @@ NOPS = frozenset((0x60000000, 0x4DEF7B82, 0x4FFFFB82))
 """`nop`, `cror 15,15,15` and `cror 31,31,31`: what GNU ld takes for one after a call."""
 REACH = 1 << 25
 """A REL24 branch reaches -REACH .. REACH - 4 bytes (Power ISA, I-form: a signed 26-bit field)."""
+
+MCOUNT = "_mcount"
+"""The kernel patches calls of it at any time."""
 
 STUB_NAME = re.compile(r"r2(save|thunk)\.(.+)\.[0-9a-f]{12}", re.DOTALL)
 
@@ -191,6 +195,37 @@ class Calls:
             for rela in self.image.relas(table)
             if rela.type not in BRANCHES and rela.type not in (0, TOCSAVE)
         )
+
+    @cached_property
+    def relocated_words(self) -> dict[Place, int]:
+        """How many relocations apply to each word of code, those that only hint included."""
+        places = (
+            Place(code.number, rela.offset & ~3)
+            for code in self.image.code
+            for table in self.image.rela_sections.get(code.number, ())
+            for rela in self.image.relas(table)
+            if rela.type
+        )
+        return Counter(places)
+
+    def plain_call(self, place: Place) -> Symbol | None:
+        """The symbol that a `bl` with a nop behind it calls, where nothing else applies to them."""
+        following = Place(place.section, place.offset + 4)
+        if place not in self.branches or self.word(place) != BL:
+            return None
+        rela, _ = self.branches[place]
+        alone = self.relocated_words[place] == 1 and following not in self.relocated_words
+        if rela.type != REL24 or rela.addend or not alone:
+            return None
+        return self.image.symbols[rela.symbol]
+
+    def by_loader(self, place: Place) -> bool:
+        """Whether the module loader makes a stub for the call, which stores r2 in 24(r1), and a
+        restore of the nop behind it (Linux, arch/powerpc/kernel/module_64.c)."""
+        if not self.module or self.word(Place(place.section, place.offset + 4)) != 0x60000000:
+            return False
+        symbol = self.plain_call(place)
+        return symbol is not None and symbol.section == 0 and symbol.name != MCOUNT
 
     @cached_property
     def stubs(self) -> dict[Place, Stub]:

@@ -81,6 +81,33 @@ class Entries:
         return found
 
     @cached_property
+    def named(self) -> dict[Place, str]:
+        """Places in code that the sections passed over by `taken` name: by place, the section.
+
+        Of several the one that tells the kernel what to patch when it starts.
+        """
+        image = self.calls.image
+        found: dict[Place, str] = {}
+        for section in image.sections:
+            if not section.flags & SHF_ALLOC or not section.name.startswith((*_MARKS, *_PAIRS)):
+                continue
+            for table in image.rela_sections.get(section.number, ()):
+                for rela in image.relas(table):
+                    place = image.target(rela)
+                    if place is not None and "_fixup" not in found.get(place, ""):
+                        found[place] = section.name
+        return found
+
+    @cached_property
+    def patched(self) -> dict[int, list[int]]:
+        """By code section, the sorted section offsets that the kernel's tables of patches name."""
+        found: dict[int, list[int]] = {}
+        for place, name in sorted(self.named.items()):
+            if "_fixup" in name:
+                found.setdefault(place.section, []).append(place.offset)
+        return found
+
+    @cached_property
     def paired(self) -> dict[Place, list[Place]]:
         """Where `_PAIRS` tables lead: by the place that control goes to, the instructions that it
         comes from."""

@@ -6,6 +6,7 @@ its own r2 in the TOC save doubleword of the frame that is live at the site. The
 
     SLOT   24(r1) must hold the function's r2
     R2     r2 must hold the function's r2
+    FRAME  r1 must point at a frame of the function's own
 
 and steps from each to all instructions that control may come from. `std r2,24(r1)` turns a SLOT
 into an R2, `ld r2,24(r1)` an R2 into a SLOT; the function's entry fulfils R2 (ELFv2 ABI: at its
@@ -25,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import cached_property
 
 from scpatch.verify.proof.calls import NOPS, REL24
 from scpatch.verify.proof.entries import Entries
@@ -35,9 +37,17 @@ _LOCAL_ENTRY = {2: 4, 3: 8, 4: 16, 5: 32, 6: 64}
 """Distance of the local entry point in bytes by st_other bits 5-7 (ELFv2 ABI, st_other)."""
 
 
+_TO_CTR_OR_TAR = (528, 560)
+"""The extended opcodes of `bcctr` and `bctar`."""
+_STDU_R1, _HEADER = 0xF821, 32
+"""`stdu r1,N(r1)`, upper half; and the bytes of the smallest frame that has a TOC save doubleword
+(ELFv2 ABI, stack frame)."""
+
+
 class Need(Enum):
     SLOT = auto()
     R2 = auto()
+    FRAME = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,17 @@ class _Function:
     symbol: Symbol
     start: int
     end: int
+
+    @cached_property
+    def jumps(self) -> list[int]:
+        """Computed jumps, to any place of the function: `bctr` of a switch table. Where such a
+        table leads is not read; what must hold at a place must hold at each of them."""
+        return [
+            at
+            for at in range(self.start, self.end, 4)
+            if flow(word := self.word(at)) in (Flow.LEAVES, Flow.MAY_LEAVE)
+            and word >> 1 & 0x3FF in _TO_CTR_OR_TAR
+        ]
 
     @property
     def local_entry(self) -> int:
@@ -105,25 +126,39 @@ class _Function:
         if flow(self.word(offset - 4)) not in (Flow.JUMP, Flow.LEAVES):
             came = True
             yield offset - 4
-        if not came and self.word(offset) not in PADDING:
+        if not came and self.word(offset) not in PADDING and not self.jumps:
             raise _NotShownError(f"nothing is seen to lead to +{offset:#x}")
 
 
 def is_saved(entries: Entries, site: Place) -> Answer:
     """Whether 24(r1) holds the function's r2 whenever control comes to `site`."""
+    return _shown(entries, site, Need.SLOT)
+
+
+def is_framed(entries: Entries, place: Place) -> Answer:
+    """Whether r1 points at a frame that the function has pushed whenever control comes there."""
+    return _shown(entries, place, Need.FRAME)
+
+
+def _shown(entries: Entries, site: Place, need: Need) -> Answer:
     symbol = entries.calls.image.function_at(site)
     if symbol is None:
         return Answer(fault="no function symbol covers the call")
     function = _Function(entries, symbol, symbol.value, symbol.value + symbol.size)
     try:
-        return Answer(saves=tuple(sorted(_search(function, site.offset))))
+        return Answer(saves=tuple(sorted(_search(function, site.offset, need))))
     except _NotShownError as reason:
         return Answer(fault=str(reason))
 
 
-def _search(function: _Function, site: int) -> set[int]:
+def _search(function: _Function, site: int, first: Need) -> set[int]:
     """Follow the needs from `site` back to the entry; the saves that the site itself relies on."""
-    open_needs = [(site, Need.SLOT, True)]
+    open_needs = [(site, first, True)]
+    for jump in function.jumps:
+        open_needs += [
+            (jump, first, True),
+            *([(jump, Need.R2, False)] if first is Need.SLOT else []),
+        ]
     seen = set(open_needs)
     saves: set[int] = set()
     while open_needs:
@@ -144,15 +179,18 @@ def _search(function: _Function, site: int) -> set[int]:
 
 def _saves(function: _Function, at: int) -> bool:
     """Whether the instruction at `at` saves r2, by itself or as the call of a stub."""
-    site = function.entries.calls.sites.get(function.place(at))
+    calls, place = function.entries.calls, function.place(at)
+    site = calls.sites.get(place)
     by_stub = site is not None and site.stub is not None
-    return by_stub or function.effect(at) is Effect.SAVE
+    return by_stub or calls.by_loader(place) or function.effect(at) is Effect.SAVE
 
 
 def _at_entry(function: _Function, offset: int, need: Need) -> None:
     """A need at the function's entry point."""
     if need is Need.SLOT:
         raise _NotShownError("a path leads from the function's entry to the call without a save")
+    if need is Need.FRAME:
+        raise _NotShownError("a path leads from the function's entry there without a frame")
     if function.symbol.other >> 5 == 1:
         raise _NotShownError("the function has no TOC pointer of its own in r2 (st_other = 1)")
     for source in function.entries.into(function.place(offset)):
@@ -167,6 +205,8 @@ def _at_entry(function: _Function, offset: int, need: Need) -> None:
 def _step(function: _Function, at: int, need: Need) -> Iterable[Need]:
     """What must hold before the instruction at `at` so that `need` holds after it."""
     kind = flow(function.word(at))
+    if need is Need.FRAME:
+        return _frame(function, at, kind)
     if kind is Flow.CALL:
         return _call(function, at, need)
     if kind is Flow.INDIRECT_CALL:
@@ -193,10 +233,26 @@ def _step(function: _Function, at: int, need: Need) -> Iterable[Need]:
     return (Need.R2,)
 
 
+def _frame(function: _Function, at: int, kind: Flow) -> Iterable[Need]:
+    """What must hold before an instruction so that the frame behind it is the function's own."""
+    if kind is not Flow.NEXT:
+        return (Need.FRAME,)
+    does, word = function.effect(at), function.word(at)
+    if does is Effect.UNKNOWN:
+        raise _NotShownError(f"the instruction at +{at:#x} is unknown")
+    if does is not Effect.MOVES_R1:
+        return (Need.FRAME,)
+    if word >> 16 == _STDU_R1 and word & 3 == 1 and 0x8000 <= word & 0xFFFC <= 0x10000 - _HEADER:
+        return ()
+    raise _NotShownError(f"r1 changes at +{at:#x}")
+
+
 def _call(function: _Function, at: int, need: Need) -> Iterable[Need]:
     """A direct call. A linker's stub may store r2 in the slot on the way, so both must hold."""
     calls = function.entries.calls
     both = (Need.SLOT, Need.R2) if need is Need.SLOT else (Need.R2,)
+    if calls.by_loader(function.place(at)):
+        return (Need.R2,)  # its stub stores r2, and the nop becomes the restore
     entry = calls.branches.get(function.place(at))
     if entry is None:
         return both

@@ -31,6 +31,11 @@ _SOURCE_FIRST = ("st", "cmp", "tw", "td", "mt", "dcb", "icb")
 _NOT_SOURCE_FIRST = ("cmpb",)
 
 
+_TLB_INVALIDATE = (274, 306)
+"""`tlbiel` and `tlbie`, whose form for radix trees capstone 5 does not know. Neither writes a
+general register (Power ISA, Book III)."""
+
+
 class Effect(Enum):
     """What an instruction that is no branch does, as far as the TOC pointer is concerned."""
 
@@ -101,6 +106,8 @@ def effect(word: int) -> Effect:
     """What the instruction `word` does, by itself: what a relocation changes is no register."""
     for _, _, mnemonic, operands in _decoder().disasm_lite(word.to_bytes(4, "little"), 0):
         return _effect(mnemonic, operands)
+    if word >> 26 == 31 and word >> 1 & 0x3FF in _TLB_INVALIDATE:
+        return Effect.NONE
     return Effect.UNKNOWN  # data, or the prefix of a Power10 instruction
 
 
@@ -131,6 +138,8 @@ def _effect(mnemonic: str, text: str) -> Effect:
             return Effect.RESTORE
     if mnemonic in ("ori", "nop") and operands in ([], ["r1", "r1", "0"], ["r2", "r2", "0"]):
         return Effect.NONE  # gcc pads groups with `ori 2,2,0`, which leaves r2 as it is
+    if mnemonic in ("mr", "or") and len(set(operands)) == 1:
+        return Effect.NONE  # `or 1,1,1` and `or 2,2,2` set the thread's priority
     written = _written(mnemonic, operands, memory)
     if "r1" in written:
         return Effect.MOVES_R1

@@ -37,6 +37,8 @@ class Judgement:
     """The function's own save covers the site, or must: nothing else does."""
     offset: int | None = None
     """Where in the PACA r2 is loaded from, in bytes."""
+    saves: tuple[int, ...] = ()
+    """Section offsets of what the function's own save is."""
 
     @property
     def right(self) -> bool:
@@ -204,4 +206,5 @@ def _own(entries: Entries, site: Site, resume: int) -> Judgement:
         return Judgement("unshown", f"{why}: {answer.fault}", resume, saved=True)
     saves = ", ".join(f"{section}+{offset:#x}" for offset in answer.saves)
     why = f"the function saves r2 itself ({saves}), restored at "
-    return Judgement("own", f"{why}{section}+{site.place.offset + 4:#x}", resume, saved=True)
+    why += f"{section}+{site.place.offset + 4:#x}"
+    return Judgement("own", why, resume, saved=True, saves=answer.saves)

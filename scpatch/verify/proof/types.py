@@ -52,6 +52,8 @@ class SiteProof:
     loader: bool
     paca_toc: int | None = None
     """Where in the PACA r2 is loaded from after the call, in bytes."""
+    hoisted: tuple[int, ...] = ()
+    """Section offsets of the nops before it that became the save for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ _BSD_INDEX = "__.SYMDEF"
 """The symbol index of a BSD archive, which GNU ar takes for a member. It is not compared: it holds
 offsets, and GNU nm does not read it."""
 _ELF = b"\x7fELF"
+_COPY = re.compile(r"(.+)\.[0-9a-f]{12,}(\..*|)")
 _LISTED = re.compile(r"(\S+) (\S+) +(\d+) (\w+ +\d+ \d+:\d+ \d+) (.*)")
 """A line of `ar tv`: mode, owner, size in bytes, date, name."""
 
@@ -77,7 +78,11 @@ def members(before: Path, after: Path, ar: str | None = None) -> Iterator[Member
         first = _open(program, before, folder / "before")
         second = _open(program, after, folder / "after")
         found = _pair(after, first, second)
-        if found.pairs and _index(nm, before) != _index(nm, after):
+        names = {
+            Path(new.name).name: Path(old.name).name
+            for (old, _), (new, _) in zip(first, second, strict=False)
+        }
+        if found.pairs and _index(nm, before, {}) != _index(nm, after, names):
             changed = f"{after}: the archive's symbol index was changed."
             found = Members(found.pairs, (*found.errors, changed))
         yield found
@@ -154,8 +159,9 @@ def _run(ar: str, arguments: Sequence[str], archive: Path) -> str:
     return done.stdout
 
 
-def _index(nm: str, archive: Path) -> list[str]:
-    """The lines `SYMBOL in MEMBER` of an archive's symbol index, without directories."""
+def _index(nm: str, archive: Path, names: Mapping[str, str]) -> list[str]:
+    """The lines `SYMBOL in MEMBER` of an archive's symbol index, without directories; a member
+    goes by what `names` calls it, if anything."""
     command = [nm, "--print-armap", str(archive)]
     found: list[str] = []
     with subprocess.Popen(
@@ -171,17 +177,32 @@ def _index(nm: str, archive: Path) -> list[str]:
             if found and not line.strip():
                 break  # the symbols of each member follow, which nobody asked for
             symbol, word, member = line.strip().partition(" in ")
-            found += [f"{symbol} in {Path(member).name}"] if word else []
+            name = Path(member).name
+            found += [f"{symbol} in {names.get(name, name)}"] if word else []
         process.kill()
     return found
+
+
+def _same_name(old: Path, new: Path, after: Path) -> bool:
+    """Whether two members have one name. The copy of a thin archive's member, in the folder beside
+    the new archive, has a digest in front of its suffix."""
+    if old.name == new.name:
+        return True
+    copied = _COPY.fullmatch(new.name)
+    if copied is None or new.parent.name != after.name + ".members":
+        return False
+    # Long names are cut, so that there is room for the digest.
+    return old.stem.startswith(copied[1]) and old.suffix.startswith(copied[2])
 
 
 def _pair(
     after: Path, first: list[tuple[_Member, Path]], second: list[tuple[_Member, Path]]
 ) -> Members:
     """Set the members side by side; names, order and attributes must be the same."""
-    names = [[Path(member.name).name for member, _ in listed] for listed in (first, second)]
-    if names[0] != names[1]:
+    if len(first) != len(second) or not all(
+        _same_name(Path(old.name), Path(new.name), after)
+        for (old, _), (new, _) in zip(first, second, strict=True)
+    ):
         return Members((), (f"{after} has other members, or in another order.",))
     seen = Counter[str]()
     pairs, errors = [], []

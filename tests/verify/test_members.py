@@ -9,6 +9,7 @@ import pytest
 from scpatch.errors import ScpatchError
 from scpatch.verify.members import Members, is_archive, members
 from tests.archives import make, make_bsd, objects
+from tests.tools import rewrite
 
 MEMBERS = ("sites.o", "refused.o")
 
@@ -119,6 +120,38 @@ def test_what_ar_cannot_read(tmp_path: Path) -> None:
     with pytest.raises(ScpatchError) as caught, members(good, bad):
         pass
     assert (caught.value.code, caught.value.file) == ("SCP302", str(bad))
+
+
+def test_the_copies_of_a_thin_archive(tmp_path: Path) -> None:
+    """As `rewrite -o` makes them; a copy by any other name is another member."""
+    one = archive(tmp_path / "one", options="rcsT")
+    two = tmp_path / "two" / "new.a"
+    two.parent.mkdir()
+    rewrite(one, two, no_nop="thunk")
+    with members(one, two) as found:
+        assert found.errors == ()
+        assert [p.label for p in found.pairs] == [f"{two}({p.before.name})" for p in found.pairs]
+        assert [p.before.name for p in found.pairs] == [*MEMBERS, "note.txt"]
+        assert [p.after.parent.name for p in found.pairs[:2]] == ["new.a.members"] * 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "new.a.members/other.0123456789ab.o",
+        "new.a.members/sites.0123.o",
+        "new.a.members/sites.0123456789ab.a",
+        "elsewhere/sites.0123456789ab.o",
+    ],
+)
+def test_no_copy_of_a_thin_archives_member(tmp_path: Path, name: str) -> None:
+    (file,) = objects(tmp_path / "one", "sites.o")
+    one = make(tmp_path / "one" / "x.a", "sites.o", options="rcsT")
+    copy = tmp_path / "two" / name
+    copy.parent.mkdir(parents=True)
+    shutil.copy(file, copy)
+    two = make(tmp_path / "two" / "new.a", name, options="rcsT")
+    assert pairs(one, two)[1] == (f"{two} has other members, or in another order.",)
 
 
 def test_a_lost_member_of_a_thin_archive(tmp_path: Path) -> None:

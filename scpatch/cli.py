@@ -182,6 +182,8 @@ def rewrite(
         raise typer.BadParameter(
             f"{strategy!r} is none of {', '.join(names())}", param_hint="--strategy"
         )
+    if unmark and strategy != "callsite":
+        raise typer.BadParameter("goes with --strategy callsite", param_hint="--unmark")
     if output is not None and (len(files) != 1 or backup):
         other = "--backup" if backup else "several files"
         raise typer.BadParameter(f"does not go with {other}", param_hint="-o")
@@ -235,8 +237,10 @@ def diff(
 
 
 def verify(
-    before: Before,
-    after: After,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="BEFORE AFTER | [OBJECT]... IMAGE", show_default=False),
+    ],
     run: Annotated[
         bool, typer.Option("--run/--no-run", help="Execute every site under QEMU.")
     ] = True,
@@ -256,15 +260,19 @@ def verify(
 ) -> None:
     """Prove that AFTER is BEFORE with every call site right, and execute both.
 
+    With a linked IMAGE last: prove that every call site in it has its save and its restore, and
+    that there are as many as in the OBJECTs and archives that it was linked from.
+
     Exit codes: 0 proven, 1 not.
     """
     from scpatch.commands import verify as command
     from scpatch.staticcall.strategies import options
 
+    if len(files) != 2 and not command.is_link(files):
+        raise typer.BadParameter("two files, or a linked image behind its objects")
     raise typer.Exit(
         command.run(
-            before,
-            after,
+            files,
             trampoline,
             execute=run,
             for_kernel=hoist is Hoist.KERNEL,

@@ -1,4 +1,5 @@
-"""`scpatch verify`: the proof by an independent reader, and both objects executed under QEMU."""
+"""`scpatch verify`: the proof by an independent reader, and both objects executed under QEMU; or
+what became of the calls in a linked image."""
 
 from __future__ import annotations
 
@@ -12,12 +13,13 @@ from scpatch.inputs import is_archive, open_input, read_object
 from scpatch.report.verify import print_verify
 from scpatch.staticcall.offsets import Offsets
 from scpatch.verify.execute import Kernel, find_tools
+from scpatch.verify.linked import verify_link
+from scpatch.verify.proof.linked import is_linked
 from scpatch.verify.verdict import verify_files
 
 
 def run(
-    before: Path,
-    after: Path,
+    files: Sequence[Path],
     trampolines: Sequence[str],
     *,
     execute: bool,
@@ -27,20 +29,43 @@ def run(
     verbose: bool,
     offsets: Offsets,
 ) -> Exit:
-    """Proves and executes; OK means that all is proven. Raises SCP301 where a tool is missing."""
-    tools = find_tools() if execute else None
-    both = (before, after)
-    # One that is linked can be compared with another such image only.
-    linked = all(_check(path, linked=True) for path in both)
-    if not linked:
-        for path in both:
-            _check(path, linked=False)
+    """Proves and executes `BEFORE AFTER`, or looks at what was linked, `[OBJECT...] IMAGE`.
+
+    OK means that all is proven. Raises SCP301 where a tool is missing.
+    """
     kernel = Kernel(**offsets._asdict())
-    verdicts = verify_files(before, after, trampolines, tools, kernel, for_kernel=for_kernel)
+    *others, last = files
+    if is_link(files):
+        for path in others:
+            _check(path, linked=False)
+        _check(last, linked=True)
+        verdicts = [verify_link(others, last, trampolines, kernel.paca_toc)]
+    else:
+        tools = find_tools() if execute else None
+        # One that is linked can be compared with another such image only.
+        linked = all(_check(path, linked=True) for path in files)
+        if not linked:
+            for path in files:
+                _check(path, linked=False)
+        (before,) = others
+        verdicts = verify_files(before, last, trampolines, tools, kernel, for_kernel=for_kernel)
     if not quiet:
         form = form or ("terminal" if sys.stdout.isatty() else "plain")
         print_verify(verdicts, form, verbose=verbose)
     return Exit.OK if all(verdict.proven for verdict in verdicts) else Exit.ERROR
+
+
+def is_link(files: Sequence[Path]) -> bool:
+    """Whether the last file is an image, and the others are what it was linked from."""
+    linked = [_is_linked(path) for path in files]
+    return linked[-1] and not any(linked[:-1])
+
+
+def _is_linked(path: Path) -> bool:
+    try:
+        return is_linked(path)
+    except OSError:
+        return False
 
 
 def _check(path: Path, *, linked: bool) -> bool:

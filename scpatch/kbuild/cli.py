@@ -30,6 +30,12 @@ Options stand in front of the linker, or in the variable SCPATCH_FLAGS:
   --hoist=never       do not save r2 in nops behind earlier calls
   --undefined=auto|rewrite|skip
                       as for scpatch rewrite
+  --strategy=NAME     how r2 is kept in vmlinux; scpatch explain lists the ways
+  --module-strategy=NAME
+                      in modules, where that is not to be the one that goes with
+                      the image's: the same, but callsite with localentry and paca
+  --asm-offsets=FILE  the kernel's, where it is not include/generated/asm-offsets.h
+  --unmark            with callsite: take the mark of localentry off trampolines
   --emit-sites        list the call sites in .static_call_sites, for a kernel
                       with HAVE_STATIC_CALL_INLINE
   --prelink           link vmlinux from one rewritten object, not from an archive

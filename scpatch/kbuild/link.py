@@ -74,7 +74,7 @@ def _module(command: Command, settings: Settings) -> int:
     from scpatch.inputs import open_input
     from scpatch.rewrite import FilePlan, outputs_of, plan_object, write
 
-    options = settings.options
+    options = settings.module_options
     target = Path(command.output)
     temporary = target.with_name(f".tmp_{target.name}")
     with contextlib.suppress(FileNotFoundError):

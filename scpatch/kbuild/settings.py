@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _VALUES = {
     "--strategy": (),
+    "--module-strategy": (),
     "--undefined": ("auto", "rewrite", "skip"),
     "--no-nop": ("refuse", "thunk"),
     "--hoist": ("auto", "kernel", "never"),
@@ -42,6 +43,8 @@ class Settings(NamedTuple):
     """
 
     strategy: str = "callsite"
+    module_strategy: str = ""
+    """Empty for the same, or for the one that goes with an image by `strategy`."""
     undefined: str = "auto"
     no_nop: str = "refuse"
     hoist: str = "kernel"
@@ -65,8 +68,13 @@ class Settings(NamedTuple):
         from scpatch.staticcall import strategies
         from scpatch.staticcall.classify import Choices
 
-        if self.strategy not in (known := strategies.names()):
-            raise _wrong(f"--strategy={self.strategy}", "--strategy", known)
+        for name in ("strategy", "module_strategy"):
+            chosen, known = getattr(self, name) or strategies.DEFAULT, strategies.names()
+            if chosen not in known:
+                option = "--" + name.replace("_", "-")
+                raise _wrong(f"{option}={chosen}", option, known)
+        if self.unmark and self.strategy != strategies.DEFAULT:
+            raise _wrong("--unmark", "--strategy", (strategies.DEFAULT,))
         offset = self.paca_toc_offset
         if offset and not offset.isdecimal():
             raise _wrong(f"--paca-toc-offset={offset}", "--paca-toc-offset", ("N",))
@@ -89,6 +97,15 @@ class Settings(NamedTuple):
         if self.undefined != "auto":
             return options
         return options._replace(choices=options.choices._replace(undefined="rewrite"))
+
+    @property
+    def module_options(self) -> Options:
+        """The same for modules."""
+        from scpatch.staticcall import strategies
+
+        options = self.options
+        chosen = self.module_strategy or strategies.for_modules(self.strategy)
+        return options._replace(strategy=chosen)
 
     @property
     def key(self) -> str:

@@ -39,7 +39,7 @@ def run(words: Sequence[str]) -> Exit:
 def _module(name: str, settings: Settings) -> Exit:
     from scpatch.rewrite import plan_file, write
 
-    plan = plan_file(Path(name), settings.options)
+    plan = plan_file(Path(name), settings.module_options)
     if messages.refused([plan], settings):
         return Exit.REFUSED
     if plan.outputs:

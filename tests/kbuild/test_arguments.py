@@ -99,6 +99,42 @@ def test_a_wrong_option_is_a_usage_error(word: str) -> None:
     assert caught.value.hint
 
 
+def test_modules_may_need_another_strategy() -> None:
+    found = {
+        words: parse(words.split()).module_options.strategy
+        for words in (
+            "",
+            "--strategy=localentry",
+            "--strategy=paca",
+            "--strategy=livepatch-stack",
+            "--strategy=localentry --module-strategy=livepatch-stack",
+        )
+    }
+    assert list(found.values()) == [
+        "callsite",
+        "callsite",
+        "callsite",
+        "livepatch-stack",
+        "livepatch-stack",
+    ]
+    assert parse(["--strategy=localentry"]).image_options.strategy == "localentry"
+    keys = {parse(words.split()).key for words in ("", "--module-strategy=paca")}
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--module-strategy=none"],
+        ["--strategy=localentry", "--unmark"],
+    ],
+)
+def test_what_does_not_go_together(words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        _ = parse(words).module_options
+    assert words[-1] in str(caught.value)
+
+
 def test_a_wrong_strategy_is_one_too() -> None:
     with pytest.raises(UsageError, match="--strategy=none") as caught:
         _ = parse(["--strategy=none"]).options

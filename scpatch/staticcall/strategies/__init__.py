@@ -55,6 +55,13 @@ def replaced(strategy: Strategy, options: StrategyOptions) -> frozenset[str]:
     return found
 
 
+def for_modules(name: str) -> str:
+    """The strategy for the modules of a kernel whose image is rewritten with another: what its
+    module names in FOR_MODULES, if it has that, else the same."""
+    found: str = getattr(load(name), "FOR_MODULES", name)
+    return found
+
+
 def names() -> tuple[str, ...]:
     """The names of all strategies, sorted."""
     from pkgutil import iter_modules

@@ -33,6 +33,8 @@ from scpatch.staticcall.strategies import StrategyOptions
 from scpatch.staticcall.tail import lead
 
 SUMMARY = "mark the trampolines, so that the linker saves and restores r2"
+FOR_MODULES = "callsite"
+"""It is nothing for a module, see below."""
 
 TEXT = """\
 Each trampoline that the object defines is marked as a function that does not preserve r2 (st_other

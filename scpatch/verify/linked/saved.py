@@ -1,0 +1,126 @@
+"""Is r2 in 24(r1) at a call, in a linked image? The proof's own search, on what an image tells.
+
+An image has no relocations that say where else control may come from. Labels of exception tables
+and of static branches are read from the tables that the kernel itself finds by symbols; a function
+with a jump by way of ctr, as a switch makes, is given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from scpatch.verify.linked.image import Linked
+from scpatch.verify.proof.calls import Calls, Site, Stub, Trampoline
+from scpatch.verify.proof.entries import Entries
+from scpatch.verify.proof.frame import Answer, is_saved
+from scpatch.verify.proof.insn import Flow, flow
+from scpatch.verify.proof.read import Place, Rela, Symbol
+
+_TABLES = {"ex_table": 8, "jump_table": 16}
+"""By symbols __start___NAME and __stop___NAME; entries begin with the distances of an instruction
+and of where control goes from it, each from the field that it is in (Linux,
+arch/powerpc/include/asm/extable.h and jump_label.h)."""
+_BLR = (0x4E800020, 0x4E800021)
+_NOWHERE = Symbol(0, "", 0, 0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Calls(Calls):
+    """The calls of an image, where relocations play no part: those by way of stubs that save."""
+
+    saving: Mapping[Place, Trampoline] = field(default_factory=dict)
+
+    @cached_property
+    def branches(self) -> dict[Place, tuple[Rela, Place]]:
+        return {}
+
+    @cached_property
+    def other_relocations(self) -> frozenset[Place]:
+        return frozenset()
+
+    @cached_property
+    def sites(self) -> dict[Place, Site]:
+        return {
+            place: Site(
+                place,
+                Rela(place.offset, 10, 0, 0),
+                place,
+                one,
+                0,
+                Stub(_NOWHERE, one.place, 8, one, ""),
+            )
+            for place, one in self.saving.items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Entries(Entries):
+    linked: Linked | None = None
+
+    @cached_property
+    def relocated(self) -> dict[Place, list[Place]]:
+        return {}
+
+    @cached_property
+    def taken(self) -> dict[Place, str]:
+        return {}
+
+    @cached_property
+    def paired(self) -> dict[Place, list[Place]]:
+        found: dict[Place, list[Place]] = {}
+        assert self.linked is not None
+        for source, to in _pairs(self.linked):
+            found.setdefault(to, []).append(source)
+        return found
+
+
+def _pairs(linked: Linked) -> Iterator[tuple[Place, Place]]:
+    """(instruction, where control goes from it) of the kernel's tables."""
+    addresses = {
+        one.name: linked.image.address(one.section) + one.value
+        for one in linked.image.symbols
+        if one.section > 0 and one.name.startswith(("__start___", "__stop___"))
+    }
+    for name, size in _TABLES.items():
+        start, stop = (addresses.get(f"__{end}___{name}", 0) for end in ("start", "stop"))
+        for at in range(start, stop, size):
+            fields = linked.doubleword(at)
+            if fields is None:
+                break
+            source = linked.place(at + _signed(fields & 0xFFFFFFFF))
+            to = linked.place(at + 4 + _signed(fields >> 32))
+            if to is not None:
+                yield source or Place(0, 0), to
+
+
+def _signed(value: int) -> int:
+    return value - (value >> 31 << 32)
+
+
+class Saves:
+    """Finds the saves of functions. `saving` are the calls that a stub saves r2 for."""
+
+    def __init__(self, linked: Linked, saving: Mapping[Place, Trampoline]) -> None:
+        self._calls = _Calls(linked.image, linked.calls.globs, saving)
+        self._entries = _Entries(self._calls, linked=linked)
+
+    def entered(self, place: Place) -> str:
+        """How control may come to a place other than from the instruction before it."""
+        return self._entries.entered(place)
+
+    def before(self, place: Place) -> Answer:
+        """Whether the function has r2 in 24(r1) whenever control comes to a call."""
+        symbol = self._calls.image.function_at(place)
+        if symbol is not None:
+            for offset in range(symbol.value, symbol.value + symbol.size, 4):
+                word = self._calls.word(Place(place.section, offset))
+                if word not in _BLR and word >> 26 == 19 and _leaves(word):
+                    return Answer(fault=f"the function jumps by way of a register at +{offset:#x}")
+        return is_saved(self._entries, place)
+
+
+def _leaves(word: int) -> bool:
+    """Whether a branch goes where CTR says, perhaps to a label, and is no call."""
+    return flow(word) in (Flow.LEAVES, Flow.MAY_LEAVE) and (word >> 1 & 0x3FF) != 16

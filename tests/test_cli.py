@@ -296,4 +296,5 @@ def test_a_linked_image(tmp_path: Path) -> None:
     assert "proven: 3 call sites (3 paca); PACATOC 16; not executed" in result.stdout
     result = scpatch("verify", "--paca-toc-offset", "8", before, image)
     assert result.returncode == 1
-    assert "[SCP104]" in scpatch("verify", tmp_path / "x.o", image).stderr
+    assert "[SCP104]" in scpatch("verify", image, tmp_path / "x.o").stderr
+    assert scpatch("verify", tmp_path / "x.o", image).returncode == 0

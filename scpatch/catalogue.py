@@ -308,8 +308,9 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     ),
     "SCP233": Diagnostic(
         "an offset that is none",
-        "A doubleword of the PACA or of the thread_info lies at a multiple of 8 below 32 KiB. A "
-        "value that is none does not come from the asm-offsets.h of a kernel for this machine.",
+        "A doubleword of the PACA lies at a multiple of 8 below 32 KiB, one of the thread_info at "
+        "a multiple of 8 below 1024. Another value does not come from the asm-offsets.h of a "
+        "kernel for this machine.",
         "give --asm-offsets FILE, the include/generated/asm-offsets.h of the same build",
     ),
     "SCP301": Diagnostic(

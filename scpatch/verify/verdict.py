@@ -107,19 +107,37 @@ def verify_object(
     """
     if is_linked(before) or is_linked(after):
         return Verdict(label, prove_images(before, after, trampolines, kernel.paca_toc), None)
-    proof = prove(before, after, trampolines, kernel.paca_toc, for_kernel=for_kernel)
+    known = kernel.paca_thread_info, kernel.livepatch_sp
+    proof = prove(
+        before,
+        after,
+        trampolines,
+        kernel.paca_toc,
+        livepatch_offsets=known,
+        for_kernel=for_kernel,
+    )
     if tools is None or proof.errors:
         return Verdict(label, proof, None)
-    sites = [site for site in proof.sites if site.state != "notoc"]
+    sites = [site for site in proof.sites if site.state not in ("notoc", "elsewhere")]
     places = [_run_site(site) for site in sites]
-    if kernel.paca_toc is None:
-        kernel = replace(kernel, paca_toc=proof.paca_toc)
+    kernel = _completed(kernel, proof)
     marked = [
         replace(one, marked=site.state == "linker") for one, site in zip(places, sites, strict=True)
     ]
-    old = execute(before, places, tools, kernel=kernel)
+    naive = [replace(one, code=None) for one in places]
+    old = execute(before, naive, tools, kernel=kernel)
     new = execute(after, marked, tools, kernel=kernel)
     return Verdict(label, proof, tuple(map(Ran, sites, old, new)))
+
+
+def _completed(kernel: Kernel, proof: Proof) -> Kernel:
+    """The kernel with the offsets that the code uses, where the user has named none."""
+    if kernel.paca_toc is None:
+        kernel = replace(kernel, paca_toc=proof.paca_toc)
+    if proof.livepatch is not None and None in (kernel.paca_thread_info, kernel.livepatch_sp):
+        thread_info, livepatch_sp = proof.livepatch
+        kernel = replace(kernel, paca_thread_info=thread_info, livepatch_sp=livepatch_sp)
+    return kernel
 
 
 def _run_site(site: SiteProof) -> RunSite:
@@ -134,4 +152,7 @@ def _run_site(site: SiteProof) -> RunSite:
         resume=site.resume,
         saved_before=site.saved_before,
         loader=site.loader,
+        way=site.way,
+        code=site.code,
+        sibling=site.sibling,
     )

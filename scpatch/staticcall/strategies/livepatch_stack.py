@@ -147,12 +147,12 @@ def _named(values: tuple[int | None, int | None]) -> str:
 
 def _usable(elf: ElfFile, offsets: Offsets) -> Offsets:
     """The two offsets that the code is made with. Raises ScpatchError, see `plan`."""
-    for field in ("paca_thread_info", "livepatch_sp"):
+    for field, limit in (("paca_thread_info", 0x8000), ("livepatch_sp", 1024)):
         value = getattr(offsets, field)
         if value is None:
             raise ScpatchError("SCP115", f"{NAMES[field]} is not known", file=elf.name)
-        if value % 8 or not 0 <= value < 0x8000:
-            what = f"{NAMES[field]} is {value}, which is no displacement of a doubleword load"
+        if value % 8 or not 0 <= value < limit:
+            what = f"{NAMES[field]} is {value}, which is no offset of a doubleword there"
             raise ScpatchError("SCP233", what, file=elf.name)
     return offsets._replace(paca_toc=None)
 

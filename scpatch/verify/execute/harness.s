@@ -21,11 +21,17 @@
 #      and where the module loader resolves the call, what it writes:
 #        the call                           bla loader_stub
 #        the nop after it                   ld r2,24(r1)
+#      and where the trampoline itself is to keep r2, on its way to a target that it loads into CTR:
+#        at the trampoline's local entry    b to that way, as the kernel's patching has it
+#        its `mtctr r12`                    ba load_target
+#        each instruction that keeps r2     trap: an interrupt comes in front of it
 #   3. load every register and a stack frame with known values, and jump to the site
-#   4. hostile: record what has arrived, then wreck all that a callee may wreck, and return
+#   4. hostile: record what has arrived, make another static call where the record asks for one, then
+#      wreck all that a callee may wreck, and return
 #   5. back: record what is left
 #   6. take the planted words out again, write the result to stdout, next
-# A signal, or the timer, leads to 6 as well, with its number in the result.
+# A signal, or the timer, leads to 6 as well, with its number in the result; but a trap of ours is an
+# interrupt, which writes over what lies above the top of the livepatch stack and returns.
 #
 # Nothing is judged here. Registers and memory go out raw, and the Python side (judge.py)
 # compares. So this file stays short, and cannot pass a site by mistake.
@@ -72,11 +78,17 @@
         .set    PROT_WRITE, 2
         .set    PROT_EXEC, 4
         .set    ITIMER_VIRTUAL, 1       # counts processor time, so that a busy machine does no harm
+        .set    SIGTRAP, 5
         .set    SIGVTALRM, 26
         .set    AT_PAGESZ, 6
         .set    SA_FLAGS, 0x48000004    # SA_NODEFER | SA_ONSTACK | SA_SIGINFO
         .set    SI_ADDR, 16             # in siginfo: the address that could not be accessed
         .set    UC_NIP, 488             # in ucontext: uc_mcontext.gp_regs[32]
+
+        .set    TRAP, 0x7fe00008        # tw 31,0,0
+        .set    CODE_WORDS, 64          # at most so many instructions that an interrupt precedes
+        .set    LP_ENTRY, 24            # an entry of the livepatch stack
+        .set    LP_JUNK, 16             # doublewords that an interrupt writes there
 
         .set    EXIT_INPUT, 70          # the configuration is cut short
         .set    EXIT_PROTECT, 71        # the image could not be made read-only
@@ -166,6 +178,7 @@
         .quad   back
         .quad   either
         .quad   loader_stub
+        .quad   load_target
         .quad   frame
         .quad   paca
         .quad   thread
@@ -298,6 +311,7 @@ next_site:
         address 15, plants_end
         cmpd    14, 15
         bne     2b
+        bl      arm
 
         li      3, ITIMER_VIRTUAL
         address 4, timer
@@ -311,7 +325,8 @@ next_site:
         address 12, initial
         ld      0, REG_CR(12)
         mtcrf   0xff, 0
-        ld      0, REG_LR(12)
+        address 11, return
+        ld      0, 0(11)
         mtlr    0
         ld      0, REG_XER(12)
         mtxer   0
@@ -329,6 +344,11 @@ next_site:
 
         .balign 8
 hostile:
+        mr      11, 12                  # for the record; nobody asks for r11
+        address 12, inside
+        ld      12, 0(12)
+        cmpdi   12, 0
+        bne     inner
         address 12, arrival
         save_registers
         address 3, hits
@@ -342,6 +362,31 @@ hostile:
         address 4, arrival_thread
         copy    THREAD_SIZE / 8
 
+        # A static call in the target. It is made like a caller's in the trampoline's own unit.
+        address 3, nested
+        ld      3, 0(3)
+        cmpdi   3, 0
+        beq     3f
+        address 3, inside
+        std     3, 0(3)
+        bl      arm
+        address 3, nested
+        ld      3, 0(3)
+        mtctr   3
+        address 3, initial
+        ld      2, REG_GPR + 8 * 2(3)
+        bctrl
+        address 3, inner_toc
+        std     2, 0(3)
+        li      0, 0
+        address 3, inside
+        std     0, 0(3)
+        bl      arm
+        address 12, arrival             # the caller's registers, which arm has used
+        load_general 14, 31
+        ld      0, REG_LR(12)
+        mtlr    0
+3:
         # What a callee may write into memory: all below r1, and in the caller's frame the CR save
         # word at 8(r1), the LR save doubleword at 16(r1) and the parameter save area from 32(r1).
         # A stub that keeps r2 in one of those instead of 24(r1) loses it here.
@@ -360,7 +405,9 @@ hostile:
 2:      stdu    5, 8(3)
         bdnz    2b
 
+wreck_registers:
         # The volatile registers: r0, r2-r12, ctr, xer, cr0, cr1, cr5-cr7, f0-f13, v0-v19. lr we need.
+        address 12, wreck
         ld      0, REG_CR(12)
         mtcrf   0xc7, 0
         ld      0, REG_CTR(12)
@@ -373,6 +420,26 @@ hostile:
         ld      12, REG_GPR + 8 * 12(12)
         blr
 
+# The target of the call in the target.
+
+inner:  address 12, inner_hits
+        ld      11, 0(12)
+        addi    11, 11, 1
+        std     11, 0(12)
+        b       wreck_registers
+
+# Planted in place of a trampoline's `mtctr r12`: what it would have loaded from its slot. Goes on
+# behind it by way of TAR, the one register that no code of the object uses.
+
+        .balign 8
+load_target:
+        address 12, way
+        ld      12, 0(12)
+        mtspr   815, 12                 # TAR
+        address 12, hostile
+        mtctr   12
+        bctar   20, 0
+
 # Planted where the caller goes on at the very trampoline, because that is the next function in the
 # section: the first arrival is the call, the second one the return. r12 and cr0 are volatile.
 
@@ -380,8 +447,12 @@ hostile:
 either: address 12, hits
         ld      12, 0(12)
         cmpdi   12, 0
+        bne     back
+        address 12, way
+        ld      12, 0(12)
+        cmpdi   12, 0
         beq     hostile
-        b       back
+        b       load_target
 
 # The stub of the kernel's module loader (arch/powerpc/kernel/module_64.c, ppc64_stub_insns): it saves
 # r2, and goes by way of ctr, since the kernel is out of a branch's reach. r12 then holds the target's
@@ -409,16 +480,66 @@ back:
         copy    THREAD_SIZE / 8
         b       finish
 
-# A signal came instead. r3: its number, r4: siginfo, r5: ucontext. There is no return from here.
+# A signal came instead. r3: its number, r4: siginfo, r5: ucontext. There is no return from here, but
+# for an interrupt: the trap at an instruction of the record's code.
 
         .balign 8
 on_signal:
+        cmpdi   3, SIGTRAP
+        bne     1f
+        ld      15, UC_NIP(5)
+        address 12, code
+        ld      0, 0(12)
+        cmpld   15, 0
+        blt     1f
+        ld      0, 8(12)
+        cmpld   15, 0
+        bge     1f
+        lwz     6, 0(15)
+        lis     7, TRAP@h
+        ori     7, 7, TRAP@l
+        cmplw   6, 7
+        beq     interrupt
+1:
         address 12, result
         std     3, status - result(12)
         ld      0, SI_ADDR(4)
         std     0, fault - result(12)
         ld      0, UC_NIP(5)
         std     0, pc - result(12)
+
+# An interrupt in front of the instruction at r15. It uses the livepatch stack as anybody does: moves
+# its top up, writes there, moves it down again. What lies above the top is lost. Then the instruction
+# is put back, and the signal's return executes it.
+
+interrupt:
+        mflr    22
+        address 3, stack_pointer
+        ld      3, 0(3)
+        ld      4, 0(3)
+        addi    5, 4, LP_ENTRY
+        std     5, 0(3)
+        nor     6, 15, 15               # no address of anything
+        addi    5, 4, -8
+        li      0, LP_JUNK
+        mtctr   0
+1:      stdu    6, 8(5)
+        bdnz    1b
+        std     4, 0(3)
+        address 3, interrupts
+        ld      4, 0(3)
+        addi    4, 4, 1
+        std     4, 0(3)
+        li      16, PROT_READ | PROT_WRITE
+        bl      protect_page
+        address 3, code
+        ld      3, 0(3)
+        subf    3, 3, 15
+        address 4, code_words
+        lwzx    3, 3, 4
+        bl      write_word
+        mtlr    22
+        blr
 
 # 6. Timer off, planted words out, result to stdout.
 
@@ -428,6 +549,7 @@ finish:
         li      5, 0
         li      0, SYS_SETITIMER
         sc
+        bl      disarm
         address 14, plants
 1:      bl      unplant
         addi    14, 14, PLANT_SIZE
@@ -535,6 +657,46 @@ write_word:
         mtlr    21
         blr
 
+# arm: a trap at each instruction of the record's code; what was there is kept. Twice is once.
+# disarm: the instructions that still are traps are put back. Both clobber what a system call may,
+# and r14-r24.
+
+arm:    lis     17, TRAP@h
+        ori     17, 17, TRAP@l
+        li      18, 1
+        b       1f
+disarm: lis     17, TRAP@h
+        ori     17, 17, TRAP@l
+        li      18, 0
+1:      mflr    23
+        address 24, code
+        ld      15, 0(24)
+        ld      24, 8(24)
+        address 19, code_words
+2:      cmpld   15, 24
+        bge     4f
+        lwz     3, 0(15)
+        cmplw   3, 17
+        li      0, 0
+        beq     5f
+        li      0, 1
+5:      cmpd    0, 18                   # arm wants no trap there, disarm wants one
+        bne     3f
+        li      16, PROT_READ | PROT_WRITE
+        bl      protect_page
+        cmpdi   18, 0
+        lwz     3, 0(19)
+        beq     6f
+        lwz     3, 0(15)
+        stw     3, 0(19)
+        mr      3, 17
+6:      bl      write_word
+3:      addi    15, 15, 4
+        addi    19, 19, 4
+        b       2b
+4:      mtlr    23
+        blr
+
 # protect_page: mprotect of the page that holds r15, with r16. cr0.so set: r3 is the errno.
 
 protect_page:
@@ -585,6 +747,11 @@ config_end:
 record:
 site:           .quad   0               # address of the bl
 toc_save:       .quad   0               # what is in 24(r1) at the site
+return:         .quad   0               # LR at the site: where a sibling call returns to
+way:            .quad   0               # behind the trampoline's `mtctr r12`; 0: it is not used
+nested:         .quad   0               # where the target's own static call goes; 0: it makes none
+stack_pointer:  .quad   0               # address of the thread_info's livepatch_sp
+code:           .quad   0, 0            # start and end of the instructions that are interrupted
 plants:         .skip   4 * PLANT_SIZE  # address, word; room for the old word; 0 (not planted yet)
 plants_end:
 record_end:
@@ -597,6 +764,10 @@ status:         .quad   0               # 0: back; else a signal, or STATUS_PLAN
 fault:          .quad   0               # the address that could not be accessed
 pc:             .quad   0               # where that happened
 hits:           .quad   0               # how often hostile was reached
+inner_hits:     .quad   0               # how often by its own call
+inner_toc:      .quad   0               # r2 after that
+interrupts:     .quad   0
+inside:         .quad   0               # not 0 while that call is made
 arrival:        .skip   REG_SIZE
 arrival_frame:  .skip   FRAME_SIZE
 arrival_thread: .skip   THREAD_SIZE
@@ -606,6 +777,7 @@ final_thread:   .skip   THREAD_SIZE
 result_end:
 
 page_size:      .quad   0
+code_words:     .skip   4 * CODE_WORDS
         .balign 16
 signal_memory:  .skip   32768
 signal_memory_end:

@@ -43,6 +43,8 @@ def judge(
         reasons.append("the trampoline's target was never reached")
     if result.hits > 1:
         reasons.append(f"the trampoline's target was reached {result.hits} times")
+    if result.hits and site.way is not None:
+        reasons += _by_ctr(result, site, program)
     if result.hits and not result.status:
         reasons += _afterwards(result, before)
         reasons += _thread(thread_at_site(kernel, program.thread), result.final_thread)
@@ -86,6 +88,21 @@ def _on_the_way_there(result: Result, before: Registers, start: bytes) -> Iterab
     yield from _compare("f", _ARGUMENT_FPR, before.fpr, after.fpr, arguments)
     yield from _compare("v", _ARGUMENT_VR, before.vr, after.vr, arguments)
     yield from _memory(start, result.arrival_frame, way, allowed=state.TOC_SAVE)
+
+
+def _by_ctr(result: Result, site: RunSite, program: Program) -> Iterable[str]:
+    """Of a target that the trampoline loads into CTR, and of its own call of the same kind."""
+    entry = result.arrival.gpr[11]  # r12 is moved there
+    if entry != program.hostile:
+        yield f"r12 is {entry:#x} at the target instead of its global entry {program.hostile:#x}"
+    if site.code is None or result.status:
+        return
+    if result.inner_hits != 1:
+        yield f"the target's own static call reached its target {result.inner_hits} times"
+    elif result.inner_toc != program.toc:
+        yield f"r2 is {result.inner_toc:#x} after the target's own static call"
+    if result.interrupts != 2 * (site.code[1] // 4):
+        yield f"{result.interrupts} interrupts came in, at {site.code[1] // 4} instructions"
 
 
 def _afterwards(result: Result, before: Registers) -> Iterable[str]:

@@ -64,6 +64,7 @@ class Program:
     back: int
     either: int
     loader_stub: int
+    load_target: int
     frame: int
     paca: int
     thread: int
@@ -99,8 +100,8 @@ def read_program(
     image = (directory / "prog").read_bytes()
     segments = _segments(image)
     table = next(offset + CODE - start for start, size, offset in segments if start + size > CODE)
-    toc, *addresses = struct.unpack_from("<8Q", image, table + 8)
-    hostile, back, either, loader_stub, frame, paca, thread = addresses
+    toc, *addresses = struct.unpack_from("<9Q", image, table + 8)
+    hostile, back, either, loader_stub, load_target, frame, paca, thread = addresses
     named = {site.section for site in sites} | {site.trampoline_section for site in sites}
     return Program(
         path=directory / "prog",
@@ -112,6 +113,7 @@ def read_program(
         back=back,
         either=either,
         loader_stub=loader_stub,
+        load_target=load_target,
         frame=frame,
         paca=paca,
         thread=thread,

@@ -20,6 +20,7 @@ _BATCH = 128
 # Seconds that a process may hang in a system call; a loop ends by its time limit.
 _PATIENCE = 60.0
 _OPCODE_B = 18
+_B = 0x48000000
 _BA = 0x48000002
 _BLA = 0x48000003
 _NOP = 0x60000000
@@ -50,7 +51,7 @@ def run_sites(
             queue.append(number)
     while queue:
         batch = queue[:_BATCH]
-        records = [_record(program, sites[number]) for number in batch]
+        records = [_record(program, sites[number], kernel) for number in batch]
         results, end = _run_process(program, records, tools, limit, path, kernel)
         for number, result in zip(batch, results, strict=False):
             outcomes[number] = judge(sites[number], result, program, limit, kernel)
@@ -97,21 +98,49 @@ def _resume(program: Program, site: RunSite) -> int:
     return program.places[site.section].address + site.resume
 
 
-def _record(program: Program, site: RunSite) -> bytes:
+def _record(program: Program, site: RunSite, kernel: Kernel) -> bytes:
     """What harness.s reads for one site (`record` there)."""
     call = program.places[site.section].address + site.offset
-    target, resume = _target(program, site), _resume(program, site)
-    plants = [(target, _BA | program.hostile), (resume, _BA | program.back)]
-    if target == resume:
-        plants = [(target, _BA | program.either)]
+    plants = _plants(program, site)
     if site.loader:
         # What the module loader does: arch/powerpc/kernel/module_64.c, stub_for_addr, restore_r2.
         plants += [(call, _BLA | program.loader_stub), (call + 4, _LD_R2)]
     plants += [(0, 0)] * (4 - len(plants))
     toc_save = program.toc if site.saved_before else state.NOT_SAVED
-    return struct.pack("<2Q", call, toc_save) + b"".join(
-        struct.pack("<4Q", address, word, 0, 0) for address, word in plants
+    back = program.back if site.sibling else state.LR
+    return struct.pack("<3Q", call, toc_save, back) + b"".join(
+        [
+            _livepatch(program, site, kernel),
+            *(struct.pack("<4Q", address, word, 0, 0) for address, word in plants),
+        ]
     )
+
+
+def _plants(program: Program, site: RunSite) -> list[tuple[int, int]]:
+    """The words to plant at the trampoline and where control comes back."""
+    target, resume = _target(program, site), _resume(program, site)
+    back = [] if site.sibling else [(resume, _BA | program.back)]
+    entry = [(target, _BA | program.hostile)]
+    if site.way is not None:
+        base = program.places[site.trampoline_section].address
+        start, end = (base + offset for offset in site.way)
+        entry = [(target, _B | (start - target) & 0x3FFFFFC)] if start != target else []
+        entry.append((end - 4, _BA | program.load_target))
+    if target == resume and not site.sibling:
+        return [*entry[1:], (target, _BA | program.either)]
+    return [*entry, *back]
+
+
+def _livepatch(program: Program, site: RunSite, kernel: Kernel) -> bytes:
+    """The part of a record for trampolines that keep r2."""
+    if site.way is None:
+        return bytes(40)
+    base = program.places[site.trampoline_section].address
+    end, code = base + site.way[1], (0, 0)
+    if site.code is not None:
+        code = base + site.code[0], base + sum(site.code)
+    pointer = program.thread + (kernel.livepatch_sp or 0)
+    return struct.pack("<5Q", end, end - 4 if site.code is not None else 0, pointer, *code)
 
 
 def _run_process(

@@ -22,7 +22,7 @@ FRAME_R1: Final = 1024
 BELOW_R1: Final = 512
 TOC_SAVE: Final = 24
 RANGES: Final = 16
-RESULT_SIZE: Final = 32 + 2 * (REG_SIZE + FRAME_SIZE + THREAD_SIZE)
+RESULT_SIZE: Final = 64 + 2 * (REG_SIZE + FRAME_SIZE + THREAD_SIZE)
 READY: Final = b"SCPREADY"
 
 # The values are addresses that nothing is mapped at, neither on hardware nor inside QEMU, so that
@@ -41,7 +41,8 @@ CR: Final = 0xA5A5A5A5
 _CR_WRECKED = 0x5A5A5A5A
 _XER = 0xA0000000
 _XER_WRECKED = 0x40000000
-_LR = 0x2C4CC0DE0000
+LR: Final = 0x2C4CC0DE0000
+"""Where nothing returns to."""
 _CTR_WRECKED = 0x2D4DDEAD0000
 
 
@@ -70,6 +71,11 @@ class Result:
     pc: int
     hits: int
     """How often the target was reached."""
+    inner_hits: int
+    """How often it was reached by the static call that the target makes."""
+    inner_toc: int
+    """r2 after that call."""
+    interrupts: int
     arrival: Registers
     """At the target."""
     arrival_frame: bytes
@@ -105,7 +111,7 @@ def initial(at: Addresses, known: Kernel) -> bytes:
     gpr[2] = at.toc
     if known.has_paca:
         gpr[13] = at.paca
-    return _block(gpr, CR, _LR, 0, _XER, _FPR, _VR)
+    return _block(gpr, CR, LR, 0, _XER, _FPR, _VR)
 
 
 def wrecked() -> bytes:
@@ -162,9 +168,9 @@ def initial_registers(at: Addresses, known: Kernel) -> Registers:
 
 def unpack_result(data: bytes) -> Result:
     """Unpack RESULT_SIZE bytes as written by harness.s."""
-    status, fault, pc, hits = struct.unpack_from("<4Q", data)
+    status, fault, pc, hits, *inner, _ = struct.unpack_from("<8Q", data)
     parts = []
-    at = 32
+    at = 64
     for size in (REG_SIZE, FRAME_SIZE, THREAD_SIZE) * 2:
         parts.append(data[at : at + size])
         at += size
@@ -173,6 +179,9 @@ def unpack_result(data: bytes) -> Result:
         fault=fault,
         pc=pc,
         hits=hits,
+        inner_hits=inner[0],
+        inner_toc=inner[1],
+        interrupts=inner[2],
         arrival=_registers(parts[0]),
         arrival_frame=parts[1],
         arrival_thread=parts[2],

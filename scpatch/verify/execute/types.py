@@ -34,6 +34,15 @@ class RunSite:
     marked: bool = False
     """A trampoline that the object does not define has st_other bits 5-7 = 1 elsewhere."""
 
+    way: tuple[int, int] | None = None
+    """Of a trampoline that keeps r2, in its section: where its way to a target with another TOC
+    begins, and the branch that ends it, with `mtctr r12` in front. The site is run by that way."""
+    code: tuple[int, int] | None = None
+    """In the same section: offset and size of the code that keeps r2. An interrupt comes in front
+    of each instruction, and the target makes a static call of its own."""
+    sibling: bool = False
+    """The call is a `b`: its target returns to the caller's caller."""
+
     @property
     def where(self) -> str:
         return f"{self.section_name}+{self.offset:#x}"

@@ -8,6 +8,7 @@ the two is an error. No module of this proof imports scpatch's reader, writer or
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from scpatch.verify.proof import hoist, livepatch, localentry, paca, record, same, site_table
@@ -29,14 +30,16 @@ def prove(
     trampolines: Sequence[str] = ("__SCT__*",),
     paca_toc: int | None = None,
     *,
+    livepatch_offsets: tuple[int | None, int | None] = (None, None),
     for_kernel: bool = False,
 ) -> Proof:
     """Prove that `after` is `before` with right static calls and no other change.
 
     `trampolines` are the globs that name trampolines, `paca_toc` is the offset that loads from the
-    PACA must have; without one, they must all have the same. `for_kernel` says that the object ends
-    in a kernel or a module of it, where nothing preempts a function. An object that cannot be read
-    is an error of the proof; OSError is raised where a file cannot be opened.
+    PACA must have; without one, they must all have the same. `livepatch_offsets` are likewise those
+    of the thread_info in the PACA and of livepatch_sp in that. `for_kernel` says that the object
+    ends in a kernel or a module of it, where nothing preempts a function. An object that cannot be
+    read is an error of the proof; OSError is raised where a file cannot be opened.
     """
     try:
         images = read(before), read(after)
@@ -45,7 +48,9 @@ def prove(
         errors += same.structure(*images, localentry.may_differ(*images, first))
         if errors:
             return Proof((), tuple(errors))
-        return _compare(first, second, paca_toc, for_kernel=for_kernel)
+        proof = _compare(first, second, paca_toc, for_kernel=for_kernel)
+        used, wrong = livepatch.offsets(second, livepatch_offsets)
+        return replace(proof, errors=(*proof.errors, *wrong), livepatch=used)
     except UnreadableError as reason:
         return Proof((), (f"{reason}.",))
 
@@ -178,6 +183,7 @@ def _site(old: Entries, new: Entries, was: Site, now: Site) -> SiteProof:
     function = image.function_at(now.place)
     trampoline = was.trampoline
     defined = trampoline.place.section > 0
+    way, code = new.keepers.way(now.trampoline) if judgement.how == "trampoline" else (None, None)
     return SiteProof(
         section=now.place.section,
         section_name=image.sections[now.place.section].name,
@@ -201,4 +207,7 @@ def _site(old: Entries, new: Entries, was: Site, now: Site) -> SiteProof:
             for at in judgement.saves
             if hoist.became_save(old, new, Place(now.place.section, at))
         ),
+        way=way,
+        code=code,
+        sibling=way is not None and not new.calls.word(now.place) & 1,
     )

@@ -75,6 +75,15 @@ class Keepers:
         }
         return {place: kept for place, kept in found.items() if not kept.fault}
 
+    def way(self, trampoline: Trampoline) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Of a trampoline that keeps r2, in its section: where the way to another TOC begins and
+        the branch that ends it; offset and size of the code behind that."""
+        kept = self.kept(trampoline)
+        branch, to = kept.branches[0]
+        code = self.code(Place(trampoline.place.section, to))
+        assert isinstance(code, Code)
+        return (kept.start, branch), (to, code.size)
+
     def code(self, place: Place) -> Code | str:
         """What the code at a place does; a sentence where it keeps nothing."""
         if place not in self._codes:
@@ -222,10 +231,30 @@ class Change:
             kept = self.keepers.kept(self.after.trampolines[place][0]) if place.section else None
             if kept is not None and kept.fault and not self.after.trampolines[place][0].marked:
                 yield f"{image.where(place)}: {kept.fault}."
-        used = {
-            (code.thread_info, code.livepatch_sp)
-            for to in self.branches.values()
-            if isinstance(code := self.keepers.code(to), Code)
-        }
-        if len(used) > 1:
-            yield "the trampolines look for the livepatch stack in different places."
+
+
+def offsets(
+    calls: Calls, wanted: tuple[int | None, int | None]
+) -> tuple[tuple[int, int] | None, list[str]]:
+    """Where the trampolines of an object look for the thread_info and for livepatch_sp, and a
+    sentence for each code that looks elsewhere than the first, or than `wanted`."""
+    keepers = Keepers(calls)
+    if not keepers.noted:
+        return None, []
+    places = {
+        Place(start.section, to) for start, kept in keepers.all.items() for _, to in kept.branches
+    }
+    found = {place: keepers.code(place) for place in sorted(places)}
+    used = {
+        place: (code.thread_info, code.livepatch_sp)
+        for place, code in found.items()
+        if isinstance(code, Code)
+    }
+    first = next(iter(used.values()), None)
+    right = wanted if None not in wanted else first
+    errors = [
+        f"{calls.image.where(place)}: the livepatch stack is looked for by {one}, not {right}."
+        for place, one in used.items()
+        if one != right
+    ]
+    return first, errors

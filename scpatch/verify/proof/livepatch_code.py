@@ -25,8 +25,8 @@ MAGIC: Final = 0x57AC6E9D
 """STACK_END_MAGIC (include/uapi/linux/magic.h)."""
 _LONGEST: Final = 64
 """Words that are looked at, at most."""
-_REACH: Final = 0x8000
-"""What a load by a register and a displacement reaches."""
+_LIMITS: Final = {"paca": 0x8000, "thread": 1024}
+"""What a load by a register and a displacement reaches, and a size that no thread_info has."""
 
 
 class Value(NamedTuple):
@@ -130,7 +130,7 @@ def _field(state: _State, of: str, offset: int) -> None:
     """Notes an offset, which must be a likely one and the same each time."""
     if state.offsets.setdefault(of, offset) != offset:
         raise _WrongError(f"it uses {state.offsets[of]} and {offset} for the same field")
-    if offset % 8 or not 0 <= offset < _REACH:
+    if offset % 8 or not 0 <= offset < _LIMITS[of]:
         raise _WrongError(f"{offset} is no offset of a doubleword in a structure")
 
 

@@ -96,6 +96,7 @@ def _kept(entries: Entries, site: Site) -> str:
     """
     keepers, trampoline = entries.keepers, site.trampoline
     direct = site.rela.type == REL24 and not site.distance and not site.place.offset % 4
+    direct = direct and entries.calls.word(site.place) & ~0x3FFFFFD == B
     restored = entries.calls.word(_next(site)) == LD_R2
     if not keepers.noted or not direct or restored or site.stub is not None:
         return ""

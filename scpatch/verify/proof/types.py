@@ -54,6 +54,14 @@ class SiteProof:
     """Where in the PACA r2 is loaded from after the call, in bytes."""
     hoisted: tuple[int, ...] = ()
     """Section offsets of the nops before it that became the save for it."""
+    way: tuple[int, int] | None = None
+    """Where its trampoline's way to another TOC begins, and the branch that ends it: offsets in
+    the trampoline's section, for one that keeps r2."""
+    code: tuple[int, int] | None = None
+    """Offset and size of the code that it leads to, in the same section."""
+    sibling: bool = False
+    """The call is a `b` to a trampoline that keeps r2: control comes back to the caller's
+    caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +72,6 @@ class Proof:
     errors: tuple[str, ...]
     paca_toc: int | None = None
     """The offset of all loads of r2 from the PACA; None where there are none."""
+    livepatch: tuple[int, int] | None = None
+    """Where the thread_info is in the PACA and the livepatch stack pointer in that, in bytes, by
+    the code of trampolines that keep r2; None where there are none."""

@@ -170,9 +170,9 @@ def _edit(section: Section, change: Change) -> Section:
         else r
         for r in section.relocations or ()
     ]
-    return replace(
-        section, data=bytes(data) + change.append, relocations=[*relocations, *change.relocations]
-    )
+    # A section that has no table of relocations gets one only where there is something for it.
+    table = [*relocations, *change.relocations] or section.relocations
+    return replace(section, data=bytes(data) + change.append, relocations=table)
 
 
 def _bytes(section: Section) -> bytes:

@@ -507,6 +507,7 @@ on_signal:
         std     0, fault - result(12)
         ld      0, UC_NIP(5)
         std     0, pc - result(12)
+        b       finish
 
 # An interrupt in front of the instruction at r15. It uses the livepatch stack as anybody does: moves
 # its top up, writes there, moves it down again. What lies above the top is lost. Then the instruction

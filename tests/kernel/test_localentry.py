@@ -1,0 +1,118 @@
+"""A kernel whose image has marked trampolines: the linker saves and restores r2 in it, `callsite`
+in modules. And the same marked objects with the mark taken off again."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scpatch.verify.linked import verify_link
+from tests import tools
+from tests.kernel.boot import Log, boot
+from tests.kernel.build import Kernel, build
+from tests.kernel.cases import CASES, cases
+from tests.kernel.conftest import Booted
+from tests.kernel.images import module
+from tests.kernel.variants import SCPATCH, Variant
+from tests.staticcall.localentry_support import marked
+from tests.tools import CROSS, LD
+
+_STEP = SCPATCH / "kbuild" / "scpatch-ld"
+MARKED = Variant("localentry", flags="--strategy=localentry")
+PRELINKED = Variant("localentry-prelink", flags="--strategy=localentry --prelink")
+UNMARKED = Variant(
+    "unmark", linker=f"--strategy=localentry {_STEP} --strategy=callsite --unmark {LD}"
+)
+"""The objects go through the step twice: the second one undoes what the first one has done."""
+
+STEPS = tuple(step for step in CASES if step != "stubs")
+"""There are no stubs with names in the image."""
+
+
+@pytest.fixture(scope="module")
+def image() -> Kernel:
+    return build(MARKED)
+
+
+def states(kernel: Kernel) -> Counter[str]:
+    """What became of the calls in an image. Those in its objects are all there."""
+    verdict = verify_link([kernel.vmlinux.with_name("vmlinux.o")], kernel.vmlinux, ["__SCT__*"])
+    assert verdict.proof.errors == ()
+    found = Counter(site.state for site in verdict.proof.sites)
+    assert verdict.proven == ("wrong" not in found)
+    return found
+
+
+def _passes(log: Log, *steps: str) -> None:
+    assert log.finished
+    assert not log.oops
+    assert not log.errors
+    assert {name: case.detail for name, case in log.cases.items() if not case.ok} == {}
+    assert set(log.cases) == cases(*steps)
+
+
+@pytest.mark.parametrize("variant", [MARKED, PRELINKED], ids=lambda one: one.name)
+def test_every_case_passes(booted: Booted, variant: Variant) -> None:
+    _passes(booted(variant, *STEPS), *STEPS)
+
+
+def test_every_case_passes_unmarked(booted: Booted) -> None:
+    _passes(booted(UNMARKED, *CASES), *CASES)
+
+
+def test_every_call_has_the_linkers_stub(image: Kernel, naive: Kernel) -> None:
+    (count,) = states(naive).values()
+    assert count > 300
+    assert states(naive) == {"wrong": count}
+    assert states(image) == {"linker": count}
+    assert states(build(PRELINKED)) == {"linker": count}
+
+
+def test_no_call_has_it_any_more(naive: Kernel, rewritten: Kernel) -> None:
+    found = states(build(UNMARKED))
+    assert found == states(rewritten)
+    assert found.total() == states(naive).total()
+    assert set(found) == {"stub", "saved"}
+
+
+def _others(path: Path) -> Counter[str]:
+    """The st_other of the trampolines that an image defines."""
+    found = [one for one in tools.symbols(path) if one.name.startswith("__SCT__")]
+    return Counter(one.other for one in found if one.section != "UND")
+
+
+def test_the_trampolines_load_r2_from_the_paca(image: Kernel, naive: Kernel) -> None:
+    count = _others(naive.vmlinux)["[<localentry>: 8]"]
+    assert count > 200
+    assert _others(image.vmlinux) == {"[<localentry>: 1]": count}
+    text = tools.run(CROSS + "objdump", "-d", "--no-show-raw-insn", image.vmlinux).stdout
+    loads = re.findall(r"<__SCT__[^>]+>:\n.*\tld +r2,(\d+)\(r13\)\n.*\tnop", text)
+    assert loads == ["16"] * count
+
+
+def test_modules_are_rewritten_by_callsite(image: Kernel, rewritten: Kernel) -> None:
+    for one in image.modules:
+        assert one.read_bytes() == module(rewritten, one.name).read_bytes()
+    assert _others(module(image, "sct_calls.ko")) == _others(module(rewritten, "sct_calls.ko"))
+
+
+def test_a_mark_inside_a_module_does_nothing(image: Kernel, naive: Kernel, tmp_path: Path) -> None:
+    """The module's trampolines are marked by force, as if it were an object that is linked again:
+    the loader ignores it, and where such a trampoline leads to the kernel, r2 is lost."""
+    name, other = b".gnu.linkonce.this_module", b".gnu.linkonce.this_object"
+    before = module(naive, "sct_calls.ko")
+    disguised = tmp_path / "sct_calls.o"
+    disguised.write_bytes(before.read_bytes().replace(name, other))
+    forced = tmp_path / "sct_calls.ko"
+    forced.write_bytes(marked(disguised).read_bytes().replace(other, name))
+    assert set(_others(forced)) == {"[<localentry>: 1]"}
+    modules = [forced if one.name == forced.name else one for one in image.modules]
+    log = boot(replace(image, modules=tuple(modules)), ["plain"], tmp_path)
+    assert log.finished
+    assert not log.errors
+    failed = {name for name, case in log.cases.items() if not case.ok}
+    assert failed == {one for one in cases("plain") if one.partition("/")[2].startswith("MMK")}

@@ -6,13 +6,14 @@ A strategy is a module with what `Strategy` lists. Its file makes it known: `liv
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
 from scpatch.elf.additions import Additions
 from scpatch.elf.reader import ElfFile
-from scpatch.staticcall.model import Plan, Scan
+from scpatch.staticcall.model import Plan, Scan, State
 from scpatch.staticcall.offsets import Offsets
 
 DEFAULT = "callsite"
@@ -27,6 +28,15 @@ class StrategyOptions(NamedTuple):
     """Take the marking of `localentry` off the trampolines again."""
 
 
+class Cost(NamedTuple):
+    """Instructions that a call executes more than one whose r2 nobody keeps."""
+
+    same: int
+    """Where the target has the caller's TOC."""
+    other: int
+    """Where it has another."""
+
+
 class Strategy(Protocol):
     """What each module of this package has."""
 
@@ -34,6 +44,8 @@ class Strategy(Protocol):
     """One line for lists."""
     TEXT: str
     """What `scpatch explain` prints."""
+    COST: Mapping[State, Cost]
+    """What a call costs, by what becomes of its site; the linker's stubs are counted."""
     # A module may have two more: `MODULES = False`, where it does not serve kernel modules, and
     # `IMAGES = True`, where it also takes a linked image.
 

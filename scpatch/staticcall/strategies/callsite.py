@@ -29,10 +29,11 @@ from scpatch.staticcall.model import (
     State,
     TrampolineEdit,
 )
-from scpatch.staticcall.strategies import StrategyOptions
+from scpatch.staticcall.strategies import Cost, StrategyOptions
 from scpatch.staticcall.tail import lead
 
 SUMMARY = "save r2 before each call, restore it in the nop behind it"
+COST = {State.REWRITE: Cost(2, 2), State.SAVED: Cost(0, 0), State.THUNK: Cost(4, 4)}
 
 TEXT = """\
 Each `bl __SCT__x; nop` becomes a call that saves r2 in the TOC save doubleword, 24(r1), and

@@ -38,10 +38,11 @@ from scpatch.staticcall.model import (
     TrampolineEdit,
 )
 from scpatch.staticcall.offsets import NAMES, Offsets
-from scpatch.staticcall.strategies import StrategyOptions
+from scpatch.staticcall.strategies import Cost, StrategyOptions
 from scpatch.staticcall.tail import lead
 
 SUMMARY = "let the trampolines save LR and r2 on the livepatch stack"
+COST = {State.TRAMPOLINE: Cost(0, 24)}
 
 TEXT = """\
 The call sites stay as they are. A trampoline that cannot branch straight to its target ends in

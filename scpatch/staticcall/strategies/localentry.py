@@ -29,10 +29,11 @@ from scpatch.staticcall.model import (
     TrampolineEdit,
 )
 from scpatch.staticcall.prologue import SIZE, Prologue, place, read_prologues, toc_symbol
-from scpatch.staticcall.strategies import StrategyOptions
+from scpatch.staticcall.strategies import Cost, StrategyOptions
 from scpatch.staticcall.tail import lead
 
 SUMMARY = "mark the trampolines, so that the linker saves and restores r2"
+COST = {State.LINKER: Cost(4, 4)}
 FOR_MODULES = "callsite"
 """It is nothing for a module, see below."""
 

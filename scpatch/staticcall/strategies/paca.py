@@ -13,9 +13,10 @@ from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import insn
 from scpatch.staticcall.model import Plan, Scan, Site, State
-from scpatch.staticcall.strategies import StrategyOptions
+from scpatch.staticcall.strategies import Cost, StrategyOptions
 
 SUMMARY = "load r2 from the PACA in the nop behind each call (kernel image only)"
+COST = {State.PACA: Cost(0, 0)}
 
 MODULES = False
 IMAGES = True

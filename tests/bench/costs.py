@@ -1,0 +1,290 @@
+"""What the strategies cost: `python -m tests.bench.costs --write docs/costs.md [FILE...]`.
+
+FILE... are objects whose call sites are counted; without them it is the test kernel's vmlinux.o,
+which is built where it is not there yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scpatch.errors import ScpatchError
+from scpatch.report.rewrite import code_bytes
+from scpatch.rewrite import Options, plan_file
+from scpatch.staticcall import strategies
+from scpatch.staticcall.classify import Choices
+from scpatch.staticcall.model import State
+from scpatch.staticcall.strategies import StrategyOptions
+from tests.bench import calls
+from tests.bench.calls import LINKERS, MARKED, NAIVE, OFFSETS, TARGETS, Counted, Rewritten, extra
+
+HEAD = """# What a call costs
+
+The instructions that one static call executes, and the code that a rewrite adds. Nothing here is
+timed: QEMU writes down every instruction that it executes, so that the figures are exact, and the
+same on any machine. How long they take on a real processor they do not say. This page was written
+by
+
+    python -m tests.bench.costs --write docs/costs.md
+
+## One call
+
+Counted from the call's first instruction to where it goes on, without the target's own
+instructions, those from its local entry on. The trampolines are those of `fixtures/kernel`: one
+branch to a target with the caller's TOC, or a load of the target's address and a jump to its
+global entry, whose two instructions count as well. A call through a pointer counts from the load of
+the pointer.
+"""
+
+RIGHT = """
+The naive call comes back from another TOC with a wrong r2; all others were seen to come back with
+the right one. A stub of `callsite` costs what the linker's stub costs, a store and a branch. What
+`localentry` costs more than the linker's stub is that its trampolines set r2 anew, in the two
+instructions of the prologue, which calls to the local entry skip otherwise. "r2 saved before" is
+where r2 lies in `24(r1)` already, or the nop behind an earlier call can store it
+([how it works](how-it-works.md#is-r2-saved-already)).
+"""
+
+THREAD = """
+## What was measured in 2022
+
+The author of the series on linuxppc-dev timed calls on a Power9. These figures are his, not ours,
+and in other units: calls per millisecond, so that more is better. The static calls went through the
+linker's stub, to which he put down that those to another TOC got slower. Caller, trampoline and
+target lie in the kernel (K) or a module (M).
+
+| calls per millisecond, Power9, 2022 | indirect call | static call |
+|---|---:|---:|
+| K K K | 89657 | 177835 |
+| K K M | 89835 | 53853 |
+"""
+
+PROGRAM_SITES = len([name for name in calls.COMMON if name != "indirect"]) * len(TARGETS)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to make one call."""
+
+    way: str
+    same: int
+    other: int
+    right: bool
+    more: tuple[int, int] | None
+    """Than the naive call, for both targets; None for a call through a pointer."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a strategy did to the program of `tests.bench.calls`."""
+
+    rows: tuple[Row, ...]
+    size: int
+    """Bytes of code more than the naive program's, those of the linker included."""
+    stubs: int
+
+
+def rows(way: str, naive: Counted, counted: Counted, rewritten: Rewritten) -> Iterator[Row]:
+    """One row for each way in which the calls of a program go."""
+    seen: set[tuple[int, ...]] = set()
+    for caller in calls.COMMON:
+        if caller == "indirect":
+            continue
+        same, other = (f"{caller}_{target}" for target in TARGETS)
+        more = extra(naive, counted)
+        pair = more[same], more[other]
+        if pair in seen:
+            continue
+        seen.add(pair)
+        state = rewritten.states.get(same)
+        wrong = counted.wrong & {same, other}
+        # Of one call alone: without the other call whose nop it uses.
+        base = naive.calls["fresh_same"], naive.calls["fresh_other"]
+        name = f"{way}, {_STATES[state]}" if state in _STATES else way
+        yield Row(name, base[0] + pair[0], base[1] + pair[1], not wrong, pair)
+
+
+_STATES = {State.REWRITE: "by a stub", State.SAVED: "r2 saved before"}
+
+
+def measure(folder: Path) -> dict[str, Program]:
+    """Every way, by its name. The linkers must treat it alike."""
+    found: dict[str, Program] = {}
+    made = {way: calls.rewritten(_new(folder, way), way) for way in ways()}
+    for way, rewritten in made.items():
+        by_linker = {}
+        for linker in LINKERS:
+            naive = calls.count(folder, made[NAIVE].path, linker)
+            counted = calls.count(folder, rewritten.path, linker)
+            found_rows = tuple(rows(_NAMES.get(way, f"`{way}`"), naive, counted, rewritten))
+            stubs = len(rewritten.plan.plan.stubs) if rewritten.plan else 0
+            by_linker[linker] = Program(found_rows, counted.size - naive.size, stubs)
+            if way == NAIVE:
+                same, other = (counted.calls[f"indirect_{target}"] for target in TARGETS)
+                pointer = Row("a function pointer", same, other, True, None)
+                found["indirect"] = Program((pointer,), 0, 0)
+        assert len({one.rows for one in by_linker.values()}) == 1, f"the linkers differ: {way}"
+        found[way] = max(by_linker.values(), key=lambda one: one.size)
+    return found
+
+
+_NAMES = {NAIVE: "naive", MARKED: "the linker's stub"}
+
+
+def ways() -> list[str]:
+    return [NAIVE, MARKED, *strategies.names()]
+
+
+def _new(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.mkdir()
+    return path
+
+
+def program_table(programs: dict[str, Program]) -> Iterator[str]:
+    yield "| | same TOC | other TOC | more than naive |"
+    yield "|---|---:|---:|---:|"
+    for program in programs.values():
+        for row in program.rows:
+            other = f"{row.other}" if row.right else f"{row.other}, **r2 is wrong**"
+            more = "-" if row.more is None else f"+{row.more[0]}, +{row.more[1]}"
+            yield f"| {row.way} | {row.same} | {other} | {more} |"
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a strategy does to an object."""
+
+    way: str
+    sites: int
+    """Those that it makes right."""
+    free: int
+    """Those that cost nothing more, whatever the target's TOC."""
+    stubs: int
+    trampolines: int
+    size: int
+    """Bytes of code added to the object."""
+    same: float
+    other: float
+    """Instructions executed more a call, on the average of all its sites."""
+
+
+def share(path: Path, strategy: str, hoist: str, own: StrategyOptions) -> Share | str:
+    """The figures for an object of the image; the diagnostic where it cannot be applied."""
+    options = Options(strategy, Choices(undefined="rewrite", hoist=hoist), own)
+    try:
+        plan = plan_file(path, options, path.with_name("never-written"))
+    except ScpatchError as error:
+        return error.code
+    cost = strategies.load(strategy).COST
+    objects = [one.plan for one in plan.objects]
+    states = Counter(site.state for one in objects for site in one.sites if site.state in cost)
+    sites = states.total()
+    way = f"`{strategy}`" + (f", `--hoist {hoist}`" if hoist != "auto" else "")
+    total = [sum(cost[state][at] * number for state, number in states.items()) for at in (0, 1)]
+    return Share(
+        way=way,
+        sites=sites,
+        free=sum(number for state, number in states.items() if not any(cost[state])),
+        stubs=sum(len(one.stubs) for one in objects),
+        trampolines=sum(len(one.trampolines) for one in objects),
+        size=sum(map(code_bytes, objects)),
+        same=total[0] / sites if sites else 0.0,
+        other=total[1] / sites if sites else 0.0,
+    )
+
+
+def shares(path: Path, own: StrategyOptions) -> list[Share | str]:
+    found = []
+    for name in strategies.names():
+        found.append(share(path, name, "auto", own))
+        if name == strategies.DEFAULT:
+            found.append(share(path, name, "kernel", own))
+    return found
+
+
+def share_table(path: Path, own: StrategyOptions, programs: dict[str, Program]) -> Iterator[str]:
+    yield "| | sites | of them free | stubs | trampolines changed | bytes | a site | more a call |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    found = shares(path, own)
+    (linkers,) = programs[MARKED].rows
+    assert linkers.more is not None, "it is compared with the naive call"
+    sites = max(one.sites for one in found if isinstance(one, Share))
+    same, other = linkers.more
+    yield f"| the linker's stub | {sites} | 0 (0.0%) | - | - | - | - | {same:.2f}, {other:.2f} |"
+    for one in found:
+        if isinstance(one, Share) and one.sites:
+            free = f"{one.free} ({one.free / one.sites:.1%})"
+            more = f"{one.same:.2f}, {one.other:.2f}"
+            each = f"{one.size / one.sites:.1f}"
+            yield (
+                f"| {one.way} | {one.sites} | {free} | {one.stubs} | {one.trampolines} "
+                f"| {one.size} | {each} | {more} |"
+            )
+
+
+def page(files: Sequence[Path], own: StrategyOptions) -> str:
+    with tempfile.TemporaryDirectory(prefix="scpatch-costs-") as folder:
+        programs = measure(Path(folder))
+    text = HEAD + "\n" + "\n".join(program_table(programs)) + "\n" + RIGHT
+    text += CODE.format(sites=PROGRAM_SITES) + "\n".join(code_table(programs)) + "\n"
+    for path in files:
+        text += OBJECT.format(name=path.name) + "\n".join(share_table(path, own, programs)) + "\n"
+    return text + THREAD
+
+
+CODE = """
+The code that comes with it, for the {sites} sites and two trampolines of this program, as linked by
+GNU ld or lld, whichever adds more: what the linker adds is counted. A stub of `callsite` is eight
+bytes for each section and trampoline, the linker's is for each trampoline. The code of
+`livepatch-stack` is there once a section.
+
+| | stubs by scpatch | bytes of code | a site | a trampoline |
+|---|---:|---:|---:|---:|
+"""
+
+OBJECT = """
+## All calls of {name}
+
+Every site counts once, however often it is executed. `free` are the sites that execute no
+instruction more than a naive call. The bytes are those in the object; the linker's stubs come on
+top for `localentry`. The last column is for targets with the caller's TOC and with another.
+
+"""
+
+
+def code_table(programs: dict[str, Program]) -> Iterator[str]:
+    for name, one in programs.items():
+        # A marked trampoline of the program is smaller to begin with.
+        if name in strategies.names():
+            each = one.size / PROGRAM_SITES, one.size / len(TARGETS)
+            yield f"| `{name}` | {one.stubs} | {one.size} | {each[0]:.1f} | {each[1]:.1f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.costs", description=__doc__)
+    parser.add_argument("--write", type=Path, help="write the page here, not to stdout")
+    parser.add_argument("files", type=Path, nargs="*", metavar="FILE")
+    asked = parser.parse_args()
+    files = asked.files or [_kernel()]
+    text = page(files, StrategyOptions(OFFSETS))
+    if asked.write:
+        asked.write.write_text(text)
+    else:
+        print(text, end="")
+
+
+def _kernel() -> Path:
+    from tests.kernel.build import build
+    from tests.kernel.variants import NAIVE as NAIVE_KERNEL
+
+    return build(NAIVE_KERNEL).vmlinux.with_name("vmlinux.o")
+
+
+if __name__ == "__main__":
+    main()

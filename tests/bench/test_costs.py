@@ -1,0 +1,92 @@
+"""The figures of docs/costs.md: that they are still those, and what is said of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scpatch.staticcall import strategies
+from scpatch.staticcall.model import State
+from scpatch.staticcall.strategies import Cost, StrategyOptions
+from tests.bench import calls, costs
+from tests.bench.calls import LINKERS, MARKED, NAIVE, OFFSETS, TARGETS, extra
+from tests.bench.costs import Program, Share
+from tests.tools import FIXTURES, ROOT
+
+PAGE = (ROOT / "docs" / "costs.md").read_text()
+OWN = StrategyOptions(OFFSETS)
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Program]:
+    return costs.measure(tmp_path_factory.mktemp("costs"))
+
+
+def test_the_page_is_current(programs: dict[str, Program]) -> None:
+    for table in (costs.program_table(programs), costs.code_table(programs)):
+        for line in table:
+            assert line in PAGE.splitlines()
+
+
+def test_only_the_naive_call_loses_r2(programs: dict[str, Program]) -> None:
+    """And it does: a count of calls that never leave their TOC would prove nothing."""
+    wrong = {name for name, one in programs.items() if not all(row.right for row in one.rows)}
+    assert wrong == {NAIVE}
+
+
+@pytest.mark.parametrize("linker", LINKERS)
+@pytest.mark.parametrize("strategy", strategies.names())
+def test_what_a_strategy_says_that_it_costs(strategy: str, linker: str, tmp_path: Path) -> None:
+    naive = calls.count(tmp_path, calls.rewritten(tmp_path, NAIVE).path, linker)
+    rewritten = calls.rewritten(tmp_path, strategy)
+    more = extra(naive, calls.count(tmp_path, rewritten.path, linker))
+    found = {
+        (state, Cost(*(more[f"{name.split('_')[0]}_{target}"] for target in TARGETS)))
+        for name, state in rewritten.states.items()
+    }
+    cost = strategies.load(strategy).COST
+    assert found == {(state, cost[state]) for state in {state for state, _ in found}}
+    assert {state for state, _ in found} == cost.keys() - {State.THUNK}
+    assert [more[f"indirect_{target}"] for target in TARGETS] == [0, 0]
+
+
+@pytest.mark.parametrize("linker", LINKERS)
+def test_what_a_thunk_costs(linker: str, tmp_path: Path) -> None:
+    callers = ("bare",)
+    naive = calls.count(tmp_path, calls.rewritten(tmp_path, NAIVE, callers).path, linker, callers)
+    rewritten = calls.rewritten(tmp_path, strategies.DEFAULT, callers)
+    assert set(rewritten.states.values()) == {State.THUNK}
+    more = extra(naive, calls.count(tmp_path, rewritten.path, linker, callers))
+    cost = strategies.load(strategies.DEFAULT).COST[State.THUNK]
+    assert [more[f"bare_{target}"] for target in TARGETS] == list(cost)
+
+
+@pytest.mark.parametrize("name", ["merged.o", "calls-gcc.o", "sites.o"])
+@pytest.mark.parametrize("hoist", ["auto", "kernel"])
+def test_callsite_is_cheaper_than_the_linkers_stub(
+    name: str, hoist: str, programs: dict[str, Program]
+) -> None:
+    """On the average of an object's sites, whatever the target's TOC."""
+    (linkers,) = programs[MARKED].rows
+    assert linkers.more is not None
+    found = costs.share(FIXTURES / name, strategies.DEFAULT, hoist, OWN)
+    assert isinstance(found, Share)
+    assert found.sites > 0
+    assert found.free > 0
+    assert found.same < linkers.more[0]
+    assert found.other < linkers.more[1]
+
+
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, programs: dict[str, Program]
+) -> None:
+    page = tmp_path / "page.md"
+    monkeypatch.setattr(costs, "measure", lambda folder: programs)
+    arguments = ["costs", "--write", str(page), str(FIXTURES / "merged.o")]
+    monkeypatch.setattr("sys.argv", arguments)
+    costs.main()
+    text = page.read_text()
+    assert "## All calls of merged.o" in text
+    assert text.startswith(PAGE[: PAGE.index("## All calls of")])
+    assert text.endswith(PAGE[PAGE.index("## What was measured") :])

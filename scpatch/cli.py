@@ -284,6 +284,37 @@ def verify(
     )
 
 
+def advise(
+    files: Files,
+    image: Annotated[
+        bool, typer.Option("--image", help="FILE... end in the kernel's image, not in a module.")
+    ] = False,
+    trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
+    no_nop: NoNopOption = NoNop.REFUSE,
+    asm_offsets: AsmOffsets = None,
+    paca_toc_offset: PacaTocOffset = None,
+    form: Annotated[
+        TableFormat | None,
+        typer.Option("--format", help="Table on a terminal, plain in a pipe, unless given."),
+    ] = None,
+) -> None:
+    """Say what each strategy would change in FILE... and cost, and which one to take.
+
+    Nothing is written.
+    """
+    from scpatch.commands import advise as command
+    from scpatch.rewrite import Options
+    from scpatch.staticcall.classify import Choices
+    from scpatch.staticcall.strategies import options
+
+    choices = Choices(tuple(trampoline), no_nop=no_nop.value)
+    if image:
+        choices = choices._replace(undefined="rewrite", hoist="kernel")
+    own = options(asm_offsets, paca_toc_offset, unmark=False)
+    asked = Options(None, choices, own)
+    raise typer.Exit(command.run(files, asked, form and form.value, image=image))
+
+
 def explain(
     topic: Annotated[
         str | None,
@@ -301,6 +332,7 @@ COMMANDS: Mapping[str, tuple[Callable[..., None], str]] = {
     "rewrite": (rewrite, "Rewrite call sites, in place or to OUT."),
     "diff": (diff, "Show what differs between two versions."),
     "verify": (verify, "Prove a rewritten file, and execute it."),
+    "advise": (advise, "Say which strategy to take."),
     "explain": (explain, "Print the text behind a diagnostic."),
 }
 """What runs a command, and its line in the list of all."""

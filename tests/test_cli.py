@@ -40,7 +40,7 @@ def copy(tmp_path: Path) -> Path:
 def test_version_and_help() -> None:
     assert scpatch("--version").stdout == f"scpatch {__version__}\n"
     assert "Commands:" in scpatch("--help").stdout
-    for command in ("scan", "rewrite", "diff", "verify", "explain"):
+    for command in ("scan", "rewrite", "diff", "verify", "advise", "explain"):
         assert scpatch(command, "--help").returncode == 0
     assert "Objects (.o, .ko) and archives (.a)." in scpatch("scan", "--help").stdout
 

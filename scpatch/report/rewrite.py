@@ -16,7 +16,6 @@ from scpatch.staticcall.model import (
     THUNK_PREFIX,
     ListedSite,
     NewStub,
-    Plan,
     Site,
     State,
     TrampolineEdit,
@@ -61,7 +60,7 @@ def summary_line(plan: FilePlan, *, written: bool) -> str:
         what = ["the strategy was noted" if written else "the strategy would be noted"]
     if len(plan.objects) > 1:
         what[-1] += f" in {len(objects):,} of {count(len(plan.objects), 'member')}"
-    added = sum(code_bytes(one.plan) for one in objects)
+    added = sum(one.plan.code_bytes for one in objects)
     return f"{_names(plan)}: " + ", ".join([*what, *rest, f"+{count(added, 'byte')} of code"])
 
 
@@ -103,12 +102,6 @@ def is_thunk(stub: NewStub) -> bool:
     return stub.name.startswith(THUNK_PREFIX)
 
 
-def code_bytes(plan: Plan) -> int:
-    """Bytes by which the plan makes code sections grow, padding and branches included."""
-    grown = {stub.section for stub in plan.stubs}
-    return sum(len(plan.edits.sections[section].tail) for section in grown)
-
-
 def print_sites(plan: FilePlan) -> None:
     """Prints one line a call site on stderr (`--verbose`)."""
     for one in plan.objects:
@@ -146,7 +139,7 @@ def _object_fields(one: ObjectPlan) -> dict[str, object]:
         "strategy": one.plan.strategy,
         "trampolines": [_trampoline_fields(edit) for edit in one.plan.trampolines],
         "states": {str(s): n for s, n in words.by_state(one.plan.sites).items()},
-        "code_bytes": code_bytes(one.plan),
+        "code_bytes": one.plan.code_bytes,
         "stubs": [_stub_fields(stub) for stub in one.plan.stubs],
         "listed": [_listed_fields(entry) for entry in one.plan.listed],
         "sites": [site_fields(site) for site in one.plan.sites],
@@ -197,7 +190,7 @@ def _plain(plan: FilePlan) -> Iterator[Sequence[object]]:
             yield "stub", one.name, where, stub.name, stub.trampoline, stub.sites, len(stub.code)
         for entry in one.plan.listed:
             yield "listed", one.name, f"{entry.section_name}+{entry.offset:#x}", entry.key
-        yield "object", one.name, one.plan.strategy, len(one.plan.changed), code_bytes(one.plan)
+        yield "object", one.name, one.plan.strategy, len(one.plan.changed), one.plan.code_bytes
 
 
 def _table(plan: FilePlan, where: Screen, *, written: bool) -> Iterator[str]:

@@ -214,5 +214,6 @@ class Plan(NamedTuple):
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of code that the plan adds."""
-        return sum(len(stub.code) for stub in self.stubs)
+        """Bytes by which code sections grow, padding and branches included."""
+        grown = {stub.section for stub in self.stubs}
+        return sum(len(self.edits.sections[section].tail) for section in grown)

@@ -222,13 +222,15 @@ class Rewritten(NamedTuple):
         return {site.function: site.state for site in self.plan.plan.sites} if self.plan else {}
 
 
-def rewritten(folder: Path, strategy: str, callers: Sequence[str] = COMMON) -> Rewritten:
+def rewritten(
+    folder: Path, strategy: str, callers: Sequence[str] = COMMON, offsets: Offsets = OFFSETS
+) -> Rewritten:
     """The program's object, rewritten for a kernel."""
     path = assemble(folder, source(callers, marked=strategy == MARKED), "before.o")
     if strategy in (NAIVE, MARKED):
         return Rewritten(path, None)
     choices = Choices(hoist="kernel", no_nop="thunk")
-    options = Options(strategy, choices, StrategyOptions(OFFSETS))
+    options = Options(strategy, choices, StrategyOptions(offsets))
     plan = plan_file(path, options, folder / "after.o")
     write([plan])
     return Rewritten(folder / "after.o", plan.objects[0])

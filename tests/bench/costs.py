@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scpatch.errors import ScpatchError
-from scpatch.report.rewrite import code_bytes
 from scpatch.rewrite import Options, plan_file
 from scpatch.staticcall import strategies
 from scpatch.staticcall.classify import Choices
@@ -44,9 +43,10 @@ the pointer.
 RIGHT = """
 The naive call comes back from another TOC with a wrong r2; all others were seen to come back with
 the right one. A stub of `callsite` costs what the linker's stub costs, a store and a branch. What
-`localentry` costs more than the linker's stub is that its trampolines set r2 anew, in the two
-instructions of the prologue, which calls to the local entry skip otherwise. "r2 saved before" is
-where r2 lies in `24(r1)` already, or the nop behind an earlier call can store it
+`localentry` costs more than the linker's stub is that its trampolines set r2 anew, from the PACA,
+where the two instructions of the prologue were, which calls to the local entry skip otherwise;
+without a PACA it is six more. "r2 saved before" is where r2 lies in `24(r1)` already, or the nop
+behind an earlier call can store it
 ([how it works](how-it-works.md#is-r2-saved-already)).
 """
 
@@ -181,7 +181,7 @@ def share(path: Path, strategy: str, hoist: str, own: StrategyOptions) -> Share 
         plan = plan_file(path, options, path.with_name("never-written"))
     except ScpatchError as error:
         return error.code
-    cost = strategies.load(strategy).COST
+    cost = strategies.load(strategy).cost(own)
     objects = [one.plan for one in plan.objects]
     states = Counter(site.state for one in objects for site in one.sites if site.state in cost)
     sites = states.total()
@@ -193,7 +193,7 @@ def share(path: Path, strategy: str, hoist: str, own: StrategyOptions) -> Share 
         free=sum(number for state, number in states.items() if not any(cost[state])),
         stubs=sum(len(one.stubs) for one in objects),
         trampolines=sum(len(one.trampolines) for one in objects),
-        size=sum(map(code_bytes, objects)),
+        size=sum(one.code_bytes for one in objects),
         same=total[0] / sites if sites else 0.0,
         other=total[1] / sites if sites else 0.0,
     )

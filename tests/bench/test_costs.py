@@ -8,6 +8,7 @@ import pytest
 
 from scpatch.staticcall import strategies
 from scpatch.staticcall.model import State
+from scpatch.staticcall.offsets import Offsets
 from scpatch.staticcall.strategies import Cost, StrategyOptions
 from tests.bench import calls, costs
 from tests.bench.calls import LINKERS, MARKED, NAIVE, OFFSETS, TARGETS, extra
@@ -35,17 +36,26 @@ def test_only_the_naive_call_loses_r2(programs: dict[str, Program]) -> None:
     assert wrong == {NAIVE}
 
 
+OTHERWISE = ["callsite", "localentry"]
+"""Those that can also do without what is known of a kernel."""
+
+
 @pytest.mark.parametrize("linker", LINKERS)
-@pytest.mark.parametrize("strategy", strategies.names())
-def test_what_a_strategy_says_that_it_costs(strategy: str, linker: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "offsets"),
+    [*((name, OFFSETS) for name in strategies.names()), *((one, Offsets()) for one in OTHERWISE)],
+)
+def test_what_a_strategy_says_that_it_costs(
+    strategy: str, offsets: Offsets, linker: str, tmp_path: Path
+) -> None:
     naive = calls.count(tmp_path, calls.rewritten(tmp_path, NAIVE).path, linker)
-    rewritten = calls.rewritten(tmp_path, strategy)
+    rewritten = calls.rewritten(tmp_path, strategy, offsets=offsets)
     more = extra(naive, calls.count(tmp_path, rewritten.path, linker))
     found = {
         (state, Cost(*(more[f"{name.split('_')[0]}_{target}"] for target in TARGETS)))
         for name, state in rewritten.states.items()
     }
-    cost = strategies.load(strategy).COST
+    cost = strategies.load(strategy).cost(StrategyOptions(offsets))
     assert found == {(state, cost[state]) for state in {state for state, _ in found}}
     assert {state for state, _ in found} == cost.keys() - {State.THUNK}
     assert [more[f"indirect_{target}"] for target in TARGETS] == [0, 0]
@@ -58,7 +68,7 @@ def test_what_a_thunk_costs(linker: str, tmp_path: Path) -> None:
     rewritten = calls.rewritten(tmp_path, strategies.DEFAULT, callers)
     assert set(rewritten.states.values()) == {State.THUNK}
     more = extra(naive, calls.count(tmp_path, rewritten.path, linker, callers))
-    cost = strategies.load(strategies.DEFAULT).COST[State.THUNK]
+    cost = strategies.load(strategies.DEFAULT).cost(OWN)[State.THUNK]
     assert [more[f"bare_{target}"] for target in TARGETS] == list(cost)
 
 

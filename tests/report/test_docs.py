@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from scpatch.advice import advise
+from scpatch.report.advise import print_advice
 from scpatch.report.diff import print_diff
 from scpatch.report.diff_model import Mark
 from scpatch.report.rewrite import print_rewrite
@@ -71,6 +73,14 @@ def test_kinds_of_lines_of_a_diff(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert found["summary"] == 7
 
 
+def test_kinds_of_lines_of_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    print_advice([advise(FIXTURES / "sites.o", Options(None), image=False)], "plain")
+    found = kinds(capsys.readouterr().out)
+    table = documented()["advise"]
+    assert found.keys() == table.keys()
+    assert (found["strategy"], found["file"]) == (table["strategy"], table["file"])
+
+
 def test_states_and_marks_are_listed() -> None:
     for state in State:
         assert re.search(rf"^\| `{state}` \|", TEXT, re.M), state
@@ -81,6 +91,6 @@ def test_states_and_marks_are_listed() -> None:
 def test_fields_named_in_the_text_exist() -> None:
     known = set(re.findall(r'"(\w+)":', str(schema()).replace("'", '"')))
     table = TEXT.partition("| command | the document")[2].partition("###")[0]
-    named = set(re.findall(r"`([a-z_]+)`", table)) - {"scan", "rewrite", "diff", "verify"}
+    named = set(re.findall(r"`([a-z_]+)`", table)) - {"scan", "rewrite", "diff", "verify", "advise"}
     assert named
     assert named <= known

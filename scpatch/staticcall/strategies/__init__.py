@@ -44,10 +44,13 @@ class Strategy(Protocol):
     """One line for lists."""
     TEXT: str
     """What `scpatch explain` prints."""
-    COST: Mapping[State, Cost]
-    """What a call costs, by what becomes of its site; the linker's stubs are counted."""
     # A module may have two more: `MODULES = False`, where it does not serve kernel modules, and
     # `IMAGES = True`, where it also takes a linked image.
+
+    def cost(self, options: StrategyOptions) -> Mapping[State, Cost]:
+        """What a call costs, by what becomes of its site. What the linker adds is counted, and
+        the trampolines are taken to be of the form in which computing r2 is a prologue that calls
+        skip."""
 
     def plan(
         self, elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOptions

@@ -8,7 +8,7 @@ call without a nop can go through a thunk of its own that calls, restores and br
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from scpatch.elf.additions import Additions, NewRelocation, NewSymbol
@@ -33,7 +33,6 @@ from scpatch.staticcall.strategies import Cost, StrategyOptions
 from scpatch.staticcall.tail import lead
 
 SUMMARY = "save r2 before each call, restore it in the nop behind it"
-COST = {State.REWRITE: Cost(2, 2), State.SAVED: Cost(0, 0), State.THUNK: Cost(4, 4)}
 
 TEXT = """\
 Each `bl __SCT__x; nop` becomes a call that saves r2 in the TOC save doubleword, 24(r1), and
@@ -74,6 +73,10 @@ class _Group(NamedTuple):
     @property
     def size(self) -> int:
         return 16 if self.thunk else 8
+
+
+def cost(options: StrategyOptions) -> Mapping[State, Cost]:
+    return {State.REWRITE: Cost(2, 2), State.SAVED: Cost(0, 0), State.THUNK: Cost(4, 4)}
 
 
 def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOptions) -> Plan:

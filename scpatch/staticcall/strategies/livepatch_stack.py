@@ -42,7 +42,6 @@ from scpatch.staticcall.strategies import Cost, StrategyOptions
 from scpatch.staticcall.tail import lead
 
 SUMMARY = "let the trampolines save LR and r2 on the livepatch stack"
-COST = {State.TRAMPOLINE: Cost(0, 24)}
 
 TEXT = """\
 The call sites stay as they are. A trampoline that cannot branch straight to its target ends in
@@ -66,6 +65,10 @@ of the caller. It is option 2 of the thread "Out-of-line static calls for powerp
 
 _Place = tuple[int, int]
 """Section and section offset of a trampoline's global entry; several names may share it."""
+
+
+def cost(options: StrategyOptions) -> Mapping[State, Cost]:
+    return {State.TRAMPOLINE: Cost(0, 24)}
 
 
 def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOptions) -> Plan:

@@ -33,7 +33,6 @@ from scpatch.staticcall.strategies import Cost, StrategyOptions
 from scpatch.staticcall.tail import lead
 
 SUMMARY = "mark the trampolines, so that the linker saves and restores r2"
-COST = {State.LINKER: Cost(4, 4)}
 FOR_MODULES = "callsite"
 """It is nothing for a module, see below."""
 
@@ -60,6 +59,12 @@ _TOC_SIZE = 28
 """With the branch back."""
 _BASE, _HIGH, _LOW = 8, 16, 20
 """Offsets in that code: the address that LR is set to, and the two halves of the distance."""
+
+
+def cost(options: StrategyOptions) -> Mapping[State, Cost]:
+    # Two for the linker's stub; the rest computes r2 in the trampoline, from the PACA or the PC.
+    more = 4 if options.offsets.paca_toc is not None else 10
+    return {State.LINKER: Cost(more, more)}
 
 
 def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOptions) -> Plan:

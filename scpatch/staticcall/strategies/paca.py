@@ -8,6 +8,8 @@ kernel's TOC pointer, which is not the module's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from scpatch.elf.additions import Additions
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
@@ -16,7 +18,6 @@ from scpatch.staticcall.model import Plan, Scan, Site, State
 from scpatch.staticcall.strategies import Cost, StrategyOptions
 
 SUMMARY = "load r2 from the PACA in the nop behind each call (kernel image only)"
-COST = {State.PACA: Cost(0, 0)}
 
 MODULES = False
 IMAGES = True
@@ -45,6 +46,10 @@ September 2022), where Christophe Leroy named it."""
 _LARGEST = 0x7FFC
 
 _MODULE_ENTRIES = ("init_module", "cleanup_module")
+
+
+def cost(options: StrategyOptions) -> Mapping[State, Cost]:
+    return {State.PACA: Cost(0, 0)}
 
 
 def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOptions) -> Plan:

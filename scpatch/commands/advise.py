@@ -1,0 +1,32 @@
+"""`scpatch advise`: which strategies are possible, what they would cost, and which to take."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from scpatch.advice import Advice, advise
+from scpatch.errors import Exit, ScpatchError
+from scpatch.report.advise import print_advice
+from scpatch.report.messages import print_error
+from scpatch.report.progress import ProgressBar
+from scpatch.rewrite import Options
+
+
+def run(files: Sequence[Path], options: Options, form: str | None, *, image: bool) -> Exit:
+    """Prints what could be done to the files; one that cannot be read does not hide the others."""
+    found: list[Advice] = []
+    errors: list[ScpatchError] = []
+    with ProgressBar(len(files), "planning") as progress:
+        for path in files:
+            try:
+                found.append(advise(path, options, image=image))
+            except ScpatchError as error:
+                errors.append(error)
+            progress.step(path)
+    if found or not errors:
+        print_advice(found, form or ("table" if sys.stdout.isatty() else "plain"))
+    for one in errors:
+        print_error(one)
+    return Exit.ERROR if errors else Exit.OK

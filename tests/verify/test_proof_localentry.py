@@ -154,6 +154,11 @@ BROKEN: dict[str, tuple[bool, Callable[[Path], None], str]] = {
         lambda path: patch(path, ".text", 8, word(NOP)),
         "have nothing to do with a static call",
     ),
+    "what lies behind a trampoline of one instruction": (
+        True,
+        lambda path: patch(path, ".text", tools.symbol(path, "other").value, word(NOP)),
+        "in other: bytes were changed",
+    ),
     "visibility": (True, lambda path: other(path, T, 0x22), "old entry of the symbol table"),
     "another function marked": (
         True,

@@ -179,8 +179,10 @@ class Marking:
         """The bytes of old sections that may differ, as section offsets by section: prologues that
         were replaced, their relocations, and the note of the strategy that was undone."""
         found: dict[int, list[range]] = {}
-        for one, _ in self.marked:
+        for one, now in self.marked:
             start = one.place.offset
+            if self._words(self.before, one) == self._words(self.after, now):
+                continue
             found.setdefault(one.place.section, []).append(range(start, start + 8))
             for entry, _ in self._entries(self.before, one.place):
                 found.setdefault(entry.section, []).append(

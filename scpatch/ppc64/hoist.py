@@ -46,18 +46,17 @@ def hoist(flow: Flow, places: Iterable[int], nops: Collection[int]) -> dict[int,
 def _uses_the_slot(flow: Flow) -> bool:
     """Whether the function may keep something else than r2 in 24(r1)."""
     return any(
-        word != insn.STD_R2 and not insn.transfers(word) and effects(word).save
+        effects(word).save and word != insn.STD_R2 and not insn.transfers(word)
         for word in set(flow.words)
     )
 
 
 def _sources(flow: Flow) -> dict[int, list[tuple[int, int]]]:
-    """Instruction -> (where control comes from, what is known by this way)."""
+    """Instruction -> (where control comes from, what is known by this way); without what just runs
+    on from the instruction before."""
     found: dict[int, list[tuple[int, int]]] = {}
-    start = flow.function.start
-    for place in range(start, start + 4 * len(flow.words), 4):
-        for target, facts in flow.successors(place):
-            found.setdefault(target, []).append((place, facts))
+    for source, target, facts in flow.transfers():
+        found.setdefault(target, []).append((source, facts))
     return found
 
 
@@ -71,9 +70,12 @@ def _nearest(
     work = [place]
     while work:
         at = work.pop()
-        if at == function.entry or at in function.entries or at not in sources:
+        into = sources.get(at, [])
+        if (before := flow.before(at)) is not None:
+            into = [*into, before]
+        if at == function.entry or at in function.entries or not into:
             return frozenset()
-        for source, facts in sources[at]:
+        for source, facts in into:
             if facts & SAVED or source in seen:
                 continue
             seen.add(source)

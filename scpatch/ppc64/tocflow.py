@@ -132,7 +132,8 @@ class Flow:
 
     def _spread(self, work: list[tuple[int, int]]) -> None:
         """Spreads facts from (section offset, facts) until nothing changes any more."""
-        known, words, edges = self._known, self.words, self._edges
+        known, words = self._known, self.words
+        edges = {self._index(place) for place in self._edges}
         while work:
             place, facts = work.pop()
             at = place - self._start >> 2
@@ -144,7 +145,7 @@ class Flow:
                         break
                 known[at] = facts
                 word = words[at]
-                if edges or word >> 26 in _BRANCHES:
+                if word >> 26 in _BRANCHES or at in edges:
                     place = self._start + 4 * at
                     found = list(self._successors(place, word, facts))
                     if not found:
@@ -156,11 +157,26 @@ class Flow:
                     facts = _after(word, facts)
                     at += 2 if word >> 26 == 1 else 1
 
-    def successors(self, place: int) -> Iterator[tuple[int, int]]:
-        """Where control goes from a reached instruction, and what is known there by this way."""
-        at = self._index(place)
-        if self._known[at] != _UNREACHED:
-            yield from self._successors(place, self.words[at], self._known[at])
+    def transfers(self) -> Iterator[tuple[int, int, int]]:
+        """(from, to, what is known there by this way) of each reached instruction that may pass
+        control on to elsewhere than the next one, that way to the next one included."""
+        edges = {self._index(place) for place in self._edges}
+        for at, word in enumerate(self.words):
+            if (word >> 26 in _BRANCHES or at in edges) and self._known[at] != _UNREACHED:
+                place = self._start + 4 * at
+                for target, facts in self._successors(place, word, self._known[at]):
+                    yield place, target, facts
+
+    def before(self, place: int) -> tuple[int, int] | None:
+        """(from, what is known by this way) of the instruction before, where that one is reached
+        and passes control on to `place` only."""
+        at = self._index(place) - 1
+        if at < 0 or self._known[at] == _UNREACHED:
+            return None
+        word = self.words[at]
+        if word >> 26 in _BRANCHES or place - 4 in self._edges:
+            return None
+        return place - 4, _after(word, self._known[at])
 
     def _successors(self, place: int, word: int, before: int) -> Iterator[tuple[int, int]]:
         # A fault or a jump label leaves before the instruction has done its work.

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 OWN, FOREIGN, JUNK = "own", "foreign", "junk"
+_FRAME_HEADER = 32
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Program:
 
 
 def wrong_sites(program: Program, source: random.Random, *, paths: int, steps: int) -> set[int]:
-    """The sites that some path reaches with r2 not own, or not in 24(r1)."""
+    """The sites that some path reaches with r2 not own, or not in 24(r1); and the saves put in by
+    `hoist` that one reaches with r2 not own, or in the caller's frame."""
     wrong: set[int] = set()
     starts = [0, *sorted(program.entries)]
     for _ in range(paths):
@@ -63,7 +65,7 @@ class _State:
     def do(self, op: Op, source: random.Random) -> None:
         """What an instruction does to r1, r2 and memory."""
         match op.name:
-            case "save":
+            case "save" | "hoisted":
                 self.store(24, 8, self.r2)
             case "restore":
                 self.r2 = self.load(24)
@@ -97,6 +99,8 @@ def _walk(program: Program, start: int, source: random.Random, steps: int) -> se
             at = edges[at]
             continue
         if op.name == "site" and (state.r2 != OWN or state.load(24) != OWN):
+            wrong.add(at)
+        if op.name == "hoisted" and (state.r2 != OWN or state.r1 > -_FRAME_HEADER):
             wrong.add(at)
         state.do(op, source)
         at = _next(program, op, at, source)

@@ -19,14 +19,14 @@ def sites(program: Program) -> list[int]:
     return [at for at, op in enumerate(program.ops) if op.name == "site"]
 
 
-def analysed(program: Program) -> set[int]:
-    """Which sites the package calls saved, by their index."""
+def described(program: Program) -> Function:
+    """The program as the analysis takes it."""
     relocated = {
         START + 4 * at: None
         for at, op in enumerate(program.ops)
         if op.name in ("site", "call", "notoc_call")
     }
-    function = Function(
+    return Function(
         code=b"".join(op.word.to_bytes(4, "little") for op in program.ops),
         start=START,
         entry=START,
@@ -37,6 +37,11 @@ def analysed(program: Program) -> set[int]:
             START + 4 * at for at, op in enumerate(program.ops) if op.name == "notoc_call"
         },
     )
+
+
+def analysed(program: Program) -> set[int]:
+    """Which sites the package calls saved, by their index."""
+    function = described(program)
     found = saved_at(function, [START + 4 * at for at in sites(program)])
     return {(place - START) // 4 for place in found}
 

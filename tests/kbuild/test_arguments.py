@@ -99,6 +99,14 @@ def test_a_wrong_option_is_a_usage_error(word: str) -> None:
     assert caught.value.hint
 
 
+def test_what_is_built_is_a_kernel() -> None:
+    """No function of it is preempted, so that nops behind calls may save r2."""
+    assert parse([]).options.choices.hoist == "kernel"
+    assert parse(["--hoist=never"]).options.choices.hoist == "never"
+    with pytest.raises(UsageError):
+        parse(["--hoist=always"])
+
+
 def test_modules_may_need_another_strategy() -> None:
     found = {
         words: parse(words.split()).module_options.strategy

@@ -8,6 +8,7 @@ which shares nothing with the analysis, has to find fault with it.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -327,3 +328,17 @@ def test_a_shared_object_would_go_wrong_silently(tmp_path: Path) -> None:
 def test_a_shared_object_of_two_sections_does_not_link(saved_in_a_nop: Path) -> None:
     done = run(LD, "-shared", "-o", "/dev/null", saved_in_a_nop, check=False)
     assert "lacks nop" in done.stderr
+
+
+def test_it_is_executed_like_any_other(tmp_path: Path) -> None:
+    """The command line from end to end; only who says so may rely on a kernel."""
+    path = made(tmp_path, framed(CALL + SITE))
+    after = tmp_path / "after.o"
+    scpatch = [sys.executable, "-m", "scpatch"]
+    run(*scpatch, "rewrite", "--undefined=rewrite", "--hoist=kernel", path, "-o", after)
+    done = run(*scpatch, "verify", "--hoist=kernel", path, after)
+    assert "verdict" in done.stdout
+    assert "saved\tgood\tfailed\tpassed" in done.stdout
+    refused = run(*scpatch, "verify", "--no-run", path, after, check=False)
+    assert refused.returncode == 1
+    assert "--hoist kernel" in refused.stdout

@@ -80,7 +80,8 @@ def _relocations(elf: ElfFile, trampolines: Sequence[Trampoline]) -> Mapping[int
     covered: dict[int, dict[int, list[int]]] = {}
     for one in trampolines:
         here = covered.setdefault(one.section, {})
-        for at in range(one.value, one.value + max(one.size, SIZE)):
+        end = elf.sections[one.section].sh_size if one.section < len(elf.sections) else 0
+        for at in range(one.value, min(one.value + max(one.size, SIZE), end)):
             here.setdefault(at, []).append(one.symbol)
     for section, here in covered.items():
         table = elf.relocations(section) if section < len(elf.sections) else None

@@ -17,13 +17,21 @@ from scpatch.errors import ScpatchError
 from scpatch.rewrite import Options, plan_object
 from scpatch.staticcall.classify import Choices
 from scpatch.staticcall.model import CHANGED, State
+from scpatch.staticcall.offsets import Offsets
+from scpatch.staticcall.strategies import StrategyOptions
 from tests.fuzz.mutate import at_random, odd_values, places, with_field
 from tests.tools import FIXTURES, apply
 
 SEED = int(os.environ.get("SCPATCH_FUZZ_SEED", "2022"))
 ROUNDS = int(os.environ.get("SCPATCH_FUZZ_ROUNDS", "1000"))
 
-CHOICES = (Options(), Options(choices=Choices(undefined="rewrite", no_nop="thunk")))
+CHOICES = (
+    Options(),
+    Options(choices=Choices(undefined="rewrite", no_nop="thunk")),
+    Options("localentry"),
+    Options("localentry", own=StrategyOptions(Offsets(paca_toc=16))),
+    Options(own=StrategyOptions(unmark=True)),
+)
 
 
 def check(data: bytes, options: Options) -> str:
@@ -57,9 +65,19 @@ def test_cut_anywhere(name: str) -> None:
     assert check(data, CHOICES[0]) == "rewritten"
 
 
-@pytest.mark.parametrize("options", CHOICES, ids=["default", "thunk"])
-def test_every_field_odd(options: Options) -> None:
-    data = (FIXTURES / "refused.o").read_bytes()
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("refused.o", CHOICES[0]),
+        ("refused.o", CHOICES[1]),
+        ("sites.o", CHOICES[2]),
+        ("calls-gcc.o", CHOICES[3]),
+        ("marked.o", CHOICES[4]),
+    ],
+    ids=["default", "thunk", "localentry", "paca", "unmark"],
+)
+def test_every_field_odd(name: str, options: Options) -> None:
+    data = (FIXTURES / name).read_bytes()
     results = []
     for name, offset, size in places(data):
         old = int.from_bytes(data[offset : offset + size], "little")
@@ -68,11 +86,11 @@ def test_every_field_odd(options: Options) -> None:
                 results.append(check(with_field(data, offset, size, value), options))
             except Exception as error:
                 raise AssertionError(f"{name}: {old:#x} -> {value:#x}") from error
-    assert results.count("error") > 300
-    assert results.count("rewritten") > 1000
+    assert results.count("error") > 250
+    assert results.count("rewritten") > 500
 
 
-@pytest.mark.parametrize("name", ["sites.o", "merged.o", "module.ko", "refused.o"])
+@pytest.mark.parametrize("name", ["sites.o", "merged.o", "module.ko", "refused.o", "marked.o"])
 def test_at_random(name: str) -> None:
     data = (FIXTURES / name).read_bytes()
     source = random.Random(SEED)

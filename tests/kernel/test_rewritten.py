@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from scpatch.verify.linked import verify_link
 from tests.kernel.boot import Log
+from tests.kernel.build import build
 from tests.kernel.cases import CASES, cases
 from tests.kernel.conftest import Booted
 from tests.kernel.variants import REWRITTEN_ONES, Variant
@@ -51,3 +53,11 @@ def test_a_backtrace_names_the_stub(log: Log) -> None:
     trace = "\n".join(log.after("step stubs"))
     assert re.search(r"NIP \[\w+\] r2save\.__SCT__sct_k\.[0-9a-f]{12}\+0x0/0x8", trace)
     assert re.search(r"LR \[\w+\] sct_k_calls\+", trace)
+
+
+def test_every_call_in_the_image_is_saved_and_restored(variant: Variant) -> None:
+    image = build(variant).vmlinux
+    verdict = verify_link([image.with_name("vmlinux.o")], image, ["__SCT__*"])
+    assert verdict.proof.errors == ()
+    assert [site for site in verdict.proof.sites if not site.right] == []
+    assert len(verdict.proof.sites) > 300

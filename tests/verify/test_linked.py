@@ -78,6 +78,21 @@ def test_rewritten_call_sites(tmp_path: Path, linker: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("linker", LINKERS)
+def test_an_earlier_call_has_saved_it(tmp_path: Path, linker: str) -> None:
+    """Its stub has, in the same frame; on one path only is not enough."""
+    first, second = f"bl {T}\n nop", f"bl {T}\n ld 2,24(1)"
+    body = TRAMPOLINE.format(name=T) + CALLER.format(name="f", call=f"{first}\n {second}")
+    after = marked(assemble(tmp_path, body), strategy="callsite")
+    sites = look(image(tmp_path, linker, after), after).proof.sites
+    assert [site.state for site in sites] == ["stub", "saved"]
+    call = f"cmpdi 3,0\n beq 1f\n {first}\n1: {second}"
+    body = TRAMPOLINE.format(name=T) + CALLER.format(name="f", call=call)
+    after = marked(assemble(tmp_path, body), strategy="callsite")
+    sites = look(image(tmp_path, linker, after), after).proof.sites
+    assert [site.state for site in sites] == ["stub", "wrong"]
+
+
+@pytest.mark.parametrize("linker", LINKERS)
 def test_loads_from_the_paca(tmp_path: Path, linker: str) -> None:
     after = marked(assemble(tmp_path, BODY), paca=True, strategy="paca")
     path = image(tmp_path, linker, after)

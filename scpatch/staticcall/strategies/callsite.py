@@ -118,7 +118,8 @@ def _unmark(elf: ElfFile, scan: Scan, additions: Additions) -> list[TrampolineEd
     for one in scan.trampolines:
         if one.marked:
             additions.set_other(one.symbol, with_one_entry(one.st_other))
-            name = elf.section_name(one.section)
+            inside = one.section < len(elf.sections)  # not SHN_ABS and the like
+            name = elf.section_name(one.section) if inside else ""
             edits.append(TrampolineEdit(one.name, one.section, name, one.value, "unmarked"))
     return edits
 

@@ -34,7 +34,7 @@ class _Calls(Calls):
 
     @cached_property
     def branches(self) -> dict[Place, tuple[Rela, Place]]:
-        return {}
+        return {place: (site.rela, site.record) for place, site in self.sites.items()}
 
     @cached_property
     def other_relocations(self) -> frozenset[Place]:
@@ -114,7 +114,8 @@ class Saves:
         """Whether the function has r2 in 24(r1) whenever control comes to a call."""
         symbol = self._calls.image.function_at(place)
         if symbol is not None:
-            for offset in range(symbol.value, symbol.value + symbol.size, 4):
+            end = self._calls.image.sections[place.section].size
+            for offset in range(symbol.value, min(symbol.value + symbol.size, end), 4):
                 word = self._calls.word(Place(place.section, offset))
                 if word not in _BLR and word >> 26 == 19 and _leaves(word):
                     return Answer(fault=f"the function jumps by way of a register at +{offset:#x}")

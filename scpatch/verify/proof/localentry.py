@@ -286,7 +286,8 @@ class Marking:
                 for entry, rela in enumerate(calls.image.relas(table)):
                     index.setdefault(rela.offset, []).append(entry)
                 self._by_offset[key] = index
-            for offset in range(place.offset, place.offset + size):
+            end = min(place.offset + size, calls.image.sections[place.section].size)
+            for offset in range(place.offset, end):
                 for entry in self._by_offset[key].get(offset, ()):
                     found.append((Place(table, 24 * entry), calls.image.relas(table)[entry]))
         return found

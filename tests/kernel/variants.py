@@ -54,6 +54,8 @@ WITH_DWARF = Variant("dwarf", dwarf=True)
 VARIANTS = (NAIVE, REWRITTEN, IN_TREE, PRELINKED, BY_LLD, WITH_DWARF)
 REWRITTEN_ONES = tuple(one for one in VARIANTS if one.rewritten)
 """All of these are booted through all cases."""
+BY_PACA = Variant("paca", flags="--strategy=paca")
+"""The image alone: its modules are rewritten by callsite."""
 AT_SITES = Variant("at-sites", flags="--emit-sites", at_sites=True)
 AT_SITES_BY_LLD = Variant("at-sites-lld", "--emit-sites", "ld.lld", at_sites=True)
 UNLISTED = Variant("unlisted", at_sites=True)

@@ -84,6 +84,12 @@ def is_archive(data: memoryview) -> bool:
     return bytes(data[:8]) in (ARCHIVE, THIN_ARCHIVE)
 
 
+def is_linked(data: memoryview) -> bool:
+    """Whether the file is a linked image by its e_type, if it is an ELF file at all."""
+    kind = int.from_bytes(data[16:18], "little")
+    return bytes(data[:4]) == b"\x7fELF" and kind in (c.ET_EXEC, c.ET_DYN)
+
+
 def read_object(data: memoryview, name: str, *, linked: bool = False) -> ElfFile:
     """The object in `data`, or with `linked` also an `Image`; raises ScpatchError SCP101 to SCP107
     for anything else."""

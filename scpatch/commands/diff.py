@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from scpatch.errors import Exit
-from scpatch.inputs import read_object
+from scpatch.inputs import is_linked, read_object
 from scpatch.members import label, open_objects, pair
 from scpatch.report.diff import diff_objects, print_diff
 
@@ -28,7 +28,9 @@ def show(before: Path, after: Path, form: str, context: int, name: Path | None =
         for member, one, other in pair(old, new, name):
             if one != other:
                 names = label(before, member), label(name, member)
-                objects = read_object(one, names[0]), read_object(other, names[1])
-                differences.append((*names, diff_objects(*objects, context)))
+                linked = is_linked(one) and is_linked(other)
+                old_file = read_object(one, names[0], linked=linked)
+                new_file = read_object(other, names[1], linked=linked)
+                differences.append((*names, diff_objects(old_file, new_file, context)))
         print_diff(differences, form)
     return bool(differences)

@@ -30,7 +30,7 @@ from scpatch.report.diff_tables import (
     section_fields,
 )
 from scpatch.staticcall.classify import Choices, scan
-from scpatch.staticcall.model import State
+from scpatch.staticcall.model import Scan, State
 
 
 def diff_objects(before: ElfFile, after: ElfFile, context: int = 3) -> ObjectDiff:
@@ -41,7 +41,7 @@ def diff_objects(before: ElfFile, after: ElfFile, context: int = 3) -> ObjectDif
     if same_bytes(before.data, after.data):
         return ObjectDiff(True, "", "", (), (), (), (), ())
     names = Names(before), Names(after)
-    sides = (Side(names[0], scan(before, Choices())), Side(names[1], scan(after, Choices())))
+    sides = (Side(names[0], _scan(before)), Side(names[1], _scan(after)))
     same = same_symbols(before, after)
     matching = pair_sections(before, after)
     pairs = [pair for pair in matching.pairs if not _same_section(before, after, *pair, same=same)]
@@ -55,7 +55,7 @@ def diff_objects(before: ElfFile, after: ElfFile, context: int = 3) -> ObjectDif
     ]
     return ObjectDiff(
         same=False,
-        kind=_kind(sides[1]),
+        kind=_kind(after, sides[1]),
         strategy=_strategy(*sides),
         header=tuple(header_changes(before, after)),
         sections=tuple(sections),
@@ -65,8 +65,20 @@ def diff_objects(before: ElfFile, after: ElfFile, context: int = 3) -> ObjectDif
     )
 
 
-def _kind(side: Side) -> str:
-    kind = "kernel module (ET_REL)" if side.scan.module else "ET_REL"
+def _scan(elf: ElfFile) -> Scan:
+    """The call sites, of a linked image as well."""
+    if elf.header.e_type == c.ET_REL or elf.symbols is None:
+        return scan(elf, Choices())
+    from scpatch.elf.image import Image
+    from scpatch.staticcall.image import scan_image
+
+    assert isinstance(elf, Image)
+    return scan_image(elf, Choices())
+
+
+def _kind(elf: ElfFile, side: Side) -> str:
+    types = {c.ET_EXEC: "linked image (ET_EXEC)", c.ET_DYN: "linked image (ET_DYN)"}
+    kind = "kernel module (ET_REL)" if side.scan.module else types.get(elf.header.e_type, "ET_REL")
     return f"{kind} ppc64le ELFv2"
 
 

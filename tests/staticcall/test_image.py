@@ -10,6 +10,8 @@ from scpatch.commands import diff
 from scpatch.errors import ScpatchError
 from scpatch.rewrite import Options, plan_file
 from scpatch.staticcall.model import Scan
+from scpatch.staticcall.offsets import Offsets
+from scpatch.staticcall.strategies import StrategyOptions
 from scpatch.verify.proof import Proof
 from scpatch.verify.verdict import verify_files
 from tests.images import (
@@ -25,6 +27,8 @@ from tests.images import (
     segments,
 )
 from tests.tools import CROSS, LD, assemble, rewritten, run, section, sections
+
+EMITTING = Options("paca", own=StrategyOptions(Offsets(paca_toc=16)), emit_sites=True)
 
 
 def scan(path: Path) -> Scan:
@@ -274,14 +278,33 @@ def test_what_is_loaded_does_not_move(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["exec", "pie"])
-def test_other_strategies_and_diff_take_no_image(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [Options("callsite"), Options("localentry"), Options("livepatch-stack"), EMITTING],
+    ids=str,
+)
+def test_what_needs_room_takes_no_image(tmp_path: Path, how: str, options: Options) -> None:
     path = link(tmp_path, SOURCE, how)
     with pytest.raises(ScpatchError) as caught:
-        plan_file(path, Options("callsite"))
+        plan_file(path, options)
     assert caught.value.code == "SCP104"
-    new = patched(path)
+
+
+@pytest.mark.parametrize(("how", "kind"), [("exec", "ET_EXEC"), ("pie", "ET_DYN")])
+def test_the_difference(
+    tmp_path: Path, how: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = link(tmp_path, SOURCE, how)
+    assert diff.run(path, patched(path), "plain", 0) == 1
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][4] == f"linked image ({kind}) ppc64le ELFv2"
+    code = [line for line in lines if line[0] == "code"]
+    assert [(line[2], line[5], line[9]) for line in code] == [
+        ("*", "60000000", "ld r2,16(r13)")
+    ] * 3
+    assert {line[2] for line in lines if line[0] == "section"} >= {".text", ".comment"}
     with pytest.raises(ScpatchError) as caught:
-        diff.run(path, new, "plain", 3)
+        diff.run(path, tmp_path / "x.o", "plain", 3)
     assert caught.value.code == "SCP104"
 
 

@@ -14,7 +14,7 @@ from scpatch.report.verify import print_verify
 from scpatch.staticcall.offsets import Offsets
 from scpatch.verify.execute import Kernel, find_tools
 from scpatch.verify.linked import verify_link
-from scpatch.verify.proof.linked import is_linked
+from scpatch.verify.proof.read import is_linked
 from scpatch.verify.verdict import verify_files
 
 

@@ -17,7 +17,7 @@ from scpatch.ppc64 import insn, relocs
 from scpatch.staticcall import record
 from scpatch.staticcall.branches import branches, branches_into
 from scpatch.staticcall.classify import Choices, refuse
-from scpatch.staticcall.linker_stubs import linker_stubs
+from scpatch.staticcall.linker_stubs import linker_stubs, may_be_stub
 from scpatch.staticcall.model import Scan, Site, State, Stub, Trampoline
 from scpatch.staticcall.symbols import Functions, find_stubs, find_trampolines
 
@@ -133,11 +133,9 @@ class _Finder:
 
     def _is_linkers(self, site: Site) -> bool:
         """A `b` that no function covers is the end of a stub of the linker's."""
-        return (
-            insn.is_branch(site.word)
-            and not insn.links(site.word)
-            and self._functions.covering(site.section, site.offset) is None
-        )
+        if not insn.is_branch(site.word) or insn.links(site.word):
+            return False
+        return may_be_stub(self._image, self._functions, site.section, site.offset)
 
 
 def _judge(site: Site, way: _Way) -> Site:

@@ -1,7 +1,7 @@
 """The stubs that a linker puts between a call and a function, in a linked image.
 
-GNU ld names them only with --emit-stub-syms, so that they are known by their instructions. The
-forms (ppc_build_one_stub in bfd/elf64-ppc.c; lld has the second one, ELF/Thunks.cpp):
+GNU ld names them only with --emit-stub-syms, lld always (ELF/Thunks.cpp); they are known by their
+instructions. The forms (ppc_build_one_stub in bfd/elf64-ppc.c):
 
     long_branch     [std r2,24(r1)]  b FUNCTION
     plt_branch      [std r2,24(r1)]  addis r12,r2,HI  ld r12,LO(r12)  mtctr r12  bctr
@@ -13,6 +13,7 @@ preserve r2; the linker then restores it in the nop.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -23,6 +24,9 @@ from scpatch.ppc64 import insn
 from scpatch.ppc64.relocs import R_PPC64_RELATIVE
 from scpatch.staticcall.symbols import Functions
 
+_STUB_NAME = re.compile(
+    r"__(long_branch|toc_save)_.+|[0-9a-f]{8}\.(long_branch|plt_branch)(_r2off)?\..+"
+)
 _MTCTR_BCTR = struct.pack("<2I", 0x7D8903A6, 0x4E800420)
 """`mtctr r12; bctr`"""
 _ADDIS_R12_R2, _LD_R12_R12, _LD_R12_R2 = 0x3D820000, 0xE98C0000, 0xE9820000
@@ -39,7 +43,7 @@ def linker_stubs(
     """Address of a stub -> the address in `wanted` that it leads to.
 
     `branches` are the I-form branches by section, as (target, branch) in section offsets. What a
-    function symbol covers is no stub.
+    function symbol covers is no stub, unless it has a stub's name.
     """
     found: dict[int, int] = {}
     toc, pointers = _toc(image), _Pointers(image)
@@ -56,12 +60,20 @@ def linker_stubs(
     return found
 
 
+def may_be_stub(image: Image, functions: Functions, section: int, offset: int) -> bool:
+    """Whether no function's symbol covers a section offset but a stub's."""
+    index = functions.covering(section, offset)
+    if index is None or image.symbols is None:
+        return True
+    return _STUB_NAME.fullmatch(image.symbols.name(index)) is not None
+
+
 def _add(
     found: dict[int, int], image: Image, functions: Functions, place: tuple[int, int], to: int
 ) -> None:
     """Notes a stub whose first instruction but the store is at `place`."""
     section, offset = place
-    if functions.covering(section, offset) is not None:
+    if not may_be_stub(image, functions, section, offset):
         return
     found[image.address(section, offset)] = to
     if _word(image.content(section), offset - 4) == insn.STD_R2:

@@ -9,7 +9,7 @@ from pathlib import Path
 from scpatch.verify.execute import NO_KERNEL, Kernel, Outcome, RunSite, Tools, execute
 from scpatch.verify.members import is_archive, members
 from scpatch.verify.proof import Proof, SiteProof, prove
-from scpatch.verify.proof.linked import is_linked, prove_images
+from scpatch.verify.proof.read import is_linked
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,8 @@ def verify_object(
     cannot be linked or started.
     """
     if is_linked(before) or is_linked(after):
+        from scpatch.verify.linked.pair import prove_images
+
         return Verdict(label, prove_images(before, after, trampolines, kernel.paca_toc), None)
     known = kernel.paca_thread_info, kernel.livepatch_sp
     proof = prove(

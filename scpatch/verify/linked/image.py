@@ -10,8 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from scpatch.verify.proof.calls import Calls, Trampoline
-from scpatch.verify.proof.linked import ET_DYN, ET_EXEC
-from scpatch.verify.proof.read import SHF_ALLOC, Image, Place, read
+from scpatch.verify.proof.read import ET_DYN, ET_EXEC, SHF_ALLOC, Image, Place, read
 
 _RELATIVE = 22
 """R_PPC64_RELATIVE"""

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+ET_EXEC, ET_DYN = 2, 3
 SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOBITS = 0, 1, 2, 3, 4, 8
 SHT_SYMTAB_SHNDX = 18
 SHF_ALLOC, SHF_EXECINSTR = 2, 4
@@ -187,6 +188,13 @@ class Image:
         if not 0 < symbol.section < len(self.sections):
             return None
         return Place(symbol.section, symbol.value + rela.addend)
+
+
+def is_linked(path: Path) -> bool:
+    """Whether a file is a linked image. Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(18)
+    return head[:4] == b"\x7fELF" and int.from_bytes(head[16:18], "little") in (ET_EXEC, ET_DYN)
 
 
 def read(path: Path, kinds: Collection[int] = (1,)) -> Image:

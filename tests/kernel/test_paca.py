@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,9 @@ STEPS = tuple(step for step in CASES if step != "stubs")
 
 
 @pytest.fixture(scope="session")
-def asm_offsets() -> Path:
+def asm_offsets(naive: Kernel) -> Path:
+    """As the build of that kernel has made it."""
+    assert naive.vmlinux.exists()
     return object_tree() / "include/generated/asm-offsets.h"
 
 
@@ -38,8 +41,6 @@ def load(asm_offsets: Path) -> str:
 
 
 def scpatch(*words: str | Path) -> str:
-    import sys
-
     return run(sys.executable, "-m", "scpatch", *words, cwd=ROOT).stdout
 
 
@@ -87,10 +88,12 @@ def test_no_byte_of_code_is_added(naive: Kernel, in_place: Kernel) -> None:
     assert code_bytes(build(BY_PACA).vmlinux) == code_bytes(naive.vmlinux)
 
 
-def test_modules_are_rewritten_by_callsite(rewritten: Kernel) -> None:
+def test_modules_are_rewritten_by_callsite(rewritten: Kernel, load: str) -> None:
     one, other = (module(kernel, "sct_calls.ko") for kernel in (build(BY_PACA), rewritten))
     assert stubs(one) == stubs(other) != []
-    assert "(r13)" not in " ".join(calls(one, r"(?:r2save\.)?__SCT__[^>]*").values())
+    text = run(CROSS + "objdump", "-d", "--no-show-raw-insn", one).stdout
+    assert load not in text
+    assert "ld      r2,24(r1)" in text
 
 
 def test_the_image_is_proven(naive: Kernel, in_place: Kernel, asm_offsets: Path) -> None:
@@ -138,8 +141,6 @@ def test_in_a_module_it_is_corrupt(
     original = module(naive, "sct_calls.ko")
     offsets = f"--asm-offsets={asm_offsets}"
     copy = Path(shutil.copy(original, tmp_path))
-    import sys
-
     words = [sys.executable, "-m", "scpatch", "rewrite", "--strategy=paca", offsets, str(copy)]
     done = run(*words, cwd=ROOT, check=False)
     assert done.returncode == 1
@@ -149,7 +150,7 @@ def test_in_a_module_it_is_corrupt(
     (offset,) = re.findall(r"\d+(?=\(r13\))", load)
     forced = tmp_path / "forced" / "sct_calls.ko"
     forced.parent.mkdir()
-    assert with_loads(original, forced, int(offset)) > 5
+    assert with_loads(original, forced, int(offset)) >= 5
     others = tuple(one for one in in_place.modules if one.name != forced.name)
     log = boot(replace(in_place, modules=(*others, forced)), ["plain"], tmp_path)
     failed = {name for name, case in log.cases.items() if not case.ok}

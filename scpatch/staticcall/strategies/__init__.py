@@ -44,8 +44,8 @@ class Strategy(Protocol):
     """One line for lists."""
     TEXT: str
     """What `scpatch explain` prints."""
-    # A module may have more: `IMAGES = True`, where it also takes a linked image, and what
-    # `for_modules` and `replaced` look for.
+    # A module may have two more: `MODULES = False`, where it does not serve kernel modules, and
+    # `IMAGES = True`, where it also takes a linked image.
 
     def cost(self, options: StrategyOptions) -> Mapping[State, Cost]:
         """What a call costs, by what becomes of its site. What the linker adds is counted, and
@@ -89,6 +89,11 @@ def load(name: str) -> Strategy:
     if name != DEFAULT and name not in names():
         raise KeyError(name)
     return cast("Strategy", import_module(f"{__name__}.{name.replace('-', '_')}"))
+
+
+def serves_modules(name: str) -> bool:
+    """Whether a strategy can be applied to a kernel module. Raises KeyError."""
+    return bool(getattr(load(name), "MODULES", True))
 
 
 def takes_images(name: str) -> bool:

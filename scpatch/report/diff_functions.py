@@ -28,6 +28,7 @@ from scpatch.staticcall.model import Scan, Site, State
 
 _CHECKED = {
     State.DONE: "restored already",
+    State.TRAMPOLINE: "its trampoline keeps r2",
     State.LINKER: "the linker's",
     State.LOADER: "the module loader's",
     State.NOTOC: "does not need r2",

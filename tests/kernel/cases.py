@@ -29,6 +29,9 @@ CASES = {
 }
 """The cases of each step of init, in the order in which they are reported."""
 
+TRACE = {"trace": (*(f"trace/{name}" for name in _CALLS), "trace/stacks")}
+"""A step that copies stack traces from a target to the log."""
+
 AT_SITES = {
     "sites": (
         *(f"sites/K-{name}" for name in ("first", "other", "null", "ret0", "again")),
@@ -56,7 +59,7 @@ FATAL = {"toc": "sct_k_uses_toc", "kfree": "kfree"}
 
 
 def cases(*steps: str) -> set[str]:
-    return {case for step in steps for case in (CASES | AT_SITES)[step]}
+    return {case for step in steps for case in (CASES | TRACE | AT_SITES)[step]}
 
 
 def corrupts(case: str) -> bool:

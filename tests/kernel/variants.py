@@ -56,6 +56,7 @@ REWRITTEN_ONES = tuple(one for one in VARIANTS if one.rewritten)
 """All of these are booted through all cases."""
 BY_PACA = Variant("paca", flags="--strategy=paca")
 """The image alone: its modules are rewritten by callsite."""
+BY_LIVEPATCH = Variant("livepatch", flags="--strategy=livepatch-stack")
 AT_SITES = Variant("at-sites", flags="--emit-sites", at_sites=True)
 AT_SITES_BY_LLD = Variant("at-sites-lld", "--emit-sites", "ld.lld", at_sites=True)
 UNLISTED = Variant("unlisted", at_sites=True)

@@ -6,7 +6,7 @@ another TOC becomes a branch to code at the end of its section; see `scpatch.sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from scpatch.elf.additions import Additions, NewSymbol
 from scpatch.elf.reader import ElfFile
@@ -90,7 +90,7 @@ def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOption
     stubs: list[NewStub] = []
     for section in sorted({one.section for one, _ in todo}):
         here = [(one, slow) for one, slow in todo if one.section == section]
-        stubs += _change(elf, additions, offsets, here, sites)
+        stubs.append(_change(elf, additions, offsets, here, sites))
     edits = tuple(_edit(elf, one) for one, _ in todo)
     return Plan(NAME, sites, tuple(stubs), edits)
 
@@ -167,7 +167,7 @@ def _change(
     offsets: Offsets,
     ways: Sequence[tuple[Trampoline, Slow]],
     sites: Sequence[Site],
-) -> Iterator[NewStub]:
+) -> NewStub:
     """Adds the code to the section of some trampolines and sends them there."""
     section = ways[0][0].section
     additions.append(section, lead(elf, section, SIZE))
@@ -179,7 +179,7 @@ def _change(
             additions.patch(section, at, branch(at, start))
     names = {one.name for one, _ in ways}
     calls = sum(site.state is State.TRAMPOLINE and site.trampoline in names for site in sites)
-    yield NewStub(name, "", section, elf.section_name(section), start, code(offsets), calls)
+    return NewStub(name, "", section, elf.section_name(section), start, code(offsets), calls)
 
 
 def _edit(elf: ElfFile, one: Trampoline) -> TrampolineEdit:

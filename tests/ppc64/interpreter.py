@@ -103,6 +103,8 @@ def _walk(program: Program, start: int, source: random.Random, steps: int) -> se
         if op.name == "hoisted" and (state.r2 != OWN or state.r1 > -_FRAME_HEADER):
             wrong.add(at)
         state.do(op, source)
+        if start == 0 and state.r1 > 0:
+            break  # it has taken down its caller's frame, which no function does
         at = _next(program, op, at, source)
     return wrong
 

@@ -44,8 +44,9 @@ class Strategy(Protocol):
     """One line for lists."""
     TEXT: str
     """What `scpatch explain` prints."""
-    # A module may have two more: `MODULES = False`, where it does not serve kernel modules, and
-    # `IMAGES = True`, where it also takes a linked image.
+    # A module may have more: `FOR_MODULES`, the name of the strategy for kernel modules where it
+    # does not serve them itself; `IMAGES = True`, where it also takes a linked image; and
+    # `replaces(options)`, the names of the strategies that it undoes.
 
     def cost(self, options: StrategyOptions) -> Mapping[State, Cost]:
         """What a call costs, by what becomes of its site. What the linker adds is counted, and
@@ -93,7 +94,7 @@ def load(name: str) -> Strategy:
 
 def serves_modules(name: str) -> bool:
     """Whether a strategy can be applied to a kernel module. Raises KeyError."""
-    return bool(getattr(load(name), "MODULES", True))
+    return for_modules(name) == name
 
 
 def takes_images(name: str) -> bool:

@@ -19,10 +19,8 @@ from scpatch.staticcall.strategies import Cost, StrategyOptions
 
 SUMMARY = "load r2 from the PACA in the nop behind each call (kernel image only)"
 
-MODULES = False
 IMAGES = True
 FOR_MODULES = "callsite"
-"""It is nothing for a module, see below."""
 
 TEXT = """\
 Each `bl __SCT__x; nop` becomes

@@ -88,6 +88,18 @@ def test_what_is_read_from_a_log(tmp_path: Path) -> None:
     assert [line[7:] for line in found.after("error")] == ["Oops: Kernel access of bad area"]
 
 
+@pytest.mark.parametrize(
+    ("place", "lost"), [("function_trace_call+0x14/0x170", True), ("sct_k_calls+0x14/0x40", False)]
+)
+def test_an_oops_in_the_tracer_itself(tmp_path: Path, place: str, lost: bool) -> None:
+    log = tmp_path / "log"
+    nip = f"[    4.060470] NIP [c0000000001a2d84] {place}\n"
+    log.write_text(f"[    4.0] Oops: Kernel access of bad area, sig: 11 [#1]\n{nip}")
+    assert boot.lost_to_the_tracer(boot.read_log(log)) == lost
+    log.write_text(nip)
+    assert not boot.lost_to_the_tracer(boot.read_log(log))
+
+
 def test_a_kernel_that_does_not_boot(
     naive: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

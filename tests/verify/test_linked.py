@@ -233,6 +233,16 @@ def test_stubs_and_thunks_are_no_calls_twice(tmp_path: Path) -> None:
     assert verdict.proven
 
 
+def test_trampolines_that_keep_r2_cannot_be_seen(tmp_path: Path) -> None:
+    """Not 3 wrong calls: nobody can tell from an image."""
+    note = ' .ident "scpatch strategy livepatch-stack"\n'
+    verdict = look(image(tmp_path, LD, assemble(tmp_path, BODY + note)))
+    assert not verdict.proven
+    assert verdict.proof.sites == ()
+    (error,) = verdict.proof.errors
+    assert "verify the objects" in error
+
+
 def test_an_image_without_symbols_says_nothing(tmp_path: Path) -> None:
     path = image(tmp_path, LD, marked(assemble(tmp_path, BODY), paca=True))
     tools.run(CROSS + "strip", path)

@@ -25,6 +25,7 @@ TIMEOUT = 400
 
 _CASE = re.compile(r"scpatch-test: (\S+) (ok|FAIL) ?(.*)")
 _IN_THE_TRACER = re.compile(r"NIP \[\w+\] function_trace_call\+")
+_NEVER_RAN = re.compile(r"\bcalls (?:0 \d+|\d+ 0)\b")
 _ERROR = re.compile(r"scpatch-init: error: (.*)")
 
 
@@ -110,10 +111,17 @@ def read_log(path: Path) -> Log:
     return Log(lines, cases, errors, oops, finished)
 
 
-def lost_to_the_tracer(log: Log) -> bool:
-    """Whether the boot ended in the function tracer itself: in one of some 60 boots on a busy host,
-    while the tracer is switched, `function_trace_call` runs with `ftrace_list_end`, which is no
-    ftrace_ops. None of the patched code is on its way, and such a boot says nothing."""
+def says_nothing(log: Log) -> bool:
+    """Whether a busy host has spoilt the boot, in one of two ways.
+
+    The function tracer has ended it: in one of some 60 boots, while it is switched,
+    `function_trace_call` runs with `ftrace_list_end`, which is no ftrace_ops, and none of the
+    patched code on its way. Or one thread of the load test has not run at all before the updates
+    were over.
+    """
+    load = log.cases.get("load/both")
+    if load is not None and not load.ok and _NEVER_RAN.search(load.detail):
+        return True
     return log.oops and any(_IN_THE_TRACER.search(line) for line in log.lines)
 
 

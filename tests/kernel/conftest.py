@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.boot import Log, boot, lost_to_the_tracer, read_log
+from tests.kernel.boot import Log, boot, read_log, says_nothing
 from tests.kernel.build import Kernel, build
 from tests.kernel.store import KernelError, locked
 from tests.kernel.variants import NAIVE, REWRITTEN, WITH_DWARF, Variant
@@ -39,7 +39,7 @@ def booted(of_this_run: Path) -> Booted:
                 raise KernelError((scratch / "failed").read_text())
             try:
                 log = boot(build(variant), steps, scratch, hash_mmu=hash_mmu, debug=debug)
-                if lost_to_the_tracer(log):
+                if says_nothing(log):
                     log = boot(build(variant), steps, scratch, hash_mmu=hash_mmu, debug=debug)
             except KernelError as error:
                 (scratch / "failed").write_text(str(error))

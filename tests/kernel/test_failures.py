@@ -95,9 +95,21 @@ def test_an_oops_in_the_tracer_itself(tmp_path: Path, place: str, lost: bool) ->
     log = tmp_path / "log"
     nip = f"[    4.060470] NIP [c0000000001a2d84] {place}\n"
     log.write_text(f"[    4.0] Oops: Kernel access of bad area, sig: 11 [#1]\n{nip}")
-    assert boot.lost_to_the_tracer(boot.read_log(log)) == lost
+    assert boot.says_nothing(boot.read_log(log)) == lost
     log.write_text(nip)
-    assert not boot.lost_to_the_tracer(boot.read_log(log))
+    assert not boot.says_nothing(boot.read_log(log))
+
+
+@pytest.mark.parametrize(
+    ("calls", "lost"), [("calls 5140 0", True), ("calls 0 31", True), ("calls 10 200", False)]
+)
+def test_a_thread_that_never_ran(tmp_path: Path, calls: str, lost: bool) -> None:
+    log = tmp_path / "log"
+    text = f"scpatch-test: load/both FAIL rounds 150 {calls} wrong-r2 0 1 wrong-value 0 0\n"
+    log.write_text(text)
+    assert boot.says_nothing(boot.read_log(log)) == lost
+    log.write_text(text.replace("FAIL", "ok"))
+    assert not boot.says_nothing(boot.read_log(log))
 
 
 def test_a_kernel_that_does_not_boot(

@@ -7,6 +7,7 @@ A strategy is a module with what `Strategy` lists. Its file makes it known: `liv
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
@@ -85,6 +86,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(one.name.replace("_", "-") for one in iter_modules(__path__)))
 
 
+@cache
 def load(name: str) -> Strategy:
     """The strategy of a name. Only what is asked for is imported. Raises KeyError."""
     if name != DEFAULT and name not in names():

@@ -1,14 +1,26 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Sets up what the tests need, then runs the linters, the type checker and all tests.
-# Arguments go to pytest: sh tests/run.sh tests/test_demo.py -k lld
+# Sets up what the tests need, then runs the linters, the type checker and all tests but those of
+# tests/kernel. `run.sh kernel` runs those instead: they build Linux kernels and boot them.
+# Arguments go to pytest:
+#
+#   sh tests/run.sh tests/test_demo.py -k lld
+#   sh tests/run.sh kernel -k naive
 set -eu
 
 cd "$(dirname "$0")/.."
-bin=$(sh fixtures/setup.sh test)
+speed=test
+if [ "${1-}" = kernel ]; then
+    speed=kernel
+    shift
+fi
+bin=$(sh fixtures/setup.sh "$speed")
 PATH=$bin:$PATH
 export PATH
 
+if [ "$speed" = kernel ]; then
+    exec pytest -n auto -o testpaths=tests/kernel "$@"
+fi
 ruff check .
 ruff format --check .
 mypy

@@ -9,7 +9,7 @@
 set -eu
 
 cd "$(dirname "$0")/.."
-speed=test
+speed="test"
 if [ "${1-}" = kernel ]; then
     speed=kernel
     shift

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.kernel.store import KernelError, folder, key, logged
+from tests.kernel.debian import Package, field, unpacked
+from tests.kernel.store import folder, key, logged
 from tests.tools import FIXTURES
 
-PACKAGE = "linux-source-6.1"
-ARCHIVE = Path(f"/usr/src/{PACKAGE}.tar.xz")
+SOURCE = Package("linux-source-6.1", "bookworm")
 KERNEL = FIXTURES / "kernel"
-
-NEEDED = {
-    "bc": "bc",
-    "bison": "bison",
-    "cpio": "cpio",
-    "flex": "flex",
-    "make": "make",
-    "qemu-system-ppc64": "qemu-system-ppc",
-    "xz": "xz-utils",
-}
-"""What a kernel's build and boot need beside the tools of the other tests, and the packages."""
 
 DWARF_IN = ("arch/powerpc/static_call_test", "kernel/sched", "mm")
 """The directories that have DWARF where the make variable TEST_CFLAGS says so: much of what calls
@@ -35,29 +22,15 @@ SKIPPED = ("arch/arm/boot/dts", "arch/arm64/boot/dts", "drivers/gpu/drm/amd/incl
 
 
 def install() -> None:
-    """Installs the Debian packages that are missing.
-
-    Raises KernelError: some are, and this is not root, or apt-get failed.
-    """
-    missing = [package for program, package in NEEDED.items() if shutil.which(program) is None]
-    if not ARCHIVE.is_file():
-        missing.append(PACKAGE)
-    if not missing:
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise KernelError(f"these Debian packages are missing: {' '.join(missing)}")
+    """Installs the Debian packages that are missing. Raises KernelError where that fails."""
     log = folder() / "install.log"
-    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    logged(["apt-get", "-q", "update"], log, environment=quiet)
-    install = ["apt-get", "-q", "-y", "install", "--no-install-recommends"]
-    logged([*install, *missing], log, environment=quiet)
+    log.unlink(missing_ok=True)
+    logged(["sh", FIXTURES / "setup.sh", "kernel"], log)
 
 
 def version() -> str:
-    """The installed version of the source package."""
-    query = ["dpkg-query", "-W", "-f", "${Version}", PACKAGE]
-    done = subprocess.run(query, text=True, capture_output=True, check=False)
-    return done.stdout if done.returncode == 0 else str(ARCHIVE.stat().st_mtime_ns)
+    """The version of the source package."""
+    return field(unpacked(SOURCE), "Version")
 
 
 def source_key() -> str:
@@ -93,7 +66,8 @@ def _unpacked(log: Path) -> Path:
     for old in folder().glob("pristine-*"):
         shutil.rmtree(old)
     tree.mkdir()
-    exclude = [f"--exclude={PACKAGE}/{name}" for name in SKIPPED]
-    logged(["tar", "-x", "--strip-components=1", "-C", tree, *exclude, "-f", ARCHIVE], log)
+    exclude = [f"--exclude={SOURCE.name}/{name}" for name in SKIPPED]
+    archive = unpacked(SOURCE) / f"usr/src/{SOURCE.name}.tar.xz"
+    logged(["tar", "-x", "--strip-components=1", "-C", tree, *exclude, "-f", archive], log)
     (tree / ".complete").touch()
     return tree

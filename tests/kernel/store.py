@@ -64,6 +64,7 @@ def logged(
     log: Path,
     *,
     environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
     timeout: float = 3600,
 ) -> None:
     """Runs a command with its output in `log`.
@@ -82,6 +83,7 @@ def logged(
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
+                cwd=directory,
                 timeout=timeout,
                 check=False,
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,27 @@ def test_what_a_thunk_costs(linker: str, tmp_path: Path) -> None:
     more = extra(naive, calls.count(tmp_path, rewritten.path, linker, callers))
     cost = strategies.load(strategies.DEFAULT).cost(OWN)[State.THUNK]
     assert [more[f"bare_{target}"] for target in TARGETS] == list(cost)
+
+
+FAILURES = {
+    "at its start": "echo no such option >&2; exit 1",
+    "on the way": '{qemu} "$@"; head -n 40 "$5" >"$5.cut"; mv "$5.cut" "$5"; exit 0',
+    "at its end": '{qemu} "$@"; kill -9 $$',
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_qemu_that_fails_is_noticed(
+    failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = calls.rewritten(tmp_path, NAIVE).path
+    calls.count(tmp_path, path, "GNU ld")
+    fake = tmp_path / "qemu-ppc64le"
+    fake.write_text("#!/bin/sh\n" + FAILURES[failure].format(qemu=shutil.which("qemu-ppc64le")))
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(AssertionError, match="QEMU failed"):
+        calls.count(tmp_path, path, "GNU ld")
 
 
 @pytest.mark.parametrize("name", ["merged.o", "calls-gcc.o", "sites.o"])

@@ -105,6 +105,8 @@ def _vsx_register(match: re.Match[str]) -> str:
 
 _CROR_NOPS = {0x4DEF7B82: "15,15,15", 0x4FFFFB82: "31,31,31"}
 """The other words that linkers take for a nop, as their authors write them."""
+_SCV, _SCV_MASK = 0x44000001, 0xFFFFF01F
+"""The system call of Power ISA 3.0, which capstone does not know. Its number is in bits 20 to 26."""
 
 
 @lru_cache(maxsize=1 << 16)
@@ -117,6 +119,8 @@ def _plain(word: int) -> tuple[str, str]:
         if mnemonic.startswith(_VSX) and mnemonic not in _ALTIVEC_HALF:
             text = _REGISTER.sub(_vsx_register, text)
         return _simplified(mnemonic, text)
+    if word & _SCV_MASK == _SCV:
+        return "scv", f"{word >> 5 & 0x7F}"
     return ".long", f"{word:#010x}"
 
 

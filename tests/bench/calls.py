@@ -191,7 +191,9 @@ def count(folder: Path, path: Path, linker: str, callers: Sequence[str] = COMMON
     done = run("qemu-ppc64le", _step(), "-d", "exec,nochain", "-D", log, program, check=False)
     executed = [int(pc, 16) for pc in _TRACE.findall(log.read_text())] if log.exists() else []
     finished = executed[-1:] == [symbol(program, "finish").value]
-    assert finished and done.returncode >= 0, f"QEMU failed: exit status {done.returncode}\n{done.stderr}"
+    assert finished and done.returncode >= 0, (
+        f"QEMU failed: exit status {done.returncode}\n{done.stderr}"
+    )
     log.unlink()
     wrong = frozenset(name for at, name in enumerate(names) if done.returncode >> at & 1)
     calls = {name: _one(program, executed, name) for name in names}

@@ -152,6 +152,10 @@ def test_rows_read_as_in_objdump(fixture: str, tmp_path: Path) -> None:
         (0x409EFFF0, "bne cr7,ff0"),
         (0x4082FFFC, "bne ffc"),
         (0x40820000, "bne 1000"),
+        (0x44000002, "sc"),
+        (0x44000001, "scv 0"),
+        (0x44000FE1, "scv 127"),
+        (0x44010001, ".long 0x44010001"),
     ],
 )
 def test_text_of_single_words(word: int, shown: str) -> None:

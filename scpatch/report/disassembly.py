@@ -106,7 +106,7 @@ def _vsx_register(match: re.Match[str]) -> str:
 _CROR_NOPS = {0x4DEF7B82: "15,15,15", 0x4FFFFB82: "31,31,31"}
 """The other words that linkers take for a nop, as their authors write them."""
 _SCV, _SCV_MASK = 0x44000001, 0xFFFFF01F
-"""The system call of Power ISA 3.0, which capstone does not know. Its number is in bits 20 to 26."""
+"""The system call of Power ISA 3.0, which capstone does not know. Bits 20 to 26 are its level."""
 
 
 @lru_cache(maxsize=1 << 16)

@@ -1,10 +1,12 @@
 """The stubs that a linker puts between a call and a function, in a linked image.
 
 GNU ld names them only with --emit-stub-syms, lld always (ELF/Thunks.cpp); they are known by their
-instructions. The forms (ppc_build_one_stub in bfd/elf64-ppc.c):
+instructions. The forms (ppc_build_one_stub in bfd/elf64-ppc.c, PPC64R2SaveStub in lld):
 
     long_branch     [std r2,24(r1)]  b FUNCTION
     plt_branch      [std r2,24(r1)]  addis r12,r2,HI  ld r12,LO(r12)  mtctr r12  bctr
+    lld 14          std r2,24(r1)    pla r12,FUNCTION                 mtctr r12  bctr
+    lld 19          std r2,24(r1)    addis r12,r2,HI  addi r12,r12,LO mtctr r12  bctr
 
 where the `ld` of the second takes FUNCTION's address from .branch_lt, or .toc and the like; the
 `addis` is missing where the offset is small. The store is there where the callee does not
@@ -30,6 +32,9 @@ _STUB_NAME = re.compile(
 _MTCTR_BCTR = struct.pack("<2I", 0x7D8903A6, 0x4E800420)
 """`mtctr r12; bctr`"""
 _ADDIS_R12_R2, _LD_R12_R12, _LD_R12_R2 = 0x3D820000, 0xE98C0000, 0xE9820000
+_ADDI_R12_R12 = 0x398C0000
+_PLA_PREFIX, _PLA_R12 = 0x06100000, 0x39800000
+"""The two words of `pla r12,0` (Power ISA 3.1, MLS:D-form), each with a half of the distance."""
 _TOC_BASE = 0x8000
 """.TOC. lies so far behind the start of .got (psABI 3.3)."""
 
@@ -53,9 +58,8 @@ def linker_stubs(
             address = image.address(section, target)
             if address in wanted and not insn.links(_word(content, offset)):
                 _add(found, image, functions, (section, offset), address)
-        for offset, slot in _plt_branches(content, toc):
-            function = pointers.at(slot)
-            if function is not None and function in wanted:
+        for offset, function in _by_register(content, image.address(section, 0), toc, pointers):
+            if function in wanted:
                 _add(found, image, functions, (section, offset), function)
     return found
 
@@ -80,19 +84,37 @@ def _add(
         found[image.address(section, offset - 4)] = to
 
 
-def _plt_branches(content: memoryview, toc: int | None) -> Iterator[tuple[int, int]]:
-    """(section offset of the first instruction, address that the target is loaded from)."""
-    if toc is None:
-        return
+def _by_register(
+    content: memoryview, start: int, toc: int | None, pointers: _Pointers
+) -> Iterator[tuple[int, int]]:
+    """(section offset of the first instruction but the store, FUNCTION) of each stub that has
+    FUNCTION's address in r12. `start` is the section's address."""
     data = bytes(content)
     at = data.find(_MTCTR_BCTR)
     while at >= 0:
-        load, high = _word(content, at - 4), _word(content, at - 8)
-        if load & 0xFFFF0003 == _LD_R12_R2:
-            yield at - 4, toc + _signed(load & 0xFFFC)
-        elif load & 0xFFFF0003 == _LD_R12_R12 and high & 0xFFFF0000 == _ADDIS_R12_R2:
-            yield at - 8, toc + (_signed(high & 0xFFFF) << 16) + _signed(load & 0xFFFC)
+        first, last = _word(content, at - 8), _word(content, at - 4)
+        if first & 0xFFFC0000 == _PLA_PREFIX and last & 0xFFFF0000 == _PLA_R12:
+            distance = _signed((first & 0x3FFFF) << 16 | last & 0xFFFF, 34)
+            yield at - 8, start + at - 8 + distance
+        elif toc is not None and (found := _by_toc(first, last, toc)) is not None:
+            size, address, loaded = found
+            function = pointers.at(address) if loaded else address
+            if function is not None:
+                yield at - size, function
         at = data.find(_MTCTR_BCTR, at + 4)
+
+
+def _by_toc(first: int, last: int, toc: int) -> tuple[int, int, bool] | None:
+    """Of the two words before `mtctr r12`: the size in bytes of what is the stub's, the address
+    that it comes to, and whether FUNCTION's is loaded from there."""
+    loads = last >> 26 == _LD_R12_R2 >> 26
+    low = _signed(last & (0xFFFC if loads else 0xFFFF), 16)
+    operation = last & (0xFFFF0003 if loads else 0xFFFF0000)
+    if operation == _LD_R12_R2:
+        return 4, toc + low, True
+    if operation in (_LD_R12_R12, _ADDI_R12_R12) and first & 0xFFFF0000 == _ADDIS_R12_R2:
+        return 8, toc + (_signed(first & 0xFFFF, 16) << 16) + low, loads
+    return None
 
 
 def _toc(image: Image) -> int | None:
@@ -138,5 +160,6 @@ def _word(content: memoryview, offset: int) -> int:
     return int.from_bytes(content[offset : offset + 4], "little") if offset >= 0 else 0
 
 
-def _signed(value: int) -> int:
-    return (value ^ 0x8000) - 0x8000
+def _signed(value: int, bits: int) -> int:
+    sign = 1 << (bits - 1)
+    return (value ^ sign) - sign

@@ -190,10 +190,9 @@ def count(folder: Path, path: Path, linker: str, callers: Sequence[str] = COMMON
     run(LINKERS[linker], "-static", "-o", program, path)
     done = run("qemu-ppc64le", _step(), "-d", "exec,nochain", "-D", log, program, check=False)
     executed = [int(pc, 16) for pc in _TRACE.findall(log.read_text())] if log.exists() else []
-    finished = executed[-1:] == [symbol(program, "finish").value]
-    assert finished and done.returncode >= 0, (
-        f"QEMU failed: exit status {done.returncode}\n{done.stderr}"
-    )
+    why = f"QEMU failed: exit status {done.returncode}\n{done.stderr}"
+    assert done.returncode >= 0, why
+    assert executed[-1:] == [symbol(program, "finish").value], why
     log.unlink()
     wrong = frozenset(name for at, name in enumerate(names) if done.returncode >> at & 1)
     calls = {name: _one(program, executed, name) for name in names}

@@ -231,6 +231,28 @@ def test_the_linkers_stub_that_saves_r2(tmp_path: Path, how: str) -> None:
     assert proof(path, new).errors == ()
 
 
+BY_LLD = {
+    "lld 14": "pla 12, __SCT__y@pcrel",
+    "lld 19": "addis 12, 2, __SCT__y@toc@ha\n addi 12, 12, __SCT__y@toc@l",
+}
+"""How the stubs that save r2 come to the address of a trampoline out of reach."""
+
+
+@pytest.mark.parametrize("form", BY_LLD)
+@pytest.mark.parametrize("how", ["exec", "pie"])
+def test_what_llds_save_r2_with(tmp_path: Path, how: str, form: str) -> None:
+    """The rewriter and the proof know the same forms, whichever lld there is on this machine."""
+    stub = f"__toc_save___SCT__y:\n std 2, 24(1)\n {BY_LLD[form]}\n mtctr 12\n bctr\n"
+    source = SOURCE.replace("CALL __SCT__y", "bl __toc_save___SCT__y\n ld 2, 24(1)") + ".text\n"
+    path = link(tmp_path, source + stub, how)
+    assert states(path) == {"_start": ["paca", "done"], "early": ["paca"]}
+    seen = {(one.function, one.trampoline): one.state for one in proof(path, patched(path)).sites}
+    assert seen["_start", "__SCT__y"] == "linker"
+    wrong = BY_LLD[form].replace("__SCT__y", "__SCT__y+4")
+    path = link(tmp_path, source + stub.replace(BY_LLD[form], wrong), how)
+    assert states(path) == {"_start": ["paca"], "early": ["paca"]}
+
+
 def test_a_function_that_goes_on_to_a_trampoline_is_no_stub(tmp_path: Path) -> None:
     """That is a sibling call of its own, and the call of the function is none of a trampoline."""
     other = "FUNC other\n b __SCT__x\nEND other\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scpatch.rewrite import Options, plan_file
 from scpatch.verify.linked import verify_link
 from scpatch.verify.verdict import Verdict
 from tests import tools
@@ -18,7 +19,7 @@ from tests.staticcall.localentry_support import (
     program,
 )
 from tests.test_cli import scpatch
-from tests.tools import CROSS, LD, LD_R2, LLD, NOP, STD_R2, assemble
+from tests.tools import CROSS, LD, LD_R2, LLD, NOP, STD_R2, assemble, symbol
 
 T = "__SCT__x"
 MARKED = f"FUNC {T}\n .localentry {T},1\n b target\n END {T}\n"
@@ -328,18 +329,49 @@ def test_an_addend_is_lost_in_the_linkers_stubs(tmp_path: Path, linker: str) -> 
         assert set(stubs) == {T}
 
 
-def test_llds_stub_out_of_reach_needs_a_power10(tmp_path: Path) -> None:
+def far_by_lld(tmp_path: Path, path: Path, address: int) -> Path:
+    """Links with the section .far at an address."""
+    script = tmp_path / "script"
+    script.write_text(f"SECTIONS {{ .far {address:#x} : {{ *(.far) }} }} INSERT AFTER .bss;\n")
+    return image(tmp_path, LLD, path, options=["-T", str(script)])
+
+
+PLA = r"pla +r12,.*"
+BY_TOC = r"addis +r12,r2,(-?\d+)\n.*addi +r12,r12,(-?\d+)"
+
+
+@pytest.mark.parametrize("apart", [0x7FE0000, 0x7FE8000])
+def test_llds_stub_out_of_reach(tmp_path: Path, apart: int) -> None:
+    """lld 14's needs a Power10. lld 19's does not, but leads elsewhere where the lower half of the
+    distance from the TOC pointer counts as negative, as the upper half is not one more then."""
     body = '.section .far,"ax",@progbits\n' + MARKED + ".text\n"
     path = assemble(tmp_path, body + CALLER.format(name="f", call=f"bl {T}\n nop"))
-    script = tmp_path / "script"
-    script.write_text("SECTIONS { .far 0x18000000 : { *(.far) } } INSERT AFTER .bss;\n")
-    text = tools.run(
-        CROSS + "objdump", "-d", image(tmp_path, LLD, path, options=["-T", str(script)])
-    ).stdout
-    assert "pla     r12," in text
-    text = tools.run(
-        CROSS + "objdump",
-        "-d",
-        image(tmp_path, LD, path, options=["--section-start=.far=0x18000000"]),
-    ).stdout
+    toc = symbol(far_by_lld(tmp_path, path, 0x18000000), ".TOC.").value
+    linked = far_by_lld(tmp_path, path, toc + apart)
+    text = tools.run(CROSS + "objdump", "-d", "--no-show-raw-insn", linked).stdout
+    by_toc = re.search(BY_TOC, text)
+    assert (re.search(PLA, text) is None) == (by_toc is not None)
+    reached = by_toc is None or (int(by_toc[1]) << 16) + int(by_toc[2]) == apart
+    assert states(look(linked)) == {"f": "linker" if reached else "wrong"}
+    sites = plan_file(linked, Options(strategy=None)).objects[0].scan.sites
+    assert [site.state for site in sites] == (["done"] if reached else [])
+    if not reached:
+        assert "does not lead to the trampoline" in look(linked).proof.sites[0].why
+
+
+def test_a_linkers_stub_that_leads_elsewhere(tmp_path: Path) -> None:
+    """As lld 19 makes them, see above."""
+    stub = f"FUNC __toc_save_{T}\n std 2,24(1)\n b target\n END __toc_save_{T}\n"
+    call = f"bl __toc_save_{T}\n ld 2,24(1)"
+    source = MARKED + stub + CALLER.format(name="f", call=call)
+    verdict = look(image(tmp_path, LD, assemble(tmp_path, source)))
+    assert states(verdict) == {"f": "wrong"}
+    assert not verdict.proven
+
+
+def test_gnu_lds_stub_out_of_reach_does_without_a_power10(tmp_path: Path) -> None:
+    body = '.section .far,"ax",@progbits\n' + MARKED + ".text\n"
+    path = assemble(tmp_path, body + CALLER.format(name="f", call=f"bl {T}\n nop"))
+    far = ["--section-start=.far=0x18000000"]
+    text = tools.run(CROSS + "objdump", "-d", image(tmp_path, LD, path, options=far)).stdout
     assert "pla" not in text

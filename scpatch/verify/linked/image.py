@@ -66,6 +66,11 @@ class Linked:
                 found[start + one.place.offset] = found[start + one.local_entry] = one
         return found
 
+    @cached_property
+    def named(self) -> dict[str, Trampoline]:
+        """The trampolines by their names."""
+        return {one.symbol.name: one for here in self.calls.trampolines.values() for one in here}
+
     def names(self, trampoline: str) -> tuple[str, ...]:
         """All names of the trampoline that has this one."""
         return self._names.get(trampoline, (trampoline,))

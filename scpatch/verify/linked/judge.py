@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scpatch.verify.linked.image import Branch, Linked
-from scpatch.verify.linked.paths import Way, follow, is_between
+from scpatch.verify.linked.paths import Way, follow, is_between, missed
 from scpatch.verify.linked.saved import Saves
 from scpatch.verify.proof import SiteProof, paca
 from scpatch.verify.proof.calls import LD_R2, NOPS, STUB_NAME, Trampoline
@@ -69,7 +69,7 @@ def find(linked: Linked) -> Iterator[Call]:
         if branch.to not in ways:
             ways[branch.to] = follow(linked, branch.to)
         way = ways[branch.to]
-        one = way.trampoline if way is not None else linked.inside(branch.to)
+        one = way.trampoline if way is not None else _meant(linked, branch.to)
         if one is not None and linked.inside(linked.address(branch.place)) is None:
             found.append(Call(branch, one, way))
     steps = {step for way in ways.values() if way is not None for step in way.steps}
@@ -78,6 +78,11 @@ def find(linked: Linked) -> Iterator[Call]:
         at = linked.address(call.branch.place)
         if at not in steps and at not in own and not is_between(linked, call.branch.place):
             yield call
+
+
+def _meant(linked: Linked, address: int) -> Trampoline | None:
+    """The trampoline that a branch to an address misses."""
+    return linked.inside(address) or missed(linked, address)
 
 
 def _detours(linked: Linked) -> Iterator[int]:
@@ -99,6 +104,8 @@ def _judge(linked: Linked, call: Call, saves: Saves) -> tuple[str, str]:
     word = linked.calls.word(place)
     after = linked.calls.word(Place(place.section, place.offset + 4))
     function = linked.image.function_at(place)
+    if way is None and linked.inside(call.branch.to) is None:
+        return "wrong", f"the linker's stub at {call.branch.to:#x} does not lead to the trampoline"
     if way is None:
         return "wrong", "it lands inside the trampoline, at no entry point"
     if word & 0xFC000003 != 0x48000001:

@@ -18,6 +18,8 @@ LINKER_STUB = re.compile(
     r"__(toc_save|long_branch|plt)_.*|[0-9a-f]{8}\.(long_branch|plt_branch|plt_call)(_r2off)?\..*"
 )
 """The symbols of stubs: lld's, and GNU ld's with --emit-stub-syms."""
+_REACHES = re.compile(r"(?:__(?:toc_save|long_branch)_|[0-9a-f]{8}\.(?:long|plt)_branch\.)(.+)")
+"""Those that do nothing but reach, or save r2 as well, and the name of what they lead to."""
 _NUMBER = r"(-?(?:0x)?[0-9a-f]+)"
 _SAVE = "std r2, 0x18(r1)"
 _STD_R2 = 0xF8410018
@@ -77,6 +79,18 @@ def _is_stub(linked: Linked, address: int) -> bool:
     if function is None or STUB_NAME.fullmatch(function.name):
         return True
     return bool(LINKER_STUB.fullmatch(function.name))
+
+
+def missed(linked: Linked, address: int) -> Trampoline | None:
+    """The trampoline that the linker's stub at an address is named for, where it leads elsewhere.
+
+    So does lld 19's for a trampoline out of reach, where bit 15 of the distance from the TOC
+    pointer is set: it takes the upper half as it is (#hi), and comes out 64 KiB lower.
+    """
+    place = linked.place(address)
+    stub = linked.image.function_at(place) if place is not None else None
+    name = _REACHES.fullmatch(stub.name) if stub is not None else None
+    return linked.named.get(name[1]) if name is not None else None
 
 
 def _step(linked: Linked, state: _State) -> bool:

@@ -28,15 +28,14 @@ def expected(tmp_path: Path) -> bytes:
     return rewritten(copy(tmp_path / "expected.o")).read_bytes()
 
 
-_SLOW = """
-import os, sys, time
-from pathlib import Path
+_STOPPED = """
+import os, sys
 real = os.copy_file_range
-def slow(*arguments):
+def stopped(*arguments):
     print("copying", flush=True)
-    time.sleep({seconds})
+    sys.stdin.readline()
     return real(*arguments)
-os.copy_file_range = slow
+os.copy_file_range = stopped
 sys.argv = ["scpatch", "rewrite", "--keep-going", sys.argv[1]]
 from scpatch.__main__ import main
 main()
@@ -49,12 +48,13 @@ def _as_in_a_terminal() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def start_slowly(path: Path, seconds: float = 60) -> subprocess.Popen[str]:
-    """`scpatch rewrite PATH`, stopped in the middle of the copy."""
+def start_stopped(path: Path) -> subprocess.Popen[str]:
+    """`scpatch rewrite PATH`, in the middle of the copy, until its standard input is closed."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _SLOW.format(seconds=seconds), str(path)],
+        [sys.executable, "-c", _STOPPED, str(path)],
         cwd=ROOT,
         text=True,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         preexec_fn=_as_in_a_terminal,
@@ -67,7 +67,7 @@ def start_slowly(path: Path, seconds: float = 60) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_stopped_by_a_signal(sites: Path, number: signal.Signals) -> None:
     before = sites.read_bytes()
-    process = start_slowly(sites)
+    process = start_stopped(sites)
     assert len(names(sites)) == 2
     process.send_signal(number)
     _, errors = process.communicate(timeout=20)
@@ -80,7 +80,7 @@ def test_stopped_by_a_signal(sites: Path, number: signal.Signals) -> None:
 def test_killed(sites: Path, expected: bytes) -> None:
     """What was half written stays behind under its own name, and is in nobody's way."""
     before = sites.read_bytes()
-    process = start_slowly(sites)
+    process = start_stopped(sites)
     process.kill()
     process.communicate(timeout=20)
     assert sites.read_bytes() == before
@@ -92,7 +92,8 @@ def test_killed(sites: Path, expected: bytes) -> None:
 
 
 def test_two_runs_at_once(sites: Path, expected: bytes) -> None:
-    first, second = start_slowly(sites, 0.05), start_slowly(sites, 0.05)
+    """Both have read the old file before either has written the new one."""
+    first, second = start_stopped(sites), start_stopped(sites)
     for process in (first, second):
         process.communicate(timeout=30)
     assert sites.read_bytes() == expected

@@ -97,5 +97,40 @@ def test_set_up_tells_a_user_what_is_missing(tmp_path: Path) -> None:
     assert not (cache / "scpatch" / "venv").exists()
 
 
+NO_FOLDER = "/dev/null"
+"""What nobody can write files below, not even root."""
+
+
+@pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize("name", ["setup.sh", "demo.sh"])
+def test_a_home_that_cannot_be_written(name: str, variable: str) -> None:
+    """In plain words, and the way out; not the shell's own complaint."""
+    settings = {"XDG_CACHE_HOME": None} | {variable: NO_FOLDER}
+    result = script(name, *(["demo"] if name == "setup.sh" else []), **settings)
+    assert result.returncode == 1
+    where = f"{NO_FOLDER}/.cache/scpatch" if variable == "HOME" else f"{NO_FOLDER}/scpatch"
+    assert result.stderr.splitlines() == [
+        f"setup: cannot write to {where}, where the virtual environment is kept",
+        "setup: set XDG_CACHE_HOME to a folder that you can write to",
+    ]
+    verdict = "\ndemo: FAILED: the set-up did not end well\n" if name == "demo.sh" else ""
+    assert result.stdout == verdict
+
+
+def test_a_cache_that_was_set_up_by_another_user(tmp_path: Path) -> None:
+    """The folder is there; its lock cannot be opened, here as it is a folder itself."""
+    (tmp_path / "scpatch" / "setup.lock").mkdir(parents=True)
+    result = script("setup.sh", "demo", XDG_CACHE_HOME=str(tmp_path))
+    assert result.returncode == 1
+    assert f"cannot write to {tmp_path}/scpatch, " in result.stderr
+
+
+def test_a_cache_that_is_named_from_here(fake: Path) -> None:
+    """The scripts go elsewhere before they use what setup.sh prints."""
+    relative = os.path.relpath(fake)
+    result = script("setup.sh", "demo", XDG_CACHE_HOME=relative)
+    assert Path(result.stdout.strip()) == fake / "scpatch" / "venv" / "bin"
+
+
 def test_set_up_wants_to_know_for_what() -> None:
     assert script("setup.sh").returncode == 2

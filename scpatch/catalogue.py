@@ -112,6 +112,39 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "writes their offsets to include/generated/asm-offsets.h of the object tree.",
         "give --asm-offsets FILE, the include/generated/asm-offsets.h of the same build",
     ),
+    "SCP135": Diagnostic(
+        "call sites were refused",
+        "A file with refused call sites is written only if somebody says so: its other call sites "
+        "would keep r2, and the refused ones would lose it. The messages above name them. In the "
+        "library, `write` and `staged` take `allow_refused`.",
+        "deal with the refused call sites, or rewrite with `--keep-going`",
+    ),
+    "SCP136": Diagnostic(
+        "the report cannot be written",
+        "The disk is full that stdout goes to, or the system refused to write there. What was said "
+        "to be rewritten before that is rewritten.",
+        "make room where stdout goes to, and run it again",
+    ),
+    "SCP137": Diagnostic(
+        "a Python package is missing",
+        "scpatch uses capstone, keystone-engine, lief, pyelftools, rich and typer, each for some "
+        "of its commands only. One of them is not installed for the Python that runs scpatch, or "
+        "its library does not load there. From a checkout, scpatch-ld runs python3, or the Python "
+        "that SCPATCH_PYTHON names.",
+        "install it with pip",
+    ),
+    "SCP138": Diagnostic(
+        "the system refused memory, a file or a process",
+        "Memory or a limit of the process is used up, no folder for temporary files can be "
+        "written, or a program cannot be started. No output file is half written.",
+        "look at `ulimit -a`, at TMPDIR, and at the free space there",
+    ),
+    "SCP139": Diagnostic(
+        "a fault in scpatch",
+        "The traceback says where scpatch met something that it was not written for. No output "
+        "file is half written.",
+        "please report it, with the traceback and, if you can, the file",
+    ),
     "SCP201": Diagnostic(
         "no nop behind the call",
         "r2 is restored in the word behind the call, which the ABI reserves as a nop for it. Here "

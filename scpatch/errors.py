@@ -19,11 +19,15 @@ class Exit(IntEnum):
 
 
 class ScpatchError(Exception):
-    """Whatever ends a command with exit code 1 and one message.
+    """Whatever ends a command with one message, and with exit code 1 if its class does not say
+    otherwise.
 
     `code` is a key of `catalogue.DIAGNOSTICS`; `file` is the name that the user gave, for an
     archive member `ARCHIVE(MEMBER)`; `where` is a place inside it, such as `.text+0x1a0 in f`.
     """
+
+    status = Exit.ERROR
+    """The exit code of a command that it ends."""
 
     def __init__(
         self, code: str, message: str, *, file: str = "", where: str = "", hint: str = ""
@@ -38,6 +42,12 @@ class ScpatchError(Exception):
     def __str__(self) -> str:
         place = [part for part in (self.file, self.where) if part]
         return ": ".join([*place, f"{self.message} [{self.code}]"])
+
+
+class RefusedError(ScpatchError):
+    """Call sites were refused, and nothing allows to write the rest: SCP135."""
+
+    status = Exit.REFUSED
 
 
 def damaged(file: str, message: str, where: str = "") -> ScpatchError:

@@ -86,13 +86,6 @@ def step(
 
     Rewrites a module where it lies, or makes the copy of an archive that vmlinux is linked from.
     """
-    from scpatch.kbuild.settings import UsageError
     from scpatch.kbuild.step import run
-    from scpatch.report.messages import print_error
 
-    try:
-        status = run(words)
-    except UsageError as error:
-        print_error(error)
-        status = error.status
-    raise typer.Exit(status)
+    raise typer.Exit(run(words))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 
 from scpatch.errors import ScpatchError
 from scpatch.kbuild.arguments import Command
+from scpatch.program import Stopped
 
 _STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 def run(command: Command) -> int:
     """The linker's exit status, as a shell gives it. Raises ScpatchError where it cannot run, and
-    SystemExit on a signal, which the linker gets first.
+    Stopped on a signal, which the linker gets first.
 
     The signals are blocked and waited for: one that came just before waitpid(2) would otherwise
     wait until the linker is done.
@@ -34,7 +34,7 @@ def run(command: Command) -> int:
                 return code if code >= 0 else 128 - code
         os.kill(child, number)
         os.waitpid(child, 0)
-        sys.exit(128 + number)
+        raise Stopped(number)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

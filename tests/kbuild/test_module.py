@@ -138,19 +138,22 @@ def test_a_stopped_build_leaves_no_module(tree: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 128 + signal.SIGTERM
+        assert process.wait(60) == -signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
     assert {path.name for path in (tree / "fs").iterdir()} == {"fs.o", "fs.mod.o"}
 
 
 def test_a_missing_python_module_is_one_message(tree: Path, tmp_path: Path) -> None:
-    """A checkout, and a Python that lacks what pip would have installed."""
+    """A checkout, and a Python that lacks what pip would have installed: here what it takes to
+    name the source line of a refused call site."""
+    refused = '.file 1 "fs.c"\nFUNC f\n.loc 1 1\nb __SCT__work\nEND f\n'
+    assemble(tree / "fs", refused + TRAMPOLINE, "fs.o")
     program = tmp_path / "lacking.py"
     program.write_text(
         "import runpy, sys\n"
         f"sys.path.insert(0, {str(SCRIPT.parents[2])!r})\n"
-        "sys.modules['scpatch.rewrite'] = None\n"
+        "sys.modules['elftools'] = None\n"
         "sys.argv[:3] = ['scpatch.kbuild']\n"
         "runpy.run_module('scpatch.kbuild', run_name='__main__')\n"
     )
@@ -160,6 +163,8 @@ def test_a_missing_python_module_is_one_message(tree: Path, tmp_path: Path) -> N
     wrapper.chmod(0o755)
     done = call(tree, module_arguments(), env={"SCPATCH_PYTHON": str(wrapper)})
     assert done.returncode == 1
-    assert "has no module scpatch.rewrite" in done.stderr
-    assert "SCPATCH_PYTHON" in done.stderr
+    assert "scpatch: the Python package pyelftools cannot be imported: " in done.stderr
+    assert "[SCP137]" in done.stderr
+    assert f"hint: {real} -m pip install pyelftools\n" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not (tree / "fs/fs.ko").exists()

@@ -44,12 +44,13 @@ class Input(NamedTuple):
     path: Path
     descriptor: int
     data: memoryview
+    identity: tuple[int, ...]
+    """The file's identity before anything of it was read."""
 
-    @property
-    def identity(self) -> tuple[int, ...]:
-        """What tells this file from a changed one: device, inode, size, time of the change."""
-        status = os.fstat(self.descriptor)
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+def identity(status: os.stat_result) -> tuple[int, ...]:
+    """What tells a file from a changed one: device, inode, size, time of the last change."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @contextlib.contextmanager
@@ -70,7 +71,7 @@ def open_input(path: Path) -> Iterator[Input]:
             mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise _cannot_read(path, error) from error
-        yield Input(path, descriptor, memoryview(mapping))
+        yield Input(path, descriptor, memoryview(mapping), identity(status))
     finally:
         os.close(descriptor)
 

@@ -1,7 +1,10 @@
 """Writes output files whole or not at all.
 
-A new file is staged beside its target under a temporary name, synced, and renamed over the target
-in one step. Several files can be staged first and then put in place together.
+A new file is staged in its target's directory without a name (O_TMPFILE), synced, given a hidden
+name with linkat(2), and renamed over the target in one step. A run that is killed leaves nothing
+behind, unless it is killed between these last two steps. Where the file system has no files without
+names, or /proc is not mounted, the hidden name is there from the start. Several files can be staged
+first and then put in place together.
 """
 
 from __future__ import annotations
@@ -10,23 +13,36 @@ import contextlib
 import errno
 import os
 import stat
-import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from scpatch.elf.layout import Layout
+from scpatch.elf.layout import Copy, Layout
 from scpatch.errors import ScpatchError
+from scpatch.filling import fill
 
-_CHUNK = 1 << 26
-_BACKGROUND_SYNC = 1 << 23
+_DESCRIPTORS = Path("/proc/self/fd")
 
 
 class Staged(NamedTuple):
-    """A finished temporary file and the name that it is for."""
+    """A finished new file and the name that it is for."""
 
     temporary: Path
+    """The hidden name that the file has, or that `commit` gives it for an instant."""
     target: Path
+    descriptor: int = -1
+    """The open file, if it has no name yet; `discard` closes it."""
+
+    @property
+    def path(self) -> Path:
+        """Where the content can be read before `commit`."""
+        return self.temporary if self.descriptor < 0 else _DESCRIPTORS / str(self.descriptor)
+
+
+def most_unnamed() -> int:
+    """How many staged files may be without a name: each keeps a descriptor open, and half of the
+    limit on those (RLIMIT_NOFILE) is left to everything else."""
+    return os.sysconf("SC_OPEN_MAX") // 2
 
 
 def resolve(path: Path) -> Path:
@@ -45,32 +61,46 @@ def resolve(path: Path) -> Path:
     return target
 
 
-def stage(path: Path, source: int, layout: Layout) -> Staged:
-    """Writes a new file beside the file behind `path`, with the mode and owner of `source`.
+def stage(path: Path, source: int, layout: Layout, *, unnamed: bool = True) -> Staged:
+    """Writes a new file for the place of the file behind `path`, with the mode and owner of
+    `source`, and without a name, if that is possible and `unnamed` permits it.
 
-    `source` is the open input file. Raises SCP110; nothing is left behind then.
+    `source` is the open input file. Raises SCP110; nothing is left behind then. The caller has to
+    call `discard` in the end, also after `commit`.
     """
     target = resolve(path)
     temporary = _beside(target, "scpatch")
+    descriptor = -1
     try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o600)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    try:
-        try:
-            with _Syncing(descriptor, layout.size):
-                _fill(descriptor, source, layout)
-            _take_attributes(descriptor, source)
-        finally:
-            os.close(descriptor)
+        descriptor = _open_unnamed(target.parent) if unnamed else -1
+        named = descriptor < 0
+        if named:
+            descriptor = _open_named(temporary)
+        fill(descriptor, source, layout)
+        if not named:
+            return Staged(temporary, target, descriptor)
+        os.close(descriptor)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        discard([Staged(temporary, target, descriptor)])
         if isinstance(error, OSError):
             raise _cannot_write(path, error) from error
         raise
     return Staged(temporary, target)
+
+
+def _open_unnamed(folder: Path) -> int:
+    """A new file without a name; -1 where that cannot be had, for whatever reason: if the reason
+    stands in the way of a file with a name too, opening that one tells it."""
+    if not _DESCRIPTORS.is_dir():
+        return -1
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return -1
+
+
+def _open_named(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def _beside(target: Path, suffix: str) -> Path:
@@ -80,8 +110,17 @@ def _beside(target: Path, suffix: str) -> Path:
     return target.with_name(f".{name}.{os.urandom(6).hex()}.{suffix}")
 
 
-def commit(staged: Iterable[Staged], *, backup: bool = False) -> None:
-    """Puts staged files in place; with `backup` the old file stays as NAME.orig."""
+def commit(staged: Sequence[Staged], *, backup: bool = False) -> None:
+    """Puts staged files in place; with `backup` the old file stays as NAME.orig.
+
+    All files get their names first: if the directory has no room for one of them, none is put in
+    place.
+    """
+    for one in staged:
+        try:
+            _give_name(one)
+        except OSError as error:
+            raise _cannot_write(one.target, error) from error
     for one in staged:
         try:
             if backup:
@@ -89,6 +128,24 @@ def commit(staged: Iterable[Staged], *, backup: bool = False) -> None:
             os.replace(one.temporary, one.target)
         except OSError as error:
             raise _cannot_write(one.target, error) from error
+
+
+def _give_name(one: Staged) -> None:
+    if one.descriptor < 0:
+        return
+    try:
+        # A directory descriptor, though the path is absolute: without one, Python calls link(2),
+        # which does not follow the symbolic link in /proc.
+        os.link(one.path, one.temporary, src_dir_fd=one.descriptor, follow_symlinks=True)
+    except OSError:
+        # A file system that only seems to be able to, or a file that has been given to an owner
+        # whose files the kernel does not let us link (fs.protected_hardlinks).
+        size = os.fstat(one.descriptor).st_size
+        descriptor = _open_named(one.temporary)
+        try:
+            fill(descriptor, one.descriptor, Layout(size, (Copy(0, 0, size),), ()))
+        finally:
+            os.close(descriptor)
 
 
 def make_folder(folder: Path) -> list[Path]:
@@ -103,11 +160,14 @@ def make_folder(folder: Path) -> list[Path]:
 
 
 def discard(staged: Iterable[Staged], folders: Iterable[Path] = ()) -> None:
-    """Removes the temporary files of outputs that are not wanted after all, and directories that
-    were made for them, where they are empty."""
+    """Removes what has not been put in place: new files, and directories that were made for them,
+    where they are empty."""
     for one in staged:
         with contextlib.suppress(OSError):
             one.temporary.unlink()
+        with contextlib.suppress(OSError):
+            if one.descriptor >= 0:
+                os.close(one.descriptor)
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -125,94 +185,6 @@ def _keep_old(target: Path) -> None:
     finally:
         # Still there where the backup is the same file already: rename(2) does nothing then.
         temporary.unlink(missing_ok=True)
-
-
-def _fill(descriptor: int, source: int, layout: Layout) -> None:
-    os.truncate(descriptor, layout.size)
-    copy_range = _kernel_copy
-    for copy in layout.copies:
-        done = 0
-        while done < copy.size:
-            wanted = min(copy.size - done, _CHUNK)
-            try:
-                count = copy_range(
-                    source, descriptor, wanted, copy.source + done, copy.target + done
-                )
-            except OSError:
-                if copy_range is _plain_copy:
-                    raise
-                # Across filesystems, or on one that cannot: the real error, if it is one,
-                # comes back from the plain copy.
-                copy_range = _plain_copy
-                continue
-            if count == 0:
-                raise OSError(0, "the input file became shorter while it was read")
-            done += count
-    for offset, data in layout.writes:
-        _write_all(descriptor, data, offset)
-
-
-def _kernel_copy(source: int, target: int, count: int, at: int, to: int) -> int:
-    return os.copy_file_range(source, target, count, at, to)
-
-
-def _plain_copy(source: int, target: int, count: int, at: int, to: int) -> int:
-    data = os.pread(source, min(count, 1 << 20), at)
-    _write_all(target, data, to)
-    return len(data)
-
-
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(descriptor, view, offset)
-        view = view[count:]
-        offset += count
-
-
-class _Syncing(contextlib.AbstractContextManager[None]):
-    """Syncs the file at the end; a big one also while it is still being written.
-
-    Writing to the page cache and from there to the disk then overlap: for a 1 GB file that
-    takes about as long as the slower of the two instead of the sum.
-    """
-
-    def __init__(self, descriptor: int, size: int) -> None:
-        self._descriptor = descriptor
-        self._stop = threading.Event()
-        self._error: OSError | None = None
-        self._thread = threading.Thread(target=self._run) if size >= _BACKGROUND_SYNC else None
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.wait(0.01):
-                os.fdatasync(self._descriptor)
-        except OSError as error:
-            # The kernel reports a failed write-back to one sync only, so it must not be lost.
-            self._error = error
-
-    def __enter__(self) -> None:
-        if self._thread is not None:
-            self._thread.start()
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if self._thread is not None:
-            self._stop.set()
-            self._thread.join()
-        if kind is None:
-            if self._error is not None:
-                raise self._error
-            os.fsync(self._descriptor)
-
-
-def _take_attributes(descriptor: int, source: int) -> None:
-    status = os.fstat(source)
-    mine = os.fstat(descriptor)
-    if (mine.st_uid, mine.st_gid) != (status.st_uid, status.st_gid):
-        # EINVAL in a container that does not map the owner.
-        with contextlib.suppress(OSError):
-            os.fchown(descriptor, status.st_uid, status.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
 
 
 def _cannot_write(path: Path, error: Exception) -> ScpatchError:

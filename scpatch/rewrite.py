@@ -13,8 +13,8 @@ from scpatch.elf import constants as c
 from scpatch.elf.additions import Additions
 from scpatch.elf.layout import Copy, Layout, lay_out
 from scpatch.elf.reader import ElfFile
-from scpatch.errors import ScpatchError
-from scpatch.inputs import Input, is_archive, open_input, read_object
+from scpatch.errors import RefusedError, ScpatchError
+from scpatch.inputs import Input, identity, is_archive, open_input, read_object
 from scpatch.staticcall import record, strategies
 from scpatch.staticcall.classify import Choices, scan
 from scpatch.staticcall.model import Plan, Scan, Site, State
@@ -171,36 +171,65 @@ def is_same(one: Path, other: Path) -> bool:
     return other.exists() and os.path.samefile(one, other)
 
 
-@contextmanager
-def staged(plans: Sequence[FilePlan]) -> Iterator[list[output.Staged]]:
-    """All outputs of `plans` as finished temporary files; removed on any exception, as are the
-    directories that were made for them.
+def check_refused(plans: Sequence[FilePlan]) -> None:
+    """Raises RefusedError (SCP135) if a call site of the plans was refused: what they would write
+    is then not right as a whole, and the caller has to allow it."""
+    if count := sum(plan.refused for plan in plans):
+        sites = "1 call site was" if count == 1 else f"{count} call sites were"
+        raise RefusedError("SCP135", f"{sites} refused")
 
-    Raises ScpatchError where one cannot be written, or where a source is no longer what was
+
+@contextmanager
+def staged(
+    plans: Sequence[FilePlan], *, allow_refused: bool = False
+) -> Iterator[list[output.Staged]]:
+    """All outputs of `plans` as finished files for `output.commit`. At the end of the context,
+    whatever was not committed is removed, as are the directories that were made for it.
+
+    Raises RefusedError if call sites were refused, unless `allow_refused`; they stay as they are
+    then. Raises ScpatchError if an output cannot be written, or if a source is no longer what was
     planned for.
     """
+    if not allow_refused:
+        check_refused(plans)
     done: list[output.Staged] = []
     folders: list[Path] = []
+    most_unnamed = output.most_unnamed()
     try:
         for plan in plans:
             for one in plan.outputs:
-                with open_input(one.source) as source:
-                    if source.identity != one.identity:
-                        raise ScpatchError(
-                            "SCP112", "the file changed while it was read", file=str(one.source)
-                        )
-                    if one.folder:
-                        folders += output.make_folder(one.target.parent)
-                    done.append(output.stage(one.target, source.descriptor, one.layout))
+                if one.folder:
+                    folders += output.make_folder(one.target.parent)
+                done.append(_stage(one, unnamed=len(done) < most_unnamed))
         yield done
-    except BaseException:
+    finally:
         output.discard(done, folders)
-        raise
 
 
-def write(plans: Sequence[FilePlan], *, backup: bool = False) -> None:
-    """Writes all outputs of `plans`, or none where one of them cannot be written."""
-    with staged(plans) as files:
+def _stage(one: Output, *, unnamed: bool) -> output.Staged:
+    """Stages an output. Raises SCP112 if its source is not what was planned for, or is not any
+    more when all is copied."""
+    changed = ScpatchError("SCP112", "the file changed while it was read", file=str(one.source))
+    with open_input(one.source) as source:
+        if source.identity != one.identity:
+            raise changed
+        new = output.stage(one.target, source.descriptor, one.layout, unnamed=unnamed)
+    try:
+        same = identity(os.stat(one.source)) == one.identity
+    except OSError:
+        same = False
+    if not same:
+        output.discard([new])
+        raise changed
+    return new
+
+
+def write(plans: Sequence[FilePlan], *, backup: bool = False, allow_refused: bool = False) -> None:
+    """Writes all outputs of `plans`, or none if one of them cannot be written.
+
+    Raises what `staged` and `output.commit` raise.
+    """
+    with staged(plans, allow_refused=allow_refused) as files:
         output.commit(files, backup=backup)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scpatch import output
+from scpatch import filling, output
 from scpatch.errors import ScpatchError
 from scpatch.rewrite import Options, plan_file, write
 from tests import archives
@@ -155,7 +155,7 @@ def test_all_is_staged_before_anything_is_put_in_place(
     path = archives.thin(tmp_path, "sites.o", "calls-gcc.o")
     before, plan = tree(tmp_path), plan_file(path, Options(), tmp_path / target if target else None)
     assert len(plan.outputs) == 3
-    calls, real = 0, output._fill
+    calls, real = 0, filling.fill
 
     def fill(*arguments: object) -> None:
         nonlocal calls
@@ -164,7 +164,7 @@ def test_all_is_staged_before_anything_is_put_in_place(
         if calls == failing:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(output, "_fill", fill)
+    monkeypatch.setattr(output, "fill", fill)
     with pytest.raises(KeyboardInterrupt):
         write([plan])
     assert calls == failing

@@ -86,6 +86,26 @@ def test_nothing_to_do_gives_the_input(tmp_path: Path) -> None:
     assert target.read_bytes() == source.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("names", "advised"),
+    [
+        (["x86_64.o"], False),
+        (["x86_64.o", "ppc32-be.o"], False),
+        (["x86_64.o", "calls-gcc.o"], True),
+        (["refused.o"], True),
+    ],
+)
+def test_keep_going_is_advised_if_there_is_a_rest(
+    tmp_path: Path, names: list[str], advised: bool
+) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes((FIXTURES / name).read_bytes())
+    done = scpatch("rewrite", *(tmp_path / name for name in names))
+    assert done.returncode in (1, 3)
+    ending = "; --keep-going rewrites the rest" if advised else ""
+    assert done.stderr.endswith(f"scpatch: nothing was written{ending}\n")
+
+
 def test_quiet_says_nothing(copy: Path) -> None:
     result = scpatch("rewrite", "-q", copy)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

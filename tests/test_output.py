@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from scpatch import output
+from scpatch import filling, output
 from scpatch.elf.layout import Copy, Layout
-from scpatch.errors import ScpatchError
+from scpatch.errors import RefusedError, ScpatchError
 from scpatch.rewrite import Options, plan_all, plan_file, staged, write
+from scpatch.staticcall import classify
+from scpatch.staticcall.model import Scan
 from tests.tools import FIXTURES, options, rewrite, rewritten
 
 NOBODY = 65534
@@ -178,6 +181,63 @@ def test_another_filesystem_or_none_that_copies(
     assert sites.read_bytes() == expected
 
 
+@pytest.mark.parametrize("missing", ["O_TMPFILE", "proc", "linkat"])
+def test_a_system_without_files_without_names(
+    sites: Path, expected: bytes, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Older and network file systems, a chroot without /proc, an owner whose files the kernel does
+    not let us link."""
+    calls: list[tuple[object, ...]] = []
+    if missing == "proc":
+        monkeypatch.setattr(output, "_DESCRIPTORS", sites.parent / "none")
+    elif missing == "linkat":
+        monkeypatch.setattr(os, "link", fails_with(errno.EPERM, calls))
+    else:
+        real = os.open
+
+        def no_tmpfile(path: Path, flags: int, mode: int = 0o777) -> int:
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                return fails_with(errno.EOPNOTSUPP, calls)()
+            return real(path, flags, mode)
+
+        monkeypatch.setattr(os, "open", no_tmpfile)
+    sites.chmod(0o751)
+    rewrite(sites)
+    assert len(calls) == (missing != "proc")
+    assert sites.read_bytes() == expected
+    assert stat.S_IMODE(sites.stat().st_mode) == 0o751
+    assert names(sites) == ["sites.o"]
+
+
+def fails_with(number: int, calls: list[tuple[object, ...]]) -> Callable[..., int]:
+    def fails(*arguments: object, **options: object) -> int:
+        calls.append(arguments)
+        raise OSError(number, os.strerror(number))
+
+    return fails
+
+
+def test_a_limit_on_open_files(tmp_path: Path) -> None:
+    """With more outputs than half of it, the later ones get their names at once."""
+    paths = [copy(tmp_path / f"{number}.o") for number in range(40)]
+    plans, errors = plan_all(paths, Options(), None)
+    assert not errors
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 30, limits[1]))
+    try:
+        with staged(plans) as files:
+            named = [file for file in files if file.descriptor < 0]
+            assert 0 < len(named) < len(files)
+            assert len(names(paths[0])) == len(paths) + len(named)
+            output.commit(files)
+        assert len(os.listdir("/proc/self/fd")) == used
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len({path.read_bytes() for path in paths}) == 1
+    assert names(paths[0]) == sorted(path.name for path in paths)
+
+
 def test_copies_that_stop_short(
     sites: Path, expected: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +269,55 @@ def test_a_source_that_changed_since_it_was_read(sites: Path) -> None:
     assert sites.read_bytes() == changed
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_source_that_changes_while_it_is_copied(
+    sites: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    """What was written meanwhile is newer than the plan: it stays."""
+    plan = plan_file(sites, Options(), None)
+    newer = sites.read_bytes()[:-1] + b"!"
+    real = os.copy_file_range
+
+    def change(*arguments: int) -> int:
+        if replaced:
+            sites.unlink()
+        sites.write_bytes(newer)
+        os.utime(sites, ns=(1, 1))
+        return real(*arguments)
+
+    monkeypatch.setattr(os, "copy_file_range", change)
+    with pytest.raises(ScpatchError) as caught:
+        write([plan])
+    assert caught.value.code == "SCP112"
+    assert sites.read_bytes() == newer
+    assert names(sites) == ["sites.o"]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_source_that_changes_while_it_is_planned(
+    sites: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    """The plan is of what the file was when it was opened, not of what it is when all is read."""
+    newer = sites.read_bytes()[:-1] + b"!"
+    real = classify.scan
+
+    def change(*arguments: object) -> Scan:
+        found = real(*arguments)  # type: ignore[arg-type]
+        if replaced:
+            sites.unlink()
+        sites.write_bytes(newer)
+        os.utime(sites, ns=(1, 1))
+        return found
+
+    monkeypatch.setattr("scpatch.rewrite.scan", change)
+    plan = plan_file(sites, Options(), None)
+    with pytest.raises(ScpatchError) as caught:
+        write([plan])
+    assert caught.value.code == "SCP112"
+    assert sites.read_bytes() == newer
+    assert names(sites) == ["sites.o"]
+
+
 def test_a_failed_sync(sites: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sites.read_bytes()
 
@@ -231,7 +340,7 @@ def test_a_failed_background_sync(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fdatasync", fails)
-    monkeypatch.setattr(output, "_BACKGROUND_SYNC", 0)
+    monkeypatch.setattr(filling, "_BACKGROUND_SYNC", 0)
     real = os.copy_file_range
 
     def slow(source: int, target: int, count: int, at: int, to: int) -> int:
@@ -242,6 +351,26 @@ def test_a_failed_background_sync(
     with pytest.raises(ScpatchError, match="Input/output error"):
         rewrite(sites)
     assert names(sites) == ["sites.o"]
+
+
+def test_refused_call_sites_are_not_written_unless_allowed(tmp_path: Path) -> None:
+    """The rule of the command line and of the build step, in the library."""
+    path = copy(tmp_path / "refused.o", "refused.o")
+    before = path.read_bytes()
+    good = plan_file(copy(tmp_path / "calls.o", "calls-gcc.o"), Options())
+    plan = plan_file(path, Options())
+    assert plan.refused == 7
+    with pytest.raises(RefusedError, match="7 call sites were refused") as caught:
+        write([good, plan])
+    assert (caught.value.code, caught.value.status) == ("SCP135", 3)
+    with pytest.raises(RefusedError), staged([good, plan]):
+        raise AssertionError("staged")
+    assert path.read_bytes() == before
+    assert (tmp_path / "calls.o").read_bytes() == (FIXTURES / "calls-gcc.o").read_bytes()
+    assert names(path) == ["calls.o", "refused.o"]
+    write([good, plan], allow_refused=True)
+    assert path.read_bytes() != before
+    assert names(path) == ["calls.o", "refused.o"]
 
 
 def test_all_or_nothing(sites: Path, tmp_path: Path) -> None:
@@ -257,14 +386,16 @@ def test_all_or_nothing(sites: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
-def test_interrupted_while_all_is_staged(sites: Path, error: type[BaseException]) -> None:
+def test_interrupted_while_all_is_staged(
+    sites: Path, expected: bytes, error: type[BaseException]
+) -> None:
     before = sites.read_bytes()
     plan = plan_file(sites, Options(), None)
 
     def interrupted() -> None:
         with staged([plan]) as files:
-            assert len(files) == 1
-            assert len(names(sites)) == 2
+            (file,) = files
+            assert file.path.read_bytes() == expected
             raise error
 
     with pytest.raises(error):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from scpatch import output
-from scpatch.errors import Exit
+from scpatch.errors import Exit, RefusedError
+from scpatch.inputs import THIN_ARCHIVE, open_input
 from scpatch.kbuild.note import note
 from scpatch.report import rewrite as report
 from scpatch.report.messages import print_error
 from scpatch.report.progress import ProgressBar
 from scpatch.report.refusals import print_refusals
-from scpatch.rewrite import FilePlan, Options, plan_all, staged
+from scpatch.rewrite import FilePlan, Options, check_refused, plan_all, staged
 
 
 class Asked(NamedTuple):
@@ -38,42 +40,50 @@ def run(files: Sequence[Path], options: Options, asked: Asked) -> Exit:
     for error in errors:
         print_error(error)
     print_refusals(plans)
-    refused = any(plan.refused for plan in plans)
-    writing = asked.keep_going or not (errors or refused)
-    if writing:
-        _write(plans, asked)
+    writing = asked.keep_going or not errors
+    try:
+        if writing:
+            _write(plans, asked)
+    except RefusedError:
+        writing = False
     _report(plans, asked, written=writing and not asked.dry_run)
     if not writing:
-        print("scpatch: nothing was written; --keep-going rewrites the rest", file=sys.stderr)
+        rest = any(plan.outputs for plan in plans)
+        advice = "; --keep-going rewrites the rest" if rest else ""
+        print(f"scpatch: nothing was written{advice}", file=sys.stderr)
     if errors:
         return Exit.ERROR
-    return Exit.REFUSED if refused else Exit.OK
+    return Exit.REFUSED if any(plan.refused for plan in plans) else Exit.OK
 
 
 def _write(plans: Sequence[FilePlan], asked: Asked) -> None:
-    """Puts the outputs in place, all or none; shows the diff of what is about to be there."""
-    if not asked.dry_run:
-        with staged(plans) as files:
-            if asked.diff:
-                _show_diff(plans, files)
-            output.commit(files, backup=asked.backup)
-    elif asked.diff:
+    """Puts the outputs in place, all or none; shows the diff of what is about to be there.
+
+    Raises RefusedError if call sites were refused, without --keep-going.
+    """
+    if asked.dry_run and not asked.diff:
+        if not asked.keep_going:
+            check_refused(plans)
+        return
+    where = plans
+    if asked.dry_run:
         import tempfile
 
-        with (
-            tempfile.TemporaryDirectory(prefix="scpatch-") as scratch,
-            staged(_elsewhere(plans, Path(scratch))) as files,
-        ):
+        where = _elsewhere(plans, Path(tempfile.gettempdir()))
+    with staged(where, allow_refused=asked.keep_going) as files:
+        if asked.diff:
             _show_diff(plans, files)
+        if not asked.dry_run:
+            output.commit(files, backup=asked.backup)
 
 
 def _elsewhere(plans: Sequence[FilePlan], folder: Path) -> list[FilePlan]:
-    """The same plans with their outputs in `folder`, numbered, since names may repeat."""
+    """The same plans with their outputs in `folder`, under names that nothing else has."""
     moved = []
-    for number, plan in enumerate(plans):
+    for plan in plans:
         outputs = [
-            one._replace(target=folder / f"{number}-{index}")
-            for index, one in enumerate(plan.outputs)
+            one._replace(target=folder / f"scpatch-{os.urandom(8).hex()}", folder=False)
+            for one in plan.outputs
         ]
         moved.append(plan._replace(outputs=tuple(outputs)))
     return moved
@@ -86,8 +96,13 @@ def _show_diff(plans: Sequence[FilePlan], files: Sequence[output.Staged]) -> Non
     outputs = [(plan, one) for plan in plans for one in plan.outputs]
     for (plan, one), file in zip(outputs, files, strict=True):
         # A thin archive holds no code; its members are outputs of their own.
-        if one.source != plan.path or len(plan.outputs) == 1:
-            show(one.source, file.temporary, form, 3, name=one.target)
+        if one.source != plan.path or not _is_thin(one.source):
+            show(one.source, file.path, form, 3, name=one.target)
+
+
+def _is_thin(path: Path) -> bool:
+    with open_input(path) as source:
+        return bytes(source.data[:8]) == THIN_ARCHIVE
 
 
 def _report(plans: Sequence[FilePlan], asked: Asked, *, written: bool) -> None:

@@ -74,8 +74,11 @@ def copy_of(source: str, folder: Path, settings: Settings, *, first: bool) -> Co
     return Copy(source, str(target) if changed else source, planned, record)
 
 
-def make(copy: Copy) -> None:
-    """Writes a planned copy and then its record, so that no record is ever without its copy."""
+def make(copy: Copy, settings: Settings) -> None:
+    """Writes a planned copy and then its record, so that no record is ever without its copy.
+
+    Raises RefusedError if call sites were refused, unless the settings allow them.
+    """
     if copy.planned is None:
         return
     from scpatch.rewrite import write
@@ -84,7 +87,7 @@ def make(copy: Copy) -> None:
     copy.record.forget()
     copies = known.copies
     if copy.path != copy.source:
-        write([plan])
+        write([plan], allow_refused=settings.warn_only)
         copies = {**copies, **identities(str(one.target) for one in plan.outputs)}
         _remove_others(Path(copy.path + ".members"), set(map(os.path.basename, copies)))
     copy.record.keep(known._replace(copies=copies))

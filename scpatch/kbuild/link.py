@@ -48,10 +48,9 @@ def _vmlinux(command: Command, settings: Settings) -> int:
             if _has_content(name)
         ]
         planned = [(one.source, one.planned) for one in wanted if one.planned is not None]
-        if messages.refused([one.plan for _, one in planned], settings):
-            return Exit.REFUSED
+        messages.refused([one.plan for _, one in planned], settings)
         for one in wanted:
-            copies.make(one)
+            copies.make(one, settings)
         for name, made in planned:
             if made.changed:
                 messages.rewritten(name)
@@ -86,10 +85,9 @@ def _module(command: Command, settings: Settings) -> int:
             one, layout = plan_object(source.data, command.output, options)
             outputs = tuple(outputs_of(source, layout, target)) if layout else ()
         plan = FilePlan(target, (one,), outputs)
-        if messages.refused([plan], settings):
-            return Exit.REFUSED
+        messages.refused([plan], settings)
         if outputs:
-            write([plan])
+            write([plan], allow_refused=settings.warn_only)
         else:
             temporary.replace(target)
         if one.plan.edits:

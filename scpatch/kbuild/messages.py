@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from scpatch.errors import RefusedError
 from scpatch.kbuild.settings import Settings
 
 if TYPE_CHECKING:
     from scpatch.rewrite import FilePlan
 
 
-def refused(plans: Sequence[FilePlan], settings: Settings) -> bool:
-    """Prints refused sites; says whether they end the build."""
-    count = sum(plan.refused for plan in plans)
-    if count == 0:
-        return False
+def refused(plans: Sequence[FilePlan], settings: Settings) -> None:
+    """Prints refused sites. Raises RefusedError unless the settings allow them."""
+    if not any(plan.refused for plan in plans):
+        return
     from scpatch.report.refusals import print_refusals
+    from scpatch.rewrite import check_refused
 
     print_refusals(plans)
     if settings.warn_only:
-        return False
-    sites = "1 call site" if count == 1 else f"{count} call sites"
-    print(f"scpatch: {sites} refused, so the link is not done", file=sys.stderr)
-    print(
-        "\nhint: during bring-up, SCPATCH_FLAGS=--warn-only leaves such sites as they are\n",
-        file=sys.stderr,
-    )
-    return True
+        return
+    try:
+        check_refused(plans)
+    except RefusedError as error:
+        raise RefusedError(
+            error.code,
+            f"{error.message}, so the link is not done",
+            hint="during bring-up, SCPATCH_FLAGS=--warn-only leaves such sites as they are",
+        ) from error
 
 
 def rewritten(name: str) -> None:

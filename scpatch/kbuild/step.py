@@ -40,10 +40,9 @@ def _module(name: str, settings: Settings) -> Exit:
     from scpatch.rewrite import plan_file, write
 
     plan = plan_file(Path(name), settings.module_options)
-    if messages.refused([plan], settings):
-        return Exit.REFUSED
+    messages.refused([plan], settings)
     if plan.outputs:
-        write([plan])
+        write([plan], allow_refused=settings.warn_only)
         messages.rewritten(name)
         messages.summary(plan)
     return Exit.OK
@@ -57,8 +56,7 @@ def _archive(source: str, target: Path, settings: Settings) -> Exit:
     planned = plan_copy(source, target, settings.image_options, record.read())
     if planned is None:
         raise UsageError("SCP401", "no archive and no object", file=source)
-    if messages.refused([planned.plan], settings):
-        return Exit.REFUSED
-    make(Copy(source, str(target), planned, record))
+    messages.refused([planned.plan], settings)
+    make(Copy(source, str(target), planned, record), settings)
     messages.summary(planned.plan, kept=planned.kept)
     return Exit.OK

@@ -96,7 +96,7 @@ def options(offsets: Offsets = OFFSETS, **choices: object) -> Options:
 def rewrite(path: Path, target: Path, offsets: Offsets = OFFSETS, **choices: object) -> FilePlan:
     """Plans and writes one file, like `scpatch rewrite --keep-going`."""
     plan = plan_file(path, options(offsets, **choices), target)
-    write([plan])
+    write([plan], allow_refused=True)
     return plan
 
 

@@ -138,7 +138,9 @@ def marked(
 ) -> Path:
     """A rewritten copy beside `path`."""
     target = path.with_name(f"{path.stem}.{strategy}{path.suffix}")
-    write([plan(path, paca=paca, strategy=strategy, unmark=unmark, target=target)])
+    write(
+        [plan(path, paca=paca, strategy=strategy, unmark=unmark, target=target)], allow_refused=True
+    )
     return target
 
 

@@ -32,7 +32,7 @@ def plan(path: Path, target: Path | None = None, **choices: object) -> FilePlan:
 def listed(path: Path, **choices: object) -> Path:
     """A copy beside `path`, rewritten and with its table."""
     target = path.with_name(f"{path.stem}.listed{path.suffix}")
-    write([plan(path, target, **choices)])
+    write([plan(path, target, **choices)], allow_refused=True)
     return target
 
 

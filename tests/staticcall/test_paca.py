@@ -32,7 +32,7 @@ def paca(path: Path, offset: int | None = PACATOC, **choices: object) -> FilePla
     own = StrategyOptions(Offsets(paca_toc=offset))
     chosen = Choices()._replace(**choices)  # type: ignore[arg-type]
     plan = plan_file(path, Options("paca", chosen, own))
-    write([plan])
+    write([plan], allow_refused=True)
     return plan
 
 

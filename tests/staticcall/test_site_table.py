@@ -323,7 +323,7 @@ def test_members_of_archives(assemble: Assemble, tmp_path: Path) -> None:
     archives = {"": tmp_path / "regular.a", "T": tmp_path / "thin.a"}
     for form, archive in archives.items():
         run(CROSS + "ar", f"rcS{form}", archive.name, "member.o", cwd=tmp_path)
-        write([plan(archive)])
+        write([plan(archive)], allow_refused=True)
         (tmp_path / "out").mkdir(exist_ok=True)
         if not form:
             run(CROSS + "ar", "x", archive, cwd=tmp_path / "out")

@@ -1,0 +1,1 @@
+"""Faults that come from outside: kills, full disks, closed pipes, files that change meanwhile."""

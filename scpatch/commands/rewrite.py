@@ -73,6 +73,8 @@ def _write(plans: Sequence[FilePlan], asked: Asked) -> None:
     with staged(where, allow_refused=asked.keep_going) as files:
         if asked.diff:
             _show_diff(plans, files)
+            # What cannot be shown is not written either.
+            sys.stdout.flush()
         if not asked.dry_run:
             output.commit(files, backup=asked.backup)
 

@@ -75,8 +75,8 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     ),
     "SCP110": Diagnostic(
         "the output cannot be written",
-        "The new file is written beside its target and renamed, which needs room and permission in "
-        "that directory. The old file is as it was.",
+        "The new file is written in its target's directory and renamed over it, which needs room "
+        "and permission in that directory. The old file is as it was.",
         "check the directory's permissions and its free space",
     ),
     "SCP111": Diagnostic(
@@ -87,8 +87,8 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     ),
     "SCP112": Diagnostic(
         "the input changed while it was worked on",
-        "Between planning and writing, something else replaced or changed the file. Nothing was "
-        "written.",
+        "While scpatch read the file, planned or copied, something else replaced or changed it. "
+        "Nothing was written.",
         "run it again when nothing else writes the file",
     ),
     "SCP113": Diagnostic(

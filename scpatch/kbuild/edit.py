@@ -157,8 +157,9 @@ def _write(path: Path, content: str | None) -> None:
         temporary.chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o644)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ScpatchError("SCP110", f"cannot write: {error.strerror}", file=str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _unexpected(path: Path, message: str) -> ScpatchError:

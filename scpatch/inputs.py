@@ -38,8 +38,14 @@ _MACHINES = {
 }
 
 
+_MAPPED = 1 << 24
+"""Files of this size in bytes and larger ones are mapped, not read: a vmlinux.o with DWARF is
+mostly what nobody looks at. Access to a mapped file that another program cuts off meanwhile ends
+the process by SIGBUS; that cannot happen to what was read."""
+
+
 class Input(NamedTuple):
-    """An open, mapped file."""
+    """An open file, read or mapped."""
 
     path: Path
     descriptor: int
@@ -55,7 +61,7 @@ def identity(status: os.stat_result) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def open_input(path: Path) -> Iterator[Input]:
-    """Maps a regular file for reading. Raises SCP109 where that cannot be done."""
+    """Opens a regular file and reads or maps it. Raises SCP109 where that cannot be done."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
@@ -68,12 +74,19 @@ def open_input(path: Path) -> Iterator[Input]:
         if status.st_size == 0:
             raise ScpatchError("SCP101", "the file is empty", file=str(path))
         try:
-            mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+            data = _content(descriptor, status.st_size)
         except (OSError, ValueError) as error:
             raise _cannot_read(path, error) from error
-        yield Input(path, descriptor, memoryview(mapping), identity(status))
+        yield Input(path, descriptor, data, identity(status))
     finally:
         os.close(descriptor)
+
+
+def _content(descriptor: int, size: int) -> memoryview:
+    if size >= _MAPPED:
+        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+    with open(descriptor, "rb", buffering=0, closefd=False) as file:
+        return memoryview(file.readall())
 
 
 def _cannot_read(path: Path, error: Exception) -> ScpatchError:

@@ -127,6 +127,7 @@ def test_a_file_that_cannot_be_mapped(tmp_path: Path, monkeypatch: pytest.Monkey
 
     path = tmp_path / "x.o"
     path.write_bytes(OBJECT)
+    os.truncate(path, 1 << 24)
     monkeypatch.setattr(mmap, "mmap", fails)
     assert "Cannot allocate memory" in refused(path).message
 

@@ -7,6 +7,7 @@ brings the step up to date. All files are checked before the first is written.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -159,7 +160,8 @@ def _write(path: Path, content: str | None) -> None:
     except OSError as error:
         raise ScpatchError("SCP110", f"cannot write: {error.strerror}", file=str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _unexpected(path: Path, message: str) -> ScpatchError:

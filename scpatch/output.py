@@ -13,7 +13,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,9 @@ class Staged(NamedTuple):
     target: Path
     descriptor: int = -1
     """The open file, if it has no name yet; `discard` closes it."""
+    new_folder: bool = False
+    """Whether the target's directory is new too. Without a name, the file is in the one above it
+    until `commit` makes the directory."""
 
     @property
     def path(self) -> Path:
@@ -61,31 +64,35 @@ def resolve(path: Path) -> Path:
     return target
 
 
-def stage(path: Path, source: int, layout: Layout, *, unnamed: bool = True) -> Staged:
+def stage(
+    path: Path, source: int, layout: Layout, *, unnamed: bool = True, folder: bool = False
+) -> Staged:
     """Writes a new file for the place of the file behind `path`, with the mode and owner of
     `source`, and without a name, if that is possible and `unnamed` permits it.
 
-    `source` is the open input file. Raises SCP110; nothing is left behind then. The caller has to
-    call `discard` in the end, also after `commit`.
+    `source` is the open input file. With `folder` the target's directory is made if it is missing.
+    Raises SCP110; nothing is left behind then. The caller has to call `discard` in the end, also
+    after `commit`.
     """
     target = resolve(path)
-    temporary = _beside(target, "scpatch")
-    descriptor = -1
+    new_folder = folder and not target.parent.exists()
+    staged = Staged(_beside(target, "scpatch"), target, -1, new_folder)
     try:
-        descriptor = _open_unnamed(target.parent) if unnamed else -1
-        named = descriptor < 0
-        if named:
-            descriptor = _open_named(temporary)
-        fill(descriptor, source, layout)
-        if not named:
-            return Staged(temporary, target, descriptor)
-        os.close(descriptor)
+        if unnamed:
+            staged = staged._replace(
+                descriptor=_open_unnamed(target.parent.parent if new_folder else target.parent)
+            )
+        if staged.descriptor >= 0:
+            fill(staged.descriptor, source, layout)
+        else:
+            _make_folder(staged)
+            _fill_named(staged.temporary, source, layout)
     except BaseException as error:
-        discard([Staged(temporary, target, descriptor)])
+        discard([staged])
         if isinstance(error, OSError):
             raise _cannot_write(path, error) from error
         raise
-    return Staged(temporary, target)
+    return staged
 
 
 def _open_unnamed(folder: Path) -> int:
@@ -99,8 +106,12 @@ def _open_unnamed(folder: Path) -> int:
         return -1
 
 
-def _open_named(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _fill_named(path: Path, source: int, layout: Layout) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        fill(descriptor, source, layout)
+    finally:
+        os.close(descriptor)
 
 
 def _beside(target: Path, suffix: str) -> Path:
@@ -117,6 +128,7 @@ def commit(staged: Sequence[Staged], *, backup: bool = False) -> None:
     place.
     """
     for one in staged:
+        _make_folder(one)
         try:
             _give_name(one)
         except OSError as error:
@@ -141,25 +153,19 @@ def _give_name(one: Staged) -> None:
         # A file system that only seems to be able to, or a file that has been given to an owner
         # whose files the kernel does not let us link (fs.protected_hardlinks).
         size = os.fstat(one.descriptor).st_size
-        descriptor = _open_named(one.temporary)
+        _fill_named(one.temporary, one.descriptor, Layout(size, (Copy(0, 0, size),), ()))
+
+
+def _make_folder(one: Staged) -> None:
+    """Makes the target's directory, unless another output of the same run has made it."""
+    if one.new_folder:
         try:
-            fill(descriptor, one.descriptor, Layout(size, (Copy(0, 0, size),), ()))
-        finally:
-            os.close(descriptor)
+            one.target.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _cannot_write(one.target.parent, error) from error
 
 
-def make_folder(folder: Path) -> list[Path]:
-    """Makes a directory; returns those that were made, none where it was there. Raises SCP110."""
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        return []
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
-    return [folder]
-
-
-def discard(staged: Iterable[Staged], folders: Iterable[Path] = ()) -> None:
+def discard(staged: Sequence[Staged]) -> None:
     """Removes what has not been put in place: new files, and directories that were made for them,
     where they are empty."""
     for one in staged:
@@ -168,7 +174,7 @@ def discard(staged: Iterable[Staged], folders: Iterable[Path] = ()) -> None:
         with contextlib.suppress(OSError):
             if one.descriptor >= 0:
                 os.close(one.descriptor)
-    for folder in folders:
+    for folder in {one.target.parent for one in staged if one.new_folder}:
         with contextlib.suppress(OSError):
             folder.rmdir()
 

@@ -193,17 +193,14 @@ def staged(
     if not allow_refused:
         check_refused(plans)
     done: list[output.Staged] = []
-    folders: list[Path] = []
     most_unnamed = output.most_unnamed()
     try:
         for plan in plans:
             for one in plan.outputs:
-                if one.folder:
-                    folders += output.make_folder(one.target.parent)
                 done.append(_stage(one, unnamed=len(done) < most_unnamed))
         yield done
     finally:
-        output.discard(done, folders)
+        output.discard(done)
 
 
 def _stage(one: Output, *, unnamed: bool) -> output.Staged:
@@ -213,7 +210,9 @@ def _stage(one: Output, *, unnamed: bool) -> output.Staged:
     with open_input(one.source) as source:
         if source.identity != one.identity:
             raise changed
-        new = output.stage(one.target, source.descriptor, one.layout, unnamed=unnamed)
+        new = output.stage(
+            one.target, source.descriptor, one.layout, unnamed=unnamed, folder=one.folder
+        )
     try:
         same = identity(os.stat(one.source)) == one.identity
     except OSError:

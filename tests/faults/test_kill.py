@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from scpatch import output
+from scpatch.rewrite import Options, plan_file, write
+from tests import archives
 from tests.faults.support import Call, Files, calls_of, kill_at, make_files, start, traced
 from tests.tools import FIXTURES, ROOT
 
@@ -57,6 +61,47 @@ def test_at_every_system_call(tmp_path: Path, names: list[str], backup: bool) ->
     print(
         f"{len(calls)} system calls, {killed} kills, {left} files left, {len(instant)} in between"
     )
+
+
+def test_a_thin_archive_and_a_folder_of_copies(tmp_path: Path) -> None:
+    """Killed before every fourth system call: the archive is there if and only if all of it is."""
+
+    def fresh(number: int) -> Path:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name in ("sites.o", "calls-gcc.o"):
+            shutil.copy(FIXTURES / name, folder)
+        archives.thin(folder, "sites.o", "calls-gcc.o")
+        return folder
+
+    def action(folder: Path) -> Callable[[], None]:
+        plan = plan_file(folder / "x.a", Options(), folder / "new.a")
+        return lambda: write([plan], allow_refused=True)
+
+    whole = fresh(0)
+    before = files_in(whole)
+    calls = calls_of(action(whole), tmp_path / "log")
+    after = files_in(whole)
+    assert len(after) == len(before) + 3
+    mkdir = next(i for i, call in enumerate(calls) if call.name == "mkdir")
+    instant = between_names(calls) | set(calls[mkdir:])
+    for number, call in enumerate(calls[::4], 1):
+        folder = fresh(number)
+        assert traced(action(folder), tmp_path / "log", *kill_at(call)) in (-signal.SIGKILL, 0)
+        found = files_in(folder)
+        if call not in instant:
+            assert found == before, call
+            assert not (folder / "new.a.members").exists()
+        elif "new.a" in found:
+            assert found == after, call
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_at_random_moments_of_a_write(tmp_path: Path) -> None:

@@ -64,9 +64,9 @@ def run(program: Callable[[], int]) -> NoReturn:
         status = _status(program)
         for number in caught:
             signal(number, SIG_DFL)
+        _flush()
     except Stopped as stopped:
         _die(stopped.number)
-    _flush()
     # At its end the interpreter looks for cycles in all that was ever imported: a sixth of the
     # time that a small object takes. The end of the process frees it as well. LIEF's binding
     # takes what is not found for leaks, and tells them on stderr.
@@ -89,11 +89,13 @@ def _prepare_streams() -> None:
 
 
 def _stream(number: int, old: TextIO | None) -> TextIO:
+    """A stream as Python opens it: by lines for a terminal, with PYTHONUNBUFFERED, and stderr."""
+    by_lines = isinstance(old, io.TextIOWrapper) and (old.line_buffering or old.write_through)
     return io.TextIOWrapper(
         io.BufferedWriter(_Report(number, "w", closefd=False)),
         encoding=old.encoding if old else None,
         errors="backslashreplace",
-        line_buffering=number == 2 or os.isatty(number),
+        line_buffering=by_lines,
     )
 
 

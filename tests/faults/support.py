@@ -28,9 +28,11 @@ class Call(NamedTuple):
 
 
 class Files(NamedTuple):
-    """Objects in a folder of their own, and what becomes of them."""
+    """Objects in a folder of their own, and what becomes of them. In another folder, each has a
+    hard link, which keeps the old file, and a symbolic link, by which it is rewritten."""
 
     folder: Path
+    links: Path
     old: dict[str, bytes]
     new: dict[str, bytes]
     plans: list[FilePlan]
@@ -42,6 +44,9 @@ class Files(NamedTuple):
         for name, old in self.old.items():
             assert there.pop(name) in (old, self.new[name]), name
             assert there.pop(f"{name}.orig", old) == old, name
+            assert (self.links / f"hard.{name}").read_bytes() == old
+            assert (self.links / name).is_symlink()
+        assert len(list(self.links.iterdir())) == 2 * len(self.old)
         return set(there)
 
     def are_old(self) -> bool:
@@ -54,11 +59,15 @@ class Files(NamedTuple):
 def make_files(folder: Path, *names: str, backup: bool = False) -> Files:
     """Copies of fixtures in a new folder, and the plan to rewrite them in place."""
     folder.mkdir()
+    links = folder.with_name(f"{folder.name}.links")
+    links.mkdir()
     old = {name: (FIXTURES / name).read_bytes() for name in names}
     for name, content in old.items():
         (folder / name).write_bytes(content)
-    plans = [plan_file(folder / name, Options()) for name in names]
-    return Files(folder, old, _rewritten(folder, names), plans, backup)
+        (links / f"hard.{name}").hardlink_to(folder / name)
+        (links / name).symlink_to(folder / name)
+    plans = [plan_file(links / name, Options()) for name in names]
+    return Files(folder, links, old, _rewritten(folder, names), plans, backup)
 
 
 def _rewritten(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:

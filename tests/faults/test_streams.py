@@ -124,3 +124,11 @@ def test_a_closed_or_full_stderr(folder: Path) -> None:
     assert (folder / "before.o").read_bytes() == (folder / "after.o").read_bytes()
     assert scpatch("rewrite before.o", folder, "2>/dev/full").returncode == 1
     assert scpatch("scan missing.o", folder, "2>/dev/full").returncode == 1
+
+
+def test_an_error_for_a_reader_that_has_gone(folder: Path) -> None:
+    """The report of one file is buffered when the message about the other is printed."""
+    done = scpatch("scan --format plain before.o missing.o", folder, "| : ")
+    assert "Exception ignored" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "missing.o: cannot read: No such file or directory [SCP109]" in done.stderr

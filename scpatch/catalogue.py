@@ -346,6 +346,13 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "kernel for this machine.",
         "give --asm-offsets FILE, the include/generated/asm-offsets.h of the same build",
     ),
+    "SCP240": Diagnostic(
+        "the kernel patches the nop",
+        "A table of the kernel names the nop behind the call, or a feature section starts or ends "
+        "between the two. When the kernel patches one of them, a call would run without its "
+        "restore, or a restore without its call.",
+        "move the label or the end of the section, or rewrite with `--no-nop thunk`",
+    ),
     "SCP301": Diagnostic(
         "a program is missing",
         "`verify` links both objects with GNU ld and runs them under QEMU.",

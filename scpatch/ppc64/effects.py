@@ -74,11 +74,11 @@ _INDEXED_STORES: Final = frozenset(
 )
 """stwx, stbx, sthx, stdx, stwcx., stdcx., stfdx, stvx, stxvd2x..., dcbz: read RS and RA."""
 _READ_ONLY: Final = frozenset(
-    {0, 32, 4, 68, 467, 144, 146, 178, 86, 54, 278, 246, 982, 598, 854}
+    {0, 30, 32, 4, 68, 467, 144, 146, 178, 86, 54, 278, 246, 982, 598, 854}
     | {103, 359, 7, 39, 71, 535, 599, 855, 887, 844, 780, 588, 876, 812, 268, 76, 12}
 )
-"""cmp, cmpl, tw, td, mtspr, mtcrf, mtmsr, mtmsrd, dcbf, dcbst, dcbt, dcbtst, icbi, sync, eieio; and
-the indexed loads of vector and float registers: lvx, lfsx, lxvd2x..."""
+"""cmp, cmpl, wait, tw, td, mtspr, mtcrf, mtmsr, mtmsrd, dcbf, dcbst, dcbt, dcbtst, icbi, sync,
+eieio; and the indexed loads of vector and float registers: lvx, lfsx, lxvd2x..."""
 _STRING: Final = frozenset({533, 597, 661, 725, 276})
 """lswx, lswi, stswx, stswi, lqarx: several registers, or many bytes."""
 _OR, _ISEL = 444, 15

@@ -22,6 +22,10 @@ NOPS: Final = frozenset({NOP, 0x4DEF7B82, 0x4FFFFB82})
 """`nop`, `cror 15,15,15`, `cror 31,31,31`: what GNU ld takes as the nop behind a call
 (ppc64_elf_relocate_section)."""
 
+XNOP: Final = 0x68000000
+"""`xori 0,0,0`"""
+
+_FRAME_HEADER: Final = 32
 _I_FORM, _B_FORM, _XL_FORM = 18, 16, 19
 _BCLR, _BCCTR, _BCTAR = 16, 528, 560
 _RETURN_FROM_INTERRUPT = frozenset({18, 50, 82, 274})  # rfid, rfi, rfscv, hrfid
@@ -98,6 +102,24 @@ def falls_through(word: int) -> bool:
         always = (word >> 21) & 0b10100 == 0b10100
         return links(word) or not always
     return not _is_rfi(word)
+
+
+def is_padding(word: int) -> bool:
+    """What fills the space before a label that nothing falls into: a nop in any of the forms that
+    compilers pad with, `ori N,N,0` and `xori 0,0,0`; and zero, which clang puts behind a branch."""
+    register = (word >> 21) & 31
+    return word in (0, XNOP) or word == NOP | register << 21 | register << 16
+
+
+def pushes(word: int) -> bool:
+    """Whether the word is `stdu r1,-N(r1)`, N large enough for a frame that has a TOC save
+    doubleword (psABI, stack frame)."""
+    return word & 0xFFFF8003 == 0xF8218001 and 0x10000 - (word & 0xFFFC) >= _FRAME_HEADER
+
+
+def base_is_r1(word: int) -> bool:
+    """Whether the RA field, of a load or store the base register, is r1."""
+    return word >> 16 & 31 == 1
 
 
 def _is_rfi(word: int) -> bool:

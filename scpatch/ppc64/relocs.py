@@ -15,12 +15,19 @@ R_PPC64_REL14_BRTAKEN: Final = 12
 R_PPC64_REL14_BRNTAKEN: Final = 13
 R_PPC64_RELATIVE: Final = 22
 R_PPC64_REL32: Final = 26
+R_PPC64_ADDR64: Final = 38
 R_PPC64_REL64: Final = 44
+R_PPC64_TLS: Final = 67
+R_PPC64_TLSGD: Final = 107
+R_PPC64_TLSLD: Final = 108
 R_PPC64_TOCSAVE: Final = 109
 R_PPC64_REL24_NOTOC: Final = 116
 R_PPC64_ENTRY: Final = 118
+R_PPC64_PLTSEQ: Final = 119
 R_PPC64_PLTCALL: Final = 120
+R_PPC64_PLTSEQ_NOTOC: Final = 121
 R_PPC64_PLTCALL_NOTOC: Final = 122
+R_PPC64_PCREL_OPT: Final = 123
 R_PPC64_REL24_P9NOTOC: Final = 124
 R_PPC64_REL16_LO: Final = 250
 R_PPC64_REL16_HA: Final = 252
@@ -44,7 +51,31 @@ BRANCHES: Final = frozenset({R_PPC64_REL24, R_PPC64_ADDR24, R_PPC64_PLTCALL}) | 
 """Every relocation whose place is a branch instruction. PLTCALL marks the `bctrl` of an inline PLT
 call, which the linker turns into a `bl` where the callee is in reach."""
 
-PC_RELATIVE_DATA: Final = frozenset({R_PPC64_REL32, R_PPC64_REL64})
+PLT_CALLS: Final = frozenset({R_PPC64_PLTCALL, R_PPC64_PLTCALL_NOTOC})
+"""Mark the `bctrl` of an inline PLT call. A linker makes a `bl` of it, and a nop of the word behind
+it, where the callee is in the same unit."""
+
+TLS_CALLS: Final = frozenset({R_PPC64_TLSGD, R_PPC64_TLSLD})
+"""Mark the call of __tls_get_addr, beside its own relocation. A linker replaces both the call and
+the word behind it where the offset from the thread pointer is known."""
+
+MARKERS: Final = frozenset(
+    {
+        *(R_PPC64_TLS, R_PPC64_TOCSAVE, R_PPC64_ENTRY, R_PPC64_PCREL_OPT),
+        *(R_PPC64_PLTSEQ, R_PPC64_PLTSEQ_NOTOC),
+    }
+    | PLT_CALLS
+    | TLS_CALLS
+)
+"""Tell a linker that it may replace the instruction, often by a nop; they fill in no field of it.
+GNU ld: ppc64_elf_relocate_section, ppc64_elf_inline_plt, ppc64_elf_tls_optimize."""
+
+PC_RELATIVE_DATA: Final = {R_PPC64_REL32: 4, R_PPC64_REL64: 8}
+"""Distances in data -> their bytes. In a jump table they count from the start of the table."""
+
+PC_RELATIVE_CODE: Final = frozenset({*range(240, 247), *range(249, 253)})
+"""The REL16 family: parts of a distance that instructions add to an address. The distance counts
+from that address, which lies some instructions before."""
 
 TOC_RELATIVE: Final = frozenset({*range(14, 18), *range(47, 51), 59, 60, 63, 64, *range(79, 95)})
 """Offsets from r2: the GOT16, TOC16 and GOT_TLS... families."""

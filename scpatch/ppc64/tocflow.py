@@ -6,6 +6,9 @@ now (SAVED), and that frame is the function's own, not its caller's (FRAMED). Wh
 what holds on all of them stays. Everything that the analysis cannot see counts against it: code
 that nothing seems to reach may be entered from anywhere with nothing known, and an unknown
 instruction may change both registers.
+
+An instruction that somebody may still change is not what its word says. What it saves, restores
+or pushes is not counted on, and control may run on behind it; what it destroys is destroyed.
 """
 
 from __future__ import annotations
@@ -29,10 +32,8 @@ _ALL: Final = OWN | SAVED | FRAMED
 _NEEDED: Final = OWN | SAVED
 _UNREACHED: Final = -1
 
-_BRANCHES: Final = frozenset({16, 18, 19})
-"""Primary opcodes of all that transfers control."""
-_FRAME_HEADER: Final = 32
-"""Bytes of the smallest frame that has a TOC save doubleword (psABI, stack frame)."""
+_BRANCHES: Final = frozenset({0, 16, 18, 19})
+"""Primary opcodes of all that transfers control, or stops it: the word zero is no instruction."""
 
 
 class Function(NamedTuple):
@@ -53,6 +54,10 @@ class Function(NamedTuple):
     """Calls that come back with a foreign r2."""
     saving: Collection[int] = ()
     """Calls on whose way r2 is stored in 24(r1), and behind which it is loaded from there."""
+    unsure: Collection[int] = ()
+    """Instructions that may be nops when the code runs: a linker or the kernel may change them."""
+    unknown: Collection[int] = ()
+    """Instructions that may be anything when the code runs."""
 
 
 def saved_at(function: Function, places: Iterable[int]) -> set[int]:
@@ -73,6 +78,9 @@ class Flow:
         self._edges: dict[int, list[int]] = {}
         for source, target in function.edges:
             self._edges.setdefault(source, []).append(target)
+        self._unknown = frozenset(function.unknown)
+        self._unsure = {at for at in function.unsure if _may_add(self.words, self._index(at))}
+        self._special = {self._index(at) for at in (*self._edges, *self._unknown, *self._unsure)}
         self._jumps_known = self._run()
 
     def holds(self, place: int, facts: int) -> bool:
@@ -127,13 +135,13 @@ class Flow:
         return [
             self._start + 4 * at
             for at in range(first, len(self.words))
-            if self._known[at] == _UNREACHED and not _is_padding(self.words[at])
+            if self._known[at] == _UNREACHED
+            and (at in self._special or not insn.is_padding(self.words[at]))
         ]
 
     def _spread(self, work: list[tuple[int, int]]) -> None:
         """Spreads facts from (section offset, facts) until nothing changes any more."""
-        known, words = self._known, self.words
-        edges = {self._index(place) for place in self._edges}
+        known, words, special = self._known, self.words, self._special
         while work:
             place, facts = work.pop()
             at = place - self._start >> 2
@@ -145,7 +153,7 @@ class Flow:
                         break
                 known[at] = facts
                 word = words[at]
-                if word >> 26 in _BRANCHES or at in edges:
+                if word >> 26 in _BRANCHES or at in special:
                     place = self._start + 4 * at
                     found = list(self._successors(place, word, facts))
                     if not found:
@@ -160,9 +168,8 @@ class Flow:
     def transfers(self) -> Iterator[tuple[int, int, int]]:
         """(from, to, what is known there by this way) of each reached instruction that may pass
         control on to elsewhere than the next one, that way to the next one included."""
-        edges = {self._index(place) for place in self._edges}
         for at, word in enumerate(self.words):
-            if (word >> 26 in _BRANCHES or at in edges) and self._known[at] != _UNREACHED:
+            if (word >> 26 in _BRANCHES or at in self._special) and self._known[at] != _UNREACHED:
                 place = self._start + 4 * at
                 for target, facts in self._successors(place, word, self._known[at]):
                     yield place, target, facts
@@ -174,7 +181,7 @@ class Flow:
         if at < 0 or self._known[at] == _UNREACHED:
             return None
         word = self.words[at]
-        if word >> 26 in _BRANCHES or place - 4 in self._edges:
+        if word >> 26 in _BRANCHES or at in self._special:
             return None
         return place - 4, _after(word, self._known[at])
 
@@ -182,6 +189,12 @@ class Flow:
         # A fault or a jump label leaves before the instruction has done its work.
         for other in self._edges.get(place, ()):
             yield other, before
+        if place in self._unknown:
+            yield place + 4, _NOTHING
+        elif place in self._unsure:
+            yield place + 4, before
+        elif word == 0:
+            return
         if not insn.transfers(word):
             yield place + (8 if insn.is_prefix(word) else 4), _after(word, before)
             return
@@ -218,10 +231,13 @@ class Flow:
         return before
 
 
-def _is_padding(word: int) -> bool:
-    """nop in any of its forms that compilers pad with: `ori N,N,0`; and zero."""
-    register = (word >> 21) & 31
-    return word == 0 or word == 0x60000000 | register << 21 | register << 16
+def _may_add(words: array[int], at: int) -> bool:
+    """Whether more may be known behind an instruction, or less of the code be reached from it, than
+    if it were a nop."""
+    if not 0 <= at < len(words):
+        return False
+    word = words[at]
+    return word in (0, insn.STD_R2, insn.LD_R2) or insn.transfers(word) or insn.pushes(word)
 
 
 @cache
@@ -237,10 +253,5 @@ def _after(word: int, before: int) -> int:
     if changed.r1 or changed.save:
         before &= ~SAVED
     if changed.r1:
-        before = before | FRAMED if _pushes(word) else before & ~FRAMED
+        before = before | FRAMED if insn.pushes(word) else before & ~FRAMED
     return before
-
-
-def _pushes(word: int) -> bool:
-    """Whether the word is `stdu r1,-N(r1)`, N large enough for a frame of the function's own."""
-    return word & 0xFFFF8003 == 0xF8218001 and 0x10000 - (word & 0xFFFC) >= _FRAME_HEADER

@@ -105,6 +105,7 @@ class _Classifier:
             from scpatch.staticcall.flow import Around, settle
             from scpatch.staticcall.labels import find_labels
             from scpatch.staticcall.other_calls import OtherCalls
+            from scpatch.staticcall.patched import find_patched
 
             labels = find_labels(self._elf, {site.section for site in open_sites})
             hoist = self._choices.hoist
@@ -112,7 +113,8 @@ class _Classifier:
             symbols = self._callees()
             calls = OtherCalls(self._elf, symbols, module=self._module, free=free)
             stubless = symbols if self._kept else marked
-            around = Around(self._elf, self._functions, labels, calls, stubless)
+            patched = find_patched(self._elf)
+            around = Around(self._elf, self._functions, labels, patched, calls, stubless)
             sites = settle(around, sites, self._loadable() | marked)
         if self._choices.no_nop == "thunk":
             sites = [site if site.symbol in marked else _as_thunk(site) for site in sites]
@@ -274,7 +276,7 @@ def refuse(site: Site, code: str, detail: str) -> Site:
     return site._replace(state=State.REFUSED, code=code, detail=detail)
 
 
-NEEDS_THUNK = frozenset({"SCP201", "SCP202", "SCP206"})
+NEEDS_THUNK = frozenset({"SCP201", "SCP202", "SCP206", "SCP240"})
 """The refusals that a thunk does without: there is no nop, or it cannot be used."""
 
 

@@ -18,6 +18,7 @@ from scpatch.staticcall.branches import branches_into
 from scpatch.staticcall.labels import Labels, Place
 from scpatch.staticcall.model import Site, State
 from scpatch.staticcall.other_calls import OtherCalls
+from scpatch.staticcall.patched import Patched
 from scpatch.staticcall.surroundings import Direct, Surroundings
 from scpatch.staticcall.symbols import Functions
 
@@ -28,6 +29,7 @@ class Around(NamedTuple):
     elf: ElfFile
     functions: Functions
     labels: Labels
+    patched: Patched
     calls: OtherCalls
     stubless: frozenset[int]
     """The symbols whose calls get no stub."""
@@ -38,21 +40,32 @@ def settle(around: Around, sites: Sequence[Site], unsaved: Collection[int]) -> l
 
     Calls of the symbols `unsaved` get a stub wherever r2 lies.
     """
-    elf, functions, labels = around.elf, around.functions, around.labels
+    elf, functions, labels, patched = around[:4]
     open_sites = [site for site in sites if site.state is State.REWRITE]
     direct = _direct_branches(elf, functions, open_sites)
     targets = _branch_targets(functions, labels, direct, open_sites)
-    settled: dict[tuple[int, int], Site] = {}
-    for site in open_sites:
-        if (site.section, site.offset + 4) in targets:
-            detail = "the nop behind the call is a branch target"
-            settled[site.section, site.offset] = site._replace(
-                state=State.REFUSED, code="SCP202", detail=detail
-            )
-    sites = [settled.get((site.section, site.offset), site) for site in sites]
-    surroundings = Surroundings(elf, functions, labels, direct, around.calls, around.stubless)
-    saved = _saved_sites(surroundings, elf, functions, sites, unsaved)
+    changed = {(section, at) for section, here in labels.changed.items() for at in here}
+    changed |= {(section, at) for section, here in patched.ends.items() for at in here}
+    sites = [_usable(site, targets, changed) for site in sites]
+    surroundings = Surroundings(
+        elf, functions, labels, direct, patched, around.calls, around.stubless
+    )
+    saved = {} if patched.unread else _saved_sites(surroundings, elf, functions, sites, unsaved)
     return [_saved(site, saved.get((site.section, site.offset))) for site in sites]
+
+
+def _usable(site: Site, targets: Collection[Place], changed: Collection[Place]) -> Site:
+    """The site, refused where the nop behind the call cannot hold the restore."""
+    nop = site.section, site.offset + 4
+    if site.state is not State.REWRITE:
+        return site
+    if nop in targets:
+        detail, code = "the nop behind the call is a branch target", "SCP202"
+    elif nop in changed:
+        detail, code = "the kernel patches the call and the nop behind it apart", "SCP240"
+    else:
+        return site
+    return site._replace(state=State.REFUSED, code=code, detail=detail)
 
 
 def _saved(site: Site, nops: Sequence[int] | None) -> Site:
@@ -73,7 +86,7 @@ def _branch_targets(
     nops = {(site.section, site.offset + 4) for site in sites}
     found: set[Place] = set()
     for section in {section for section, _ in nops}:
-        places = [*labels.taken.get(section, ()), *labels.branched.get(section, ())]
+        places: list[int] = [*labels.taken.get(section, ()), *labels.branched.get(section, ())]
         places += [target for target, _ in labels.edges.get(section, ())]
         found |= nops & {(section, place) for place in places}
         found |= nops & {(section, target) for target, _ in direct[section]}

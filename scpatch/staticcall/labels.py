@@ -12,7 +12,16 @@ from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile, RelaTable
-from scpatch.ppc64.relocs import BRANCHES, PC_RELATIVE_DATA, R_PPC64_REL32
+from scpatch.ppc64.relocs import (
+    BRANCHES,
+    MARKERS,
+    PC_RELATIVE_CODE,
+    PC_RELATIVE_DATA,
+    R_PPC64_ADDR64,
+    R_PPC64_REL32,
+)
+from scpatch.staticcall.jump_tables import Relative, find_places
+from scpatch.staticcall.patched import FIXUPS, WORDS, Range, merged
 
 Place = tuple[int, int]
 """(section index, section offset)"""
@@ -22,33 +31,23 @@ PAIRS = {"__ex_table": 8, "__jump_table": 16}
 exception_table_entry (arch/powerpc/include/asm/extable.h), struct jump_entry
 (include/linux/jump_label.h)."""
 
-MARKS = frozenset(
-    {
-        "__bug_table",
-        "__mcount_loc",
-        "__patchable_function_entries",
-        "__ftr_fixup",
-        "__mmu_ftr_fixup",
-        "__lwsync_fixup",
-        "__fw_ftr_fixup",
-        "__stf_entry_barrier_fixup",
-        "__stf_exit_barrier_fixup",
-        "__uaccess_flush_fixup",
-        "__entry_flush_fixup",
-        "__scv_entry_flush_fixup",
-        "__rfi_flush_fixup",
-        "__barrier_nospec_fixup",
-        "__btb_flush_fixup",
-        "_kprobe_blacklist",
-        ".eh_frame",
-        ".static_call_sites",
-    }
-)
+MARKS = FIXUPS | {
+    "__bug_table",
+    "__mcount_loc",
+    "__patchable_function_entries",
+    "__soft_mask_table",
+    "_kprobe_blacklist",
+    ".eh_frame",
+    ".static_call_sites",
+}
 """Sections of the Linux kernel that only mark instructions: nobody branches to what they name."""
+DISCARDED = ".discard"
+"""So begin the names of sections that the kernel's linker scripts throw away."""
 
-FIXUP = "_fixup"
-"""How the names of those end that tell the kernel which instructions to patch when it starts
-(arch/powerpc/lib/feature-fixups.c): they name the first of several, or a start and an end."""
+RESTARTS = "__restart_table"
+"""Entries of three addresses, a start, an end, and where an interrupt in between returns to (struct
+restart_table_entry, arch/powerpc/lib/restart_table.c)."""
+_RESTART_ENTRY, _RESTART_TARGET = 24, 16
 
 
 class Labels(NamedTuple):
@@ -56,15 +55,14 @@ class Labels(NamedTuple):
 
     taken: Mapping[int, Sequence[int]]
     """Addresses that code or data holds, so that somebody may branch there: sorted offsets."""
-    relative: Mapping[int, Sequence[int]]
-    """Like `taken`, by PC-relative data. In a jump table the distance counts from the table's
-    start, not from the entry, so such a place may lie some bytes behind the real label."""
+    possible: Mapping[int, Sequence[Range]]
+    """Where further such places may be, which a distance from an unknown place does not tell."""
     branched: Mapping[int, Sequence[int]]
     """Targets of relocated branches."""
     marked: Mapping[int, Sequence[int]]
     """Instructions that a table names and nobody branches to."""
-    patched: Mapping[int, Sequence[int]]
-    """Those of `marked` that a `FIXUP` section names."""
+    changed: Mapping[int, Sequence[int]]
+    """Those that the kernel patches while it runs."""
     edges: Mapping[int, Sequence[tuple[int, Place]]]
     """(target, from): control may pass from one instruction to another, outside the code's own
     branches; sorted by target, under the target's section."""
@@ -72,38 +70,56 @@ class Labels(NamedTuple):
 
 def find_labels(elf: ElfFile, sections: set[int]) -> Labels:
     """The labels in the code sections `sections`."""
-    kinds = "taken", "relative", "branched", "marked", "patched"
+    kinds = "taken", "branched", "marked", "changed"
     found: dict[str, dict[int, list[int]]] = {kind: {} for kind in kinds}
     edges: dict[int, list[tuple[int, Place]]] = {}
+    relative: list[Relative] = []
     homes = _homes(elf, sections)
+    words = {index for name in WORDS for index in elf.sections_named(name)}
     for target in elf.relocated:
         flags = elf.section(target, "a SHT_RELA table").sh_flags
         table = elf.relocations(target) if flags & c.SHF_ALLOC else None
-        hits = _hits(elf, table, homes) if table is not None else []
+        hits = _hits(table, homes, elf, every=target in words) if table is not None else []
         if table is None or not hits:
             continue
         name = elf.section_name(target)
         if name in PAIRS:
-            for start, (section, end) in _edges(table, hits, PAIRS[name]):
-                if start is None:
-                    found["taken"].setdefault(section, []).append(end)
-                else:
-                    edges.setdefault(section, []).append((end, start))
-                    found["marked"].setdefault(start[0], []).append(start[1])
+            _pairs(name, table, hits, found, edges)
             continue
         for index, (section, offset) in hits:
-            kind = "marked"
-            if name not in MARKS:
-                kind = _meaning(table.r_info[index] & 0xFFFFFFFF)
-            elif name.endswith(FIXUP):
-                found["patched"].setdefault(section, []).append(offset)
-            found[kind].setdefault(section, []).append(offset)
+            kind, at = table.r_info[index] & 0xFFFFFFFF, table.r_offset[index]
+            meaning = _meaning(name, kind, at)
+            if meaning == "relative":
+                relative.append(Relative(target, at, kind, section, offset))
+            else:
+                found[meaning].setdefault(section, []).append(offset)
+            if name in WORDS:
+                found["changed"].setdefault(section, []).append(offset)
+    possible: dict[int, list[Range]] = {}
+    for section, where in find_places(elf, relative):
+        if isinstance(where, Range):
+            possible.setdefault(section, []).append(where)
+        else:
+            found["taken"].setdefault(section, []).append(where)
     for by_section in found.values():
         for places in by_section.values():
             places.sort()
     for pairs in edges.values():
         pairs.sort()
-    return Labels(**found, edges=edges)
+    return Labels(**found, possible=merged(possible), edges=edges)
+
+
+def _meaning(name: str, kind: int, at: int) -> str:
+    """What a relocation at the offset `at` of a section says about the place that it names."""
+    if name in MARKS or name.startswith(DISCARDED):
+        return "marked"
+    if name == RESTARTS and kind == R_PPC64_ADDR64 and at % _RESTART_ENTRY != _RESTART_TARGET:
+        return "marked"
+    if kind in BRANCHES:
+        return "branched"
+    if kind in MARKERS:
+        return "marked"
+    return "relative" if kind in PC_RELATIVE_DATA or kind in PC_RELATIVE_CODE else "taken"
 
 
 def _homes(elf: ElfFile, sections: set[int]) -> dict[int, int]:
@@ -111,24 +127,44 @@ def _homes(elf: ElfFile, sections: set[int]) -> dict[int, int]:
     return {} if elf.symbols is None else dict(elf.symbols.in_sections(sections))
 
 
-def _meaning(kind: int) -> str:
-    if kind in BRANCHES:
-        return "branched"
-    return "relative" if kind in PC_RELATIVE_DATA else "taken"
-
-
-def _hits(elf: ElfFile, table: RelaTable, homes: Mapping[int, int]) -> list[tuple[int, Place]]:
+def _hits(
+    table: RelaTable, homes: Mapping[int, int], elf: ElfFile, *, every: bool
+) -> list[tuple[int, Place]]:
     """(index in the table, place) of the relocations against the symbols in `homes`.
 
     Those without an addend name a symbol's own place or a section's start; symbols count as
-    entries anyway, so they are passed over.
+    entries anyway, so they are passed over where not `every` one is wanted.
     """
-    symbols, named, addends = elf.symbols, table.symbol, table.r_addend
+    symbols, named, addends, info = elf.symbols, table.symbol, table.r_addend, table.r_info
     if symbols is None or homes.keys().isdisjoint(named):
         return []
-    hits = [at for at, addend in enumerate(addends) if addend and named[at] in homes]
+    hits = [
+        at
+        for at, symbol in enumerate(named)
+        if symbol in homes and (addends[at] or every or info[at] & 0xFFFFFFFF in PC_RELATIVE_DATA)
+    ]
     values = symbols.st_value
     return [(at, (homes[named[at]], values[named[at]] + addends[at])) for at in hits]
+
+
+def _pairs(
+    name: str,
+    table: RelaTable,
+    hits: Sequence[tuple[int, Place]],
+    found: Mapping[str, dict[int, list[int]]],
+    edges: dict[int, list[tuple[int, Place]]],
+) -> None:
+    """Adds what one of `PAIRS` says."""
+    for start, end in _edges(table, hits, PAIRS[name]):
+        section, offset = end
+        if start is None:
+            found["taken"].setdefault(section, []).append(offset)
+        else:
+            edges.setdefault(section, []).append((offset, start))
+            found["marked"].setdefault(start[0], []).append(start[1])
+        if name in WORDS:
+            section, offset = start or end
+            found["changed"].setdefault(section, []).append(offset)
 
 
 def _edges(

@@ -207,7 +207,7 @@ def kept(elf: ElfFile, trampolines: Sequence[Trampoline], sites: Iterable[Site])
 
 KEEPS: Final = "the trampoline keeps r2 on the livepatch stack"
 
-_SETTLED: Final = frozenset({"SCP201", "SCP202", "SCP203", "SCP206", "SCP212"})
+_SETTLED: Final = frozenset({"SCP201", "SCP202", "SCP203", "SCP206", "SCP212", "SCP240"})
 """Refusals of what the call itself would have to do, which it has not: it needs no nop, and it need
 not come back."""
 

@@ -10,9 +10,11 @@ from scpatch.elf.symtab import Symbol
 from scpatch.ppc64 import relocs
 from scpatch.ppc64.abi import in_branch_reach, local_entry_offset
 from scpatch.ppc64.tocflow import Function
+from scpatch.staticcall.changeable import changeable, with_saves
 from scpatch.staticcall.labels import Labels
 from scpatch.staticcall.model import Site, State
 from scpatch.staticcall.other_calls import OtherCalls
+from scpatch.staticcall.patched import Patched, words_in
 from scpatch.staticcall.symbols import Functions
 
 Direct = dict[int, list[tuple[int, int]]]
@@ -31,10 +33,12 @@ class Surroundings:
         functions: Functions,
         labels: Labels,
         direct: Direct,
+        patched: Patched,
         calls: OtherCalls,
         stubless: frozenset[int],
     ) -> None:
         self._elf = elf
+        self._patched = patched
         self._functions = functions
         self._labels = labels
         self._direct = direct
@@ -54,8 +58,9 @@ class Surroundings:
         entry = start + local_entry_offset(symbol.st_other)
         entries = set(self._functions.inside(section, start, end))
         labels = self._labels
-        for places in (labels.taken, labels.relative, labels.branched):
+        for places in (labels.taken, labels.branched):
             entries |= _between(places, section, start, end)
+        entries |= set(words_in(labels.possible.get(section, ()), start + 4, end))
         into = self._direct.get(section, [])
         into = into[bisect_left(into, (start + 1,)) : bisect_left(into, (end,))]
         entries |= {target for target, source in into if not start <= source < end}
@@ -71,8 +76,12 @@ class Surroundings:
         relocations = self._relocations(section, start, end)
         branches = self._branches(section, relocations)
         foreign = [at for at, (kind, _) in branches.items() if kind in relocs.NOTOC]
+        assert self._elf.symbols is not None, "it has the function's symbol"
+        linkers = changeable(code, start, relocations, self._elf.symbols)
+        loud = set(words_in(self._patched.loud.get(section, ()), start, end))
+        quiet = set(words_in(self._patched.quiet.get(section, ()), start, end))
         function = Function(
-            code=code,
+            code=with_saves(code, start, linkers.saves),
             start=start,
             entry=entry,
             relocated={at: target for at, (_, target) in branches.items()},
@@ -81,6 +90,8 @@ class Surroundings:
             foreign_after=foreign + [s.offset for s in sites if s.state is State.REFUSED],
             saving=self._calls.saving(code, start, relocations)
             | self._stubbed(section, sites, number),
+            unsure=linkers.unsure | quiet | _between(labels.changed, section, start - 4, end),
+            unknown=linkers.unknown | loud,
         )
         nops = self._calls.free_nops(code, start, relocations)
         return function, nops - self._named(section, start, end)
@@ -98,14 +109,12 @@ class Surroundings:
         }
 
     def _named(self, section: int, start: int, end: int) -> set[int]:
-        """Words that a table names, or that lie behind such a one, or between two that the kernel
-        may patch: what looks like a free nop there need not be one."""
-        marked = _between(self._labels.marked, section, start, end)
-        patched = _between(self._labels.patched, section, start, end)
-        found = marked | {place + 4 for place in marked}
-        if patched:
-            found.update(range(min(patched), max(patched) + 4, 4))
-        return found
+        """Words that the kernel may patch, or a table names, and those behind them: what looks
+        like a free nop there need not be one."""
+        found = _between(self._labels.marked, section, start, end)
+        for ranges in (self._patched.quiet, self._patched.loud):
+            found.update(words_in(ranges.get(section, ()), start, end))
+        return found | {place + 4 for place in found}
 
     def _relocations(self, section: int, start: int, end: int) -> list[Relocation]:
         """The relocations of a range, by r_offset."""

@@ -8,8 +8,8 @@ import pytest
 
 from tests.tools import CLANG, assemble, compile_c, states
 
-TAIL = "addi 1, 1, 64\n ld 0, 16(1)\n mtlr 0\n blr\n"
-REFER = ".text\nFUNC cold\n addis 9, 2, .Ltab@toc@ha\n addi 9, 9, .Ltab@toc@l\n mtctr 9\n bctr\nEND cold\n"
+LOAD = "addis 9, 2, .Ltab@toc@ha\n addi 9, 9, .Ltab@toc@l\n"
+REFER = f"FUNC cold\n {LOAD} mtctr 9\n bctr\nEND cold\n"
 FAR = "FUNC cold\n mtctr 9\n bctr\nEND cold\n"
 
 
@@ -18,7 +18,8 @@ def function(name: str, body: str) -> str:
 
 
 BODY = """
-        b 3f
+        cmpdi 3, 0
+        beq 3f
 1:      addi 3, 3, 1
         addi 3, 3, 2
 2:      addi 3, 3, 3

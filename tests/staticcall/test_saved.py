@@ -220,7 +220,7 @@ BARE = {
     ),
 }  # fmt: skip
 
-_NEIGHBOUR = """
+NEIGHBOUR = """
         TOC neighbour
         cmpdi 3, 0
         beq .Lmiddle
@@ -236,7 +236,7 @@ def _source() -> str:
     for name, case in BARE.items():
         body = case.body.replace("middle:", ".Lmiddle:")
         parts.append(f"TOC {name}\n{body}\nEND {name}\n")
-    return "".join(parts) + _NEIGHBOUR
+    return "".join(parts) + NEIGHBOUR
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from scpatch.verify.proof.calls import STD_R2
 from scpatch.verify.proof.entries import Entries
-from scpatch.verify.proof.frame import is_framed
-from scpatch.verify.proof.insn import Effect, effect
-from scpatch.verify.proof.read import STB_GLOBAL, STB_LOCAL, STT_FUNC, Image, Place, Symbol
+from scpatch.verify.proof.frame import is_framed, other_store
+from scpatch.verify.proof.patches import Patch
+from scpatch.verify.proof.read import STB_GLOBAL, STB_LOCAL, STT_FUNC, Place, Symbol
 
 _NOP = 0x60000000
 _SHF_GROUP = 0x200
@@ -62,23 +62,14 @@ def _named(old: Entries, place: Place) -> str:
     for one in (place, Place(place.section, place.offset - 4)):
         if one in old.named or one in old.taken:
             return f"{old.named.get(one) or old.taken[one]} names it"
-    symbol = old.calls.image.function_at(place)
-    if symbol is None:
+    if old.changes.patches.at(place) is not Patch.NONE:
+        return "the kernel patches it when it starts"
+    if old.calls.image.function_at(place) is None:
         return "no function symbol covers it"
-    end = symbol.value + symbol.size
-    inside = [at for at in old.patched.get(place.section, ()) if symbol.value < at < end]
-    if inside and inside[0] <= place.offset <= inside[-1]:
-        return "the kernel patches the code around it when it starts"
     return ""
 
 
 def _slot(new: Entries, place: Place) -> str:
     """What else the function may keep in 24(r1)."""
-    image: Image = new.calls.image
-    symbol = image.function_at(place)
-    assert symbol is not None, "_named has looked"
-    words = new.calls.words(place.section)
-    for at in range(symbol.value // 4, (symbol.value + symbol.size) // 4):
-        if effect(words[at]) is Effect.WRITES_SLOT:
-            return f"another value may go to 24(r1) at +{at * 4:#x}"
-    return ""
+    at = other_store(new, place)
+    return "" if at is None else f"another value may go to 24(r1) at +{at:#x}"

@@ -174,5 +174,8 @@ def base_is_r1(word: int) -> bool:
     return word >> 16 & 31 == 1
 
 
-PADDING = frozenset((0x60000000, 0x60420000, 0x60210000, 0x68000000))
-"""`nop`, `ori 2,2,0`, `ori 1,1,0` and `xnop`: what fills the space before an aligned label."""
+def is_padding(word: int) -> bool:
+    """What fills the space before a label that nothing falls into: a nop, `ori N,N,0` or `xnop`;
+    and zero, which clang puts behind a branch."""
+    register = word >> 21 & 31
+    return word in (0, 0x68000000, 0x60000000 | register << 21 | register << 16)

@@ -148,6 +148,8 @@ def _restore_fault(entries: Entries, site: Site) -> str:
     """Why the `ld r2,24(r1)` after a call is not executed as the restore of this call alone."""
     if fault := _relocation_fault(entries, site):
         return fault
+    if reason := entries.changes.apart(_next(site)):
+        return f"the kernel patches the call and its restore apart: {reason}"
     if reason := entries.entered(_next(site)):
         return f"the restore may run without the call: {reason}"
     return ""

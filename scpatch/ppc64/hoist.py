@@ -7,7 +7,8 @@ save; only what that shows is taken.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Final
 
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import effects
@@ -25,20 +26,16 @@ def hoist(flow: Flow, places: Iterable[int], nops: Collection[int]) -> dict[int,
     places = [place for place in places if flow.seems(place, OWN | FRAMED)]
     if not usable or not places or _uses_the_slot(flow):
         return {}
-    sources = _sources(flow)
-    first: set[int] = set()
-    for jump in flow.computed_jumps:
-        if not flow.seems(jump, SAVED):
-            # Whatever the jump leads to, nothing is saved there that is not saved before it.
-            before = _nearest(flow, sources, jump, usable)
-            if not before:
-                return {}
-            first |= before
-    found = {place: _nearest(flow, sources, place, usable) for place in places}
+    # Whatever a jump leads to, nothing is saved there that is not saved before it.
+    jumps = [jump for jump in flow.computed_jumps if not flow.seems(jump, SAVED)]
+    nearest = _nearest(flow, [*places, *jumps], usable)
+    if not all(nearest[jump] for jump in jumps):
+        return {}
+    first: frozenset[int] = frozenset().union(*{nearest[jump] for jump in jumps})
     wanted = {
-        place: chosen | first
-        for place, chosen in found.items()
-        if chosen or (first and flow.seems(place, SAVED))
+        place: nearest[place] | first
+        for place in places
+        if nearest[place] or (first and flow.seems(place, SAVED))
     }
     return _confirmed(flow.function, wanted)
 
@@ -60,32 +57,70 @@ def _sources(flow: Flow) -> dict[int, list[tuple[int, int]]]:
     return found
 
 
-def _nearest(
-    flow: Flow, sources: Mapping[int, list[tuple[int, int]]], place: int, usable: set[int]
-) -> frozenset[int]:
-    """The nearest nops before a call, one on every path; empty where a path has none."""
-    function = flow.function
-    chosen: set[int] = set()
-    seen = {place}
-    work = [place]
+_NOWHERE: Final = 1
+"""The bit for a way on which there is no nop."""
+
+
+def _nearest(flow: Flow, places: Collection[int], usable: set[int]) -> dict[int, frozenset[int]]:
+    """The nearest nops before each of some instructions, one on every path; none where a path has
+    none. Whatever many of them have before them is looked at once."""
+    bits = {nop: number for number, nop in enumerate(sorted(usable), start=1)}
+    found, edges = _backwards(flow, places, bits)
+    changed = True
+    while changed:  # in the order of the code: two rounds, and one for each loop in a loop
+        changed = False
+        for at in sorted(edges):
+            mask = found[at]
+            for source in edges[at]:
+                mask |= found[source]
+            changed |= mask != found[at]
+            found[at] = mask
+    order = list(bits)
+    sets = {
+        mask: frozenset(() if mask & _NOWHERE else (order[bit - 1] for bit in _ones(mask)))
+        for mask in {found[place] for place in places}
+    }
+    return {place: sets[found[place]] for place in places}
+
+
+def _ones(mask: int) -> Iterator[int]:
+    """The numbers of the bits that are set."""
+    while mask:
+        yield (mask & -mask).bit_length() - 1
+        mask &= mask - 1
+
+
+def _backwards(
+    flow: Flow, places: Iterable[int], bits: Mapping[int, int]
+) -> tuple[dict[int, int], dict[int, list[int]]]:
+    """For all instructions from `places` back to the nops in `bits`: the mask of the nops right
+    before, and the other instructions right before."""
+    function, sources = flow.function, _sources(flow)
+    found: dict[int, int] = {}
+    edges: dict[int, list[int]] = {}
+    work = [*places]
     while work:
         at = work.pop()
+        if at in found:
+            continue
+        found[at], edges[at] = 0, []
         into = sources.get(at, [])
         if (before := flow.before(at)) is not None:
             into = [*into, before]
         if at == function.entry or at in function.entries or not into:
-            return frozenset()
+            found[at] = _NOWHERE
+            continue
         for source, facts in into:
-            if facts & SAVED or source in seen:
+            if facts & SAVED:
                 continue
-            seen.add(source)
-            if source in usable:
-                chosen.add(source)
+            if source in bits:
+                found[at] |= 1 << bits[source]
             elif _ends_frame(flow, source):
-                return frozenset()
+                found[at] |= _NOWHERE
             else:
+                edges[at].append(source)
                 work.append(source)
-    return frozenset(chosen)
+    return found, edges
 
 
 def _ends_frame(flow: Flow, place: int) -> bool:

@@ -56,6 +56,7 @@ def test_an_entry_by_way_of_a_table(tmp_path: Path, code: str) -> None:
 MORE = {name for name in PLAIN if name.startswith("r2_")} - {
     "r2_by_lmw",
     "r2_by_lq",
+    "r2_by_slbfee",
     "r2_read_only",
 }
 MORE |= {f"indirect_call_{how}" for how in ("not_restored", "by_lr", "by_tar")}

@@ -139,4 +139,5 @@ def _restored(linked: Linked, call: Call, way: Way, saves: Saves) -> tuple[str, 
     if answer.fault:
         return "wrong", f"restored, but its save is not shown: {answer.fault}"
     where = ", ".join(f"{linked.address(Place(place.section, at)):#x}" for at in answer.saves)
+    where += f" and {answer.more} more" if answer.more else ""
     return "saved", f"the function saves r2 itself ({where}), restored behind the call"

@@ -202,11 +202,7 @@ def _site(old: Entries, new: Entries, was: Site, now: Site) -> SiteProof:
         saved_before=judgement.saved,
         loader=judgement.how == "loader",
         paca_toc=judgement.offset,
-        hoisted=tuple(
-            at
-            for at in judgement.saves
-            if hoist.became_save(old, new, Place(now.place.section, at))
-        ),
+        hoisted=hoist.hoisted(old, new, now.place) if judgement.how == "own" else (),
         way=way,
         code=code,
         sibling=way is not None and not new.calls.word(now.place) & 1,

@@ -25,8 +25,9 @@ two have nothing in common but the question.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from scpatch.verify.proof.entries import Entries
 from scpatch.verify.proof.read import Place
@@ -35,17 +36,27 @@ from scpatch.verify.proof.steps import Function, Need, NotShownError, at_entry, 
 _JUMPS = -1
 """In the place of an offset: whatever the computed jumps of the function lead to."""
 
+_FEW = 8
+"""So many saves are named."""
+
 _State = tuple[int, Need]
 """A need for the moment before the instruction at a section offset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`saves` are the section offsets of what fills the slot: stores, and calls of stubs. Shown
-    where `fault` is empty."""
+    """Shown where `fault` is empty."""
 
     saves: tuple[int, ...] = ()
+    """Section offsets of what fills the slot, stores and calls of stubs: a few of them."""
+    more: int = 0
+    """How many there are beside those."""
     fault: str = ""
+
+    def named(self, section: str) -> str:
+        """The saves for a message."""
+        found = ", ".join(f"{section}+{offset:#x}" for offset in self.saves)
+        return f"{found} and {self.more} more" if self.more else found
 
 
 def is_saved(entries: Entries, site: Place) -> Answer:
@@ -56,6 +67,13 @@ def is_saved(entries: Entries, site: Place) -> Answer:
 def is_framed(entries: Entries, place: Place) -> Answer:
     """Whether r1 points at a frame that the function has pushed whenever control comes there."""
     return _shown(entries, place, Need.FRAME)
+
+
+def saves_among(entries: Entries, site: Place, wanted: Callable[[Place], bool]) -> tuple[int, ...]:
+    """The section offsets of those saves for a site that are `wanted`; the question must have the
+    same answer for a place each time."""
+    search = _search(entries, site)
+    return () if isinstance(search, str) else search.saves_among(site.offset, wanted)
 
 
 def other_store(entries: Entries, place: Place) -> int | None:
@@ -94,22 +112,35 @@ class Search:
     """All states that were followed, each with a fault of a path to it; empty without one."""
     _saves: dict[_State, int] = field(default_factory=dict)
     """Of a need of the slot, a bit for each of `_places` that may be what fills it."""
-    _places: dict[int, int] = field(default_factory=dict)
-    """The saves, by section offset: which bit stands for it."""
-    _tuples: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    _places: list[int] = field(default_factory=list)
+    """The saves, by the number of the bit that stands for each."""
+    _bits: dict[int, int] = field(default_factory=dict)
+    """The other way round."""
+    _wanted: list[int] = field(default_factory=list)
+    """The bits of those that were wanted among the first, the first two, and so on."""
 
     def answer(self, offset: int, need: Need) -> Answer:
-        saves = 0
         for state in ((offset, need), (_JUMPS, need)):
             if state not in self._faults:
                 self._follow(state)
             if fault := self._faults[state]:
                 return Answer(fault=fault)
-            saves |= self._saves.get(state, 0)
-        if saves not in self._tuples:
-            chosen = (at for at, bit in self._places.items() if saves >> bit & 1)
-            self._tuples[saves] = tuple(sorted(chosen))
-        return Answer(self._tuples[saves])
+        mask = self._mask(offset) if need is Need.SLOT else 0
+        few = sorted(self._places[bit] for bit in islice(_ones(mask), _FEW))
+        return Answer(tuple(few), mask.bit_count() - len(few))
+
+    def saves_among(self, offset: int, wanted: Callable[[Place], bool]) -> tuple[int, ...]:
+        self.answer(offset, Need.SLOT)
+        for bit in range(len(self._wanted), len(self._places)):
+            good = wanted(self.function.place(self._places[bit]))
+            self._wanted.append((self._wanted[-1] if bit else 0) | good << bit)
+        mask = self._mask(offset) & (self._wanted[-1] if self._wanted else 0)
+        return tuple(sorted(self._places[bit] for bit in _ones(mask)))
+
+    def _mask(self, offset: int) -> int:
+        """What fills the slot for a site, a bit for each save."""
+        states = (offset, Need.SLOT), (_JUMPS, Need.SLOT)
+        return self._saves.get(states[0], 0) | self._saves.get(states[1], 0)
 
     def _follow(self, first: _State) -> None:
         """Follows a state back to the entry, as far as nobody has done so yet."""
@@ -165,8 +196,10 @@ class Search:
         for state in states:
             for at, _ in earlier[state]:
                 if state[0] != _JUMPS and self.function.saves(at):
-                    bit = self._places.setdefault(at, len(self._places))
-                    self._saves[state] = self._saves.get(state, 0) | 1 << bit
+                    if at not in self._bits:
+                        self._bits[at] = len(self._places)
+                        self._places.append(at)
+                    self._saves[state] = self._saves.get(state, 0) | 1 << self._bits[at]
         while changed:
             changed = False
             for state in states:
@@ -177,3 +210,10 @@ class Search:
                 if found != self._saves.get(state, 0):
                     self._saves[state] = found
                     changed = True
+
+
+def _ones(mask: int) -> Iterator[int]:
+    """The numbers of the bits that are set."""
+    while mask:
+        yield (mask & -mask).bit_length() - 1
+        mask &= mask - 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from scpatch.verify.proof.calls import STD_R2
 from scpatch.verify.proof.entries import Entries
-from scpatch.verify.proof.frame import is_framed, other_store
+from scpatch.verify.proof.frame import is_framed, other_store, saves_among
 from scpatch.verify.proof.patches import Patch
 from scpatch.verify.proof.read import STB_GLOBAL, STB_LOCAL, STT_FUNC, Place, Symbol
 
@@ -17,9 +17,14 @@ _SHF_GROUP = 0x200
 _ONE_ENTRY_NO_R2, _RESERVED = 1, 7
 
 
-def became_save(old: Entries, new: Entries, place: Place) -> bool:
+def _became_save(old: Entries, new: Entries, place: Place) -> bool:
     """Whether the word at `place` is a save of r2 that was none."""
     return new.calls.word(place) == STD_R2 != old.calls.word(place)
+
+
+def hoisted(old: Entries, new: Entries, site: Place) -> tuple[int, ...]:
+    """The section offsets of the saves that a site relies on and that were none."""
+    return saves_among(new, site, lambda place: _became_save(old, new, place))
 
 
 def fault(old: Entries, new: Entries, place: Place, *, kernel: bool) -> str:

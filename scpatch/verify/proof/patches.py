@@ -98,7 +98,7 @@ def form(name: str) -> tuple[int, int]:
 
 def make(calls: Calls, entries: Sequence[Entry]) -> Patches:
     """The patches that `entries` describe; none of them understood where one is not."""
-    changes: dict[int, dict[Patch, array[int]]] = {}
+    changes: dict[int, tuple[array[int], array[int]]] = {}
     edges: set[Place] = set()
     for name, places in entries:
         found = _one(calls, name, places)
@@ -106,17 +106,18 @@ def make(calls: Calls, entries: Sequence[Entry]) -> Patches:
             return Patches(unread=name)
         start, end, kind = found
         edges |= {start, end}
-        size = calls.image.sections[start.section].size // 4 + 1
-        empty = {patch: array("i", bytes(4 * (size + 1))) for patch in (Patch.QUIET, Patch.LOUD)}
-        steps = changes.setdefault(start.section, empty)[kind]
-        steps[min(start.offset // 4, size)] += 1
-        steps[min(end.offset // 4, size)] -= 1
+        last = calls.image.sections[start.section].size // 4
+        if start.section not in changes:
+            empty = bytes(4 * (last + 1))
+            changes[start.section] = array("i", empty), array("i", empty)
+        steps = changes[start.section][kind is Patch.LOUD]
+        steps[min(start.offset // 4, last)] += 1
+        steps[min(end.offset // 4, last)] -= 1
     words = {}
-    for section, steps_of in changes.items():
-        quiet, loud = (accumulate(steps_of[patch]) for patch in (Patch.QUIET, Patch.LOUD))
+    for section, (weak, strong) in changes.items():
         words[section] = bytes(
-            Patch.LOUD if strong else Patch.QUIET if weak else Patch.NONE
-            for weak, strong in zip(quiet, loud, strict=True)
+            Patch.LOUD if loud else Patch.QUIET if quiet else Patch.NONE
+            for quiet, loud in zip(accumulate(weak), accumulate(strong), strict=True)
         )
     return Patches(words, frozenset(edges))
 
@@ -131,7 +132,8 @@ def _one(
     if name in BARRIERS:
         known.append(Place(known[0].section, known[0].offset + BARRIERS[name]))
     start, end, *other = known
-    if start.section != end.section or not 0 <= start.offset <= end.offset:
+    code = calls.image.sections[start.section].has_bytes
+    if start.section != end.section or not code or not 0 <= start.offset <= end.offset:
         return None
     if not other:
         return start, end, Patch.QUIET

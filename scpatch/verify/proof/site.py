@@ -37,8 +37,6 @@ class Judgement:
     """The function's own save covers the site, or must: nothing else does."""
     offset: int | None = None
     """Where in the PACA r2 is loaded from, in bytes."""
-    saves: tuple[int, ...] = ()
-    """Section offsets of what the function's own save is."""
 
     @property
     def right(self) -> bool:
@@ -207,7 +205,6 @@ def _own(entries: Entries, site: Site, resume: int) -> Judgement:
     if answer.fault:
         why = f"restored at {section}+{site.place.offset + 4:#x}, its save not shown"
         return Judgement("unshown", f"{why}: {answer.fault}", resume, saved=True)
-    saves = ", ".join(f"{section}+{offset:#x}" for offset in answer.saves)
-    why = f"the function saves r2 itself ({saves}), restored at "
+    why = f"the function saves r2 itself ({answer.named(section)}), restored at "
     why += f"{section}+{site.place.offset + 4:#x}"
-    return Judgement("own", why, resume, saved=True, saves=answer.saves)
+    return Judgement("own", why, resume, saved=True)

@@ -69,7 +69,7 @@ class _Finder:
         self._inside = {
             image.address(section, offset)
             for section, start, size in extents
-            for offset in range(start, start + size, 4)
+            for offset in _words(image, section, start, size)
         }
         self._ways = {**_trampoline_ways(image, trampolines), **_stub_ways(image, stubs)}
         self._notoc = _notoc_calls(image)
@@ -162,11 +162,16 @@ def _judge(site: Site, way: _Way) -> Site:
     return site._replace(detail=by.removeprefix(", "))
 
 
+def _words(image: Image, section: int, start: int, size: int) -> range:
+    """The section offsets of a symbol's words, whatever it says of its size."""
+    return range(start, min(start + size, image.sections[section].sh_size), 4)
+
+
 def _trampoline_ways(image: Image, trampolines: Sequence[Trampoline]) -> dict[int, _Way]:
     ways: dict[int, _Way] = {}
     for one in trampolines:
-        start = image.address(one.section, one.value)
-        for address in range(start, start + one.size, 4):
+        for offset in _words(image, one.section, one.value, one.size):
+            address = image.address(one.section, offset)
             ways.setdefault(address, _Way(one.name, one.symbol, entry=False))
     for one in trampolines:
         for offset in (one.value, one.local_entry):

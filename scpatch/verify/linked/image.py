@@ -113,6 +113,15 @@ class Linked:
                     yield Branch(Place(section.number, 4 * number), base + distance)
 
     @cached_property
+    def symbols(self) -> dict[str, int]:
+        """The addresses of the symbols __start_* and __stop_*."""
+        return {
+            one.name: self.image.address(one.section) + one.value
+            for one in self.image.symbols
+            if one.section > 0 and one.name.startswith(("__start_", "__stop_"))
+        }
+
+    @cached_property
     def toc(self) -> int | None:
         """What r2 holds in the image; None where that is not to be found."""
         for symbol in self.image.symbols:

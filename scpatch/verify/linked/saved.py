@@ -13,13 +13,15 @@ from functools import cached_property
 
 from scpatch.verify.linked.image import Linked
 from scpatch.verify.proof.calls import Calls, Site, Stub, Trampoline
+from scpatch.verify.proof.changes import Changes
 from scpatch.verify.proof.entries import Entries
 from scpatch.verify.proof.frame import Answer, is_saved
 from scpatch.verify.proof.insn import Flow, flow
+from scpatch.verify.proof.patches import TABLES, Entry, Patches, form, make
 from scpatch.verify.proof.read import Place, Rela, Symbol
 
-_TABLES = {"ex_table": 8, "jump_table": 16}
-"""By symbols __start___NAME and __stop___NAME; entries begin with the distances of an instruction
+_TABLES = {"__ex_table": 8, "__jump_table": 16}
+"""By symbols __start_NAME and __stop_NAME; entries begin with the distances of an instruction
 and of where control goes from it, each from the field that it is in (Linux,
 arch/powerpc/include/asm/extable.h and jump_label.h)."""
 _BLR = (0x4E800020, 0x4E800021)
@@ -64,7 +66,15 @@ class _Entries(Entries):
         return {}
 
     @cached_property
+    def changes(self) -> Changes:
+        return _Changes(self.calls, linked=self.linked)
+
+    @cached_property
     def taken(self) -> dict[Place, str]:
+        return {}
+
+    @cached_property
+    def possible(self) -> dict[int, list[tuple[int, int, str]]]:
         return {}
 
     @cached_property
@@ -76,27 +86,68 @@ class _Entries(Entries):
         return found
 
 
+def _table(linked: Linked, name: str, size: int) -> Iterator[int]:
+    """The addresses of the entries of one of the kernel's tables."""
+    found = (linked.symbols.get(f"__{end}{name}") for end in ("start_", "stop_"))
+    start, stop = (address or 0 for address in found)
+    for at in range(start, stop, size):
+        if linked.doubleword(at) is None:
+            break
+        yield at
+
+
 def _pairs(linked: Linked) -> Iterator[tuple[Place, Place]]:
     """(instruction, where control goes from it) of the kernel's tables."""
-    addresses = {
-        one.name: linked.image.address(one.section) + one.value
-        for one in linked.image.symbols
-        if one.section > 0 and one.name.startswith(("__start___", "__stop___"))
-    }
     for name, size in _TABLES.items():
-        start, stop = (addresses.get(f"__{end}___{name}", 0) for end in ("start", "stop"))
-        for at in range(start, stop, size):
-            fields = linked.doubleword(at)
-            if fields is None:
-                break
-            source = linked.place(at + _signed(fields & 0xFFFFFFFF))
-            to = linked.place(at + 4 + _signed(fields >> 32))
+        for at in _table(linked, name, size):
+            fields = linked.doubleword(at) or 0
+            source = linked.place(at + _signed(fields, 32))
+            to = linked.place(at + 4 + _signed(fields >> 32, 32))
             if to is not None:
                 yield source or Place(0, 0), to
 
 
-def _signed(value: int) -> int:
-    return value - (value >> 31 << 32)
+@dataclass(frozen=True, eq=False)
+class _Changes(Changes):
+    """What the kernel may change in an image. The linker has changed what it may already."""
+
+    linked: Linked | None = None
+
+    @cached_property
+    def patches(self) -> Patches:
+        entries: list[Entry] = []
+        assert self.linked is not None
+        for name in TABLES:
+            size, first = form(name)
+            # One underscore less in the symbols of __btb_flush_fixup.
+            starts = (*_table(self.linked, name, size), *_table(self.linked, name[1:], size))
+            for start in starts:
+                distances = (self.linked.doubleword(start + at) for at in range(first, size, 8))
+                places = [
+                    self.linked.place(start + _signed(one, 64)) if one is not None else None
+                    for one in distances
+                ]
+                entries.append((name, places))
+        return make(self.calls, entries)
+
+    @cached_property
+    def patched_alone(self) -> dict[Place, str]:
+        assert self.linked is not None
+        found = {source: "__jump_table" for source, _ in _pairs(self.linked)}
+        for at in _table(self.linked, "mcount_loc", 8):
+            place = self.linked.place(self.linked.doubleword(at) or 0)
+            if place is not None:
+                found[place] = "__mcount_loc"
+        return found
+
+    def _at(self, place: Place) -> list[Rela]:
+        return []
+
+
+def _signed(value: int, bits: int) -> int:
+    """The low `bits` of a value as a signed number."""
+    value &= (1 << bits) - 1
+    return value - (value >> (bits - 1) << bits)
 
 
 class Saves:

@@ -110,7 +110,8 @@ class Keepers:
         symbol, start = trampoline.symbol, trampoline.place
         if not symbol.size or start.offset % 4 or symbol.other >> 5 in (1, 7):
             return Kept("its trampoline has no size, or does not promise to keep r2")
-        within = range(start.offset, start.offset + symbol.size & ~3, 4)
+        end = min(start.offset + symbol.size, self.calls.image.sections[start.section].size)
+        within = range(start.offset, end & ~3, 4)
         local = start.offset + _LOCAL_ENTRY[symbol.other >> 5]
         branches = []
         for at in within:

@@ -122,13 +122,19 @@ class _Changes(Changes):
             # One underscore less in the symbols of __btb_flush_fixup.
             starts = (*_table(self.linked, name, size), *_table(self.linked, name[1:], size))
             for start in starts:
-                distances = (self.linked.doubleword(start + at) for at in range(first, size, 8))
-                places = [
-                    self.linked.place(start + _signed(one, 64)) if one is not None else None
-                    for one in distances
-                ]
+                fields = (self.linked.doubleword(start + at) for at in range(first, size, 8))
+                addresses = [start + _signed(one or 0, 64) for one in fields]
+                places = [self._bound(one, at % 2 == 1) for at, one in enumerate(addresses)]
                 entries.append((name, places))
         return make(self.calls, entries)
+
+    def _bound(self, address: int, end: bool) -> Place | None:
+        """The place of an address where code starts or ends, which may be the end of a section."""
+        assert self.linked is not None
+        place, before = self.linked.place(address), self.linked.place(address - 4)
+        if before is not None and (end or place is None):
+            return Place(before.section, before.offset + 4)
+        return place
 
     @cached_property
     def patched_alone(self) -> dict[Place, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.verify.proof import prove
-from tests.staticcall.test_changeable import CASES, FORMS, INLINE_PLT, source
+from tests.staticcall.test_changeable import CASES, FORMS, INLINE_PLT, feature, source
 from tests.staticcall.test_jump_tables import CASES as TABLES
 from tests.staticcall.test_jump_tables import SWITCH
 from tests.staticcall.test_saved import BARE, CALL, NEIGHBOUR, SAVE, Case
@@ -136,3 +136,20 @@ def test_a_function_that_is_larger_than_its_section(tmp_path: Path, size: int) -
     path = assemble(tmp_path, code.replace("LEAVE f", f"LEAVE f\n .size f, {size}"))
     assert agree(path, undefined="rewrite") == ["saved"]
     assert agree(path, undefined="rewrite", hoist="kernel") == ["saved"]
+
+
+def test_a_call_in_a_feature_section_and_one_behind_it(tmp_path: Path) -> None:
+    """The first call and its restore come and go together, and r2 is right without them as well."""
+    case = Case(SAVE + "1: " + CALL + "2: " + CALL + feature("__ftr_fixup"), "")
+    path = assemble(tmp_path, source({"f": case}))
+    assert agree(path, undefined="rewrite") == ["saved", "saved"]
+
+
+@pytest.mark.parametrize("hoist", ["auto", "kernel"])
+def test_all_cases_in_one_object(tmp_path: Path, hoist: str) -> None:
+    """Whatever the rewriter makes of them, the proof agrees."""
+    path = assemble(tmp_path, source(CASES))
+    new = rewritten(path, undefined="rewrite", hoist=hoist)
+    proof = prove(path, new, for_kernel=hoist == "kernel")
+    assert proof.errors == ()
+    assert {"saved", "stub", "left"} <= set(proven(proof.sites))

@@ -79,7 +79,15 @@ class Changes:
 
     def unsure(self, place: Place) -> bool:
         """Whether an instruction may be a nop when the code runs."""
-        if place in self.patched_alone or self.patches.at(place) is not Patch.NONE:
+        return self.patches.at(place) is not Patch.NONE or self._unsure_alone(place)
+
+    def with_the_one_before(self, place: Place) -> bool:
+        """Whether an instruction is replaced with the one before it or not at all."""
+        whole = self.patches.at(place) is not Patch.NONE and place not in self.patches.edges
+        return whole and not self._unsure_alone(place)
+
+    def _unsure_alone(self, place: Place) -> bool:
+        if place in self.patched_alone:
             return True
         if any(self._lets_replace(rela) for rela in self._at(place)):
             return True

@@ -148,8 +148,18 @@ def step(function: Function, at: int, need: Need) -> Iterable[Need]:
     if reason := function.entries.changes.unknown(function.place(at)):
         raise NotShownError(f"the instruction at +{at:#x} {reason}")
     needs = _as_it_says(function, at, need)
+    if not function.unsure(at) or _goes_with_its_call(function, at):
+        return needs
     # What may be a nop changes nothing: what is needed after it is needed before it as well.
-    return {*needs, need} if function.unsure(at) else needs
+    return {*needs, need}
+
+
+def _goes_with_its_call(function: Function, at: int) -> bool:
+    """Whether the instruction restores r2 after a static call, and is there if that is. Without
+    both r2 is what it was before the call, where it must be right for the call, too."""
+    call = function.place(at - 4)
+    whole = function.entries.changes.with_the_one_before(function.place(at))
+    return whole and function.effect(at) is Effect.RESTORE and call in function.entries.calls.sites
 
 
 def _as_it_says(function: Function, at: int, need: Need) -> Iterable[Need]:

@@ -34,6 +34,8 @@ class Program:
     """Where control also comes in from outside."""
     edges: Mapping[int, int] | None = None
     """Instructions that may leave for another one before they have done anything."""
+    unsure: frozenset[int] = frozenset()
+    """Instructions that are nops on some paths."""
 
 
 def wrong_sites(program: Program, source: random.Random, *, paths: int, steps: int) -> set[int]:
@@ -90,6 +92,7 @@ def _walk(program: Program, start: int, source: random.Random, steps: int) -> se
     state = _State(known=start == 0)
     wrong: set[int] = set()
     edges = program.edges or {}
+    nops = {at for at in sorted(program.unsure) if source.random() < 0.5}
     at = start
     for _ in range(steps):
         if not 0 <= at < len(program.ops):
@@ -97,6 +100,9 @@ def _walk(program: Program, start: int, source: random.Random, steps: int) -> se
         op = program.ops[at]
         if at in edges and source.random() < 0.3:
             at = edges[at]
+            continue
+        if at in nops:
+            at += 1
             continue
         if op.name == "site" and (state.r2 != OWN or state.load(24) != OWN):
             wrong.add(at)

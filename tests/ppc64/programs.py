@@ -45,7 +45,8 @@ def random_program(source: random.Random) -> Program:
         ops[0] = Op("save", _PLAIN["save"])
     entries = frozenset(source.sample(range(1, count), source.choice((0, 0, 0, 0, 1))))
     edges = {source.randrange(count): source.randrange(1, count)} if source.random() < 0.2 else {}
-    return Program(tuple(ops), entries, edges)
+    unsure = frozenset(source.sample(range(count), source.choice((0, 0, 0, 1, 2))))
+    return Program(tuple(ops), entries, edges, unsure)
 
 
 def _operation(name: str, at: int, count: int, source: random.Random) -> Op:

@@ -33,6 +33,7 @@ def described(program: Program) -> Function:
         relocated=relocated,
         entries={START + 4 * at for at in program.entries},
         edges={(START + 4 * at, START + 4 * to) for at, to in (program.edges or {}).items()},
+        unsure={START + 4 * at for at in program.unsure},
         foreign_after={
             START + 4 * at for at, op in enumerate(program.ops) if op.name == "notoc_call"
         },

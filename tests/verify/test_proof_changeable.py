@@ -17,7 +17,7 @@ from tests.staticcall.test_jump_tables import SWITCH
 from tests.staticcall.test_saved import BARE, CALL, NEIGHBOUR, SAVE, Case
 from tests.staticcall.test_saved import CASES as PLAIN
 from tests.tools import CLANG, CROSS, assemble, compile_c, rewritten, run
-from tests.verify.proof_support import calls, describe, prove_change, restored
+from tests.verify.proof_support import Change, calls, describe, prove_change, restored
 from tests.verify.proof_support import states as proven
 
 
@@ -153,3 +153,24 @@ def test_all_cases_in_one_object(tmp_path: Path, hoist: str) -> None:
     proof = prove(path, new, for_kernel=hoist == "kernel")
     assert proof.errors == ()
     assert {"saved", "stub", "left"} <= set(proven(proof.sites))
+
+
+def test_an_exception_table(tmp_path: Path) -> None:
+    """The unwinder may enter the function where no branch leads."""
+    case = Case(SAVE + "bctr\n" + CALL + '.section .gcc_except_table, "a"\n .long 0\n .text\n', "")
+    path = assemble(tmp_path, source({"f": case}))
+    assert agree(path, undefined="rewrite") == ["stub"]
+    found, errors = forced(tmp_path, path)
+    assert found == {"wrong"}
+    assert "exception table" in errors
+
+
+@pytest.mark.parametrize("where", ["__jump_table", "__mcount_loc"])
+def test_a_load_from_the_paca_in_a_nop_that_is_patched(tmp_path: Path, where: str) -> None:
+    entry = ".long 1b-., 1b-." if where == "__jump_table" else ""
+    body = f'bl __SCT__x\n1: nop\n.section {where}, "aw"\n {entry}\n .quad 1b\n .text\n'
+    elf = describe(assemble(tmp_path, source({"f": Case(body, "")})))
+    (site,) = calls(elf)
+    proof = prove_change(tmp_path, elf, Change(words={site + 4: 0xE84D0010}))
+    assert proven(proof.sites) == ["wrong"]
+    assert "apart" in proof.errors[0]

@@ -83,6 +83,10 @@ class _Entries(Entries):
         assert self.linked is not None
         for source, to in _pairs(self.linked):
             found.setdefault(to, []).append(source)
+        for at in _table(self.linked, "__restart_table", 24):
+            target = self.linked.place(self.linked.doubleword(at + 16) or 0)
+            if target is not None:
+                found.setdefault(target, []).append(Place(0, 0))
         return found
 
 

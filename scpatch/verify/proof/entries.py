@@ -88,6 +88,11 @@ class Entries:
         return Changes(self.calls)
 
     @cached_property
+    def unwound(self) -> bool:
+        """Whether exceptions may enter functions: a table of C++ says where."""
+        return any(s.name.startswith(".gcc_except_table") for s in self.calls.image.sections)
+
+    @cached_property
     def taken(self) -> dict[Place, str]:
         """Addresses in code that other relocations take: by place, the section that takes it."""
         image = self.calls.image

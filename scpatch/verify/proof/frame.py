@@ -96,6 +96,10 @@ def _search(entries: Entries, place: Place) -> Search | str:
         return f"{symbol.name} starts at no instruction"
     if unread := entries.changes.patches.unread:
         return f"{unread} has an unknown form, so that the kernel may patch any instruction"
+    if entries.unwound:
+        return (
+            "an exception table says where the unwinder enters functions, in a form not read here"
+        )
     if symbol not in entries.searches:
         size = entries.calls.image.sections[symbol.section].size
         end = min(symbol.value + symbol.size, size)

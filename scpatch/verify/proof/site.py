@@ -144,19 +144,19 @@ def _form(entries: Entries, site: Site) -> str:
 
 def _restore_fault(entries: Entries, site: Site) -> str:
     """Why the `ld r2,24(r1)` after a call is not executed as the restore of this call alone."""
-    if fault := _relocation_fault(entries, site):
+    if fault := _change_fault(entries, site):
         return fault
-    if reason := entries.changes.apart(_next(site)):
-        return f"the kernel patches the call and its restore apart: {reason}"
     if reason := entries.entered(_next(site)):
         return f"the restore may run without the call: {reason}"
     return ""
 
 
-def _relocation_fault(entries: Entries, site: Site) -> str:
+def _change_fault(entries: Entries, site: Site) -> str:
     after = _next(site)
     if after in entries.calls.other_relocations or after in entries.calls.branches:
         return "a relocation applies to the word after the call"
+    if reason := entries.changes.apart(after):
+        return f"the kernel patches the call and its restore apart: {reason}"
     return ""
 
 
@@ -192,7 +192,7 @@ def _paca(entries: Entries, site: Site, offset: int, resume: int) -> Judgement:
     if site.trampoline.marked:
         why = "st_other = 1: the linker wants a nop behind the call"
         return Judgement("wrong", why, resume)
-    if fault := _relocation_fault(entries, site):
+    if fault := _change_fault(entries, site):
         return Judgement("wrong", fault, resume)
     return Judgement("paca", f"r2 is loaded from the PACA, {offset}(r13)", resume, offset=offset)
 

@@ -112,6 +112,27 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "writes their offsets to include/generated/asm-offsets.h of the object tree.",
         "give --asm-offsets FILE, the include/generated/asm-offsets.h of the same build",
     ),
+    "SCP116": Diagnostic(
+        "relocations that are not read",
+        "scpatch reads relocations from SHT_RELA sections, which is what the ELFv2 ABI prescribes. "
+        "This object has some in another form for code or for data in memory: SHT_CREL (clang's "
+        "--crel), SHT_REL, a type that scpatch does not know, a compressed table, or a table that "
+        "does not name its section. Calls in them would go unseen, and stay wrong.",
+        "assemble with SHT_RELA relocations (clang: -Wa,--no-crel)",
+    ),
+    "SCP117": Diagnostic(
+        "an object with program headers",
+        "Program headers say where parts of the file lie. A rewritten object grows, so they would "
+        "be wrong. No linker or module loader looks at those of a relocatable object, and no "
+        "compiler or linker writes any.",
+        "rewrite the object as the compiler or `ld -r` wrote it",
+    ),
+    "SCP118": Diagnostic(
+        "an object without its code",
+        "The code sections have relocations but no bytes (SHT_NOBITS): `objcopy "
+        "--only-keep-debug` has left only what a debugger needs. The code is in another file.",
+        "give it the file that holds the code",
+    ),
     "SCP135": Diagnostic(
         "call sites were refused",
         "A file with refused call sites is written only if somebody says so: its other call sites "

@@ -111,6 +111,9 @@ def read_object(data: memoryview, name: str, *, linked: bool = False) -> ElfFile
     kind = _check_identity(data, name, (c.ET_EXEC, c.ET_DYN) if linked else ())
     if kind == c.ET_REL:
         elf = ElfFile(data, name)
+        if elf.header.e_phnum:
+            # They would have to follow what moves, and no linker or loader looks at them.
+            raise ScpatchError("SCP117", "an object with program headers", file=name)
     else:
         from scpatch.elf.image import Image
 

@@ -126,13 +126,22 @@ class Additions:
         return len(self._elf.sections) + len(self._sections) - 1
 
     def add_relocation(self, new: NewRelocation) -> None:
-        table = self._elf.relocated[new.section]
+        table = self._own_table(new.section)
         self.append(table, struct.pack("<QQq", new.offset, new.symbol << 32 | new.type, new.addend))
 
     def retarget(self, section: int, index: int, symbol: int, kind: int) -> None:
         """Makes the relocation at `index` of the section's table name `symbol`, addend 0."""
-        table = self._elf.relocated[section]
+        table = self._own_table(section)
+        assert index < len(self._elf.content(table)) // c.RELA_SIZE, "no livepatch relocation"
         self.patch(table, index * c.RELA_SIZE + 8, struct.pack("<Qq", symbol << 32 | kind, 0))
+
+    def _own_table(self, section: int) -> int:
+        """Section index of the relocations that a section gets without a livepatch."""
+        tables = self._elf.tables.get(section)
+        if tables is None or not tables.own:
+            what = f"section {section} has no SHT_RELA table but those of livepatches"
+            raise damaged(self._elf.name, what)
+        return tables.own
 
     def set_other(self, symbol: int, st_other: int) -> None:
         """Replaces the st_other of the symbol at an index."""

@@ -18,6 +18,7 @@ from scpatch.elf import constants as c
 from scpatch.elf.layout import Layout
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.elf.symtab import SymbolTable
+from scpatch.elf.tables import Tables
 from scpatch.errors import ScpatchError, damaged
 
 _PHDR = struct.Struct("<IIQQQQQQ")
@@ -54,12 +55,9 @@ class Image(ElfFile):
 
     def executable(self) -> Iterator[int]:
         """Indices of the sections that hold instructions."""
-        for index, section in enumerate(self.sections):
-            if section.sh_type == c.SHT_PROGBITS and section.sh_flags & c.SHF_EXECINSTR:
-                yield index
+        yield from filter(self.is_code, range(len(self.sections)))
 
-    @property
-    def relocated(self) -> Mapping[int, int]:
+    def _find_tables(self) -> Mapping[int, Tables]:
         """None: nothing will be relocated by a linker any more."""
         return MappingProxyType({})
 
@@ -70,7 +68,7 @@ class Image(ElfFile):
                 continue
             of = self.section(section.sh_info, f"section {index} (SHT_RELA)")
             if of.sh_flags & c.SHF_EXECINSTR and section.sh_size % c.RELA_SIZE == 0:
-                yield RelaTable(index, section.sh_info, self.content(index))
+                yield RelaTable(section.sh_info, self.content(index))
 
     def _read_symbols(self, index: int) -> SymbolTable:
         """The symbol table with section offsets for addresses."""

@@ -8,12 +8,13 @@ the file: section offsets and file offsets in bytes, indices from zero.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.symtab import SymbolTable, find_all, string_at
+from scpatch.elf.tables import Tables, find_tables
 from scpatch.errors import damaged
 
 
@@ -72,13 +73,11 @@ class Relocation(NamedTuple):
 
 
 class RelaTable:
-    """The columns of a SHT_RELA section, each one entry a relocation."""
+    """The columns of the SHT_RELA sections of one section, each one entry a relocation."""
 
-    def __init__(self, index: int, target: int, data: memoryview) -> None:
-        self.index = index
-        """Section index of the table itself."""
+    def __init__(self, target: int, data: memoryview) -> None:
         self.target = target
-        """Section index of what it relocates (`sh_info`)."""
+        """Section index of what they relocate (`sh_info`)."""
         numbers = data.cast("Q")
         self.r_offset = numbers[0::3]
         self.r_info = numbers[1::3]
@@ -101,7 +100,8 @@ class ElfFile:
     """A 64-bit little-endian relocatable object in `data` (a whole file or an archive member).
 
     `name` is what messages call the file. Raises ScpatchError (SCP107) for tables that reach past
-    the end of `data` or contradict each other.
+    the end of `data` or contradict each other, and as `find_tables` does for relocations that
+    cannot be read.
     """
 
     def __init__(self, data: memoryview, name: str) -> None:
@@ -111,6 +111,8 @@ class ElfFile:
             raise damaged(name, f"the file ends inside the ELF header ({len(data)} bytes)")
         self.header = Header(*_EHDR.unpack_from(data, 16))
         self.sections = self._read_sections()
+        self.tables = self._find_tables()
+        """Section index -> the SHT_RELA sections that relocate it."""
         self._tables: dict[int, RelaTable] = {}
 
     def _read_sections(self) -> tuple[Section, ...]:
@@ -222,28 +224,29 @@ class ElfFile:
                 return index
         return None
 
-    @cached_property
-    def relocated(self) -> Mapping[int, int]:
-        """Section index -> index of the SHT_RELA section that relocates it.
+    def _find_tables(self) -> Mapping[int, Tables]:
+        return find_tables(self.name, self.sections, self.section_name)
 
-        A second table for one section is SCP107: no assembler or linker makes one.
-        """
-        tables: dict[int, int] = {}
-        for index, section in enumerate(self.sections):
-            if section.sh_type == c.SHT_RELA and section.sh_info:
-                if section.sh_info in tables:
-                    raise damaged(self.name, f"section {section.sh_info} has two SHT_RELA tables")
-                tables[section.sh_info] = index
-        return tables
+    @property
+    def relocated(self) -> Iterable[int]:
+        """The indices of the sections that have relocations."""
+        return self.tables.keys()
 
     def relocations(self, target: int) -> RelaTable | None:
-        """The relocations that apply to the section `target`; None where there are none."""
+        """The relocations that apply to the section `target`; None where there are none.
+
+        Those of livepatch tables follow the others.
+        """
         table = self._tables.get(target)
-        if table is None and (index := self.relocated.get(target)) is not None:
-            table = self._tables[target] = self._read_relocations(index, target)
+        if table is None and (tables := self.tables.get(target)) is not None:
+            parts = [tables.own] if tables.own else []
+            contents = [self._read_relocations(index) for index in parts]
+            contents += [self._read_livepatch(index) for index in tables.livepatch]
+            data = contents[0] if len(contents) == 1 else memoryview(b"".join(contents))
+            table = self._tables[target] = RelaTable(target, data)
         return table
 
-    def _read_relocations(self, index: int, target: int) -> RelaTable:
+    def _read_relocations(self, index: int) -> memoryview:
         section = self.sections[index]
         if section.sh_entsize != c.RELA_SIZE or section.sh_size % c.RELA_SIZE:
             raise damaged(self.name, f"section {index} (SHT_RELA) has entries of a wrong size")
@@ -251,13 +254,31 @@ class ElfFile:
             raise damaged(
                 self.name, f"section {index} (SHT_RELA) does not belong to the symbol table"
             )
-        return RelaTable(index, target, self.content(index))
+        return self.content(index)
+
+    def _read_livepatch(self, index: int) -> memoryview:
+        """A livepatch table; the kernel takes no other symbols in one than of SHN_LIVEPATCH
+        (klp_resolve_symbols in kernel/livepatch/core.c)."""
+        data, symbols = self._read_relocations(index), self.symbols
+        assert symbols is not None, "_read_relocations has looked"
+        for symbol in data.cast("I")[3::6]:
+            if symbols[symbol].st_shndx != c.SHN_LIVEPATCH:
+                what = f"section {index} (livepatch relocations) names the symbol {symbol}, which "
+                raise damaged(self.name, what + "is not one of a livepatch")
+        return data
 
     def code_sections(self) -> Iterator[int]:
         """Indices of the sections that hold instructions and are relocated."""
         for index in sorted(self.relocated):
-            section = self.section(index, f"section {self.relocated[index]} (SHT_RELA)")
-            if section.sh_flags & c.SHF_EXECINSTR and section.sh_type == c.SHT_PROGBITS:
-                if section.sh_flags & c.SHF_COMPRESSED:
-                    raise damaged(self.name, f"code section {index} is compressed")
+            if self.is_code(index):
                 yield index
+
+    def is_code(self, index: int) -> bool:
+        """Whether a section holds instructions, whatever its sh_type. SCP107 for compressed ones:
+        no linker or loader takes those."""
+        section = self.sections[index]
+        if not section.sh_flags & c.SHF_EXECINSTR or not section.file_size:
+            return False
+        if section.sh_flags & c.SHF_COMPRESSED:
+            raise damaged(self.name, f"code section {index} is compressed")
+        return True

@@ -84,7 +84,7 @@ def _kind(elf: ElfFile, side: Side) -> str:
 
 def _is_code(elf: ElfFile, index: int) -> bool:
     section = elf.sections[index]
-    return bool(section.sh_flags & c.SHF_EXECINSTR) and section.sh_type == c.SHT_PROGBITS
+    return bool(section.sh_flags & c.SHF_EXECINSTR) and section.sh_type != c.SHT_NOBITS
 
 
 def _is_alloc(elf: ElfFile, index: int) -> bool:

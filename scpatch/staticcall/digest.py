@@ -46,8 +46,8 @@ class Digest:
         state = self._object.copy()
         # One of two alike sections may be freed after init.
         state.update(self._elf.section_name(section).encode("utf-8", "surrogateescape") + b"\0")
-        table = self._elf.relocated.get(section)
-        for index in (section, table) if table is not None else (section,):
+        tables = self._elf.tables.get(section)
+        for index in (section, tables.own) if tables is not None else (section,):
             state.update(index.to_bytes(4, "little"))
             state.update(self._elf.content(index))
         return state

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
 from scpatch.ppc64 import insn
 from scpatch.staticcall.branches import branches_into
@@ -20,7 +19,7 @@ def resolved_calls(elf: ElfFile, trampolines: Sequence[Trampoline]) -> list[Site
     """Those calls as sites: refused (SCP212), or done where the restore is in place."""
     by_section: dict[int, list[Trampoline]] = {}
     for one in trampolines:
-        if one.local and 0 < one.section < len(elf.sections) and _is_code(elf, one.section):
+        if one.local and 0 < one.section < len(elf.sections) and elf.is_code(one.section):
             by_section.setdefault(one.section, []).append(one)
     functions = Functions(elf, by_section)
     sites: list[Site] = []
@@ -38,11 +37,6 @@ def resolved_calls(elf: ElfFile, trampolines: Sequence[Trampoline]) -> list[Site
             if insn.links(site.word) or functions.covering(section, offset) is not None:
                 sites.append(site)
     return sites
-
-
-def _is_code(elf: ElfFile, section: int) -> bool:
-    header = elf.sections[section]
-    return header.sh_type == c.SHT_PROGBITS and bool(header.sh_flags & c.SHF_EXECINSTR)
 
 
 def _is_inside(callee: Trampoline, offset: int) -> bool:

@@ -188,8 +188,8 @@ BROKEN: dict[str, tuple[Callable[[Table], None], str]] = {
     "offset": (lambda t: t.header(t.table.index, 24, t.table.offset + 2), "at its alignment"),
     "address": (lambda t: t.header(t.table.index, 16, 8), "with an address"),
     "entry size": (lambda t: t.header(t.table.index, 56, 16), "was added"),
-    "info": (lambda t: t.header(t.relocations.index, 44, 1, "<I"), "was added"),
-    "symbol table": (lambda t: t.header(t.relocations.index, 40, 1, "<I"), "was added"),
+    "info": (lambda t: t.header(t.relocations.index, 44, 1, "<I"), "has two tables"),
+    "symbol table": (lambda t: t.header(t.relocations.index, 40, 1, "<I"), "another symbol table"),
 }
 
 

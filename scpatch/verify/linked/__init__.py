@@ -16,7 +16,8 @@ from scpatch.verify.linked.judge import judge
 from scpatch.verify.members import is_archive, members
 from scpatch.verify.proof import Proof, SiteProof, paca, record
 from scpatch.verify.proof.calls import find_calls
-from scpatch.verify.proof.read import Place, UnreadableError, read
+from scpatch.verify.proof.forms import read_object
+from scpatch.verify.proof.read import Place, UnreadableError
 from scpatch.verify.verdict import Verdict
 
 _BY_TRAMPOLINES = "livepatch-stack"
@@ -62,7 +63,7 @@ def _count(objects: Sequence[Path], trampolines: Sequence[str]) -> Counter[tuple
     """How many calls the objects have, by trampoline and function."""
     found: Counter[tuple[str, str]] = Counter()
     for path in _files(objects):
-        calls = find_calls(read(path), trampolines)
+        calls = find_calls(read_object(path), trampolines)
         for place, site in calls.sites.items():
             function = calls.image.function_at(place)
             found[site.trampoline.symbol.name, function.name if function else ""] += 1

@@ -15,8 +15,9 @@ from scpatch.verify.proof import hoist, livepatch, localentry, paca, record, sam
 from scpatch.verify.proof.added import Added, check
 from scpatch.verify.proof.calls import BL, NOPS, REL24, Calls, Site, find_calls
 from scpatch.verify.proof.entries import Entries
+from scpatch.verify.proof.forms import read_object
 from scpatch.verify.proof.localentry import Marking
-from scpatch.verify.proof.read import Image, Place, UnreadableError, read
+from scpatch.verify.proof.read import Image, Place, UnreadableError
 from scpatch.verify.proof.second_opinion import disagreements
 from scpatch.verify.proof.site import Judgement, judge
 from scpatch.verify.proof.types import Proof, SiteProof
@@ -42,7 +43,7 @@ def prove(
     read is an error of the proof; OSError is raised where a file cannot be opened.
     """
     try:
-        images = read(before), read(after)
+        images = read_object(before), read_object(after)
         errors = [text for image in images for text in disagreements(image)]
         first, second = (find_calls(image, trampolines) for image in images)
         errors += same.structure(*images, localentry.may_differ(*images, first))

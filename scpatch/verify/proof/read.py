@@ -21,7 +21,8 @@ ET_EXEC, ET_DYN = 2, 3
 SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOBITS = 0, 1, 2, 3, 4, 8
 SHT_SYMTAB_SHNDX = 18
 SHF_ALLOC, SHF_EXECINSTR = 2, 4
-SHN_LORESERVE, SHN_XINDEX = 0xFF00, 0xFFFF
+SHF_RELA_LIVEPATCH = 0x00100000
+SHN_LORESERVE, SHN_LIVEPATCH, SHN_XINDEX = 0xFF00, 0xFF20, 0xFFFF
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STT_NOTYPE, STT_FUNC, STT_SECTION, STT_FILE = 0, 2, 3, 4
 EHDR_SIZE, SHDR_SIZE, SYM_SIZE, RELA_SIZE = 64, 64, 24, 24
@@ -54,9 +55,16 @@ class Section(NamedTuple):
         """Whether `offset` and `size` say where bytes lie; in section header 0 they are counts."""
         return self.type not in (SHT_NULL, SHT_NOBITS)
 
+    @property
+    def is_livepatch(self) -> bool:
+        """Whether it holds relocations that the kernel applies when it applies a livepatch
+        (Linux, Documentation/livepatch/module-elf-format.rst)."""
+        return self.type == SHT_RELA and bool(self.flags & SHF_RELA_LIVEPATCH)
+
 
 class Symbol(NamedTuple):
-    """A symbol. `value` is a section offset; `section` has SHN_XINDEX resolved (0: undefined)."""
+    """A symbol. `value` is a section offset; `section` has SHN_XINDEX resolved (0: undefined, also
+    for what a livepatch is to find; negative: in no section). `index` is st_shndx."""
 
     number: int
     name: str
@@ -66,6 +74,7 @@ class Symbol(NamedTuple):
     section: int
     value: int
     size: int
+    index: int = 0
 
     @property
     def binding(self) -> int:
@@ -153,8 +162,8 @@ class Image:
 
     @cached_property
     def code(self) -> tuple[Section, ...]:
-        """The sections that hold instructions."""
-        return tuple(s for s in self.sections if s.type == SHT_PROGBITS and s.flags & SHF_EXECINSTR)
+        """The sections that hold instructions, whatever their type."""
+        return tuple(s for s in self.sections if s.has_bytes and s.flags & SHF_EXECINSTR)
 
     @cached_property
     def functions(self) -> dict[int, list[Symbol]]:
@@ -262,17 +271,20 @@ def _read_symbols(
         extended = struct.unpack_from(f"<{count}I", data, wide.offset)
     found = []
     records = _SYM.iter_unpack(data[table.offset : table.offset + table.size])
-    for index, (name, info, other, section, value, size) in enumerate(records):
-        if section == SHN_XINDEX:
+    for index, (name, info, other, number, value, size) in enumerate(records):
+        section = number
+        if number == SHN_XINDEX:
             section = extended[index]
-        elif section >= SHN_LORESERVE:
+        elif number == SHN_LIVEPATCH:
+            section = 0
+        elif number >= SHN_LORESERVE:
             section = -section  # SHN_ABS and SHN_COMMON: in no section
         if section >= len(sections):
             raise UnreadableError(f"symbol {index} lies in no section")
         text = _name(names, name)
         if info & 15 == STT_SECTION and not text and 0 < section < len(sections):
             text = sections[section].name
-        found.append(Symbol(index, text, name, info, other, section, value, size))
+        found.append(Symbol(index, text, name, info, other, section, value, size, number))
     return tuple(found)
 
 

@@ -41,7 +41,12 @@ def growing(before: Image, after: Image) -> frozenset[int]:
     """Sections that a rewrite may append to: code, its relocations, the symbols and their names,
     the note of the strategy, and the names of sections where there are new ones."""
     found = {section.number for section in before.code}
-    found |= {index for code in before.code for index in before.rela_sections.get(code.number, ())}
+    found |= {
+        index
+        for code in before.code
+        for index in before.rela_sections.get(code.number, ())
+        if not before.sections[index].is_livepatch
+    }
     if before.symtab:
         found |= {before.symtab, before.sections[before.symtab].link}
     found |= set(record.sections(before))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scpatch.verify.proof.read import STT_SECTION, Image
+from scpatch.verify.proof.read import SHN_LORESERVE, SHN_XINDEX, STT_SECTION, Image
 
 _SHOWN = 5
 
@@ -64,5 +64,6 @@ def _differences(image: Image, binary: object) -> Iterator[str]:
             yield f"symbol {symbol.number} ({symbol.name}) is {values}"
         if symbol.type != STT_SECTION and str(other.name) != symbol.name:
             yield f"symbol {symbol.number} is named {other.name}"
-        if int(other.shndx) != (symbol.section if symbol.section >= 0 else -symbol.section):
+        reserved = SHN_LORESERVE <= symbol.index < SHN_XINDEX
+        if int(other.shndx) != (symbol.index if reserved else symbol.section):
             yield f"symbol {symbol.number} ({symbol.name}) lies in section {other.shndx}"

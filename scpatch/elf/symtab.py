@@ -81,7 +81,8 @@ class SymbolTable:
         return string_at(self.strings, st_name, self._name)
 
     def section_index(self, index: int) -> int:
-        """The section of a symbol, SHN_XINDEX resolved; reserved numbers (SHN_ABS...) as they are.
+        """The section of a symbol, SHN_XINDEX resolved; reserved numbers (SHN_ABS...) as they are,
+        but SHN_UNDEF for SHN_LIVEPATCH: the kernel looks for both kinds of symbol.
 
         Raises SCP107 for a section that does not exist.
         """
@@ -93,7 +94,7 @@ class SymbolTable:
                 raise damaged(self._name, f"symbol {index} needs SHT_SYMTAB_SHNDX")
             shndx = self._shndx[index]
         elif shndx >= c.SHN_LORESERVE:
-            return shndx
+            return c.SHN_UNDEF if shndx == c.SHN_LIVEPATCH else shndx
         if shndx >= self._sections:
             what = f"symbol {index} names section {shndx}, there are {self._sections}"
             raise damaged(self._name, what)

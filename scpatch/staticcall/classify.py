@@ -239,6 +239,10 @@ class _Classifier:
                     "SCP226",
                     f"{site.trampoline} is named by its section, so that no linker sees its mark",
                 )
+        if trampoline.livepatch:
+            if site.after != insn.NOP:
+                return refuse(site, "SCP213", "the kernel will find no nop behind the call")
+            return site._replace(state=State.LOADER, detail="a livepatch finds the trampoline")
         undefined = self._choices.undefined
         skip = undefined == "skip" or (undefined == "auto" and self._module)
         if not trampoline.defined and skip:

@@ -33,7 +33,8 @@ class State(StrEnum):
     """The trampoline has no local entry point (st_other bits 5-7 = 1): the linker saves and
     restores r2."""
     LOADER = "loader"
-    """The trampoline is undefined and left to the module loader, which saves and restores r2."""
+    """The trampoline is undefined and left to the module loader, which saves and restores r2.
+    What a livepatch names always is: the kernel relocates it as the loader would."""
     NOTOC = "notoc"
     """The caller does not use r2 (REL24_NOTOC, REL24_P9NOTOC)."""
     REFUSED = "refused"
@@ -58,6 +59,8 @@ class Trampoline(NamedTuple):
     st_other: int
     local: bool
     """STB_LOCAL."""
+    livepatch: bool = False
+    """SHN_LIVEPATCH: the kernel finds it, and applies the relocations, with a livepatch."""
 
     @property
     def defined(self) -> bool:

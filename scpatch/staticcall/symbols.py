@@ -21,6 +21,9 @@ from scpatch.staticcall.model import (
 DEFAULT_TRAMPOLINES = ("__SCT__*",)
 
 _DIGEST = re.compile(r"\.[0-9a-f]{12}")
+_LIVEPATCH = re.compile(r"\.klp\.sym\.[^.]+\.(.+),[0-9]+", re.DOTALL)
+"""The name of a symbol that a livepatch finds, with the symbol's own name in it
+(Linux, Documentation/livepatch/module-elf-format.rst)."""
 _NO_CODE = (c.STT_SECTION, c.STT_FILE, c.STT_OBJECT)
 
 
@@ -34,6 +37,10 @@ def find_trampolines(symbols: SymbolTable, patterns: Sequence[str]) -> list[Tram
         for index, symbol, name in _matching(symbols, pattern):
             if not name.startswith((STUB_PREFIX, THUNK_PREFIX, TOC_PREFIX)):
                 found[index] = _trampoline(symbols, index, symbol, name)
+    for index, symbol, name in _matching(symbols, ".klp.sym.*"):
+        parts = _LIVEPATCH.fullmatch(name)
+        if symbol.st_shndx == c.SHN_LIVEPATCH and parts and _matches(parts[1], patterns):
+            found[index] = _trampoline(symbols, index, symbol, name)
     return [found[index] for index in sorted(found)]
 
 
@@ -68,7 +75,9 @@ def _matching(symbols: SymbolTable, pattern: str) -> Iterator[tuple[int, Symbol,
 def _trampoline(symbols: SymbolTable, index: int, symbol: Symbol, name: str) -> Trampoline:
     local = symbol.binding == c.STB_LOCAL
     section = symbols.section_index(index)
-    return Trampoline(name, index, section, symbol.st_value, symbol.st_size, symbol.st_other, local)
+    place = section, symbol.st_value, symbol.st_size
+    livepatch = symbol.st_shndx == c.SHN_LIVEPATCH
+    return Trampoline(name, index, *place, symbol.st_other, local, livepatch)
 
 
 class Functions:

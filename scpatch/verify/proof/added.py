@@ -13,6 +13,7 @@ from scpatch.verify.proof.entries import Entries
 from scpatch.verify.proof.insn import Flow, flow, target
 from scpatch.verify.proof.read import (
     RELA_SIZE,
+    SHN_LIVEPATCH,
     STB_GLOBAL,
     STB_LOCAL,
     STB_WEAK,
@@ -217,6 +218,8 @@ def _relocations(added: Added, section: Section) -> Iterator[str]:
             place = Place(section.number, rela.offset)
             if wanted.pop(place, None) != rela.type:
                 yield f"{image.where(place)}: a relocation was appended that no stub needs."
+            if image.symbols[rela.symbol].shndx == SHN_LIVEPATCH:
+                yield f"{image.where(place)}: only a livepatch table may name such a symbol."
     for place in sorted(wanted):
         yield f"{image.where(place)}: the stub has no relocation of its own."
 

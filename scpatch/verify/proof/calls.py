@@ -18,7 +18,15 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from scpatch.verify.proof import record
-from scpatch.verify.proof.read import STT_FILE, STT_SECTION, Image, Place, Rela, Symbol
+from scpatch.verify.proof.read import (
+    SHN_LIVEPATCH,
+    STT_FILE,
+    STT_SECTION,
+    Image,
+    Place,
+    Rela,
+    Symbol,
+)
 
 ADDR24, ADDR14, ADDR14_T, ADDR14_N = 2, 7, 8, 9
 REL24, REL14, REL14_T, REL14_N = 10, 11, 12, 13
@@ -120,7 +128,8 @@ class Calls:
         for symbol in self.image.symbols:
             if symbol.type in (STT_SECTION, STT_FILE) or symbol.section < 0 or not symbol.number:
                 continue
-            if any(fnmatchcase(symbol.name, glob) for glob in self.globs):
+            name = _plain_name(symbol)
+            if any(fnmatchcase(name, glob) for glob in self.globs):
                 place = Place(symbol.section, symbol.value if symbol.section else symbol.number)
                 found.setdefault(place, []).append(Trampoline(symbol, place))
         return found
@@ -292,6 +301,13 @@ class Calls:
         start = trampoline.place
         within = range(start.offset, start.offset + trampoline.symbol.size)
         return place.section == start.section and place.offset in within
+
+
+def _plain_name(symbol: Symbol) -> str:
+    """A symbol's name; of one that a livepatch finds, `.klp.sym.OBJECT.NAME,POSITION`, the NAME."""
+    if symbol.shndx != SHN_LIVEPATCH or not symbol.name.startswith(".klp.sym."):
+        return symbol.name
+    return symbol.name.split(".", 4)[-1].rpartition(",")[0]
 
 
 def find_calls(image: Image, trampolines: Sequence[str]) -> Calls:

@@ -95,5 +95,5 @@ def _table(image: Image, section: Section) -> Iterator[str]:
         yield f"{target.name}: its code is not in this file"
     elif section.is_livepatch:
         for rela in image.relas(section.number):
-            if image.symbols[rela.symbol].index != SHN_LIVEPATCH:
+            if image.symbols[rela.symbol].shndx != SHN_LIVEPATCH:
                 yield f"{section.name}: a livepatch relocation names another kind of symbol"

@@ -64,7 +64,7 @@ class Section(NamedTuple):
 
 class Symbol(NamedTuple):
     """A symbol. `value` is a section offset; `section` has SHN_XINDEX resolved (0: undefined, also
-    for what a livepatch is to find; negative: in no section). `index` is st_shndx."""
+    for what a livepatch is to find; negative: in no section). `shndx` is st_shndx."""
 
     number: int
     name: str
@@ -74,7 +74,7 @@ class Symbol(NamedTuple):
     section: int
     value: int
     size: int
-    index: int = 0
+    shndx: int = 0
 
     @property
     def binding(self) -> int:

@@ -64,6 +64,6 @@ def _differences(image: Image, binary: object) -> Iterator[str]:
             yield f"symbol {symbol.number} ({symbol.name}) is {values}"
         if symbol.type != STT_SECTION and str(other.name) != symbol.name:
             yield f"symbol {symbol.number} is named {other.name}"
-        reserved = SHN_LORESERVE <= symbol.index < SHN_XINDEX
-        if int(other.shndx) != (symbol.index if reserved else symbol.section):
+        reserved = SHN_LORESERVE <= symbol.shndx < SHN_XINDEX
+        if int(other.shndx) != (symbol.shndx if reserved else symbol.section):
             yield f"symbol {symbol.number} ({symbol.name}) lies in section {other.shndx}"

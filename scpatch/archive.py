@@ -1,7 +1,7 @@
 """Plans the rewriting of archives: each member that is an object, and the container around it.
 
 Members that are no ELF files stay as they are, byte for byte; an ELF file that is no ppc64le object
-is an error, as it is outside an archive.
+is an error, as it is outside an archive, and so are bitcode and an archive inside an archive.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from scpatch.elf.archive import Archive, Member, read_archive
 from scpatch.elf.archive_layout import lay_out_members
 from scpatch.elf.layout import Layout
-from scpatch.inputs import Input
+from scpatch.inputs import Input, is_object
 from scpatch.rewrite import FilePlan, ObjectPlan, Options, is_same, outputs_of, plan_object
 
 
@@ -42,15 +42,11 @@ def plan_members(
     changed: dict[int, Layout] = {}
     for member in members:
         content = archive.content(member)
-        if not is_object(content):
+        name = f"{archive.name}({member.label})"
+        if not is_object(content, name):
             continue
-        one, layout = plan_object(content, f"{archive.name}({member.label})", options)
+        one, layout = plan_object(content, name, options)
         objects.append(one)
         if layout is not None:
             changed[member.header] = layout
     return objects, changed
-
-
-def is_object(content: memoryview) -> bool:
-    """Whether a member is an ELF file, and not a text, bitcode or nothing."""
-    return bytes(content[:4]) == b"\x7fELF"

@@ -80,10 +80,12 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "check the directory's permissions and its free space",
     ),
     "SCP111": Diagnostic(
-        "LLVM bitcode",
-        "With link-time optimisation the compiler writes bitcode; machine code and its relocations "
-        "exist only after the link.",
-        "rewrite the object that `ld -r` makes from it (vmlinux.o)",
+        "no machine code yet",
+        "With link-time optimisation (-flto) the compiler writes LLVM bitcode or GCC's "
+        "intermediate code; machine code and its relocations exist only after the link. An object "
+        "that GCC wrote with -ffat-lto-objects holds both and is rewritten, but a link with LTO "
+        "uses the intermediate code and throws the machine code away.",
+        "rewrite the object that `ld -r` makes from it (vmlinux.o), or compile without -flto",
     ),
     "SCP112": Diagnostic(
         "the input changed while it was worked on",
@@ -132,6 +134,13 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "The code sections have relocations but no bytes (SHT_NOBITS): `objcopy "
         "--only-keep-debug` has left only what a debugger needs. The code is in another file.",
         "give it the file that holds the code",
+    ),
+    "SCP119": Diagnostic(
+        "an archive inside an archive",
+        "A member of the archive is an archive itself. No linker takes its members: GNU ld and "
+        "lld refuse such a file, or pass it over. `llvm-ar rcT` makes one of a regular archive, "
+        "where GNU ar names the members of that archive one by one.",
+        "make the archive with GNU ar, or add the members (llvm-ar's L)",
     ),
     "SCP135": Diagnostic(
         "call sites were refused",

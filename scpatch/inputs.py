@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
+from scpatch.elf.symtab import find_all
 from scpatch.errors import ScpatchError, damaged
 from scpatch.ppc64 import abi
 
@@ -19,12 +20,17 @@ ARCHIVE = b"!<arch>\n"
 THIN_ARCHIVE = b"!<thin>\n"
 _SIGNATURE = b"~Module signature appended~\n"
 
+_BITCODE = (b"BC\xc0\xde", b"\xde\xc0\x17\x0b")
+"""LLVM bitcode, as it is and in its wrapper (LLVM, docs/BitCodeFormat.rst)."""
+
 _COMPRESSED = {
     b"\x1f\x8b": ("gzip", "gunzip"),
     b"\xfd7zXZ\0": ("xz", "unxz"),
     b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
     b"BZh": ("bzip2", "bunzip2"),
 }
+
+_GCC_LTO = ".gnu.lto_"
 
 _MACHINES = {
     3: "x86 (i386)",
@@ -98,6 +104,36 @@ def is_archive(data: memoryview) -> bool:
     return bytes(data[:8]) in (ARCHIVE, THIN_ARCHIVE)
 
 
+def is_object(data: memoryview, name: str) -> bool:
+    """Whether a member of an archive, or what a linker gets, is an ELF file, and not a text or
+    nothing. Raises SCP111 for bitcode, and SCP119 for an archive."""
+    if is_archive(data):
+        raise ScpatchError("SCP119", "an archive inside an archive", file=name)
+    _check_bitcode(data, name)
+    return bytes(data[:4]) == b"\x7fELF"
+
+
+def check_code(data: memoryview, name: str) -> None:
+    """Raises SCP111 for what has no machine code yet, as `read_object` does, and nothing for any
+    other file: two that are the same are so, whatever they are."""
+    _check_bitcode(data, name)
+    slim = False
+    if next(find_all(data, b"__gnu_lto_slim"), None) is not None:
+        with contextlib.suppress(ScpatchError):
+            slim = _is_slim(ElfFile(data, name))
+    if slim:
+        raise _slim(name)
+
+
+def _slim(name: str) -> ScpatchError:
+    return ScpatchError("SCP111", "GCC's intermediate code, no machine code yet (-flto)", file=name)
+
+
+def _check_bitcode(data: memoryview, name: str) -> None:
+    if bytes(data[:4]) in _BITCODE:
+        raise ScpatchError("SCP111", "LLVM bitcode, no machine code yet", file=name)
+
+
 def is_linked(data: memoryview) -> bool:
     """Whether the file is a linked image by its e_type, if it is an ELF file at all."""
     kind = int.from_bytes(data[16:18], "little")
@@ -114,6 +150,8 @@ def read_object(data: memoryview, name: str, *, linked: bool = False) -> ElfFile
         if elf.header.e_phnum:
             # They would have to follow what moves, and no linker or loader looks at them.
             raise ScpatchError("SCP117", "an object with program headers", file=name)
+        if _is_slim(elf):
+            raise _slim(name)
     else:
         from scpatch.elf.image import Image
 
@@ -132,8 +170,7 @@ def _check_magic(data: memoryview, name: str) -> None:
     for magic, (kind, _) in _COMPRESSED.items():
         if start.startswith(magic):
             raise ScpatchError("SCP106", f"compressed with {kind}", file=name)
-    if start.startswith((b"BC\xc0\xde", b"\xde\xc0\x17\x0b")):
-        raise ScpatchError("SCP111", "LLVM bitcode, no machine code yet", file=name)
+    _check_bitcode(data, name)
     raise ScpatchError("SCP101", "not an ELF file", file=name)
 
 
@@ -168,3 +205,23 @@ def _elfv1(name: str) -> ScpatchError:
 
 def _has_descriptors(elf: ElfFile) -> bool:
     return bool(elf.sections_named(".opd"))
+
+
+def has_intermediate(elf: ElfFile) -> bool:
+    """Whether an object with machine code also holds what a link with LTO would compile in its
+    place (-ffat-lto-objects of gcc and clang)."""
+    return bool(elf.sections_named(_GCC_LTO, prefix=True) or elf.sections_named(".llvm.lto"))
+
+
+def _is_slim(elf: ElfFile) -> bool:
+    """Whether GCC has left the machine code to the link, for the object or for a part of it that
+    `ld -r` put in: struct lto_section says so (gcc/lto-streamer.h), and a common symbol."""
+    if not elf.sections_named(_GCC_LTO, prefix=True):
+        return False
+    infos = elf.sections_named(_GCC_LTO + ".lto", prefix=True)
+    if any(bytes(elf.content(index)[4:5]) == b"\1" for index in infos):
+        return True
+    symbols = elf.symbols
+    return symbols is not None and any(
+        symbols.name(index) == "__gnu_lto_slim" for index in symbols.with_prefix(b"__gnu_lto_slim")
+    )

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from scpatch.archive import is_object
 from scpatch.elf.archive import Archive, Member, damaged, read_archive
 from scpatch.errors import ScpatchError
-from scpatch.inputs import Input, is_archive, open_input
+from scpatch.inputs import Input, is_archive, is_object, open_input
 
 
 @contextmanager
@@ -32,7 +31,7 @@ def _objects(source: Input, stack: ExitStack) -> dict[str, memoryview]:
     found = {}
     for member in archive.members:
         content = _content(archive, member, source.path, stack)
-        if is_object(content):
+        if is_object(content, label(source.path, member.label)):
             found[member.label] = content
     return found
 

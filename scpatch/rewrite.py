@@ -14,7 +14,7 @@ from scpatch.elf.additions import Additions
 from scpatch.elf.layout import Copy, Layout, lay_out
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import RefusedError, ScpatchError
-from scpatch.inputs import Input, identity, is_archive, open_input, read_object
+from scpatch.inputs import Input, has_intermediate, identity, is_archive, open_input, read_object
 from scpatch.staticcall import record, strategies
 from scpatch.staticcall.classify import Choices, scan
 from scpatch.staticcall.model import Plan, Scan, Site, State
@@ -40,6 +40,8 @@ class ObjectPlan(NamedTuple):
     """The file's name, for a member `ARCHIVE(MEMBER)`."""
     scan: Scan
     plan: Plan
+    intermediate: bool = False
+    """It also holds what a link with LTO would compile in place of its machine code."""
 
 
 class Output(NamedTuple):
@@ -91,7 +93,8 @@ def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPl
         plan = _plan(elf, found, options, options.strategy)
     plan = plan._replace(sites=_with_lines(elf, plan.sites, which=options.lines))
     layout = lay_out(elf, plan.edits) if plan.edits else None
-    return ObjectPlan(name, found._replace(sites=plan.sites), plan), layout
+    found = found._replace(sites=plan.sites)
+    return ObjectPlan(name, found, plan, has_intermediate(elf)), layout
 
 
 def _takes_images(options: Options) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from scpatch.archive import is_object, plan_members
+from scpatch.archive import plan_members
 from scpatch.elf.archive import Archive, Member, damaged, is_regular, read_archive
 from scpatch.elf.archive_layout import (
     Place,
@@ -27,7 +27,7 @@ from scpatch.elf.archive_layout import (
 )
 from scpatch.elf.layout import Layout
 from scpatch.errors import ScpatchError
-from scpatch.inputs import Input, open_input
+from scpatch.inputs import Input, is_object, open_input
 from scpatch.rewrite import FilePlan, ObjectPlan, Options, Output, outputs_of, plan_object
 
 _LONGEST_STEM = 100
@@ -147,7 +147,7 @@ def _plan_file(archive: Archive, path: Path, members: Sequence[Member], options:
         return _File((), {member.header: empty for member in members}, ())
     objects, layout = [], None
     with _opened(path, name) as source:
-        if is_object(source.data):
+        if is_object(source.data, name):
             one, layout = plan_object(source.data, name, options)
             objects.append(one)
         outputs = list(outputs_of(source, layout, None))

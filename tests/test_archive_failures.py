@@ -10,6 +10,7 @@ import pytest
 from scpatch import filling, output
 from scpatch.errors import ScpatchError
 from scpatch.rewrite import Options, plan_file, write
+from scpatch.verify.verdict import verify_files
 from tests import archives
 from tests.archives import AR, header, make, objects, tree
 from tests.tools import FIXTURES, rewrite, run
@@ -183,3 +184,20 @@ def test_a_file_that_changes_after_the_plan(tmp_path: Path, which: str) -> None:
         write([plan])
     assert caught.value.code == "SCP112"
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["regular", "llvm-thin"])
+def test_an_archive_inside_an_archive(tmp_path: Path, kind: str) -> None:
+    """No linker takes one: what is in it would be passed over without a word."""
+    objects(tmp_path, "sites.o")
+    inner = make(tmp_path / "in.a", "sites.o")
+    options, ar = ("rcS", archives.AR) if kind == "regular" else ("rcST", archives.LLVM_AR)
+    path = make(tmp_path / "x.a", inner.name, options=options, ar=(ar,))
+    assert archives.names(path) == ["in.a"]
+    with pytest.raises(ScpatchError) as caught:
+        plan_file(path, Options())
+    assert caught.value.code == "SCP119"
+    assert caught.value.file == f"{path}(in.a)"
+    (verdict,) = verify_files(path, path, ["__SCT__*"], None)
+    assert verdict.proof.errors == ("an archive inside an archive.",)
+    assert not verdict.proven

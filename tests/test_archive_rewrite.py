@@ -97,8 +97,6 @@ def test_what_is_no_object_stays(tmp_path: Path) -> None:
     files = {
         "empty.o": b"",
         "magic.o": b"\x7fEL",
-        "bitcode.o": b"BC\xc0\xde" + bytes(60),
-        "nested.a": ARCH,
         "gzip.o": b"\x1f\x8b" + bytes(9),
     }
     for name, data in files.items():
@@ -108,7 +106,7 @@ def test_what_is_no_object_stays(tmp_path: Path) -> None:
         path = make(tmp_path / f"{options}.a", first.name, *files, options=options)
         plan = rewrite(path, tmp_path / "new.a")
         assert len(plan.objects) == 1
-        for name in ("magic.o", "bitcode.o", "gzip.o", "empty.o"):
+        for name in ("magic.o", "gzip.o", "empty.o"):
             assert archives.content(tmp_path / "new.a", name) == files[name]
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from scpatch.errors import ScpatchError
 from tests.elfwriter import EM_386, EM_PPC, ET_DYN, ET_EXEC, Elf, Section, build
-from tests.tools import CLANG, FIXTURES, GCC, ROOT, compile_c, run, scan_file
+from tests.tools import FIXTURES, ROOT, run, scan_file
 
 OBJECT = (FIXTURES / "sites.o").read_bytes()
 
@@ -90,18 +90,6 @@ def test_an_unmarked_object_is_taken(tmp_path: Path) -> None:
     """e_flags 0 says nothing about the ABI; without function descriptors it is ELFv2."""
     path = tmp_path / "x.o"
     path.write_bytes(build(Elf(flags=0)))
-    assert scan_file(path).sites == ()
-
-
-def test_bitcode_of_clang(tmp_path: Path) -> None:
-    path = compile_c(tmp_path, "int x;", "-flto", compiler=CLANG)
-    assert refused(path).code == "SCP111"
-
-
-def test_slim_lto_of_gcc_has_no_code(tmp_path: Path) -> None:
-    """gcc's LTO objects are ELF files without machine code: nothing to do, and no error."""
-    source = "extern void __SCT__x(void); void f(void) { __SCT__x(); }"
-    path = compile_c(tmp_path, source, "-flto", "-fno-fat-lto-objects", compiler=GCC)
     assert scan_file(path).sites == ()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from scpatch.advice import Advice, advise
 from scpatch.errors import Exit, ScpatchError
 from scpatch.report.advise import print_advice
-from scpatch.report.messages import print_error
+from scpatch.report.messages import note_intermediate, print_error
 from scpatch.report.progress import ProgressBar
 from scpatch.rewrite import Options
 
@@ -27,6 +27,7 @@ def run(files: Sequence[Path], options: Options, form: str | None, *, image: boo
             progress.step(path)
     if found or not errors:
         print_advice(found, form or ("table" if sys.stdout.isatty() else "plain"))
+    note_intermediate(name for one in found for name in one.intermediate)
     for one in errors:
         print_error(one)
     return Exit.ERROR if errors else Exit.OK

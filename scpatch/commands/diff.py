@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from scpatch.errors import Exit
-from scpatch.inputs import is_linked, read_object
+from scpatch.inputs import check_code, has_intermediate, is_linked, read_object
 from scpatch.members import label, open_objects, pair
 from scpatch.report.diff import diff_objects, print_diff
+from scpatch.report.messages import note_intermediate
 
 
 def run(before: Path, after: Path, form: str | None, context: int) -> Exit:
@@ -26,11 +27,15 @@ def show(before: Path, after: Path, form: str, context: int, name: Path | None =
     differences = []
     with open_objects(before) as old, open_objects(after) as new:
         for member, one, other in pair(old, new, name):
+            names = label(before, member), label(name, member)
+            check_code(one, names[0])
+            check_code(other, names[1])
             if one != other:
-                names = label(before, member), label(name, member)
                 linked = is_linked(one) and is_linked(other)
                 old_file = read_object(one, names[0], linked=linked)
                 new_file = read_object(other, names[1], linked=linked)
+                if has_intermediate(new_file):
+                    note_intermediate([names[1]])
                 differences.append((*names, diff_objects(old_file, new_file, context)))
         print_diff(differences, form)
     return bool(differences)

@@ -13,7 +13,7 @@ from scpatch.errors import Exit, RefusedError
 from scpatch.inputs import THIN_ARCHIVE, open_input
 from scpatch.kbuild.note import note
 from scpatch.report import rewrite as report
-from scpatch.report.messages import print_error
+from scpatch.report.messages import note_intermediate, print_error
 from scpatch.report.progress import ProgressBar
 from scpatch.report.refusals import print_refusals
 from scpatch.rewrite import FilePlan, Options, check_refused, plan_all, staged
@@ -112,6 +112,7 @@ def _report(plans: Sequence[FilePlan], asked: Asked, *, written: bool) -> None:
         report.print_rewrite(plans, asked.form, written=written)
     if asked.quiet:
         return
+    note_intermediate(one.name for plan in plans for one in plan.objects if one.intermediate)
     for plan in plans:
         if asked.verbose:
             report.print_sites(plan)

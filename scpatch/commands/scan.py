@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scpatch.errors import Exit
-from scpatch.report.messages import print_error
+from scpatch.report.messages import note_intermediate, print_error
 from scpatch.report.progress import ProgressBar
 from scpatch.report.scan import print_scan
 from scpatch.rewrite import Options, plan_all
@@ -22,6 +22,7 @@ def run(files: Sequence[Path], choices: Choices, form: str | None, *, lines: boo
     found = [(one.name, one.scan) for plan in plans for one in plan.objects]
     if found or not errors:
         print_scan(found, form or ("table" if sys.stdout.isatty() else "plain"))
+    note_intermediate(one.name for plan in plans for one in plan.objects if one.intermediate)
     for error in errors:
         print_error(error)
     return Exit.ERROR if errors else Exit.OK

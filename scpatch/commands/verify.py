@@ -10,6 +10,7 @@ from pathlib import Path
 from scpatch.elf.constants import ET_REL
 from scpatch.errors import Exit
 from scpatch.inputs import is_archive, open_input, read_object
+from scpatch.report.messages import note_intermediate
 from scpatch.report.verify import print_verify
 from scpatch.staticcall.offsets import Offsets
 from scpatch.verify.execute import Kernel, find_tools
@@ -52,6 +53,7 @@ def run(
     if not quiet:
         form = form or ("terminal" if sys.stdout.isatty() else "plain")
         print_verify(verdicts, form, verbose=verbose)
+        note_intermediate(one.label for one in verdicts if one.proof.intermediate)
     return Exit.OK if all(verdict.proven for verdict in verdicts) else Exit.ERROR
 
 

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def refused(plans: Sequence[FilePlan], settings: Settings) -> None:
-    """Prints refused sites. Raises RefusedError unless the settings allow them."""
+    """Prints refused sites. Raises RefusedError unless the settings allow them. Also prints what to
+    know of files that are rewritten."""
+    if names := [one.name for plan in plans for one in plan.objects if one.intermediate]:
+        from scpatch.report.messages import note_intermediate
+
+        note_intermediate(names)
     if not any(plan.refused for plan in plans):
         return
     from scpatch.report.refusals import print_refusals

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scpatch.elf.archive import Archive, read_archive
-from scpatch.inputs import Input, is_archive, open_input
+from scpatch.inputs import Input, is_archive, is_object, open_input
 from scpatch.kbuild.record import Identities, Known, identities, identity
 from scpatch.rewrite import FilePlan, Options, plan_file
 from scpatch.thin_archive import Kept, files_of, plan_thin
@@ -30,16 +30,17 @@ class Planned(NamedTuple):
 
 def plan_copy(name: str, target: Path, options: Options, known: Known) -> Planned | None:
     """What is to be written for the input `name`; None where it is no object and no archive:
-    linkers also take scripts and bitcode.
+    linkers also take scripts.
 
-    Raises ScpatchError for an input that cannot be read or is not for ppc64le.
+    Raises ScpatchError for an input that cannot be read, is not for ppc64le, or has no machine code
+    yet.
     """
     with open_input(Path(name)) as source:
         if is_archive(source.data):
             archive = read_archive(source.data, name)
             if archive.thin:
                 return _plan_thin(source, archive, target, options, known)
-        elif bytes(source.data[:4]) != b"\x7fELF":
+        elif not is_object(source.data, name):
             return None
     sources = identities([name])
     plan = plan_file(Path(name), options, target)

@@ -1,9 +1,9 @@
-"""Error messages on stderr: what is wrong and where, then what to do."""
+"""Messages on stderr: what is wrong and where, then what to do; and notes."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 from scpatch.errors import ScpatchError
@@ -28,6 +28,16 @@ def print_error(error: ScpatchError) -> None:
     print(f"scpatch: {error}", file=sys.stderr)
     if advice:
         print(f"\nhint: {advice}\n", file=sys.stderr)
+
+
+def note_intermediate(names: Iterable[str]) -> None:
+    """Says of files with machine code that a link with LTO would not use it."""
+    for name in names:
+        print(
+            f"scpatch: {name}: note: it also holds code for link-time optimisation; a link with "
+            "LTO compiles that, and throws this machine code away",
+            file=sys.stderr,
+        )
 
 
 def as_message(error: Exception) -> ScpatchError:

@@ -19,13 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scpatch.errors import ScpatchError
+from scpatch.verify.proof.read import ARCHIVES, BITCODE
 
-REGULAR, THIN = b"!<arch>\n", b"!<thin>\n"
+REGULAR, THIN = ARCHIVES
 _PREFIX = "powerpc64le-linux-gnu-"
 _BSD_INDEX = "__.SYMDEF"
 """The symbol index of a BSD archive, which GNU ar takes for a member. It is not compared: it holds
 offsets, and GNU nm does not read it."""
-_ELF = b"\x7fELF"
+_JUDGED = b"\x7fELF", *BITCODE, *ARCHIVES
+"""How a member starts that is an object or, where it is not, is refused for what it is."""
 _COPY = re.compile(r"(.+)\.[0-9a-f]{12,}(\..*|)")
 _LISTED = re.compile(r"(\S+) (\S+) +(\d+) (\w+ +\d+ \d+:\d+ \d+) (.*)")
 """A line of `ar tv`: mode, owner, size in bytes, date, name."""
@@ -39,7 +41,7 @@ class Pair:
     before: Path
     after: Path
     is_object: bool
-    """The member was an ELF file; any other must be the same in both archives."""
+    """The member is for the proof; any other must be the same in both archives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,7 @@ def _pair(
         name = one.name if seen[one.name] == 1 else f"{one.name}@{seen[one.name]}"
         label = f"{after}({name})"
         with one.open("rb") as file:
-            is_object = file.read(4) == _ELF
+            is_object = file.read(8).startswith(_JUDGED)
         if old.attributes != new.attributes:
             errors.append(f"{label}: mode, owner or date of the member was changed.")
         if not is_object and one.read_bytes() != two.read_bytes():

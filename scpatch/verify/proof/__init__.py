@@ -15,7 +15,7 @@ from scpatch.verify.proof import hoist, livepatch, localentry, paca, record, sam
 from scpatch.verify.proof.added import Added, check
 from scpatch.verify.proof.calls import BL, NOPS, REL24, Calls, Site, find_calls
 from scpatch.verify.proof.entries import Entries
-from scpatch.verify.proof.forms import read_object
+from scpatch.verify.proof.forms import has_intermediate, read_object
 from scpatch.verify.proof.localentry import Marking
 from scpatch.verify.proof.read import Image, Place, UnreadableError
 from scpatch.verify.proof.second_opinion import disagreements
@@ -51,7 +51,12 @@ def prove(
             return Proof((), tuple(errors))
         proof = _compare(first, second, paca_toc, for_kernel=for_kernel)
         used, wrong = livepatch.offsets(second, livepatch_offsets)
-        return replace(proof, errors=(*proof.errors, *wrong), livepatch=used)
+        return replace(
+            proof,
+            errors=(*proof.errors, *wrong),
+            livepatch=used,
+            intermediate=has_intermediate(second.image),
+        )
     except UnreadableError as reason:
         return Proof((), (f"{reason}.",))
 

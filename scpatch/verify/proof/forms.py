@@ -25,6 +25,7 @@ from scpatch.verify.proof.read import (
     read,
 )
 
+_GCC_LTO = ".gnu.lto_"
 _SHF_COMPRESSED = 0x800
 _NONE_OF_THEM = {
     **dict.fromkeys((0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 14, 15, 16, 17, 18), "gABI"),
@@ -44,7 +45,24 @@ def read_object(path: Path) -> Image:
     return image
 
 
+def has_intermediate(image: Image) -> bool:
+    """Whether an object also holds what a link with LTO would compile in its place."""
+    return any(section.name.startswith((_GCC_LTO, ".llvm.lto")) for section in image.sections)
+
+
+def _has_no_code(image: Image) -> bool:
+    """Whether GCC has left the machine code, or a part of it, to the link: its symbol says so, and
+    the fifth byte of struct lto_section (gcc/lto-streamer.h)."""
+    lto = [section for section in image.sections if section.name.startswith(_GCC_LTO)]
+    told = (one for one in lto if one.name.startswith(_GCC_LTO + ".lto"))
+    return any(image.content(one.number)[4:5] == b"\1" for one in told) or (
+        bool(lto) and any(symbol.name == "__gnu_lto_slim" for symbol in image.symbols)
+    )
+
+
 def _faults(image: Image) -> Iterator[str]:
+    if _has_no_code(image):
+        yield "GCC's intermediate code, no machine code yet"
     if image.data[56:58] != b"\0\0":
         yield "an object with program headers, which say where things lie in it"
     if sum(section.type == SHT_SYMTAB for section in image.sections) > 1:

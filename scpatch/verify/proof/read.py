@@ -27,6 +27,9 @@ STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STT_NOTYPE, STT_FUNC, STT_SECTION, STT_FILE = 0, 2, 3, 4
 EHDR_SIZE, SHDR_SIZE, SYM_SIZE, RELA_SIZE = 64, 64, 24, 24
 
+BITCODE = b"BC\xc0\xde", b"\xde\xc0\x17\x0b"
+ARCHIVES = b"!<arch>\n", b"!<thin>\n"
+
 _SHDR = struct.Struct("<IIQQQQIIQQ")
 _SYM = struct.Struct("<IBBHQQ")
 _RELA = struct.Struct("<QIIq")
@@ -212,6 +215,10 @@ def read(path: Path, kinds: Collection[int] = (1,)) -> Image:
     with path.open("rb") as file:
         empty = file.seek(0, 2) == 0
         data = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if data[:4] in BITCODE:
+        raise UnreadableError("LLVM bitcode, no machine code yet")
+    if data[:8] in ARCHIVES:
+        raise UnreadableError("an archive inside an archive")
     if data[:7] != b"\x7fELF\x02\x01\x01" or len(data) < EHDR_SIZE:
         raise UnreadableError("not an ELF64 little-endian file")
     kind, machine = struct.unpack_from("<HH", data, 16)

@@ -75,3 +75,5 @@ class Proof:
     livepatch: tuple[int, int] | None = None
     """Where the thread_info is in the PACA and the livepatch stack pointer in that, in bytes, by
     the code of trampolines that keep r2; None where there are none."""
+    intermediate: bool = False
+    """The second object also holds what a link with LTO would compile in place of its code."""

@@ -2,7 +2,7 @@
 
 The archives are taken apart by binutils' `ar`, not by scpatch's own reader. A regular archive may
 hold several members of one name, so those are extracted by their count (`ar xN COUNT`); the members
-of a thin archive are used where they lie.
+of a thin archive are used where they lie (see `thin`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from scpatch.errors import ScpatchError
 from scpatch.verify.proof.read import ARCHIVES, BITCODE
+from scpatch.verify.thin import files
 
 REGULAR, THIN = ARCHIVES
 _PREFIX = "powerpc64le-linux-gnu-"
@@ -106,14 +107,14 @@ def _open(ar: str, archive: Path, folder: Path) -> list[tuple[_Member, Path]]:
     listed = _listing(ar, archive)
     with archive.open("rb") as file:
         if file.read(8) == THIN:
-            # `ar t` prints these names so that they can be opened from the present directory.
-            return [(member, _existing(Path(member.name), archive)) for member in listed]
+            found = files(archive, [member.name for member in listed], folder)
+            return list(zip(listed, found, strict=True))
     repeats = Counter(member.name for member in listed)
     once = folder / "1"
     once.mkdir(parents=True)
     if listed:
         _run(ar, ["x", "--output", str(once), str(archive)], archive)
-    found = []
+    extracted = []
     for member in listed:
         place = once
         if repeats[member.name] > 1:
@@ -121,20 +122,14 @@ def _open(ar: str, archive: Path, folder: Path) -> list[tuple[_Member, Path]]:
             place.mkdir(exist_ok=True)
             options = ["xN", str(member.count), "--output", str(place), str(archive), member.name]
             _run(ar, options, archive)
-        found.append((member, place / member.name))
-    return found
-
-
-def _existing(member: Path, archive: Path) -> Path:
-    if not member.is_file():
-        raise ScpatchError("SCP302", f"its member {member} is no file", file=str(archive))
-    return member
+        extracted.append((member, place / member.name))
+    return extracted
 
 
 def _listing(ar: str, archive: Path) -> list[_Member]:
     seen: Counter[str] = Counter()
     found = []
-    for line in _run(ar, ["tv", str(archive)], archive).splitlines():
+    for line in _run(ar, ["tv", str(archive)], archive).split("\n")[:-1]:
         match = _LISTED.fullmatch(line)
         if match is None:
             raise ScpatchError("SCP302", f"ar lists a member as {line!r}", file=str(archive))
@@ -150,15 +145,13 @@ def _run(ar: str, arguments: Sequence[str], archive: Path) -> str:
     done = subprocess.run(
         [ar, *arguments],
         capture_output=True,
-        text=True,
-        errors="surrogateescape",
         env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
         check=False,
     )
     if done.returncode:
-        reason = done.stderr.strip() or f"exit status {done.returncode}"
+        reason = os.fsdecode(done.stderr).strip() or f"exit status {done.returncode}"
         raise ScpatchError("SCP302", f"ar cannot read the archive: {reason}", file=str(archive))
-    return done.stdout
+    return os.fsdecode(done.stdout)
 
 
 def _index(nm: str, archive: Path, names: Mapping[str, str]) -> list[str]:
@@ -170,12 +163,11 @@ def _index(nm: str, archive: Path, names: Mapping[str, str]) -> list[str]:
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
-        errors="surrogateescape",
         env={**os.environ, "LC_ALL": "C"},
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
+        for raw in process.stdout:
+            line = os.fsdecode(raw)
             if found and not line.strip():
                 break  # the symbols of each member follow, which nobody asked for
             symbol, word, member = line.strip().partition(" in ")

@@ -8,7 +8,7 @@ import pytest
 
 from scpatch.errors import ScpatchError
 from scpatch.verify.members import Members, is_archive, members
-from tests.archives import make, make_bsd, objects
+from tests.archives import header, make, make_bsd, objects
 from tests.tools import rewrite
 
 MEMBERS = ("sites.o", "refused.o")
@@ -185,3 +185,76 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert list(scratch.iterdir())
     assert not list(scratch.iterdir())
     shutil.rmtree(scratch)
+
+
+@pytest.mark.parametrize("inner", ["gnu", "bsd", "long"])
+def test_members_of_a_regular_archive_in_a_thin_one(
+    tmp_path: Path, inner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ar t` prints them like files of the present directory; they are none."""
+    (tmp_path / "lib").mkdir()
+    names = ["sites.o", "calls-gcc.o", "sites.o"]
+    if inner == "long":
+        names[1] = "a-name-that-is-longer-than-fifteen.o"
+    files = objects(tmp_path / "of", "sites.o", "calls-gcc.o")
+    files[1].rename(tmp_path / "of" / names[1])
+    maker = make_bsd if inner == "bsd" else make
+    maker(tmp_path / "lib" / "in.a", *(f"../of/{name}" for name in names), options="qcs")
+    if inner == "bsd":
+        one = by_hand(tmp_path / "x.a", tmp_path / "lib" / "in.a")
+    else:
+        one = make(tmp_path / "x.a", "of/sites.o", "lib/in.a", options="rcsT")
+    here = tmp_path / "here"
+    objects(here, "marked.o")
+    for name in names:
+        (here / name).write_bytes((here / "marked.o").read_bytes())
+    monkeypatch.chdir(here)
+    with members(one, one) as found:
+        contents = [pair.before.read_bytes() for pair in found.pairs]
+        labels = [pair.label for pair in found.pairs]
+    first, other = files[0].read_bytes(), (tmp_path / "of" / names[1]).read_bytes()
+    assert contents == [first, first, other, first]
+    assert labels[-1] == f"{one}(sites.o@3)"
+    two = tmp_path / "new.a"
+    rewrite(one, two)
+    with members(one, two) as found:
+        assert found.errors == ()
+        assert [pair.after.read_bytes() != pair.before.read_bytes() for pair in found.pairs] == [
+            True
+        ] * 4
+
+
+def by_hand(archive: Path, inner: Path) -> Path:
+    """The thin archive that `ar` makes of a file and a regular archive; it reads no BSD names."""
+    from scpatch.elf.archive import read_archive
+
+    names = b"of/sites.o/\nlib/in.a/\n"
+    table = names + b"\n" * (len(names) % 2)
+    data = b"!<thin>\n" + header(b"//", len(table)) + table
+    data += header(b"/0", (archive.parent / "of" / "sites.o").stat().st_size)
+    for member in read_archive(memoryview(inner.read_bytes()), str(inner)).members:
+        data += header(b"/12:%d" % member.header, member.size)
+    archive.write_bytes(data)
+    return archive
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        (b":8 ", b":9 ", "no member's header"),
+        (b"/0:", b"/9:", "not among the long names"),
+        (b"5680 ", b"5681 ", "another size"),
+    ],
+)
+def test_a_member_that_is_not_in_the_regular_archive(
+    tmp_path: Path, old: bytes, new: bytes, what: str
+) -> None:
+    objects(tmp_path, "sites.o")
+    make(tmp_path / "in.a", "sites.o", options="rcS")
+    path = make(tmp_path / "x.a", "in.a", options="rcST")
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+    with pytest.raises(ScpatchError) as caught, members(path, path):
+        pass
+    assert caught.value.code == "SCP302"

@@ -13,7 +13,7 @@ from scpatch.elf import constants as c
 from scpatch.elf.layout import Edits, NewSection, SectionEdit
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.symtab import SymbolTable
-from scpatch.errors import damaged
+from scpatch.errors import ScpatchError, damaged
 
 _ST_OTHER = 5
 """Offset of st_other in Elf64_Sym."""
@@ -89,7 +89,12 @@ class Additions:
         if table.extended is not None:
             self.append(table.extended, struct.pack("<I", symbol.section if extended else 0))
         elif extended:
-            raise damaged(self._elf.name, f"section {symbol.section} needs SHT_SYMTAB_SHNDX")
+            raise ScpatchError(
+                "SCP107",
+                f"a symbol in section {symbol.section} needs SHT_SYMTAB_SHNDX, and there is none",
+                file=self._elf.name,
+                hint="rewrite the objects before `ld -r` puts so many sections into one",
+            )
         return index
 
     def _add_name(self, strings: int, name: str) -> int:

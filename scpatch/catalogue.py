@@ -142,6 +142,13 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "where GNU ar names the members of that archive one by one.",
         "make the archive with GNU ar, or add the members (llvm-ar's L)",
     ),
+    "SCP120": Diagnostic(
+        "a big-endian host",
+        "scpatch reads the tables of little-endian objects in place, in the byte order of the "
+        "machine that it runs on. On a big-endian machine it would read other numbers, so it "
+        "reads nothing.",
+        "run scpatch on a little-endian machine (x86-64, arm64, ppc64le)",
+    ),
     "SCP135": Diagnostic(
         "call sites were refused",
         "A file with refused call sites is written only if somebody says so: its other call sites "

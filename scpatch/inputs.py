@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -67,7 +68,10 @@ def identity(status: os.stat_result) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def open_input(path: Path) -> Iterator[Input]:
-    """Opens a regular file and reads or maps it. Raises SCP109 where that cannot be done."""
+    """Opens a regular file and reads or maps it. Raises SCP109 where that cannot be done, and SCP120
+    on a big-endian machine, where the columns over the content would give other numbers."""
+    if sys.byteorder != "little":
+        raise ScpatchError("SCP120", "cannot run on a big-endian machine", file=str(path))
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:

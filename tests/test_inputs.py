@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.errors import ScpatchError
+from scpatch.members import open_objects
 from tests.elfwriter import EM_386, EM_PPC, ET_DYN, ET_EXEC, Elf, Section, build
 from tests.tools import FIXTURES, ROOT, run, scan_file
 
@@ -91,6 +92,16 @@ def test_an_unmarked_object_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "x.o"
     path.write_bytes(build(Elf(flags=0)))
     assert scan_file(path).sites == ()
+
+
+def test_a_big_endian_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before anything is read, also what is not there."""
+    monkeypatch.setattr("sys.byteorder", "big")
+    for path in (FIXTURES / "sites.o", FIXTURES / "members.a", tmp_path / "missing.o"):
+        assert refused(path).code == "SCP120"
+        with pytest.raises(ScpatchError) as caught, open_objects(path):
+            pass
+        assert caught.value.code == "SCP120"
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "/dev/null", "/dev/zero", "missing"])

@@ -20,6 +20,7 @@ from tests.elfwriter import (
     STT_FUNC,
     STT_SECTION,
     Elf,
+    Number,
     Relocation,
     Section,
     Symbol,
@@ -69,9 +70,7 @@ def count(path: Path) -> str:
     ("sections", "before", "after"),
     [
         # Three sections come in addition: the table, its relocations, and .comment.
-        (65276, "65276", "65279"),
         (65277, "65277", "0 (65280)"),
-        (65279, "65279", "0 (65282)"),
         (65300, "0 (65300)", "0 (65303)"),
     ],
 )
@@ -97,7 +96,7 @@ def test_the_table_of_call_sites(tmp_path: Path, sections: int, before: str, aft
 def test_a_stub_that_no_symbol_can_name(tmp_path: Path) -> None:
     """The number of its section does not fit, and the table for those that do not is missing."""
     elf = many(65300, named=False)
-    other = {".symtab_shndx": {"sh_type": SHT_PROGBITS, "sh_link": 0}}
+    other: dict[Number, dict[str, int]] = {".symtab_shndx": {"sh_type": SHT_PROGBITS, "sh_link": 0}}
     path = tmp_path / "x.o"
     path.write_bytes(build(replace(elf, section_headers=other)))
     assert count(path) == "0 (65300)"

@@ -61,6 +61,9 @@ def _has_no_code(image: Image) -> bool:
 
 
 def _faults(image: Image) -> Iterator[str]:
+    if not image.sections:
+        yield "there is no section header table"
+        return
     if _has_no_code(image):
         yield "GCC's intermediate code, no machine code yet"
     if image.data[56:58] != b"\0\0":

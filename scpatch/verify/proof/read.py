@@ -170,11 +170,14 @@ class Image:
 
     @cached_property
     def functions(self) -> dict[int, list[Symbol]]:
-        """For each section its STT_FUNC symbols in the order of their values."""
+        """For each section its STT_FUNC symbols in the order of their values; none reaches past
+        the section's end, whatever its st_size says."""
         found: dict[int, list[Symbol]] = {}
         for symbol in self.symbols:
             if symbol.type == STT_FUNC and 0 < symbol.section < len(self.sections):
-                found.setdefault(symbol.section, []).append(symbol)
+                rest = max(self.sections[symbol.section].size - symbol.value, 0)
+                one = symbol if symbol.size <= rest else symbol._replace(size=rest)
+                found.setdefault(symbol.section, []).append(one)
         for functions in found.values():
             functions.sort(key=lambda symbol: (symbol.value, symbol.size))
         return found
@@ -302,4 +305,4 @@ def _name(table: bytes, offset: int) -> str:
         if offset == 0 and not table:
             return ""
         raise UnreadableError("a name does not lie in its string table")
-    return table[offset:end].decode("utf-8", "backslashreplace")
+    return table[offset:end].decode("utf-8", "surrogateescape")

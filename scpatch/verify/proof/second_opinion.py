@@ -49,7 +49,7 @@ def _differences(image: Image, binary: object) -> Iterator[str]:
         return
     for ours, theirs in zip(image.sections, sections, strict=True):
         seen = (
-            *(str(theirs.name), int(theirs.file_offset), int(theirs.size), int(theirs.link)),
+            *(_name(theirs), int(theirs.file_offset), int(theirs.size), int(theirs.link)),
             *(int(theirs.information), int(theirs.alignment), int(theirs.entry_size)),
         )
         if seen != (*(ours.name, ours.offset, ours.size, ours.link), *ours[7:]):
@@ -62,8 +62,14 @@ def _differences(image: Image, binary: object) -> Iterator[str]:
         values = (int(other.value), int(other.size), int(other.information), int(other.other))
         if values != (symbol.value, symbol.size, symbol.info, symbol.other):
             yield f"symbol {symbol.number} ({symbol.name}) is {values}"
-        if symbol.type != STT_SECTION and str(other.name) != symbol.name:
-            yield f"symbol {symbol.number} is named {other.name}"
+        if symbol.type != STT_SECTION and _name(other) != symbol.name:
+            yield f"symbol {symbol.number} is named {_name(other)}"
         reserved = SHN_LORESERVE <= symbol.shndx < SHN_XINDEX
         if int(other.shndx) != (symbol.shndx if reserved else symbol.section):
             yield f"symbol {symbol.number} ({symbol.name}) lies in section {other.shndx}"
+
+
+def _name(named: object) -> str:
+    """A name as `read` has it; LIEF gives bytes for one that is not UTF-8."""
+    name = named.name  # type: ignore[attr-defined]
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)

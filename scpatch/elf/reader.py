@@ -92,6 +92,10 @@ class RelaTable:
         return Relocation(self.r_offset[index], self.r_info[index], self.r_addend[index])
 
 
+_OWN_TABLES = frozenset(
+    (c.SHT_SYMTAB, c.SHT_STRTAB, c.SHT_RELA, c.SHT_REL, c.SHT_GROUP, c.SHT_SYMTAB_SHNDX)
+)
+
 _EHDR = struct.Struct("<HHIQQQIHHHHHH")
 _SHDR = struct.Struct("<IIQQQQIIQQ")
 
@@ -254,7 +258,12 @@ class ElfFile:
             raise damaged(
                 self.name, f"section {index} (SHT_RELA) does not belong to the symbol table"
             )
-        return self.content(index)
+        data = self.content(index)
+        last = max(data.cast("I")[3::6], default=0)
+        if last >= max(len(self.symbols), 1):
+            what = f"section {index} (SHT_RELA) names symbol {last}, there are {len(self.symbols)}"
+            raise damaged(self.name, what)
+        return data
 
     def _read_livepatch(self, index: int) -> memoryview:
         """A livepatch table; the kernel takes no other symbols in one than of SHN_LIVEPATCH
@@ -274,10 +283,12 @@ class ElfFile:
                 yield index
 
     def is_code(self, index: int) -> bool:
-        """Whether a section holds instructions, whatever its sh_type. SCP107 for compressed ones:
-        no linker or loader takes those."""
+        """Whether a section holds instructions, whatever its sh_type, if it is not a table of the
+        file's own. SCP107 for compressed ones: no linker or loader takes those."""
         section = self.sections[index]
         if not section.sh_flags & c.SHF_EXECINSTR or not section.file_size:
+            return False
+        if section.sh_type in _OWN_TABLES:
             return False
         if section.sh_flags & c.SHF_COMPRESSED:
             raise damaged(self.name, f"code section {index} is compressed")

@@ -99,7 +99,7 @@ def _check(sections: _Sections, index: int) -> None:
     if table.sh_flags & c.SHF_COMPRESSED:
         where = sections.name(table.sh_info)
         raise _unread(sections, index, f"relocates {where} and is compressed")
-    if target.sh_type == c.SHT_NOBITS and target.sh_flags & c.SHF_EXECINSTR:
+    if target.sh_type in (c.SHT_NULL, c.SHT_NOBITS) and target.sh_flags & c.SHF_EXECINSTR:
         what = f"the code of {sections.name(table.sh_info)} is not in this file (SHT_NOBITS)"
         raise ScpatchError("SCP118", what, file=sections.file)
 

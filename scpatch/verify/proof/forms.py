@@ -75,7 +75,8 @@ def _faults(image: Image) -> Iterator[str]:
             yield from _table(image, section)
         elif section.type not in _NONE_OF_THEM:
             yield from _unknown(image.sections, section)
-        if section.flags & SHF_EXECINSTR and section.flags & _SHF_COMPRESSED and section.size:
+    for section in image.code:
+        if section.flags & _SHF_COMPRESSED and section.size:
             yield f"{section.name} is compressed code"
     for target, tables in image.rela_sections.items():
         if sum(not image.sections[one].is_livepatch for one in tables) > 1:

@@ -27,6 +27,9 @@ STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STT_NOTYPE, STT_FUNC, STT_SECTION, STT_FILE = 0, 2, 3, 4
 EHDR_SIZE, SHDR_SIZE, SYM_SIZE, RELA_SIZE = 64, 64, 24, 24
 
+_FILE_TABLES = frozenset((SHT_SYMTAB, SHT_STRTAB, SHT_RELA, 9, 17, SHT_SYMTAB_SHNDX))
+"""Types that no linker takes for content, whatever their flags; 9 and 17: SHT_REL, SHT_GROUP."""
+
 BITCODE = b"BC\xc0\xde", b"\xde\xc0\x17\x0b"
 ARCHIVES = b"!<arch>\n", b"!<thin>\n"
 
@@ -165,8 +168,12 @@ class Image:
 
     @cached_property
     def code(self) -> tuple[Section, ...]:
-        """The sections that hold instructions, whatever their type."""
-        return tuple(s for s in self.sections if s.has_bytes and s.flags & SHF_EXECINSTR)
+        """The sections that hold instructions, whatever their type, but for the file's tables."""
+        return tuple(
+            one
+            for one in self.sections
+            if one.has_bytes and one.flags & SHF_EXECINSTR and one.type not in _FILE_TABLES
+        )
 
     @cached_property
     def functions(self) -> dict[int, list[Symbol]]:
@@ -284,6 +291,8 @@ def _read_symbols(
     for index, (name, info, other, number, value, size) in enumerate(records):
         section = number
         if number == SHN_XINDEX:
+            if not shndx:
+                raise UnreadableError(f"symbol {index} needs .symtab_shndx, and there is none")
             section = extended[index]
         elif number == SHN_LIVEPATCH:
             section = 0

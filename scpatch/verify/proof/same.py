@@ -110,9 +110,11 @@ def _header(
     if old != new:
         yield f"the header of section {section.number} ({section.name}) was changed."
     align = section.align
-    if align > 1 and section.offset % align == 0 and changed.offset % align:
+    whole = align > 1 and not align & (align - 1)  # no power of two is no alignment
+    if whole and section.offset % align == 0 and changed.offset % align:
         yield f"section {section.number} ({section.name}) no longer lies at its alignment."
-    if (section.offset > len(before.data)) != (changed.offset > len(after.data)):
+    moved = section.offset != changed.offset
+    if moved and (section.offset > len(before.data)) != (changed.offset > len(after.data)):
         # All that can be said of SHT_NOBITS, whose offset leads to no bytes.
         yield f"section {section.number} ({section.name}) lies behind the end of the file."
 

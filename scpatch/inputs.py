@@ -156,8 +156,7 @@ def read_object(data: memoryview, name: str, *, linked: bool = False) -> ElfFile
             raise ScpatchError("SCP117", "an object with program headers", file=name)
         if _is_slim(elf):
             raise _slim(name)
-        for section in elf.code_sections():
-            elf.relocations(section)  # what cannot be read is an error, call sites or not
+        elf.check_code()
     else:
         from scpatch.elf.image import Image
 

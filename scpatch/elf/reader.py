@@ -250,7 +250,16 @@ class ElfFile:
             table = self._tables[target] = RelaTable(target, data)
         return table
 
-    def _read_relocations(self, index: int) -> memoryview:
+    def check_code(self) -> None:
+        """Raises SCP107 for a code section whose relocations are damaged, as far as can be seen
+        without looking at each: also in an object without call sites."""
+        for target in self.code_sections():
+            for index in (self.tables[target].own, *self.tables[target].livepatch):
+                if index:
+                    self._entries(index)
+
+    def _entries(self, index: int) -> tuple[memoryview, SymbolTable]:
+        """The content of a SHT_RELA section, and the symbols that it names."""
         section = self.sections[index]
         if section.sh_entsize != c.RELA_SIZE or section.sh_size % c.RELA_SIZE:
             raise damaged(self.name, f"section {index} (SHT_RELA) has entries of a wrong size")
@@ -258,18 +267,22 @@ class ElfFile:
             raise damaged(
                 self.name, f"section {index} (SHT_RELA) does not belong to the symbol table"
             )
-        data = self.content(index)
+        if not len(self.symbols):
+            raise damaged(self.name, "the symbol table is empty")
+        return self.content(index), self.symbols
+
+    def _read_relocations(self, index: int) -> memoryview:
+        data, symbols = self._entries(index)
         last = max(data.cast("I")[3::6], default=0)
-        if last >= max(len(self.symbols), 1):
-            what = f"section {index} (SHT_RELA) names symbol {last}, there are {len(self.symbols)}"
+        if last >= len(symbols):
+            what = f"section {index} (SHT_RELA) names symbol {last}, there are {len(symbols)}"
             raise damaged(self.name, what)
         return data
 
     def _read_livepatch(self, index: int) -> memoryview:
         """A livepatch table; the kernel takes no other symbols in one than of SHN_LIVEPATCH
         (klp_resolve_symbols in kernel/livepatch/core.c)."""
-        data, symbols = self._read_relocations(index), self.symbols
-        assert symbols is not None, "_read_relocations has looked"
+        data, symbols = self._entries(index)
         for symbol in data.cast("I")[3::6]:
             if symbols[symbol].st_shndx != c.SHN_LIVEPATCH:
                 what = f"section {index} (livepatch relocations) names the symbol {symbol}, which "

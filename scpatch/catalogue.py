@@ -149,6 +149,13 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "reads nothing.",
         "run scpatch on a little-endian machine (x86-64, arm64, ppc64le)",
     ),
+    "SCP121": Diagnostic(
+        "a call outside of executable sections",
+        "A section that is loaded but not executable has a branch to a trampoline. Something may "
+        "copy that code to where it runs, as the kernel does with alternatives (__ftr_alt_*), and "
+        "a stub at the end of such a section would not be copied.",
+        'mark the section as executable (flags "ax"), or keep static calls out of it',
+    ),
     "SCP135": Diagnostic(
         "call sites were refused",
         "A file with refused call sites is written only if somebody says so: its other call sites "

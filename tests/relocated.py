@@ -85,6 +85,7 @@ UNREAD: Mapping[str, tuple[Elf, str, str]] = {
     "no-section": (call(sh_info=0), "SCP116", "sh_info is 0"),
     "past": (call(sh_info=99), "SCP107", "names section 99"),
     "no-code": (_text(type=SHT_NOBITS, data=b"", size=len(CODE)), "SCP118", "not in this file"),
+    "not-executable": (_text(flags=SHF_ALLOC), "SCP121", "not executable"),
     "phdrs": (replace(call(), header={"e_phoff": 64, "e_phnum": 1}), "SCP117", "program headers"),
 }
 """An object, the code of its refusal, and a word of the message."""

@@ -9,7 +9,7 @@ from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.ppc64 import insn, relocs
 from scpatch.staticcall import record
 from scpatch.staticcall.model import Scan, Site, State, Stub, Trampoline
-from scpatch.staticcall.sites import Callee, Reference, find_references
+from scpatch.staticcall.sites import Callee, Reference, check_elsewhere, find_references
 from scpatch.staticcall.symbols import (
     DEFAULT_TRAMPOLINES,
     Functions,
@@ -46,6 +46,7 @@ def scan(elf: ElfFile, choices: Choices) -> Scan:
         return Scan((), (), (), module=False, strategies=recorded)
     from scpatch.staticcall.resolved import resolved_calls
 
+    check_elsewhere(elf, [*trampolines, *stubs])
     references = list(find_references(elf, trampolines, stubs))
     module = is_module(elf)
     others = set(recorded) - {"callsite", "localentry" if choices.unmark else ""}

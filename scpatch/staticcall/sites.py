@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile, RelaTable
+from scpatch.errors import ScpatchError
 from scpatch.ppc64.relocs import BRANCHES
 from scpatch.staticcall.model import Stub, Trampoline
 
@@ -50,6 +51,23 @@ def find_references(
             callee = places.find(by_section[symbol], addend)
             if callee is not None:
                 yield Reference(table, index, callee, not _is_entry(callee, addend))
+
+
+def check_elsewhere(elf: ElfFile, callees: Iterable[Callee]) -> None:
+    """Raises SCP121 for a call of one of the callees in a section that is loaded and not marked
+    as executable: the kernel may copy it to code, as it does with `__ftr_alt_*`."""
+    named = {callee.symbol for callee in callees}
+    for section in elf.relocated:
+        if not elf.sections[section].sh_flags & c.SHF_ALLOC or elf.is_code(section):
+            continue
+        table = elf.relocations(section)
+        if table is None or named.isdisjoint(table.symbol):
+            continue
+        for index, symbol in enumerate(table.symbol):
+            if symbol in named and table.r_info[index] & 0xFFFFFFFF in BRANCHES:
+                where = f"{elf.section_name(section)}+{table.r_offset[index]:#x}"
+                what = "a call in a section that is not executable"
+                raise ScpatchError("SCP121", what, file=elf.name, where=where)
 
 
 def _section_symbols(elf: ElfFile, sections: Iterable[int]) -> dict[int, int]:

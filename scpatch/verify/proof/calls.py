@@ -19,6 +19,7 @@ from functools import cached_property
 
 from scpatch.verify.proof import record
 from scpatch.verify.proof.read import (
+    SHF_ALLOC,
     SHN_LIVEPATCH,
     STT_FILE,
     STT_SECTION,
@@ -26,6 +27,7 @@ from scpatch.verify.proof.read import (
     Place,
     Rela,
     Symbol,
+    UnreadableError,
 )
 
 ADDR24, ADDR14, ADDR14_T, ADDR14_N = 2, 7, 8, 9
@@ -311,5 +313,18 @@ def _plain_name(symbol: Symbol) -> str:
 
 
 def find_calls(image: Image, trampolines: Sequence[str]) -> Calls:
-    """The call sites of `image` against trampolines whose names match one of the globs."""
-    return Calls(image, tuple(trampolines))
+    """The call sites of `image` against trampolines whose names match one of the globs.
+
+    Raises UnreadableError for a call in what is loaded and not executable, which would go unseen.
+    """
+    calls = Calls(image, tuple(trampolines))
+    code = {section.number for section in image.code}
+    for section in image.sections if calls.trampolines else ():
+        if not section.flags & SHF_ALLOC or section.number in code:
+            continue
+        for table in image.rela_sections.get(section.number, ()):
+            for rela in image.relas(table):
+                if rela.type in BRANCHES and calls.behind(rela) is not None:
+                    where = f"{section.name}+{rela.offset:#x}"
+                    raise UnreadableError(f"{where}: a call in a section that is not executable")
+    return calls

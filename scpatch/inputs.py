@@ -68,7 +68,7 @@ def identity(status: os.stat_result) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def open_input(path: Path) -> Iterator[Input]:
-    """Opens a regular file and reads or maps it. Raises SCP109 where that cannot be done, and SCP120
+    """Opens a regular file and reads or maps it. Raises SCP109 if that cannot be done, and SCP120
     on a big-endian machine, where the columns over the content would give other numbers."""
     if sys.byteorder != "little":
         raise ScpatchError("SCP120", "cannot run on a big-endian machine", file=str(path))

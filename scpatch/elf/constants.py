@@ -31,6 +31,8 @@ SHF_COMPRESSED: Final = 0x800
 
 SHN_UNDEF: Final = 0
 SHN_LORESERVE: Final = 0xFF00
+SHN_LIVEPATCH: Final = 0xFF20
+SHN_COMMON: Final = 0xFFF2
 SHN_XINDEX: Final = 0xFFFF
 
 STB_LOCAL: Final = 0
@@ -42,5 +44,8 @@ STT_OBJECT: Final = 1
 STT_FUNC: Final = 2
 STT_SECTION: Final = 3
 STT_FILE: Final = 4
+STT_COMMON: Final = 5
+STT_TLS: Final = 6
+STT_GNU_IFUNC: Final = 10
 
 STV_HIDDEN: Final = 2

@@ -30,7 +30,9 @@ class Around(NamedTuple):
     labels: Labels
     calls: OtherCalls
     stubless: frozenset[int]
-    """The symbols whose calls get no stub."""
+    """The symbols whose calls get no stub, since something else makes them right."""
+    unfit: frozenset[int] = frozenset()
+    """Those of trampolines that no stub can branch to."""
 
 
 def settle(around: Around, sites: Sequence[Site], unsaved: Collection[int]) -> list[Site]:
@@ -50,7 +52,9 @@ def settle(around: Around, sites: Sequence[Site], unsaved: Collection[int]) -> l
                 state=State.REFUSED, code="SCP202", detail=detail
             )
     sites = [settled.get((site.section, site.offset), site) for site in sites]
-    surroundings = Surroundings(elf, functions, labels, direct, around.calls, around.stubless)
+    surroundings = Surroundings(
+        elf, functions, labels, direct, around.calls, around.stubless, around.unfit
+    )
     saved = _saved_sites(surroundings, elf, functions, sites, unsaved)
     return [_saved(site, saved.get((site.section, site.offset))) for site in sites]
 

@@ -46,7 +46,9 @@ def scan_image(image: Image, choices: Choices) -> Scan:
         raise ScpatchError("SCP222", "no symbol table to find trampolines in", file=image.name)
     code = set(image.executable())
     trampolines = [
-        one for one in find_trampolines(symbols, choices.trampolines) if one.section in code
+        one
+        for one in find_trampolines(symbols, choices.trampolines)
+        if one.section in code and one.is_code
     ]
     stubs = [one for one in find_stubs(symbols, choices.trampolines) if one.section in code]
     sites: list[Site] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
+from scpatch.elf import constants as c
 from scpatch.elf.layout import Edits
 from scpatch.ppc64.abi import clobbers_r2, local_entry_offset
 
@@ -44,6 +45,9 @@ CHANGED = frozenset({State.REWRITE, State.SAVED, State.THUNK, State.PACA})
 """The states of the sites that `rewrite` changes."""
 
 
+_NO_CODE = frozenset({c.STT_OBJECT, c.STT_COMMON, c.STT_TLS})
+
+
 class Trampoline(NamedTuple):
     """A symbol that the kernel patches at run time to branch to a static call's target."""
 
@@ -51,17 +55,50 @@ class Trampoline(NamedTuple):
     symbol: int
     """Index in .symtab."""
     section: int
-    """Section index; 0 where the object does not define it."""
+    """Section index; 0 if no section of the object holds it."""
     value: int
     """Section offset of the global entry point."""
     size: int
+    st_info: int
     st_other: int
-    local: bool
-    """STB_LOCAL."""
+    reserved: int = 0
+    """Its st_shndx if that is a reserved value, such as SHN_ABS, which is no index of a section."""
 
     @property
     def defined(self) -> bool:
         return self.section != 0
+
+    @property
+    def local(self) -> bool:
+        return self.st_info >> 4 == c.STB_LOCAL
+
+    @property
+    def is_code(self) -> bool:
+        """Whether the symbol can name code: data, thread-local and common symbols do not."""
+        return self.st_info & 0xF not in _NO_CODE and self.reserved != c.SHN_COMMON
+
+    @property
+    def indirect(self) -> bool:
+        """STT_GNU_IFUNC: its code does not run when it is called, but says what to call. The linker
+        sends each call through a stub of the PLT that saves r2, and restores r2 in the nop."""
+        return self.st_info & 0xF == c.STT_GNU_IFUNC
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a module's loader makes the stubs for its calls (restore_r2 and
+        apply_relocate_add in arch/powerpc/kernel/module_64.c)."""
+        return not self.defined and self.reserved in (0, c.SHN_LIVEPATCH)
+
+    @property
+    def weak_undefined(self) -> bool:
+        """If nothing defines it, GNU ld makes a nop of each branch to it (psABI 3.6.3), also of the
+        one that ends a stub, and control runs on into whatever follows the stub."""
+        return not self.defined and not self.reserved and self.st_info >> 4 == c.STB_WEAK
+
+    @property
+    def fits_stub(self) -> bool:
+        """Whether a stub's branch to it stays one, and changes no word after it."""
+        return not self.weak_undefined and not self.indirect
 
     @property
     def clobbers_r2(self) -> bool:

@@ -118,8 +118,7 @@ def _unmark(elf: ElfFile, scan: Scan, additions: Additions) -> list[TrampolineEd
     for one in scan.trampolines:
         if one.marked:
             additions.set_other(one.symbol, with_one_entry(one.st_other))
-            inside = one.section < len(elf.sections)  # not SHN_ABS and the like
-            name = elf.section_name(one.section) if inside else ""
+            name = elf.section_name(one.section)
             edits.append(TrampolineEdit(one.name, one.section, name, one.value, "unmarked"))
     return edits
 
@@ -176,6 +175,10 @@ def _add_stub(additions: Additions, digest: Digest, group: _Group, *, unique: bo
         NewRelocation(group.section, offset + 4, group.symbol, R_PPC64_REL24, group.addend)
     )
     for site in group.sites:
+        if site.relocation < 0:  # the assembler has resolved the call
+            word = branch(site.offset, offset, links=not group.thunk)
+            additions.patch(group.section, site.offset, word)
+            continue
         additions.retarget(group.section, site.relocation, symbol, R_PPC64_REL24)
         if group.thunk:
             additions.patch(group.section, site.offset, _word(insn.B))

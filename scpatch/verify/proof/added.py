@@ -147,11 +147,13 @@ def _attributes(added: Added, stub: Stub, label: str) -> Iterator[str]:
 
 
 def _doubles(added: Added) -> Iterator[str]:
-    seen: dict[tuple[int, Place], Stub] = {}
+    seen: dict[tuple[int, int, int], Stub] = {}
     for stub in added.stubs.values():
         if stub.thunk or stub.trampoline is None:
             continue
-        key = stub.place.section, stub.trampoline.place
+        # By what the branch names: one place may have several names.
+        rela, _ = added.after.branches[stub.branch]
+        key = stub.place.section, rela.symbol, rela.addend
         if key in seen:
             first, where = seen[key].symbol.name, added.after.image.where(stub.place)
             yield f"{where}: {stub.symbol.name} does what {first} does."

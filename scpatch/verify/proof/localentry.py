@@ -61,7 +61,7 @@ def may_differ(before: Image, after: Image, names: Calls) -> frozenset[int]:
     count = min(len(before.symbols), len(after.symbols))
     found = set()
     for symbol in (one.symbol for here in names.trampolines.values() for one in here):
-        if symbol.number >= count or not symbol.section:
+        if symbol.number >= count or symbol.section <= 0:
             continue
         old, new = symbol.other, after.symbols[symbol.number].other
         if (

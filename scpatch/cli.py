@@ -263,7 +263,7 @@ def verify(
     With a linked IMAGE last: prove that every call site in it has its save and its restore, and
     that there are as many as in the OBJECTs and archives that it was linked from.
 
-    Exit codes: 0 proven, 1 not.
+    Exit codes: 0 proven, 1 not proven or not shown.
     """
     from scpatch.commands import verify as command
     from scpatch.staticcall.strategies import options

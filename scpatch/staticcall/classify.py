@@ -164,7 +164,7 @@ class _Classifier:
         """A site whose trampoline no stub can branch to."""
         if site.state is not State.REWRITE:
             return site
-        return refuse(site, "SCP245", f"a linker makes no branch of a stub's to {site.trampoline}")
+        return refuse(site, "SCP245", f"a stub for {site.trampoline}, which is weak and undefined")
 
     def _in_stub(self, reference: Reference) -> bool:
         """The branch inside a stub is not a call site. Stubs lead to trampolines only."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from scpatch.verify.proof.calls import Calls, Trampoline
-from scpatch.verify.proof.read import ET_DYN, ET_EXEC, SHF_ALLOC, Image, Place, read
+from scpatch.verify.proof.calls import STUB_NAME, Calls, Trampoline
+from scpatch.verify.proof.read import ET_DYN, ET_EXEC, SHF_ALLOC, Image, Place, Symbol, read
 
 _RELATIVE = 22
 """R_PPC64_RELATIVE"""
@@ -65,6 +65,16 @@ class Linked:
                 start = self.image.address(place.section)
                 found[start + one.place.offset] = found[start + one.local_entry] = one
         return found
+
+    @cached_property
+    def stubs(self) -> dict[int, tuple[str, Symbol]]:
+        """The stubs of scpatch's that save r2, by address: whose trampoline each is, and its
+        symbol."""
+        return {
+            self.address(Place(one.section, one.value)): (match[2], one)
+            for one in self.image.symbols
+            if one.section > 0 and (match := STUB_NAME.fullmatch(one.name)) and match[1] == "save"
+        }
 
     def names(self, trampoline: str) -> tuple[str, ...]:
         """All names of the trampoline that has this one."""

@@ -47,7 +47,15 @@ def differences(sites: Sequence[Site], proven: Sequence[SiteProof]) -> list[str]
         f"{theirs[place].why}"
         for place in ours.keys() & theirs.keys()
         if theirs[place].state not in SAME[ours[place].state]
+        and not _is_left_to_the_link(ours[place], theirs[place])
     ]
+
+
+def _is_left_to_the_link(site: Site, proof: SiteProof) -> bool:
+    """Of an undefined trampoline the object does not say whether it is marked where it is defined:
+    only the linked image shows it (docs/strategies.md)."""
+    undefined = site.state is State.LINKER and not proof.trampoline_section
+    return undefined and proof.state == "left"
 
 
 def agreed(path: Path, choices: Choices, strategy: str = "callsite") -> Proof:
@@ -67,7 +75,7 @@ def agreed(path: Path, choices: Choices, strategy: str = "callsite") -> Proof:
 
 @pytest.mark.parametrize("choices", CHOICES.values(), ids=CHOICES)
 @pytest.mark.parametrize("module", [False, True], ids=["object", "module"])
-@pytest.mark.parametrize("strategy", ["callsite", "paca", "livepatch-stack"])
+@pytest.mark.parametrize("strategy", ["callsite", "paca", "livepatch-stack", "localentry"])
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 def test_what_is_planned_is_proven(
     tmp_path: Path, source: str, strategy: str, module: bool, choices: Choices
@@ -75,7 +83,7 @@ def test_what_is_planned_is_proven(
     body = source
     if strategy == "livepatch-stack":
         body = source.replace("b target", "mtctr 12\n bctr")
-    if module and strategy != "paca":
+    if module and strategy in ("callsite", "livepatch-stack"):
         body += '.section .gnu.linkonce.this_module,"aw"\n.quad 0\n'
     agreed(assemble(tmp_path, body), choices, strategy)
 

@@ -155,7 +155,7 @@ def verify_object(
     )
     if tools is None or proof.errors:
         return Verdict(label, proof, None)
-    sites = [site for site in proof.sites if site.state not in ("notoc", "elsewhere")]
+    sites = [site for site in proof.sites if site.runs and site.state != "elsewhere"]
     places = [_run_site(site) for site in sites]
     kernel = _completed(kernel, proof)
     marked = [

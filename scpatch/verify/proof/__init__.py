@@ -219,5 +219,6 @@ def _site(old: Entries, new: Entries, was: Site, now: Site) -> SiteProof:
         ),
         way=way,
         code=code,
+        runs=judgement.how != "notoc" and not trampoline.is_indirect,
         sibling=way is not None and not new.calls.word(now.place) & 1,
     )

@@ -79,8 +79,17 @@ def patched(calls: Calls, one: Trampoline) -> int:
     if not one.place.section or one.symbol.other >> 5 > 1:
         return one.symbol.other
     first, second = (calls.word(Place(one.place.section, one.place.offset + at)) for at in (0, 4))
-    replaced = paca.offset(first) is not None or flow(first) is Flow.JUMP
+    replaced = paca.offset(first) is not None or _goes_to_block(calls, one.place, first)
     return 3 << 5 if replaced and second == _NOP else one.symbol.other
+
+
+def _goes_to_block(calls: Calls, place: Place, word: int) -> bool:
+    """Whether a trampoline begins with a branch to code that sets r2, and not to its target."""
+    to = target(word, place.offset) if flow(word) is Flow.JUMP else None
+    if to is None or place in calls.branches:
+        return False
+    symbol = calls.image.function_at(Place(place.section, to))
+    return symbol is not None and BLOCK_NAME.fullmatch(symbol.name) is not None
 
 
 def is_undone(before: Calls, after: Calls, was: Site, now: Site) -> bool:

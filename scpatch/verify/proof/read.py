@@ -283,4 +283,4 @@ def _name(table: bytes, offset: int) -> str:
         if offset == 0 and not table:
             return ""
         raise UnreadableError("a name does not lie in its string table")
-    return table[offset:end].decode("utf-8", "backslashreplace")
+    return table[offset:end].decode("utf-8", "surrogateescape")

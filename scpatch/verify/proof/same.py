@@ -274,7 +274,7 @@ def appended_names(before: Image, after: Image) -> Iterator[str]:
         free = bytearray(b"\1" * (end - start))
         for offset, name in appended:
             first = max(offset, start) - start
-            last = offset + len(name.encode()) + 1 - start
+            last = offset + len(name.encode("utf-8", "surrogateescape")) + 1 - start
             if last > 0:
                 free[first:last] = bytes(last - first)
         if any(free):

@@ -49,7 +49,7 @@ def _differences(image: Image, binary: object) -> Iterator[str]:
         return
     for ours, theirs in zip(image.sections, sections, strict=True):
         seen = (
-            *(str(theirs.name), int(theirs.file_offset), int(theirs.size), int(theirs.link)),
+            *(_text(theirs.name), int(theirs.file_offset), int(theirs.size), int(theirs.link)),
             *(int(theirs.information), int(theirs.alignment), int(theirs.entry_size)),
         )
         if seen != (*(ours.name, ours.offset, ours.size, ours.link), *ours[7:]):
@@ -62,7 +62,12 @@ def _differences(image: Image, binary: object) -> Iterator[str]:
         values = (int(other.value), int(other.size), int(other.information), int(other.other))
         if values != (symbol.value, symbol.size, symbol.info, symbol.other):
             yield f"symbol {symbol.number} ({symbol.name}) is {values}"
-        if symbol.type != STT_SECTION and str(other.name) != symbol.name:
-            yield f"symbol {symbol.number} is named {other.name}"
+        if symbol.type != STT_SECTION and _text(other.name) != symbol.name:
+            yield f"symbol {symbol.number} is named {_text(other.name)}"
         if int(other.shndx) != (symbol.section if symbol.section >= 0 else -symbol.section):
             yield f"symbol {symbol.number} ({symbol.name}) lies in section {other.shndx}"
+
+
+def _text(name: str | bytes) -> str:
+    """A name, which LIEF gives as bytes if it is not UTF-8."""
+    return name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")

@@ -72,6 +72,8 @@ class Advice(NamedTuple):
     outlooks: tuple[Outlook, ...]
     recommended: str = ""
     """The strategy to take; empty where there is nothing to do, or none is possible."""
+    trampolines: frozenset[str] = frozenset()
+    """The names of those that there are."""
 
 
 def advise(path: Path, options: Options, *, image: bool) -> Advice:
@@ -96,6 +98,7 @@ def advise(path: Path, options: Options, *, image: bool) -> Advice:
         tuple(sorted({name for one in found.objects for name in one.scan.strategies})),
         outlooks,
         min(taken, key=lambda one: one.rank).strategy if taken else "",
+        frozenset(name for one in found.objects for name in one.scan.names),
     )
 
 

@@ -112,6 +112,12 @@ SOURCES = {
     + T.replace(
         "END", ".globl __SCT__z, __SCT__w\n.set __SCT__z, __SCT__x\n.set __SCT__w, __SCT__x\nEND"
     ),
-    "versioned": PLAIN + T + ".symver __SCT__x, __SCT__x@@V1\n",
+    "versioned": PLAIN + T.replace("__SCT__x", "impl") + ".symver impl, __SCT__x@@@V1\n",
+    "versioned, no nop": (
+        "FRAME f\n bl __SCT__x\n mr 3,3\nLEAVE f\n"
+        + T.replace("__SCT__x", "impl")
+        + ".symver impl, __SCT__x@@@V1\n"
+    ),
+    "a per cent sign": PLAIN.replace("__SCT__x", '"__SCT__%40"'),
     "hidden undefined data": PLAIN + ".hidden hx\n.data\n.quad hx\n",
 }

@@ -11,7 +11,7 @@ from scpatch import output
 from scpatch.errors import Exit
 from scpatch.kbuild.note import note
 from scpatch.report import rewrite as report
-from scpatch.report.messages import print_error
+from scpatch.report.messages import print_error, print_unmatched
 from scpatch.report.progress import ProgressBar
 from scpatch.report.refusals import print_refusals
 from scpatch.rewrite import FilePlan, Options, plan_all, staged
@@ -29,6 +29,8 @@ class Asked(NamedTuple):
     form: str | None
     quiet: bool
     verbose: bool
+    patterns: Sequence[str] = ()
+    """Of trampolines' names."""
 
 
 def run(files: Sequence[Path], options: Options, asked: Asked) -> Exit:
@@ -95,6 +97,8 @@ def _report(plans: Sequence[FilePlan], asked: Asked, *, written: bool) -> None:
         report.print_rewrite(plans, asked.form, written=written)
     if asked.quiet:
         return
+    objects = [one for plan in plans for one in plan.objects]
+    print_unmatched(asked.patterns, (name for one in objects for name in one.scan.names))
     for plan in plans:
         if asked.verbose:
             report.print_sites(plan)

@@ -135,6 +135,17 @@ THUNK_PREFIX = "r2thunk."
 LIVEPATCH_PREFIX = "r2lps."
 
 
+def added_name(prefix: str, trampoline: str, digest: str) -> str:
+    """The name of code that is added for a trampoline. Linkers read a symbol version in what
+    follows an `@`, so a trampoline's own one is written as `%40`, and `%` as `%25`."""
+    return f"{prefix}{trampoline.replace('%', '%25').replace('@', '%40')}.{digest}"
+
+
+def trampoline_of(name: str, prefix: str) -> str:
+    """The trampoline in such a name, which ends in a dot and twelve digits."""
+    return name[len(prefix) : -13].replace("%40", "@").replace("%25", "%")
+
+
 class Site(NamedTuple):
     """A call site: a branch whose relocation names a trampoline or a stub."""
 
@@ -185,6 +196,12 @@ class Scan(NamedTuple):
     """The strategies that it says it was rewritten with."""
     image: bool = False
     """Whether it is a linked image, such as vmlinux."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of trampolines that there are, or that are called."""
+        called = frozenset(site.trampoline for site in self.sites)
+        return called | frozenset(one.name for one in self.trampolines)
 
 
 TOC_PREFIX = "r2toc."

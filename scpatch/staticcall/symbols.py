@@ -16,6 +16,7 @@ from scpatch.staticcall.model import (
     TOC_PREFIX,
     Stub,
     Trampoline,
+    trampoline_of,
 )
 
 DEFAULT_TRAMPOLINES = ("__SCT__*",)
@@ -43,7 +44,7 @@ def find_stubs(symbols: SymbolTable, patterns: Sequence[str]) -> list[Stub]:
     found = []
     for prefix in (STUB_PREFIX, THUNK_PREFIX):
         for index, symbol, name in _matching(symbols, prefix + "*"):
-            trampoline = name[len(prefix) : -13]
+            trampoline = trampoline_of(name, prefix)
             section = section_of(symbols, index)
             if _DIGEST.fullmatch(name[-13:]) and section and _matches(trampoline, patterns):
                 found.append(

@@ -28,6 +28,7 @@ from scpatch.staticcall.model import (
     Site,
     State,
     TrampolineEdit,
+    added_name,
 )
 from scpatch.staticcall.strategies import Cost, StrategyOptions
 from scpatch.staticcall.tail import lead
@@ -162,9 +163,8 @@ def _add_stub(additions: Additions, digest: Digest, group: _Group, *, unique: bo
     first = group.sites[0]
     prefix = THUNK_PREFIX if group.thunk else STUB_PREFIX
     own = first.offset if group.thunk else -1
-    name = f"{prefix}{first.trampoline}." + digest.of(
-        group.section, group.symbol, group.addend, own
-    )
+    key = digest.of(group.section, group.symbol, group.addend, own)
+    name = added_name(prefix, first.trampoline, key)
     offset = additions.end(group.section)
     code = assemble(_THUNK if group.thunk else _STUB)
     if group.thunk:

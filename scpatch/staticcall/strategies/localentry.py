@@ -27,6 +27,7 @@ from scpatch.staticcall.model import (
     State,
     Trampoline,
     TrampolineEdit,
+    added_name,
 )
 from scpatch.staticcall.prologue import SIZE, Prologue, place, read_prologues, toc_symbol
 from scpatch.staticcall.strategies import Cost, StrategyOptions
@@ -257,7 +258,7 @@ def _append_code(
     code = assemble(_TOC_CODE)
     code += branch(start + len(code), one.value + SIZE)
     additions.append(section, code)
-    name = f"{TOC_PREFIX}{one.name}.{digest.of(section, one.symbol)}"
+    name = added_name(TOC_PREFIX, one.name, digest.of(section, one.symbol))
     additions.add_symbol(NewSymbol(name, section, start, len(code), unique=True))
     for at, kind in ((_HIGH, relocs.R_PPC64_REL16_HA), (_LOW, relocs.R_PPC64_REL16_LO)):
         additions.add_relocation(NewRelocation(section, start + at, toc, kind, at - _BASE))

@@ -6,10 +6,11 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from scpatch.verify.proof.calls import STUB_NAME, Calls, Trampoline
+from scpatch.verify.proof.calls import STUB_NAME, Calls, Trampoline, unescaped
 from scpatch.verify.proof.read import ET_DYN, ET_EXEC, SHF_ALLOC, Image, Place, Symbol, read
 
 _RELATIVE = 22
@@ -70,11 +71,14 @@ class Linked:
     def stubs(self) -> dict[int, tuple[str, Symbol]]:
         """The stubs of scpatch's that save r2, by address: whose trampoline each is, and its
         symbol."""
-        return {
-            self.address(Place(one.section, one.value)): (match[2], one)
-            for one in self.image.symbols
-            if one.section > 0 and (match := STUB_NAME.fullmatch(one.name)) and match[1] == "save"
-        }
+        found = {}
+        for one in self.image.symbols:
+            match = STUB_NAME.fullmatch(one.name) if one.section > 0 else None
+            if match is not None and match[1] == "save":
+                name = unescaped(match[2])
+                if any(fnmatchcase(name, glob) for glob in self.calls.globs):
+                    found[self.address(Place(one.section, one.value))] = name, one
+        return found
 
     def names(self, trampoline: str) -> tuple[str, ...]:
         """All names of the trampoline that has this one."""

@@ -113,7 +113,9 @@ def _lost(linked: Linked, branch: Branch, way: Way | None) -> Call | None:
     if stub is None:
         return None
     trampoline, symbol = stub
-    if way is not None and trampoline in linked.names(way.trampoline.symbol.name):
+    # Of a symbol with a version lld leaves the name alone.
+    reached = linked.names(way.trampoline.symbol.name) if way is not None else ()
+    if trampoline.partition("@")[0] in {name.partition("@")[0] for name in reached}:
         return None
     place = Place(symbol.section, symbol.value)
     return Call(branch, Trampoline(symbol._replace(name=trampoline), place), way, symbol.name)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Protocol
 
 from scpatch.verify.proof import livepatch
-from scpatch.verify.proof.calls import REACH, REL24, STUB_NAME, B, Calls, Stub
+from scpatch.verify.proof.calls import REACH, REL24, STUB_NAME, B, Calls, Stub, unescaped
 from scpatch.verify.proof.entries import Entries
 from scpatch.verify.proof.insn import Flow, flow, target
 from scpatch.verify.proof.read import (
@@ -142,7 +142,7 @@ def _attributes(added: Added, stub: Stub, label: str) -> Iterator[str]:
         yield f"{label} must be {'global' if alone else 'weak'}."
     name = STUB_NAME.fullmatch(symbol.name)
     names = {named.symbol.name for named in added.after.trampolines[trampoline.place]}
-    if name is None or name[2] not in names:
+    if name is None or unescaped(name[2]) not in names:
         yield f"{label} leads to {trampoline.symbol.name}."
 
 

@@ -60,6 +60,12 @@ MCOUNT = "_mcount"
 STUB_NAME = re.compile(r"r2(save|thunk)\.(.+)\.[0-9a-f]{12}", re.DOTALL)
 
 
+def unescaped(name: str) -> str:
+    """A trampoline's name, from the name of code that was added for it: a linker would read a
+    version in what follows an `@`, so that is written `%40` there, and `%` itself `%25`."""
+    return re.sub("%(25|40)", lambda match: chr(int(match[1], 16)), name)
+
+
 @dataclass(frozen=True, slots=True)
 class Trampoline:
     """A symbol whose name is a trampoline's. `place` is its global entry; section 0: no section of

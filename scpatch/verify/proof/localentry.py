@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from scpatch.verify.proof import paca, record
-from scpatch.verify.proof.calls import BL, Calls, Site, Trampoline
+from scpatch.verify.proof.calls import BL, Calls, Site, Trampoline, unescaped
 from scpatch.verify.proof.insn import Flow, flow, target
 from scpatch.verify.proof.read import Image, Place, Rela, Symbol
 
@@ -180,7 +180,7 @@ class Marking:
             return "its relocations are not the distance to .TOC."
         name = BLOCK_NAME.fullmatch(symbol.name)
         names = {named.symbol.name for named in self.after.trampolines[one.place]}
-        if name is None or name[1] not in names:
+        if name is None or unescaped(name[1]) not in names:
             return f"it is the code of {one.symbol.name}"
         return ""
 

@@ -98,6 +98,13 @@ SOURCES = {
     "resolved, marked": PLAIN + LOCAL.replace("x:\n", "x:\n .localentry __SCT__x, 1\n"),
     "resolved, ifunc": PLAIN + LOCAL.replace("@function", "@gnu_indirect_function"),
     "resolved, nop branched to": "FRAME f\n beq 1f\n bl __SCT__x\n1: nop\nLEAVE f\n" + LOCAL,
+    "resolved, in no function": "f: bl __SCT__x\n mr 3,3\n blr\nFRAME g\nLEAVE g\n" + LOCAL,
+    "resolved, after a sibling call": (
+        "FRAME f\n b __SCT__y\n bl __SCT__x\n nop\nLEAVE f\n" + LOCAL
+    ),
+    "recursive": PLAIN + "FRAME __SCT__x\n bl __SCT__x\n nop\nLEAVE __SCT__x\n",
+    "recursive, resolved": PLAIN
+    + LOCAL.replace("b target", "cmpdi 3,0\n beqlr\n bl __SCT__x\n nop\n b target"),
     "thunk by hand": PLAIN + "thunk: std 2,24(1)\n b __SCT__x\nFRAME g\n bl thunk\n nop\nLEAVE g\n",
     "thunk by hand, exported": (
         PLAIN + ".globl thunk\nthunk: std 2,24(1)\n b __SCT__x\nFRAME g\n blr\nLEAVE g\n"

@@ -167,10 +167,13 @@ class _Classifier:
         return refuse(site, "SCP245", f"a stub for {site.trampoline}, which is weak and undefined")
 
     def _in_stub(self, reference: Reference) -> bool:
-        """The branch inside a stub is not a call site. Stubs lead to trampolines only."""
-        if isinstance(reference.callee, Stub):
+        """The branch inside a stub is not a call site, nor is a trampoline's to itself. Stubs lead
+        to trampolines only."""
+        callee, offset = reference.callee, reference.offset
+        if isinstance(callee, Stub):
             return False
-        offset = reference.offset
+        if reference.section == callee.section and 0 <= offset - callee.value < callee.size:
+            return True
         inside = self._stubs.get(reference.section, ())
         if any(stub.value <= offset < stub.value + stub.size for stub in inside):
             return True

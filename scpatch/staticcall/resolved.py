@@ -44,8 +44,9 @@ def resolved_calls(
                 continue
             functions = functions or Functions(elf, by_section)
             word = int.from_bytes(code[offset : offset + 4], "little")
+            is_call = insn.links(word) or (isinstance(callee, Stub) and callee.is_thunk)
             # Between functions GNU as pads with a branch over the padding.
-            if insn.links(word) or functions.covering(section, offset) is not None:
+            if is_call or functions.covering(section, offset) is not None:
                 yield Reference(section, offset, callee, displaced, table, -1)
 
 

@@ -367,7 +367,8 @@ class Calls:
                 place, callee = Place(section, at), here[to]
                 if place in self.relocated_words or self._is_own(place, callee):
                     continue
-                if self.word(place) & 1 or self.image.function_at(place) is not None:
+                is_call = self.word(place) & 1 or (isinstance(callee, Stub) and callee.thunk)
+                if is_call or self.image.function_at(place) is not None:
                     yield from self._resolved_site(place, to, callee)
 
     @staticmethod

@@ -119,9 +119,11 @@ SOURCES = {
     + T.replace(
         "END", ".globl __SCT__z, __SCT__w\n.set __SCT__z, __SCT__x\n.set __SCT__w, __SCT__x\nEND"
     ),
-    "versioned": PLAIN + T.replace("__SCT__x", "impl") + ".symver impl, __SCT__x@@@V1\n",
+    "versioned": CALL.format("impl")
+    + T.replace("__SCT__x", "impl")
+    + ".symver impl, __SCT__x@@@V1\n",
     "versioned, no nop": (
-        "FRAME f\n bl __SCT__x\n mr 3,3\nLEAVE f\n"
+        "FRAME f\n bl impl\n mr 3,3\nLEAVE f\n"
         + T.replace("__SCT__x", "impl")
         + ".symver impl, __SCT__x@@@V1\n"
     ),

@@ -334,7 +334,7 @@ class Calls:
     @cached_property
     def sites(self) -> dict[Place, Site]:
         """The call sites by place; the branches inside stubs are none."""
-        inner = {stub.branch for stub in self.stubs.values() if not stub.fault}
+        inner = {stub.branch for stub in self.stubs.values() if self._is_formed(stub)}
         found = {}
         for place, (rela, entry) in self.branches.items():
             target = self.image.target(rela)
@@ -350,6 +350,13 @@ class Calls:
         for site in self._resolved():
             found[site.place] = site
         return dict(sorted(found.items()))
+
+    def _is_formed(self, stub: Stub) -> bool:
+        """Whether it has the instructions of a stub, be it good or not."""
+        one = stub.trampoline
+        return not stub.fault or (
+            one is not None and stub.fault == self._linker_refuses(one, stub.thunk)
+        )
 
     def _resolved(self) -> Iterator[Site]:
         """The branches without a relocation to a trampoline or a stub in the same section. Unless

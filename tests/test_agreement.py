@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scpatch.advice import advise
 from scpatch.rewrite import Options, plan_file, write
 from scpatch.staticcall.classify import Choices
 from scpatch.staticcall.model import Site, State
@@ -118,7 +119,21 @@ def test_reserved_section_numbers(tmp_path: Path, shndx: int, strategy: str, mod
         agreed(path, choices, strategy)
 
 
-def reserved(shndx: int, *, module: bool) -> bytes:
+@pytest.mark.parametrize("module", [False, True])
+@pytest.mark.parametrize("shndx", RESERVED, ids=hex)
+def test_reserved_section_numbers_everywhere(tmp_path: Path, shndx: int, module: bool) -> None:
+    """`advise` and `--emit-sites` as well; of the key too."""
+    path, after = tmp_path / "x.o", tmp_path / "after.o"
+    for key in (None, shndx):
+        path.write_bytes(reserved(shndx, module=module, key=key))
+        assert advise(path, Options(None), image=False).sites == 1
+        plan = plan_file(path, Options("callsite", emit_sites=True), after)
+        write([plan])
+        if after.exists():
+            assert prove(path, after).errors == ()
+
+
+def reserved(shndx: int, *, module: bool, key: int | None = None) -> bytes:
     call = ew.Relocation(offset=12, type=ew.R_PPC64_REL24, symbol="__SCT__x")
     code = ew.words(0x7C0802A6, 0xF8010010, 0xF821FFC1, ew.BL, ew.NOP, ew.BLR)
     text = ew.Section(
@@ -132,7 +147,7 @@ def reserved(shndx: int, *, module: bool) -> bytes:
     symbols = [
         ew.Symbol(name="f", type=ew.STT_FUNC, size=len(code), bind=ew.STB_GLOBAL, section=".text"),
         ew.Symbol(name="__SCT__x", bind=ew.STB_GLOBAL, st_shndx=shndx, value=0x100),
-        ew.Symbol(name="__SCK__x", bind=ew.STB_GLOBAL),
+        ew.Symbol(name="__SCK__x", bind=ew.STB_GLOBAL, st_shndx=key),
     ]
     return ew.build(ew.Elf(sections=[text, *[other] * module], symbols=symbols))
 

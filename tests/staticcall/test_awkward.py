@@ -103,6 +103,9 @@ def test_what_linkers_make_of_such_a_stub(assemble: Assemble, linker: str, tmp_p
     sites = {site.function: site for site in verify_link([], image, ["__SCT__*"]).proof.sites}
     assert (sites["f"].state, sites["g"].state) == ("wrong", "stub")
     assert "does not lead to its trampoline" in sites["f"].why
+    (planned_image,) = plan_file(image, Options(None)).objects
+    ours = {site.function: (site.state, site.code) for site in planned_image.plan.sites}
+    assert ours == {"f": (State.REFUSED, "SCP248"), "g": (State.DONE, "")}
 
 
 @pytest.mark.parametrize("linker", [LD, LLD])

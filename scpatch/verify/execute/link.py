@@ -26,7 +26,7 @@ from scpatch.verify.execute.places import (
 )
 from scpatch.verify.execute.tools import Tools
 from scpatch.verify.execute.types import RunSite
-from scpatch.verify.proof.read import read
+from scpatch.verify.proof.read import UnreadableError, read
 
 _VISIBILITY, _STT_TLS = 3, 6
 """The bits of st_other that hold it, and the type of a thread-local symbol (gABI 4)."""
@@ -53,9 +53,13 @@ def link(path: Path, sites: Sequence[RunSite], tools: Tools, directory: Path) ->
 def _hidden(path: Path, others: Collection[str]) -> str:
     """Assembly source of what GNU ld wants defined in any case: undefined symbols that are not of
     default visibility. At zero, as all that nobody defines."""
+    try:
+        found = read(path).symbols
+    except UnreadableError:
+        return ""  # the linker says what is wrong
     symbols = {
         one.name: one.type
-        for one in read(path).symbols
+        for one in found
         if one.section == 0 and one.other & _VISIBILITY and one.name and one.name not in others
     }
     lines = []

@@ -16,6 +16,7 @@ from scpatch.staticcall.strategies import StrategyOptions
 from scpatch.verify.proof import Proof, SiteProof, prove
 from tests import elfwriter as ew
 from tests.awkward import PLAIN, SOURCES
+from tests.staticcall.support import key
 from tests.tools import assemble, scan_file
 
 OFFSETS = StrategyOptions(Offsets(paca_toc=16, paca_thread_info=2504, livepatch_sp=120))
@@ -103,6 +104,18 @@ def test_a_second_look(tmp_path: Path, source: str, choices: Choices) -> None:
     assert {site.state for site in sites}.isdisjoint({State.REWRITE, State.SAVED, State.THUNK})
 
 
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_with_a_table_of_call_sites(tmp_path: Path, source: str) -> None:
+    """The proof finds in it what the rewriter has listed, and a second run changes nothing."""
+    body = source + "".join(key(name) for name in ("x", "y", "z", "w", "x@@V1", "%40"))
+    path, after = assemble(tmp_path, body), tmp_path / "after.o"
+    choices = CHOICES["for a kernel"]
+    write([plan_file(path, Options(choices=choices, emit_sites=True), after)])
+    assert prove(path, after, for_kernel=True).errors == ()
+    again = plan_file(after, Options(choices=choices, emit_sites=True))
+    assert not again.objects[0].plan.edits
+
+
 RESERVED = (0xFF00, 0xFF1F, 0xFF20, 0xFF3F, ew.SHN_ABS, ew.SHN_COMMON, 0xFFFE)
 
 
@@ -124,8 +137,8 @@ def test_reserved_section_numbers(tmp_path: Path, shndx: int, strategy: str, mod
 def test_reserved_section_numbers_everywhere(tmp_path: Path, shndx: int, module: bool) -> None:
     """`advise` and `--emit-sites` as well; of the key too."""
     path, after = tmp_path / "x.o", tmp_path / "after.o"
-    for key in (None, shndx):
-        path.write_bytes(reserved(shndx, module=module, key=key))
+    for key_section in (None, shndx):
+        path.write_bytes(reserved(shndx, module=module, key=key_section))
         assert advise(path, Options(None), image=False).sites == 1
         plan = plan_file(path, Options("callsite", emit_sites=True), after)
         write([plan])

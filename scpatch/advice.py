@@ -74,6 +74,8 @@ class Advice(NamedTuple):
     """The strategy to take; empty where there is nothing to do, or none is possible."""
     intermediate: tuple[str, ...] = ()
     """The objects whose machine code a link with LTO would not use."""
+    trampolines: frozenset[str] = frozenset()
+    """The names of those that there are."""
 
 
 def advise(path: Path, options: Options, *, image: bool) -> Advice:
@@ -99,6 +101,7 @@ def advise(path: Path, options: Options, *, image: bool) -> Advice:
         outlooks,
         min(taken, key=lambda one: one.rank).strategy if taken else "",
         tuple(one.name for one in found.objects if one.intermediate),
+        frozenset(name for one in found.objects for name in one.scan.names),
     )
 
 

@@ -259,8 +259,9 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     "SCP212": Diagnostic(
         "a call without a relocation",
         "Caller and trampoline are in one section and the trampoline is a local symbol, so the "
-        "assembler has written the distance into the `bl`. Neither a linker nor scpatch can send "
-        "such a call elsewhere.",
+        "assembler has written the distance into the branch. scpatch can lead such a call to a "
+        "stub, which lies in the same section, but only a `bl` to the local entry point, and if "
+        "the section has relocations. No linker can change it, so localentry does not serve it.",
         "make the trampoline a global symbol (`.globl`), or put it into a section of its own",
     ),
     "SCP213": Diagnostic(
@@ -396,6 +397,42 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "between the two. When the kernel patches one of them, a call would run without its "
         "restore, or a restore without its call.",
         "move the label or the end of the section, or rewrite with `--no-nop thunk`",
+    ),
+    "SCP245": Diagnostic(
+        "a stub for a weak undefined trampoline",
+        "The trampoline is undefined here, and weak. If no other object defines it, GNU ld makes "
+        "a nop of each branch to it, also the `b` that ends a stub, so that control runs on into "
+        "the next stub and calls something else; lld makes the `b` a branch to itself. Calls that "
+        "need no stub are right.",
+        "first link the object (`ld -r`) with the one that defines the trampoline, or declare it "
+        "without `weak`",
+    ),
+    "SCP246": Diagnostic(
+        "a trampoline that is data",
+        "The call names a symbol whose type is STT_OBJECT, STT_COMMON or STT_TLS, or that lies in "
+        "no code. A trampoline is code that the kernel patches.",
+        "give it the type of a function (`.type NAME,@function`), or another name",
+    ),
+    "SCP247": Diagnostic(
+        "an indirect function as trampoline",
+        "A call of an STT_GNU_IFUNC goes to what its resolver returns. Linkers send it through a "
+        "stub of the PLT that saves r2, and restore r2 in the nop, but only if the call names the "
+        "symbol itself. The module loader knows nothing of the type and calls the resolver.",
+        "make the trampoline a plain function",
+    ),
+    "SCP248": Diagnostic(
+        "a stub whose branch no linker keeps",
+        "The call goes through a stub that scpatch made earlier. The stub's trampoline is weak and "
+        "undefined (see SCP245), or STT_GNU_IFUNC: then lld writes a restore over the word after "
+        "the stub.",
+        "start again from the object that the compiler wrote",
+    ),
+    "SCP249": Diagnostic(
+        "a trampoline in no section",
+        "The trampoline's symbol has a reserved section number, such as SHN_ABS: it is an address, "
+        "and no object has its code. The strategies localentry and livepatch-stack change "
+        "trampolines, and nobody would change this one.",
+        "rewrite with --strategy callsite",
     ),
     "SCP301": Diagnostic(
         "a program is missing",

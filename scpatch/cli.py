@@ -52,6 +52,7 @@ Trampolines = Annotated[
         "--trampoline",
         "-t",
         metavar="GLOB",
+        show_default="__SCT__*",
         help="Names of trampolines, a shell pattern; repeatable.",
     ),
 ]
@@ -86,6 +87,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every call site.")]
 
 
+def _patterns(trampoline: list[str]) -> tuple[str, ...]:
+    """The patterns of trampolines' names, with or without the option."""
+    return tuple(trampoline) or ("__SCT__*",)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"scpatch {__version__}")
@@ -103,7 +109,7 @@ def scpatch(
 
 def scan(
     files: Files,
-    trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
+    trampoline: Trampolines = [],  # noqa: B006
     undefined: UndefinedOption = Undefined.AUTO,
     no_nop: NoNopOption = NoNop.REFUSE,
     hoist: HoistOption = Hoist.AUTO,
@@ -119,8 +125,10 @@ def scan(
     from scpatch.commands import scan as command
     from scpatch.staticcall.classify import Choices
 
-    choices = Choices(tuple(trampoline), undefined.value, no_nop.value, hoist=hoist.value)
-    raise typer.Exit(command.run(files, choices, form and form.value, lines=lines))
+    choices = Choices(_patterns(trampoline), undefined.value, no_nop.value, hoist=hoist.value)
+    raise typer.Exit(
+        command.run(files, choices, form and form.value, lines=lines, patterns=trampoline)
+    )
 
 
 def rewrite(
@@ -133,7 +141,7 @@ def rewrite(
         str,
         typer.Option(metavar="NAME", help="How r2 is kept; `scpatch explain` lists the ways."),
     ] = "callsite",
-    trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
+    trampoline: Trampolines = [],  # noqa: B006
     undefined: UndefinedOption = Undefined.AUTO,
     no_nop: NoNopOption = NoNop.REFUSE,
     hoist: HoistOption = Hoist.AUTO,
@@ -189,8 +197,9 @@ def rewrite(
         raise typer.BadParameter(f"does not go with {other}", param_hint="-o")
     if quiet and verbose:
         raise typer.BadParameter("does not go with --quiet", param_hint="--verbose")
-    choices = Choices(tuple(trampoline), undefined.value, no_nop.value, hoist=hoist.value)
+    choices = Choices(_patterns(trampoline), undefined.value, no_nop.value, hoist=hoist.value)
     asked = command.Asked(
+        patterns=trampoline,
         target=output,
         dry_run=dry_run,
         diff=diff,
@@ -244,7 +253,7 @@ def verify(
     run: Annotated[
         bool, typer.Option("--run/--no-run", help="Execute every site under QEMU.")
     ] = True,
-    trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
+    trampoline: Trampolines = [],  # noqa: B006
     hoist: Annotated[
         Hoist,
         typer.Option(help="What the file was rewritten with: kernel permits more than auto."),
@@ -263,7 +272,7 @@ def verify(
     With a linked IMAGE last: prove that every call site in it has its save and its restore, and
     that there are as many as in the OBJECTs and archives that it was linked from.
 
-    Exit codes: 0 proven, 1 not.
+    Exit codes: 0 proven, 1 not proven or not shown.
     """
     from scpatch.commands import verify as command
     from scpatch.staticcall.strategies import options
@@ -273,7 +282,8 @@ def verify(
     raise typer.Exit(
         command.run(
             files,
-            trampoline,
+            _patterns(trampoline),
+            patterns=trampoline,
             execute=run,
             for_kernel=hoist is Hoist.KERNEL,
             form=form and form.value,
@@ -289,7 +299,7 @@ def advise(
     image: Annotated[
         bool, typer.Option("--image", help="FILE... end in the kernel's image, not in a module.")
     ] = False,
-    trampoline: Trampolines = ["__SCT__*"],  # noqa: B006
+    trampoline: Trampolines = [],  # noqa: B006
     no_nop: NoNopOption = NoNop.REFUSE,
     asm_offsets: AsmOffsets = None,
     paca_toc_offset: PacaTocOffset = None,
@@ -307,12 +317,14 @@ def advise(
     from scpatch.staticcall.classify import Choices
     from scpatch.staticcall.strategies import options
 
-    choices = Choices(tuple(trampoline), no_nop=no_nop.value)
+    choices = Choices(_patterns(trampoline), no_nop=no_nop.value)
     if image:
         choices = choices._replace(undefined="rewrite", hoist="kernel")
     own = options(asm_offsets, paca_toc_offset, unmark=False)
     asked = Options(None, choices, own)
-    raise typer.Exit(command.run(files, asked, form and form.value, image=image))
+    raise typer.Exit(
+        command.run(files, asked, form and form.value, image=image, patterns=trampoline)
+    )
 
 
 def explain(

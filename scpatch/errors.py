@@ -11,7 +11,8 @@ class Exit(IntEnum):
     OK = 0
     """Done, also with nothing to do. `diff`: the files are the same. `verify`: proven."""
     ERROR = 1
-    """An error; nothing was written. `diff`: the files differ. `verify`: not proven."""
+    """An error; nothing was written. `diff`: the files differ. `verify`: not shown, or not
+    proven."""
     USAGE = 2
     """The command line is wrong."""
     REFUSED = 3

@@ -179,7 +179,7 @@ def string_table(strings: Iterable[str], *, tail_merge: bool) -> tuple[bytes, di
 
     With `tail_merge` a string that is the end of another one lies inside that one, as ld does it.
     """
-    unique = dict.fromkeys(text.encode() for text in strings if text)
+    unique = dict.fromkeys(text.encode("utf-8", "surrogateescape") for text in strings if text)
     # Sorted backwards from the end, a string comes right after those that end with it.
     order = (
         sorted(unique, key=lambda text: text[::-1], reverse=True) if tail_merge else list(unique)
@@ -187,9 +187,9 @@ def string_table(strings: Iterable[str], *, tail_merge: bool) -> tuple[bytes, di
     table, offsets, previous = bytearray(1), {"": 0}, b""
     for text in order:
         if tail_merge and previous.endswith(text):
-            offsets[text.decode()] = len(table) - 1 - len(text)
+            offsets[text.decode("utf-8", "surrogateescape")] = len(table) - 1 - len(text)
         else:
-            offsets[text.decode()] = len(table)
+            offsets[text.decode("utf-8", "surrogateescape")] = len(table)
             table += text + b"\0"
             previous = text
     return bytes(table), offsets

@@ -318,3 +318,22 @@ def test_a_linked_image(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "[SCP104]" in scpatch("verify", image, tmp_path / "x.o").stderr
     assert scpatch("verify", tmp_path / "x.o", image).returncode == 0
+
+
+def test_a_pattern_that_matches_nothing() -> None:
+    """A typing error must not look like a file without call sites."""
+    warning = "scpatch: warning: no symbol matches --trampoline '__STC__*'\n"
+    for command in (["scan", CALLS], ["rewrite", "-n", CALLS], ["advise", CALLS]):
+        done = scpatch(command[0], "-t", "__STC__*", "-t", "__SCT__*", *command[1:])
+        assert warning in done.stderr
+        assert done.stderr.count("warning") == 1
+        assert done.returncode == 0
+        assert "warning" not in scpatch(command[0], "-t", "__SCT__*", *command[1:]).stderr
+    done = scpatch("verify", "--no-run", "-t", "__STC__*", CALLS, CALLS)
+    assert done.stderr == warning
+
+
+def test_the_default_pattern_warns_only_if_it_was_given(tmp_path: Path) -> None:
+    path = assemble(tmp_path, "FUNC f\n blr\nEND f\n")
+    assert "warning" not in scpatch("scan", path).stderr
+    assert "'__SCT__*'" in scpatch("scan", "-t", "__SCT__*", path).stderr

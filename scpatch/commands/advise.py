@@ -9,13 +9,21 @@ from pathlib import Path
 from scpatch.advice import Advice, advise
 from scpatch.errors import Exit, ScpatchError
 from scpatch.report.advise import print_advice
-from scpatch.report.messages import note_intermediate, print_error
+from scpatch.report.messages import note_intermediate, print_error, print_unmatched
 from scpatch.report.progress import ProgressBar
 from scpatch.rewrite import Options
 
 
-def run(files: Sequence[Path], options: Options, form: str | None, *, image: bool) -> Exit:
-    """Prints what could be done to the files; one that cannot be read does not hide the others."""
+def run(
+    files: Sequence[Path],
+    options: Options,
+    form: str | None,
+    *,
+    image: bool,
+    patterns: Sequence[str] = (),
+) -> Exit:
+    """Prints what could be done to the files; one that cannot be read does not hide the others.
+    `patterns` are those of trampolines' names that the user gave."""
     found: list[Advice] = []
     errors: list[ScpatchError] = []
     with ProgressBar(len(files), "planning") as progress:
@@ -28,6 +36,7 @@ def run(files: Sequence[Path], options: Options, form: str | None, *, image: boo
     if found or not errors:
         print_advice(found, form or ("table" if sys.stdout.isatty() else "plain"))
     note_intermediate(name for one in found for name in one.intermediate)
+    print_unmatched(patterns, (name for advice in found for name in advice.trampolines))
     for one in errors:
         print_error(one)
     return Exit.ERROR if errors else Exit.OK

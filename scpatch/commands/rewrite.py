@@ -13,7 +13,7 @@ from scpatch.errors import Exit, RefusedError
 from scpatch.inputs import THIN_ARCHIVE, open_input
 from scpatch.kbuild.note import note
 from scpatch.report import rewrite as report
-from scpatch.report.messages import note_intermediate, print_error
+from scpatch.report.messages import note_intermediate, print_error, print_unmatched
 from scpatch.report.progress import ProgressBar
 from scpatch.report.refusals import print_refusals
 from scpatch.rewrite import FilePlan, Options, check_refused, plan_all, staged
@@ -31,6 +31,8 @@ class Asked(NamedTuple):
     form: str | None
     quiet: bool
     verbose: bool
+    patterns: Sequence[str] = ()
+    """Of trampolines' names."""
 
 
 def run(files: Sequence[Path], options: Options, asked: Asked) -> Exit:
@@ -112,7 +114,9 @@ def _report(plans: Sequence[FilePlan], asked: Asked, *, written: bool) -> None:
         report.print_rewrite(plans, asked.form, written=written)
     if asked.quiet:
         return
-    note_intermediate(one.name for plan in plans for one in plan.objects if one.intermediate)
+    objects = [one for plan in plans for one in plan.objects]
+    note_intermediate(one.name for one in objects if one.intermediate)
+    print_unmatched(asked.patterns, (name for one in objects for name in one.scan.names))
     for plan in plans:
         if asked.verbose:
             report.print_sites(plan)

@@ -4,15 +4,17 @@ what became of the calls in a linked image."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scpatch.elf.constants import ET_REL
-from scpatch.errors import Exit
+from scpatch.errors import Exit, ScpatchError
 from scpatch.inputs import is_archive, open_input, read_object
-from scpatch.report.messages import note_intermediate
+from scpatch.members import label, open_objects
+from scpatch.report.messages import note_intermediate, print_unmatched
 from scpatch.report.verify import print_verify
 from scpatch.staticcall.offsets import Offsets
+from scpatch.staticcall.symbols import find_trampolines
 from scpatch.verify.execute import Kernel, find_tools
 from scpatch.verify.linked import verify_link
 from scpatch.verify.proof.read import is_linked
@@ -23,6 +25,7 @@ def run(
     files: Sequence[Path],
     trampolines: Sequence[str],
     *,
+    patterns: Sequence[str] = (),
     execute: bool,
     for_kernel: bool,
     form: str | None,
@@ -32,7 +35,8 @@ def run(
 ) -> Exit:
     """Proves and executes `BEFORE AFTER`, or looks at what was linked, `[OBJECT...] IMAGE`.
 
-    OK means that all is proven. Raises SCP301 where a tool is missing.
+    OK means that all is proven. `patterns` are those of `trampolines` that the user gave. Raises
+    SCP301 where a tool is missing.
     """
     kernel = Kernel(**offsets._asdict())
     *others, last = files
@@ -51,10 +55,29 @@ def run(
         (before,) = others
         verdicts = verify_files(before, last, trampolines, tools, kernel, for_kernel=for_kernel)
     if not quiet:
+        _warn(files, patterns)
         form = form or ("terminal" if sys.stdout.isatty() else "plain")
         print_verify(verdicts, form, verbose=verbose)
         note_intermediate(one.label for one in verdicts if one.proof.intermediate)
     return Exit.OK if all(verdict.proven for verdict in verdicts) else Exit.ERROR
+
+
+def _warn(files: Sequence[Path], patterns: Sequence[str]) -> None:
+    """Tells of patterns that nothing matches. Of a file that cannot be read the report tells."""
+    try:
+        print_unmatched(patterns, list(_names(files, patterns)) if patterns else ())
+    except ScpatchError:
+        return
+
+
+def _names(files: Sequence[Path], patterns: Sequence[str]) -> Iterator[str]:
+    """The names of symbols that match, by scpatch's own reader: the proof has those of calls."""
+    for path in files:
+        with open_objects(path) as objects:
+            for member, data in objects.items():
+                file = read_object(data, label(path, member), linked=True)
+                if file.symbols is not None:
+                    yield from (one.name for one in find_trampolines(file.symbols, patterns))
 
 
 def is_link(files: Sequence[Path]) -> bool:

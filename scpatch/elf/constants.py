@@ -58,6 +58,7 @@ SHN_UNDEF: Final = 0
 SHN_LORESERVE: Final = 0xFF00
 SHN_LIVEPATCH: Final = 0xFF20
 """Of Linux (include/uapi/linux/elf.h): the kernel finds the symbol when it applies a livepatch."""
+SHN_COMMON: Final = 0xFFF2
 SHN_XINDEX: Final = 0xFFFF
 
 STB_LOCAL: Final = 0
@@ -69,5 +70,8 @@ STT_OBJECT: Final = 1
 STT_FUNC: Final = 2
 STT_SECTION: Final = 3
 STT_FILE: Final = 4
+STT_COMMON: Final = 5
+STT_TLS: Final = 6
+STT_GNU_IFUNC: Final = 10
 
 STV_HIDDEN: Final = 2

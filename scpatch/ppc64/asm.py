@@ -81,10 +81,10 @@ def encode(line: str) -> int:
     return int.from_bytes(encoded, "little")
 
 
-def branch(source: int, target: int) -> bytes:
-    """`b` from one section offset to another. Raises ValueError out of reach, where keystone
-    would wrap the distance silently."""
+def branch(source: int, target: int, *, links: bool = False) -> bytes:
+    """`b`, or `bl`, from one section offset to another. Raises ValueError out of reach, where
+    keystone would wrap the distance silently."""
     distance = target - source
     if not in_branch_reach(distance) or distance % 4:
         raise ValueError(f"b does not reach over {distance:#x} bytes")
-    return (insn.B | distance & 0x3FFFFFC).to_bytes(4, "little")
+    return ((insn.BL if links else insn.B) | distance & 0x3FFFFFC).to_bytes(4, "little")

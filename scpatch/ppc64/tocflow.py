@@ -54,6 +54,9 @@ class Function(NamedTuple):
     """Calls that come back with a foreign r2."""
     saving: Collection[int] = ()
     """Calls on whose way r2 is stored in 24(r1), and behind which it is loaded from there."""
+    unsaved: Collection[int] = ()
+    """Calls behind which it is loaded from there if it is there already; else they come back with a
+    foreign r2."""
     unsure: Collection[int] = ()
     """Instructions that may be nops when the code runs: a linker or the kernel may change them."""
     unknown: Collection[int] = ()
@@ -228,6 +231,8 @@ class Flow:
             return frame
         if place in self.function.foreign_after:
             return frame | before & SAVED
+        if place in self.function.unsaved and not before & SAVED:
+            return frame
         return before
 
 

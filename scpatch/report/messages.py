@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 
 from scpatch.errors import ScpatchError
@@ -38,6 +38,20 @@ def note_intermediate(names: Iterable[str]) -> None:
             "LTO compiles that, and throws this machine code away",
             file=sys.stderr,
         )
+
+
+def print_unmatched(patterns: Sequence[str], names: Iterable[str]) -> None:
+    """Warns of each pattern that the user gave for trampolines and no name matches: a typing error
+    would look like an input without call sites."""
+    if not patterns:
+        return
+    from fnmatch import fnmatchcase
+
+    known = set(names)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            what = f"no symbol matches --trampoline {pattern!r}"
+            print(f"scpatch: warning: {what}", file=sys.stderr)
 
 
 def as_message(error: Exception) -> ScpatchError:

@@ -12,7 +12,7 @@ from scpatch.report.documents import print_document, print_lines
 from scpatch.report.term import Screen, Style, clean, count, screen, wrap
 from scpatch.verify.execute.types import Outcome
 from scpatch.verify.proof import SiteProof
-from scpatch.verify.verdict import Ran, Verdict
+from scpatch.verify.verdict import Ran, Result, Verdict, of_site, worst
 
 _SHORT: Final[Mapping[str, str]] = {
     "stub": "saved by a stub",
@@ -31,14 +31,27 @@ _SHORT: Final[Mapping[str, str]] = {
 }
 """What the states of the proof mean for r2, short enough for a column."""
 
+_GOOD: Final[Mapping[Result, str]] = {
+    Result.PROVEN: "good",
+    Result.NOT_SHOWN: "not shown",
+    Result.NOT_PROVEN: "bad",
+}
+_MARKS: Final[Mapping[Result, str]] = {
+    Result.PROVEN: "ok",
+    Result.NOT_SHOWN: "??",
+    Result.NOT_PROVEN: "BAD",
+}
+"""What the plain form and a terminal say of a site."""
+
 
 def print_verify(verdicts: Sequence[Verdict], form: str, *, verbose: bool) -> None:
     """Prints the verdicts on stdout; `form` is `terminal`, `plain` or `json`. With `verbose` the
     terminal form gives the whole reason under every site."""
     if form == "json":
-        proven = all(verdict.proven for verdict in verdicts)
+        result = worst(verdict.result for verdict in verdicts)
         files = [_fields(verdict) for verdict in verdicts]
-        print_document("verify", {"proven": proven, "files": files})
+        proven = result is Result.PROVEN
+        print_document("verify", {"proven": proven, "verdict": str(result), "files": files})
     elif form == "plain":
         for verdict in verdicts:
             print_lines(_plain(verdict))
@@ -56,13 +69,6 @@ def _runs(verdict: Verdict) -> dict[tuple[int, int], Ran]:
 
 def _of(runs: Mapping[tuple[int, int], Ran], site: SiteProof) -> Ran | None:
     return runs.get((site.section, site.offset))
-
-
-def _is_good(site: SiteProof, ran: Ran | None) -> bool:
-    """Whether nothing at the site stands against the verdict."""
-    if not site.right and site.state != "restored":
-        return False
-    return ran is None or (ran.after.passed and not ran.harmless)
 
 
 def _outcome(outcome: Outcome) -> str:
@@ -85,7 +91,7 @@ def summary_line(verdict: Verdict) -> str:
     """`core.o: proven: 12 call sites (9 stub, 3 saved); run: 12 failed before, 12 pass now`"""
     states = Counter(site.state for site in verdict.proof.sites)
     shown = ", ".join(f"{states[state]:,} {state}" for state in _SHORT if states[state])
-    text = "proven" if verdict.proven else "NOT PROVEN"
+    text = str(verdict.result) if verdict.proven else verdict.result.upper()
     text += ": " + count(len(verdict.proof.sites), "call site") + (f" ({shown})" if shown else "")
     if (offset := verdict.proof.paca_toc) is not None:
         text += f"; PACATOC {offset}"
@@ -105,6 +111,7 @@ def _fields(verdict: Verdict) -> dict[str, object]:
     return {
         "file": clean(verdict.label),
         "proven": verdict.proven,
+        "verdict": str(verdict.result),
         "executed": verdict.runs is not None,
         "paca_toc": verdict.proof.paca_toc,
         "errors": [clean(error) for error in verdict.proof.errors],
@@ -123,7 +130,7 @@ def _site_fields(site: SiteProof, ran: Ran | None) -> dict[str, object]:
         "state": site.state,
         "right": site.right,
         "was_right": site.was_right,
-        "good": _is_good(site, ran),
+        "good": of_site(site, ran) is Result.PROVEN,
         "why": clean(site.why),
         "run_before": _outcome_fields(ran.before) if ran else None,
         "run_after": _outcome_fields(ran.after) if ran else None,
@@ -154,7 +161,7 @@ def _plain(verdict: Verdict) -> Iterator[Sequence[object]]:
             spot,
             site.trampoline,
             site.state,
-            "good" if _is_good(site, ran) else "bad",
+            _GOOD[of_site(site, ran)],
             _outcome(ran.before) if ran else "",
             _outcome(ran.after) if ran else "",
             site.why,
@@ -162,7 +169,7 @@ def _plain(verdict: Verdict) -> Iterator[Sequence[object]]:
         )
     for error in verdict.proof.errors:
         yield "error", verdict.label, error
-    yield "verdict", verdict.label, "proven" if verdict.proven else "not proven"
+    yield "verdict", verdict.label, str(verdict.result)
 
 
 def _terminal(verdict: Verdict, where: Screen, *, verbose: bool) -> Iterator[str]:
@@ -174,7 +181,7 @@ def _terminal(verdict: Verdict, where: Screen, *, verbose: bool) -> Iterator[str
     for site, line in zip(verdict.proof.sites, lay_out(rows, where, "  "), strict=True):
         yield line
         ran = _of(runs, site)
-        if verbose or not _is_good(site, ran):
+        if verbose or of_site(site, ran) is not Result.PROVEN:
             yield from _wrapped(site.why, where)
         for objection in _objections(ran):
             yield from _wrapped(objection, where)
@@ -192,9 +199,10 @@ def _wrapped(text: str, where: Screen) -> Iterator[str]:
 
 
 def _cells(site: SiteProof, ran: Ran | None, *, executed: bool) -> tuple[Cell, ...]:
-    good = _is_good(site, ran)
+    result = of_site(site, ran)
+    style = Style.NEW if result is Result.PROVEN else Style.REFUSED
     cells = (
-        Cell("", "ok" if good else "BAD", Style.NEW if good else Style.REFUSED),
+        Cell("", _MARKS[result], style),
         Cell(clean(site.section_name), f"+{site.offset:#x}"),
         Cell(clean(site.function), f"+{site.function_offset:#x}" if site.function else ""),
         Cell("", _SHORT.get(site.state, site.state)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from scpatch.elf.reader import ElfFile, RelaTable
@@ -39,24 +40,28 @@ def scan(elf: ElfFile, choices: Choices) -> Scan:
     symbols = elf.symbols
     if symbols is None:
         return Scan((), (), (), module=False)
-    trampolines = find_trampolines(symbols, choices.trampolines)
+    named = find_trampolines(symbols, choices.trampolines)
     stubs = find_stubs(symbols, choices.trampolines)
     recorded = record.find(elf)
-    if not trampolines and not stubs:
+    if not named and not stubs:
         return Scan((), (), (), module=False, strategies=recorded)
     from scpatch.staticcall.resolved import resolved_calls
 
-    check_elsewhere(elf, [*trampolines, *stubs])
-    references = list(find_references(elf, trampolines, stubs))
+    check_elsewhere(elf, [*named, *stubs])
+    references = list(find_references(elf, named, stubs))
+    trampolines = [one for one in named if one.is_code]
+    references += resolved_calls(elf, trampolines, stubs)
     module = is_module(elf)
     others = set(recorded) - {"callsite", "localentry" if choices.unmark else ""}
-    sites = _Classifier(elf, choices, stubs, references, module, kept=bool(others)).classify()
-    if resolved := resolved_calls(elf, trampolines):
-        sites = sorted(sites + resolved, key=lambda site: (site.section, site.offset))
+    unfit = [one for one in trampolines if not one.fits_stub]
+    classifier = _Classifier(
+        elf, choices, stubs, references, module, unfit=unfit, kept=bool(others)
+    )
+    sites = classifier.classify()
     if "livepatch-stack" in recorded:
         from scpatch.staticcall.livepatch import kept
 
-        sites = kept(elf, trampolines, sites)
+        sites = kept(elf, trampolines, sites, module=module)
     return Scan(tuple(trampolines), tuple(stubs), tuple(sites), module, recorded)
 
 
@@ -74,9 +79,11 @@ class _Classifier:
         references: Sequence[Reference],
         module: bool,
         *,
+        unfit: Sequence[Trampoline],
         kept: bool,
     ) -> None:
-        """`kept` says that the object's calls are made right in another way than by stubs."""
+        """`unfit` are the trampolines that no stub can branch to; `kept` says that the object's
+        calls are made right in another way than by stubs."""
         self._elf = elf
         self._kept = kept
         self._choices = choices
@@ -85,13 +92,13 @@ class _Classifier:
             self._stubs.setdefault(stub.section, []).append(stub)
         self._references = references
         self._module = module
-        sections = {reference.table.target for reference in references}
+        sections = {reference.section for reference in references}
         self._functions = Functions(elf, sections)
         self._names = {section: elf.section_name(section) for section in sections}
         self._calls: dict[int, list[int]] = {}
         for one in references:
-            offset = one.table.r_offset[one.position]
-            self._calls.setdefault(one.table.target, []).append(offset)
+            self._calls.setdefault(one.section, []).append(one.offset)
+        self._unfit = unfit
         self._by_offset: dict[int, set[int]] = {}
 
     def classify(self) -> list[Site]:
@@ -114,11 +121,15 @@ class _Classifier:
             symbols = self._callees()
             calls = OtherCalls(self._elf, symbols, module=self._module, free=free)
             stubless = symbols if self._kept else marked
+            unfit = frozenset(one.symbol for one in self._unfit) - stubless
             patched = find_patched(self._elf)
-            around = Around(self._elf, self._functions, labels, patched, calls, stubless)
+            around = Around(self._elf, self._functions, labels, patched, calls, stubless, unfit)
             sites = settle(around, sites, self._loadable() | marked)
+            sites = [self._without_stub(site) if site.symbol in unfit else site for site in sites]
         if self._choices.no_nop == "thunk":
-            sites = [site if site.symbol in marked else _as_thunk(site) for site in sites]
+            # The loader wants a nop behind the call in the thunk as well.
+            other = marked | (self._loaded() if self._module else frozenset())
+            sites = [site if site.symbol in other else _as_thunk(site) for site in sites]
         return [_as_linkers(site) if site.symbol in marked else site for site in sites]
 
     def _marked(self) -> frozenset[int]:
@@ -144,33 +155,59 @@ class _Classifier:
         """
         if self._choices.undefined == "rewrite" and not self._module:
             return frozenset()
+        return self._loaded()
+
+    def _loaded(self) -> frozenset[int]:
         callees = {one.callee for one in self._references}
         return frozenset(
-            one.symbol for one in callees if isinstance(one, Trampoline) and not one.defined
+            one.symbol for one in callees if isinstance(one, Trampoline) and one.loaded
         )
+
+    def _without_stub(self, site: Site) -> Site:
+        """A site whose trampoline no stub can branch to."""
+        if site.state is not State.REWRITE:
+            return site
+        return refuse(site, "SCP245", f"a stub for {site.trampoline}, which is weak and undefined")
 
     def _in_stub(self, reference: Reference) -> bool:
-        """The branch inside a stub is not a call site. Stubs lead to trampolines only."""
-        if isinstance(reference.callee, Stub):
+        """The branch inside a stub is not a call site, nor is a trampoline's to itself. Stubs lead
+        to trampolines only."""
+        callee, offset = reference.callee, reference.offset
+        if isinstance(callee, Stub):
             return False
-        offset = reference.table.r_offset[reference.position]
-        inside = self._stubs.get(reference.table.target, ())
+        if reference.section == callee.section and 0 <= offset - callee.value < callee.size:
+            return True
+        inside = self._stubs.get(reference.section, ())
         if any(stub.value <= offset < stub.value + stub.size for stub in inside):
             return True
-        # Where two objects brought the same stub, `ld -r` keeps one symbol for both.
-        section = reference.table.target
-        code = self._elf.content(section)
-        return (
-            _word(code, offset) == insn.B
-            and _word(code, offset - 4) == insn.STD_R2
-            and self._functions.covering(section, offset) is None
-        )
+        code = self._elf.content(reference.section)
+        looks = _word(code, offset) == insn.B and _word(code, offset - 4) == insn.STD_R2
+        if not looks or not self._stubs:
+            return False
+        from scpatch.staticcall.copies import is_dead_copy
+
+        return is_dead_copy(self._elf, reference, self._twins)
+
+    @cached_property
+    def _twins(self) -> frozenset[tuple[int, int]]:
+        """What the branches of stubs name."""
+        found = set()
+        for section, inside in self._stubs.items():
+            table = self._elf.relocations(section)
+            branches = {stub.value + 4 for stub in inside}
+            for index, offset in enumerate(table.r_offset if table is not None else ()):
+                if table is not None and offset in branches:
+                    found.add((table.symbol[index], table.r_addend[index]))
+        return frozenset(found)
 
     def _site(self, reference: Reference) -> Site:
-        table = reference.table
-        section, relocation = table.target, table[reference.position]
+        section, offset = reference.section, reference.offset
         code = self._elf.content(section)
-        offset = relocation.r_offset
+        kind, symbol, addend = relocs.R_PPC64_REL24, reference.callee.symbol, 0
+        if not reference.resolved:
+            assert reference.table is not None, "it has the relocation"
+            relocation = reference.table[reference.position]
+            kind, symbol, addend = relocation.type, relocation.symbol, relocation.r_addend
         function, function_offset = self._functions.name(section, offset)
         site = Site(
             section=section,
@@ -181,34 +218,28 @@ class _Classifier:
             trampoline=_trampoline_name(reference.callee),
             state=State.REWRITE,
             relocation=reference.position,
-            symbol=relocation.symbol,
-            addend=relocation.r_addend,
+            symbol=symbol,
+            addend=addend,
             word=_word(code, offset) or 0,
             after=_word(code, offset + 4),
         )
         if offset % 4 or offset + 4 > len(code):
             return refuse(site, "SCP207", "the call lies outside the section's whole words")
-        return self._judge(site, reference, relocation.type)
+        return self._judge(site, reference, kind)
 
     def _judge(self, site: Site, reference: Reference, kind: int) -> Site:
         """The state of a site whose branch word is there."""
         callee = reference.callee
         if kind in relocs.NOTOC:
             return site._replace(state=State.NOTOC, detail="the caller does not use r2")
-        if kind == relocs.R_PPC64_PLTCALL:
-            return refuse(site, "SCP211", "an inline PLT call, which the linker rewrites")
-        if kind != relocs.R_PPC64_REL24 or not insn.is_branch(site.word):
-            return refuse(site, "SCP209", "the branch is conditional or absolute")
-        if insn.is_absolute(site.word):
-            return refuse(site, "SCP209", "the branch is conditional or absolute")
+        if fault := self._form(site, reference, kind):
+            return refuse(site, *fault)
         if not insn.links(site.word):
-            if isinstance(callee, Stub) and callee.is_thunk:
-                return site._replace(state=State.DONE, detail=f"goes through {callee.name}")
-            return refuse(site, "SCP203", f"sibling call (b) to {site.trampoline}")
-        if reference.displaced:
-            return refuse(site, "SCP205", "the call has an addend, so it does not go to the entry")
+            return site._replace(state=State.DONE, detail=f"goes through {callee.name}")
+        if isinstance(callee, Trampoline) and callee.indirect:
+            return self._indirect(site, callee)
         if site.after == insn.LD_R2:
-            if self._module and isinstance(callee, Trampoline) and not callee.defined:
+            if self._module and isinstance(callee, Trampoline) and callee.loaded:
                 return refuse(site, "SCP213", "the module loader will find no nop behind the call")
             return site._replace(state=State.DONE, detail="restored by ld r2,24(r1)")
         if (offset := insn.paca_offset(site.after or 0)) is not None:
@@ -217,11 +248,63 @@ class _Classifier:
             return refuse(site, "SCP210", f"calls {callee.name} without a restore behind it")
         return self._needs_nop(self._kept_by_others(site, callee), reference.table)
 
+    def _form(self, site: Site, reference: Reference, kind: int) -> tuple[str, str] | None:
+        """The code and the reason if nothing can be done about the call, whatever follows it."""
+        callee = reference.callee
+        if isinstance(callee, Trampoline) and not callee.is_code:
+            return "SCP246", f"{callee.name} is data, by its type or its section"
+        if reference.resolved and (fault := self._resolved_fault(site, reference)):
+            return "SCP212", fault
+        if kind == relocs.R_PPC64_PLTCALL:
+            return "SCP211", "an inline PLT call, which the linker rewrites"
+        plain = kind == relocs.R_PPC64_REL24 and insn.is_branch(site.word)
+        if not plain or insn.is_absolute(site.word):
+            return "SCP209", "the branch is conditional or absolute"
+        if isinstance(callee, Stub) and self._leads_nowhere(callee):
+            return "SCP248", f"no linker keeps the branch of {callee.name}"
+        to_thunk = isinstance(callee, Stub) and callee.is_thunk
+        if not insn.links(site.word) and not to_thunk:
+            return "SCP203", f"sibling call (b) to {site.trampoline}"
+        if reference.displaced:
+            return "SCP205", "the call has an addend, so it does not go to the entry"
+        return None
+
+    def _leads_nowhere(self, stub: Stub) -> bool:
+        # What a thunk's `bl` becomes, the restore behind it makes right.
+        return not stub.is_thunk and any(one.name == stub.trampoline for one in self._unfit)
+
+    def _resolved_fault(self, site: Site, reference: Reference) -> str:
+        """Why a call without a relocation cannot be led to a stub, nor be left to a linker."""
+        callee = reference.callee
+        if not insn.is_branch(site.word) or not insn.links(site.word):
+            is_thunk = isinstance(callee, Stub) and callee.is_thunk and insn.is_branch(site.word)
+            return "" if is_thunk else "the branch has no relocation, and is no call"
+        if reference.displaced:
+            return "the call has no relocation, and goes to the global entry point"
+        if isinstance(callee, Trampoline) and callee.indirect:
+            return f"the call has no relocation, and {callee.name} is STT_GNU_IFUNC"
+        if isinstance(callee, Trampoline) and callee.marked and not self._choices.unmark:
+            return "the call has no relocation, in which a linker could see st_other = 1"
+        if reference.table is None and site.after != insn.LD_R2:
+            return "the call has no relocation, and its section has none at all"
+        return ""
+
+    def _indirect(self, site: Site, callee: Trampoline) -> Site:
+        """A call of an STT_GNU_IFUNC: the linker saves and restores r2."""
+        if self._module:
+            return refuse(site, "SCP247", "the module loader takes it for a plain function")
+        if site.symbol != callee.symbol:
+            return refuse(site, "SCP247", "it is named by its section, so that no linker sees it")
+        if site.after not in (*insn.NOPS, insn.LD_R2):
+            return refuse(site, "SCP201", "no nop behind the call")
+        detail = "the trampoline is STT_GNU_IFUNC, which is called through the PLT"
+        return site._replace(state=State.LINKER, detail=detail)
+
     def _from_paca(self, site: Site, callee: Callee, offset: int) -> Site:
         """A site behind which r2 is loaded from the PACA: right in the kernel image only."""
         if not self._module:
             return site._replace(state=State.DONE, detail=f"restored by ld r2,{offset}(r13)")
-        if isinstance(callee, Trampoline) and not callee.defined:
+        if isinstance(callee, Trampoline) and callee.loaded:
             return refuse(site, "SCP213", "the module loader will find no nop behind the call")
         return refuse(site, "SCP220", f"ld r2,{offset}(r13) loads the kernel's TOC in a module")
 
@@ -246,11 +329,12 @@ class _Classifier:
             return site._replace(state=State.LOADER, detail="a livepatch finds the trampoline")
         undefined = self._choices.undefined
         skip = undefined == "skip" or (undefined == "auto" and self._module)
-        if not trampoline.defined and skip:
+        skip = skip or (self._module and trampoline.weak_undefined)
+        if trampoline.loaded and skip:
             return site._replace(state=State.LOADER, detail="the trampoline is undefined here")
         return site
 
-    def _needs_nop(self, site: Site, table: RelaTable) -> Site:
+    def _needs_nop(self, site: Site, table: RelaTable | None) -> Site:
         """Checks what lies behind the call; whoever restores r2 needs a nop there."""
         if site.state is State.REFUSED:
             return site
@@ -262,8 +346,10 @@ class _Classifier:
             return refuse(site, "SCP206", "a relocation lies on the nop behind the call")
         return site
 
-    def _relocated(self, table: RelaTable, offset: int) -> bool:
+    def _relocated(self, table: RelaTable | None, offset: int) -> bool:
         """Whether a relocation other than TOCSAVE lies on the word at a section offset."""
+        if table is None:
+            return False
         if table.target not in self._by_offset:
             calls = self._calls[table.target]
             found = {call + 4 + byte for call in calls for byte in range(4)}.intersection(

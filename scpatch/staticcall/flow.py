@@ -32,7 +32,9 @@ class Around(NamedTuple):
     patched: Patched
     calls: OtherCalls
     stubless: frozenset[int]
-    """The symbols whose calls get no stub."""
+    """The symbols whose calls get no stub, since something else makes them right."""
+    unfit: frozenset[int] = frozenset()
+    """Those of trampolines that no stub can branch to."""
 
 
 def settle(around: Around, sites: Sequence[Site], unsaved: Collection[int]) -> list[Site]:
@@ -48,7 +50,7 @@ def settle(around: Around, sites: Sequence[Site], unsaved: Collection[int]) -> l
     changed |= {(section, at) for section, here in patched.ends.items() for at in here}
     sites = [_usable(site, targets, changed) for site in sites]
     surroundings = Surroundings(
-        elf, functions, labels, direct, patched, around.calls, around.stubless
+        elf, functions, labels, direct, patched, around.calls, around.stubless, around.unfit
     )
     saved = {} if patched.unread else _saved_sites(surroundings, elf, functions, sites, unsaved)
     return [_saved(site, saved.get((site.section, site.offset))) for site in sites]

@@ -33,6 +33,8 @@ class _Way(NamedTuple):
     """What lies between, for messages: empty where the branch goes to the trampoline itself."""
     ours: bool = False
     """A stub that scpatch has made, and that saves r2."""
+    lost: bool = False
+    """A linker has dropped the stub's branch."""
 
 
 def scan_image(image: Image, choices: Choices) -> Scan:
@@ -46,7 +48,9 @@ def scan_image(image: Image, choices: Choices) -> Scan:
         raise ScpatchError("SCP222", "no symbol table to find trampolines in", file=image.name)
     code = set(image.executable())
     trampolines = [
-        one for one in find_trampolines(symbols, choices.trampolines) if one.section in code
+        one
+        for one in find_trampolines(symbols, choices.trampolines)
+        if one.section in code and one.is_code
     ]
     stubs = [one for one in find_stubs(symbols, choices.trampolines) if one.section in code]
     sites: list[Site] = []
@@ -147,6 +151,8 @@ def _judge(site: Site, way: _Way) -> Site:
         if way.ours and not way.entry:
             return site._replace(state=State.DONE, detail=f"goes through {way.stub}")
         return refuse(site, "SCP203", f"sibling call (b) to {site.trampoline}")
+    if way.lost:
+        return refuse(site, "SCP248", f"no linker keeps the branch of {way.stub}")
     if not way.entry and not way.ours:
         return refuse(site, "SCP205", "the call does not go to the trampoline's entry")
     if site.after is None:
@@ -183,10 +189,22 @@ def _stub_ways(image: Image, stubs: Sequence[Stub]) -> dict[int, _Way]:
     """By address. The `entry` of a thunk is reached by `b`, and so is none."""
     return {
         image.address(one.section, one.value): _Way(
-            one.trampoline, one.symbol, entry=not one.is_thunk, stub=one.name, ours=True
+            one.trampoline,
+            one.symbol,
+            entry=not one.is_thunk,
+            stub=one.name,
+            ours=True,
+            lost=not one.is_thunk and _is_lost(image, one),
         )
         for one in stubs
     }
+
+
+def _is_lost(image: Image, stub: Stub) -> bool:
+    """Whether a stub ends in no branch, or in one to itself: what GNU ld and lld make of a branch
+    to a weak undefined symbol."""
+    word = _word(image.content(stub.section), stub.value + 4)
+    return not insn.is_branch(word) or insn.direct_target(word, 0) == 0
 
 
 def _notoc_calls(image: Image) -> frozenset[int]:

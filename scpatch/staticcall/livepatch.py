@@ -186,7 +186,9 @@ def _touches(word: int) -> bool:
     return changed.r1 or changed.r2 or word & _SPR_FIELDS == _MTLR
 
 
-def kept(elf: ElfFile, trampolines: Sequence[Trampoline], sites: Iterable[Site]) -> list[Site]:
+def kept(
+    elf: ElfFile, trampolines: Sequence[Trampoline], sites: Iterable[Site], *, module: bool
+) -> list[Site]:
     """The sites of an object that was rewritten this way, with those that its trampolines keep
     right, or another object's are to."""
     read, find = Reader(elf), Finder(elf, trampolines)
@@ -197,7 +199,7 @@ def kept(elf: ElfFile, trampolines: Sequence[Trampoline], sites: Iterable[Site])
         if one is None or not is_settled(one, site):
             found.append(site)
         elif not one.defined:
-            found.append(left_to_another(site))
+            found.append(left_to_another(one, site, module=module))
         elif one in slow and slow[one].keeps_r2:
             found.append(site._replace(state=State.TRAMPOLINE, code="", detail=KEEPS))
         else:
@@ -207,7 +209,7 @@ def kept(elf: ElfFile, trampolines: Sequence[Trampoline], sites: Iterable[Site])
 
 KEEPS: Final = "the trampoline keeps r2 on the livepatch stack"
 
-_SETTLED: Final = frozenset({"SCP201", "SCP202", "SCP203", "SCP206", "SCP212", "SCP240"})
+_SETTLED: Final = frozenset({"SCP201", "SCP202", "SCP203", "SCP206", "SCP212", "SCP240", "SCP245"})
 """Refusals of what the call itself would have to do, which it has not: it needs no nop, and it need
 not come back."""
 
@@ -215,7 +217,7 @@ not come back."""
 def is_ours(trampoline: Trampoline) -> bool:
     """Whether a trampoline is defined, and promises to keep r2: with st_other bits 5-7 = 1 it does
     not, and the linker sees to its callers."""
-    return trampoline.defined and not trampoline.clobbers_r2
+    return trampoline.defined and not trampoline.clobbers_r2 and not trampoline.indirect
 
 
 def is_settled(trampoline: Trampoline, site: Site) -> bool:
@@ -223,13 +225,22 @@ def is_settled(trampoline: Trampoline, site: Site) -> bool:
     if site.state is State.REFUSED:
         # A call that the assembler has resolved itself may lead to either entry point.
         one_entry = trampoline.value == trampoline.local_entry
-        return site.code in _SETTLED and (site.code != "SCP212" or one_entry)
+        plain = one_entry and insn.is_branch(site.word)
+        return site.code in _SETTLED and (site.code != "SCP212" or plain)
     return site.state in (State.REWRITE, State.SAVED, State.THUNK)
 
 
-def left_to_another(site: Site) -> Site:
-    detail = "right once the object that defines the trampoline is rewritten as well"
-    return site._replace(state=State.TRAMPOLINE, code="", detail=detail)
+def left_to_another(trampoline: Trampoline, site: Site, *, module: bool) -> Site:
+    """A call of a trampoline that the object does not define."""
+    if trampoline.reserved and not (module and trampoline.loaded):
+        detail = f"{trampoline.name} lies in no section (st_shndx {trampoline.reserved:#x})"
+        return site._replace(state=State.REFUSED, code="SCP249", detail=detail)
+    if not module:
+        detail = "right once the object that defines the trampoline is rewritten as well"
+        return site._replace(state=State.TRAMPOLINE, code="", detail=detail)
+    if site.state in (State.REFUSED, State.THUNK):
+        return site._replace(state=State.REFUSED)
+    return site._replace(state=State.LOADER, detail="the trampoline is undefined here")
 
 
 class Finder:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
+from scpatch.elf import constants as c
 from scpatch.elf.layout import Edits
 from scpatch.ppc64.abi import clobbers_r2, local_entry_offset
 
@@ -45,6 +46,9 @@ CHANGED = frozenset({State.REWRITE, State.SAVED, State.THUNK, State.PACA})
 """The states of the sites that `rewrite` changes."""
 
 
+_NO_CODE = frozenset({c.STT_OBJECT, c.STT_COMMON, c.STT_TLS})
+
+
 class Trampoline(NamedTuple):
     """A symbol that the kernel patches at run time to branch to a static call's target."""
 
@@ -52,19 +56,55 @@ class Trampoline(NamedTuple):
     symbol: int
     """Index in .symtab."""
     section: int
-    """Section index; 0 where the object does not define it."""
+    """Section index; 0 if no section of the object holds it."""
     value: int
     """Section offset of the global entry point."""
     size: int
+    st_info: int
     st_other: int
-    local: bool
-    """STB_LOCAL."""
-    livepatch: bool = False
-    """SHN_LIVEPATCH: the kernel finds it, and applies the relocations, with a livepatch."""
+    reserved: int = 0
+    """Its st_shndx if that is a reserved value, such as SHN_ABS, which is no index of a section."""
 
     @property
     def defined(self) -> bool:
         return self.section != 0
+
+    @property
+    def local(self) -> bool:
+        return self.st_info >> 4 == c.STB_LOCAL
+
+    @property
+    def is_code(self) -> bool:
+        """Whether the symbol can name code: data, thread-local and common symbols do not."""
+        return self.st_info & 0xF not in _NO_CODE and self.reserved != c.SHN_COMMON
+
+    @property
+    def indirect(self) -> bool:
+        """STT_GNU_IFUNC: its code does not run when it is called, but says what to call. The linker
+        sends each call through a stub of the PLT that saves r2, and restores r2 in the nop."""
+        return self.st_info & 0xF == c.STT_GNU_IFUNC
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a module's loader makes the stubs for its calls (restore_r2 and
+        apply_relocate_add in arch/powerpc/kernel/module_64.c)."""
+        return not self.defined and self.reserved in (0, c.SHN_LIVEPATCH)
+
+    @property
+    def livepatch(self) -> bool:
+        """The kernel finds it, and applies the relocations against it, with a livepatch."""
+        return self.reserved == c.SHN_LIVEPATCH
+
+    @property
+    def weak_undefined(self) -> bool:
+        """If nothing defines it, GNU ld makes a nop of each branch to it (psABI 3.6.3), also of the
+        one that ends a stub, and control runs on into whatever follows the stub."""
+        return not self.defined and not self.reserved and self.st_info >> 4 == c.STB_WEAK
+
+    @property
+    def fits_stub(self) -> bool:
+        """Whether a stub's branch to it stays one, and changes no word after it."""
+        return not self.weak_undefined and not self.indirect
 
     @property
     def clobbers_r2(self) -> bool:
@@ -99,6 +139,17 @@ class Stub(NamedTuple):
 STUB_PREFIX = "r2save."
 THUNK_PREFIX = "r2thunk."
 LIVEPATCH_PREFIX = "r2lps."
+
+
+def added_name(prefix: str, trampoline: str, digest: str) -> str:
+    """The name of code that is added for a trampoline. Linkers read a symbol version in what
+    follows an `@`, so a trampoline's own one is written as `%40`, and `%` as `%25`."""
+    return f"{prefix}{trampoline.replace('%', '%25').replace('@', '%40')}.{digest}"
+
+
+def trampoline_of(name: str, prefix: str) -> str:
+    """The trampoline in such a name, which ends in a dot and twelve digits."""
+    return name[len(prefix) : -13].replace("%40", "@").replace("%25", "%")
 
 
 class Site(NamedTuple):
@@ -151,6 +202,12 @@ class Scan(NamedTuple):
     """The strategies that it says it was rewritten with."""
     image: bool = False
     """Whether it is a linked image, such as vmlinux."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of trampolines that there are, or that are called."""
+        called = frozenset(site.trampoline for site in self.sites)
+        return called | frozenset(one.name for one in self.trampolines)
 
 
 TOC_PREFIX = "r2toc."

@@ -1,4 +1,7 @@
-"""Finds the call sites of an object: every branch whose relocation names a trampoline or a stub."""
+"""Finds the call sites of an object: every branch whose relocation names a trampoline or a stub.
+
+What the assembler has resolved itself, without a relocation, is in `resolved`.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,23 @@ Callee = Trampoline | Stub
 
 
 class Reference(NamedTuple):
-    """A relocation on code that names a trampoline or a stub."""
+    """A branch to a trampoline or a stub."""
 
-    table: RelaTable
-    position: int
-    """Index in the table."""
+    section: int
+    offset: int
+    """Section offset of the branch."""
     callee: Callee
     displaced: bool
-    """It does not name the start of `callee`: the call has an addend."""
+    """It does not lead to the start of `callee`: the call has an addend."""
+    table: RelaTable | None
+    """The relocations of the section."""
+    position: int
+    """Index of the branch's own relocation in the table; -1 if it has none."""
+
+    @property
+    def resolved(self) -> bool:
+        """The assembler has written the distance into the branch."""
+        return self.position < 0
 
 
 def find_references(
@@ -44,13 +56,13 @@ def find_references(
             if table.r_info[index] & 0xFFFFFFFF not in BRANCHES:
                 continue
             symbol, addend = table.symbol[index], table.r_addend[index]
-            callee = by_symbol.get(symbol)
+            callee, displaced = by_symbol.get(symbol), addend != 0
+            if callee is None:
+                callee = places.find(by_section[symbol], addend)
+                displaced = callee is not None and not _is_entry(callee, addend)
             if callee is not None:
-                yield Reference(table, index, callee, addend != 0)
-                continue
-            callee = places.find(by_section[symbol], addend)
-            if callee is not None:
-                yield Reference(table, index, callee, not _is_entry(callee, addend))
+                offset = table.r_offset[index]
+                yield Reference(section, offset, callee, displaced, table, index)
 
 
 def check_elsewhere(elf: ElfFile, callees: Iterable[Callee]) -> None:

@@ -36,6 +36,7 @@ class Surroundings:
         patched: Patched,
         calls: OtherCalls,
         stubless: frozenset[int],
+        unfit: frozenset[int],
     ) -> None:
         self._elf = elf
         self._patched = patched
@@ -44,6 +45,7 @@ class Surroundings:
         self._direct = direct
         self._calls = calls
         self._stubless = stubless
+        self._unfit = unfit
         self._sorted: dict[int, tuple[RelaTable, list[int]]] = {}
 
     def function(
@@ -74,6 +76,7 @@ class Surroundings:
             else:
                 entries.add(target)
         relocations = self._relocations(section, start, end)
+        stubbed, unsaved = self._stubbed(section, sites, number)
         branches = self._branches(section, relocations)
         foreign = [at for at, (kind, _) in branches.items() if kind in relocs.NOTOC]
         assert self._elf.symbols is not None, "it has the function's symbol"
@@ -88,25 +91,28 @@ class Surroundings:
             entries=entries - {entry},
             edges=edges,
             foreign_after=foreign + [s.offset for s in sites if s.state is State.REFUSED],
-            saving=self._calls.saving(code, start, relocations)
-            | self._stubbed(section, sites, number),
+            saving=self._calls.saving(code, start, relocations) | stubbed,
+            unsaved=unsaved,
             unsure=linkers.unsure | quiet | _between(labels.changed, section, start - 4, end),
             unknown=linkers.unknown | loud,
         )
         nops = self._calls.free_nops(code, start, relocations)
         return function, nops - self._named(section, start, end)
 
-    def _stubbed(self, section: int, sites: Sequence[Site], number: int) -> set[int]:
-        """Sites that save r2, in one way or another: where not before, then by a stub, which must
-        be in reach. Those of the module loader are among the other calls."""
+    def _stubbed(
+        self, section: int, sites: Sequence[Site], number: int
+    ) -> tuple[set[int], set[int]]:
+        """Sites that save r2, in one way or another: where not before, then by a stub. And those
+        that save it by no stub, if it is out of reach, or cannot branch to the trampoline. Those of
+        the module loader are among the other calls."""
         size = self._elf.sections[section].sh_size + _MOST_CODE_A_SITE * (number + 1)
-        return {
-            site.offset
-            for site in sites
-            if site.state is State.REWRITE
-            and site.symbol not in self._stubless
-            and in_branch_reach(size - site.offset)
-        }
+        saving: set[int] = set()
+        unsaved: set[int] = set()
+        for site in sites:
+            if site.state is State.REWRITE and site.symbol not in self._stubless:
+                reached = in_branch_reach(size - site.offset) and site.symbol not in self._unfit
+                (saving if reached else unsaved).add(site.offset)
+        return saving, unsaved
 
     def _named(self, section: int, start: int, end: int) -> set[int]:
         """Words that the kernel may patch, or a table names, and those behind them: what looks

@@ -16,6 +16,7 @@ from scpatch.staticcall.model import (
     TOC_PREFIX,
     Stub,
     Trampoline,
+    trampoline_of,
 )
 
 DEFAULT_TRAMPOLINES = ("__SCT__*",)
@@ -24,11 +25,12 @@ _DIGEST = re.compile(r"\.[0-9a-f]{12}")
 _LIVEPATCH = re.compile(r"\.klp\.sym\.[^.]+\.(.+),[0-9]+", re.DOTALL)
 """The name of a symbol that a livepatch finds, with the symbol's own name in it
 (Linux, Documentation/livepatch/module-elf-format.rst)."""
-_NO_CODE = (c.STT_SECTION, c.STT_FILE, c.STT_OBJECT)
+_NAMELESS = (c.STT_SECTION, c.STT_FILE)
 
 
 def find_trampolines(symbols: SymbolTable, patterns: Sequence[str]) -> list[Trampoline]:
-    """The symbols whose names match one of the shell patterns, in symbol table order.
+    """The symbols whose names match one of the shell patterns, in symbol table order; also those
+    that are no code, since a call of one is to be refused by its name.
 
     Stubs of an earlier run are none, whatever their names match.
     """
@@ -49,8 +51,8 @@ def find_stubs(symbols: SymbolTable, patterns: Sequence[str]) -> list[Stub]:
     found = []
     for prefix in (STUB_PREFIX, THUNK_PREFIX):
         for index, symbol, name in _matching(symbols, prefix + "*"):
-            trampoline = name[len(prefix) : -13]
-            section = symbols.section_index(index)
+            trampoline = trampoline_of(name, prefix)
+            section = section_of(symbols, index)
             if _DIGEST.fullmatch(name[-13:]) and section and _matches(trampoline, patterns):
                 found.append(
                     Stub(name, trampoline, index, section, symbol.st_value, symbol.st_size)
@@ -68,16 +70,31 @@ def _matching(symbols: SymbolTable, pattern: str) -> Iterator[tuple[int, Symbol,
     for index in symbols.with_prefix(prefix.encode("utf-8", "surrogateescape")):
         symbol = symbols[index]
         name = symbols.raw_name(symbol.st_name).decode("utf-8", "surrogateescape")
-        if name and symbol.type not in _NO_CODE and regex.match(name):
+        if name and symbol.type not in _NAMELESS and regex.match(name):
             yield index, symbol, name
 
 
 def _trampoline(symbols: SymbolTable, index: int, symbol: Symbol, name: str) -> Trampoline:
-    local = symbol.binding == c.STB_LOCAL
-    section = symbols.section_index(index)
-    place = section, symbol.st_value, symbol.st_size
-    livepatch = symbol.st_shndx == c.SHN_LIVEPATCH
-    return Trampoline(name, index, *place, symbol.st_other, local, livepatch)
+    section = section_of(symbols, index)
+    is_reserved = not section and symbol.st_shndx != c.SHN_UNDEF
+    return Trampoline(
+        name,
+        index,
+        section,
+        symbol.st_value,
+        symbol.st_size,
+        symbol.st_info,
+        symbol.st_other,
+        symbol.st_shndx if is_reserved else 0,
+    )
+
+
+def section_of(symbols: SymbolTable, index: int) -> int:
+    """The section that holds a symbol; 0 if none does, as for SHN_ABS and the like."""
+    shndx = symbols.st_shndx[index]
+    if shndx >= c.SHN_LORESERVE and shndx != c.SHN_XINDEX:
+        return 0
+    return symbols.section_index(index)
 
 
 class Functions:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
 from scpatch.verify.execute import NO_KERNEL, Kernel, Outcome, RunSite, Tools, execute
 from scpatch.verify.members import is_archive, members
 from scpatch.verify.proof import Proof, SiteProof, prove
 from scpatch.verify.proof.read import is_linked
+
+
+class Result(StrEnum):
+    """What can be said of a call site, and of a whole object."""
+
+    PROVEN = "proven"
+    NOT_SHOWN = "not shown"
+    """Nothing is known to be wrong, but something was there before whose reason was not found: a
+    restore without a save that could be shown."""
+    NOT_PROVEN = "not proven"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +33,10 @@ class Ran:
 
     @property
     def harmless(self) -> bool:
-        """It ran well before, although r2 was wrong by the proof: the run proves nothing."""
+        """It ran well before, although r2 was wrong by the proof: the run proves nothing. Of a
+        save that was not shown nobody knows whether r2 was wrong."""
+        if self.site.state == "restored":
+            return False
         return self.before.passed and not self.site.was_right
 
 
@@ -37,16 +51,37 @@ class Verdict:
     """The executed sites; None where nothing was executed."""
 
     @property
+    def result(self) -> Result:
+        """Proven: all sites are right, by the proof and in the run, and what was wrong failed
+        before."""
+        if self.proof.errors:
+            return Result.NOT_PROVEN
+        return worst(
+            [of_site(site, None) for site in self.proof.sites]
+            + [of_site(run.site, run) for run in self.runs or ()]
+        )
+
+    @property
     def proven(self) -> bool:
-        """All sites are right, by the proof and in the run, and what was wrong failed before."""
-        if self.proof.errors or not all(_acceptable(site) for site in self.proof.sites):
-            return False
-        return all(run.after.passed and not run.harmless for run in self.runs or ())
+        return self.result is Result.PROVEN
 
 
-def _acceptable(site: SiteProof) -> bool:
-    """Right, or restored by code that the object came with, whose save could not be shown."""
-    return site.right or site.state == "restored"
+def of_site(site: SiteProof, ran: Ran | None) -> Result:
+    """What the proof and the run, if it ran, say of a site."""
+    if ran is not None and (not ran.after.passed or ran.harmless):
+        return Result.NOT_PROVEN
+    if site.right:
+        return Result.PROVEN
+    return Result.NOT_SHOWN if site.state == "restored" else Result.NOT_PROVEN
+
+
+def worst(results: Iterable[Result]) -> Result:
+    """The verdict on a whole whose parts have these."""
+    found = set(results)
+    for one in (Result.NOT_PROVEN, Result.NOT_SHOWN):
+        if one in found:
+            return one
+    return Result.PROVEN
 
 
 def verify_files(
@@ -120,7 +155,7 @@ def verify_object(
     )
     if tools is None or proof.errors:
         return Verdict(label, proof, None)
-    sites = [site for site in proof.sites if site.state not in ("notoc", "elsewhere")]
+    sites = [site for site in proof.sites if site.runs and site.state != "elsewhere"]
     places = [_run_site(site) for site in sites]
     kernel = _completed(kernel, proof)
     marked = [

@@ -84,7 +84,7 @@ def test_an_object_without_call_sites(capsys: pytest.CaptureFixture[str]) -> Non
 def test_hostile_names_stay_on_their_line(capsys: pytest.CaptureFixture[str]) -> None:
     evil = "f\n\x1b[2Jx"
     site = Site(1, ".te\txt", 4, evil, 0, evil, State.DONE, 0, 1, 0, 0x48000001)
-    trampoline = Trampoline(evil, 1, 0, 0, 0, 0, local=False)
+    trampoline = Trampoline(evil, 1, 0, 0, 0, 0, 0)
     scan = Scan((trampoline,), (), (site,), module=False)
     for form, lines in (("plain", 2), ("table", 7)):
         print_scan([(evil, scan)], form)

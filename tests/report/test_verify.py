@@ -52,12 +52,13 @@ LEFT = verdict(proof("left", right=False), FAILED, FAILED)
 RESTORED = verdict(proof("restored", right=False), PASSED, PASSED)
 UNRUN = verdict(proof())
 BROKEN = Verdict("x.o", Proof((), ("two symbol tables.",)), None)
-ALL = [GOOD, HARMLESS, FAILING, LEFT, UNRUN, BROKEN]
+ALL = [GOOD, HARMLESS, FAILING, LEFT, UNRUN, BROKEN, RESTORED]
 
 
 @pytest.mark.parametrize(
     ("one", "text"),
     [
+        (RESTORED, "NOT SHOWN: 1 call site (1 restored); 1 executed: 0 failed before, 1 pass now"),
         (GOOD, "proven: 1 call site (1 stub); 1 executed: 1 failed before, 1 pass now"),
         (HARMLESS, "NOT PROVEN: 1 call site (1 stub); 1 executed: 0 failed before, 1 pass now"),
         (FAILING, "NOT PROVEN: 1 call site (1 stub); 1 executed: 1 failed before, 0 pass now"),
@@ -93,21 +94,18 @@ def test_summary(one: Verdict, text: str) -> None:
             ["because", "after: r2 is wrong"],
         ),
         (UNRUN, "  ok  .text+0x14  f+0x4  saved by a stub", []),
-        (RESTORED, None, None),
+        (RESTORED, "  ??  .text+0x14  f+0x4  save not shown  passed -> passed", ["because"]),
         (BROKEN, "  error two symbol tables.", []),
     ],
 )
 def test_terminal(
     one: Verdict,
-    row: str | None,
-    reasons: list[str] | None,
+    row: str,
+    reasons: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     print_verify([one], "terminal", verbose=False)
     lines = capsys.readouterr().out.splitlines()
-    if row is None or reasons is None:
-        assert lines[2].startswith("  ok  " if one.proven else "  BAD  ")
-        return
     assert lines[0] == "x.o"
     assert lines[2] == row
     assert [line.strip() for line in lines[3:-2]] == reasons
@@ -125,7 +123,8 @@ def test_every_row_is_good_exactly_if_the_verdict_is(capsys: pytest.CaptureFixtu
         print_verify([one], "plain", verbose=False)
         lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
         assert (lines[0][6] == "good") == one.proven
-        assert lines[-1] == ["verdict", "x.o", "proven" if one.proven else "not proven"]
+        words = {"good": "proven", "not shown": "not shown", "bad": "not proven"}
+        assert lines[-1] == ["verdict", "x.o", words[lines[0][6]]]
 
 
 def test_plain(capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,10 +143,11 @@ def test_plain(capsys: pytest.CaptureFixture[str]) -> None:
 def test_json_follows_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     print_verify(ALL, "json", verbose=False)
     document = validated(capsys.readouterr().out)
-    assert document["proven"] is False
+    assert (document["proven"], document["verdict"]) == (False, "not proven")
     files = document["files"]
     assert isinstance(files, list)
     assert [one["proven"] for one in files] == [one.proven for one in ALL]
+    assert [one["verdict"] for one in files][-2:] == ["not proven", "not shown"]
     assert files[0]["sites"][0]["run_before"]["reasons"] == ["r2 is wrong"]
     assert files[4]["sites"][0]["run_before"] is None
 

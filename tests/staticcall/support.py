@@ -16,10 +16,10 @@ def key(name: str) -> str:
     return f"""
         .data
         .balign 8
-        .globl __SCK__{name}
-        .type __SCK__{name}, @object
-        .size __SCK__{name}, 16
-__SCK__{name}: .quad 0, 1
+        .globl "__SCK__{name}"
+        .type "__SCK__{name}", @object
+        .size "__SCK__{name}", 16
+"__SCK__{name}": .quad 0, 1
         .text
 """
 

@@ -356,7 +356,7 @@ LOCAL = ".type __SCT__x, @function\n__SCT__x: b target\n.size __SCT__x, 4\n"
 @pytest.mark.parametrize(
     ("call", "want"),
     [
-        ("bl __SCT__x\n nop", "refused SCP212"),
+        ("bl __SCT__x\n nop", "rewrite"),
         ("bl __SCT__x\n ld 2, 24(1)", "done"),
         ("b __SCT__x", "refused SCP212"),
         ("beq __SCT__x", "refused SCP212"),

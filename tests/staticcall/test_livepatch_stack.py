@@ -187,7 +187,7 @@ def test_a_resolved_call_of_a_local_trampoline(assemble: Assemble) -> None:
         "x\n ld", "x\n.type __SCT__x, @function\n__SCT__x:\n ld"
     )
     path = assemble("FRAME f\n bl __SCT__x\n nop\nLEAVE f\n" + local)
-    assert states(path) == {"f": ["refused SCP212"]}
+    assert states(path) == {"f": ["rewrite"]}
     assert states(rewritten(path)) == {"f": ["trampoline"]}
 
 

@@ -28,6 +28,7 @@ from scpatch.staticcall.model import (
     Site,
     State,
     TrampolineEdit,
+    added_name,
 )
 from scpatch.staticcall.strategies import Cost, StrategyOptions
 from scpatch.staticcall.tail import lead
@@ -118,8 +119,7 @@ def _unmark(elf: ElfFile, scan: Scan, additions: Additions) -> list[TrampolineEd
     for one in scan.trampolines:
         if one.marked:
             additions.set_other(one.symbol, with_one_entry(one.st_other))
-            inside = one.section < len(elf.sections)  # not SHN_ABS and the like
-            name = elf.section_name(one.section) if inside else ""
+            name = elf.section_name(one.section)
             edits.append(TrampolineEdit(one.name, one.section, name, one.value, "unmarked"))
     return edits
 
@@ -163,9 +163,8 @@ def _add_stub(additions: Additions, digest: Digest, group: _Group, *, unique: bo
     first = group.sites[0]
     prefix = THUNK_PREFIX if group.thunk else STUB_PREFIX
     own = first.offset if group.thunk else -1
-    name = f"{prefix}{first.trampoline}." + digest.of(
-        group.section, group.symbol, group.addend, own
-    )
+    key = digest.of(group.section, group.symbol, group.addend, own)
+    name = added_name(prefix, first.trampoline, key)
     offset = additions.end(group.section)
     code = assemble(_THUNK if group.thunk else _STUB)
     if group.thunk:
@@ -176,6 +175,10 @@ def _add_stub(additions: Additions, digest: Digest, group: _Group, *, unique: bo
         NewRelocation(group.section, offset + 4, group.symbol, R_PPC64_REL24, group.addend)
     )
     for site in group.sites:
+        if site.relocation < 0:  # the assembler has resolved the call
+            word = branch(site.offset, offset, links=not group.thunk)
+            additions.patch(group.section, site.offset, word)
+            continue
         additions.retarget(group.section, site.relocation, symbol, R_PPC64_REL24)
         if group.thunk:
             additions.patch(group.section, site.offset, _word(insn.B))

@@ -119,9 +119,10 @@ def _sites(elf: ElfFile, scan: Scan, ways: Mapping[_Place, Slow]) -> tuple[Site,
         if one is None or not is_settled(one, site):
             sites.append(site)
         elif not one.defined:
-            sites.append(left_to_another(site))
+            sites.append(left_to_another(one, site, module=scan.module))
         elif (slow := ways.get(_place(one))) is None:
-            sites.append(site)
+            is_thunk = site.state is State.THUNK
+            sites.append(site._replace(state=State.REFUSED) if is_thunk else site)
         elif slow.code:
             unseen.discard(_place(one))
             sites.append(refuse(site, slow.code, slow.fault))

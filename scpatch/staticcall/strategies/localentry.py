@@ -27,6 +27,7 @@ from scpatch.staticcall.model import (
     State,
     Trampoline,
     TrampolineEdit,
+    added_name,
 )
 from scpatch.staticcall.prologue import SIZE, Prologue, place, read_prologues, toc_symbol
 from scpatch.staticcall.strategies import Cost, StrategyOptions
@@ -69,7 +70,7 @@ def cost(options: StrategyOptions) -> Mapping[State, Cost]:
 
 def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOptions) -> Plan:
     """Marks the trampolines that `scan` found, and readies their calls for the linker."""
-    defined = [one for one in scan.trampolines if one.defined]
+    defined = [one for one in scan.trampolines if one.defined and not one.indirect]
     if scan.module and defined:
         raise ScpatchError("SCP225", f"the module defines {defined[0].name}", file=elf.name)
     if scan.stubs:
@@ -122,10 +123,15 @@ def _judge(ours: _Trampolines, site: Site) -> Site:
     """What becomes of one site when its trampoline is marked."""
     if site.state is State.THUNK:
         return site._replace(state=State.REFUSED)
-    if site.state in (State.REWRITE, State.SAVED) or site.code == "SCP226":
+    if site.relocation < 0 and site.state in (State.REWRITE, State.SAVED):
+        return refuse(site, "SCP212", "the call has no relocation, so that no linker sees it")
+    if site.state in (State.REWRITE, State.SAVED) or site.code in ("SCP226", "SCP245"):
         one = ours.entered(site)
         if one is None:
             return refuse(site, "SCP205", "the call does not go to an entry point")
+        if one.reserved:
+            what = f"{one.name} lies in no section (st_shndx {one.reserved:#x})"
+            return refuse(site, "SCP249", what)
         detail = "the linker saves and restores r2"
         if not one.defined:
             detail += ", once the trampoline is marked where it is defined"
@@ -252,7 +258,7 @@ def _append_code(
     code = assemble(_TOC_CODE)
     code += branch(start + len(code), one.value + SIZE)
     additions.append(section, code)
-    name = f"{TOC_PREFIX}{one.name}.{digest.of(section, one.symbol)}"
+    name = added_name(TOC_PREFIX, one.name, digest.of(section, one.symbol))
     additions.add_symbol(NewSymbol(name, section, start, len(code), unique=True))
     for at, kind in ((_HIGH, relocs.R_PPC64_REL16_HA), (_LOW, relocs.R_PPC64_REL16_LO)):
         additions.add_relocation(NewRelocation(section, start + at, toc, kind, at - _BASE))

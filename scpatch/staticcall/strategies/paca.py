@@ -103,7 +103,8 @@ def _settled(site: Site, offset: int) -> Site:
     A nop that is a branch target (SCP202) is taken: who comes there by another way is in the kernel
     image as well, and loads the r2 that he has. Of calls without a nop, a thunk is no way out.
     """
-    if site.state in (State.REWRITE, State.SAVED, State.PACA) or site.code == "SCP202":
+    right = site.state in (State.REWRITE, State.SAVED, State.PACA)
+    if right or site.code in ("SCP202", "SCP245"):
         detail = f"r2 is to be restored by ld r2,{offset}(r13)"
         return site._replace(state=State.PACA, code="", detail=detail)
     return site._replace(state=State.REFUSED) if site.state is State.THUNK else site

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from importlib import resources
 from pathlib import Path
 
@@ -26,6 +26,10 @@ from scpatch.verify.execute.places import (
 )
 from scpatch.verify.execute.tools import Tools
 from scpatch.verify.execute.types import RunSite
+from scpatch.verify.proof.read import UnreadableError, read
+
+_VISIBILITY, _STT_TLS = 3, 6
+"""The bits of st_other that hold it, and the type of a thread-local symbol (gABI 4)."""
 
 
 def link(path: Path, sites: Sequence[RunSite], tools: Tools, directory: Path) -> Program:
@@ -38,12 +42,39 @@ def link(path: Path, sites: Sequence[RunSite], tools: Tools, directory: Path) ->
     (directory / "harness.s").write_bytes(harness)
     undefined = sorted({site.trampoline for site in sites if not site.trampoline_section})
     marked = {site.trampoline for site in sites if site.marked}
-    text = _trampolines(undefined, marked)
+    text = _trampolines(undefined, marked) + _hidden(path, undefined)
     (directory / "tramps.s").write_text(text, "utf-8", "surrogateescape")
     for name in ("harness", "tramps"):
         _call([tools.assembler, "-o", f"{name}.o", f"{name}.s"], directory, path)
     errors = _call(_ld_command(tools), directory, path)
     return read_program(path, sites, undefined, directory, errors)
+
+
+def _hidden(path: Path, others: Collection[str]) -> str:
+    """Assembly source of what GNU ld wants defined in any case: undefined symbols that are not of
+    default visibility. At zero, as all that nobody defines."""
+    try:
+        found = read(path).symbols
+    except UnreadableError:
+        return ""  # the linker says what is wrong
+    symbols = {
+        one.name: one.type
+        for one in found
+        if one.section == 0 and one.other & _VISIBILITY and one.name and one.name not in others
+    }
+    lines = []
+    for name, kind in sorted(symbols.items()):
+        quoted = _quoted(name)
+        lines.append(f".globl {quoted}")
+        if kind == _STT_TLS:
+            lines += ['.section .tbss, "awT", @nobits', f"{quoted}: .space 8"]
+        else:
+            lines.append(f".set {quoted}, 0")
+    return "".join(line + "\n" for line in lines)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _trampolines(undefined: list[str], marked: Set[str]) -> str:
@@ -58,7 +89,7 @@ def _trampolines(undefined: list[str], marked: Set[str]) -> str:
         '.section .scpatch_tramps, "ax", @progbits',
     ]
     for name in undefined:
-        quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        quoted = _quoted(name)
         lines += [f".balign {SLOT}", f".globl {quoted}", f".type {quoted}, @function"]
         lines += [f"{quoted}:", *[f".localentry {quoted}, 1"] * (name in marked), "b ."]
     return "\n".join(lines) + "\n"

@@ -6,11 +6,12 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from scpatch.verify.proof.calls import Calls, Trampoline
-from scpatch.verify.proof.read import ET_DYN, ET_EXEC, SHF_ALLOC, Image, Place, read
+from scpatch.verify.proof.calls import STUB_NAME, Calls, Trampoline, unescaped
+from scpatch.verify.proof.read import ET_DYN, ET_EXEC, SHF_ALLOC, Image, Place, Symbol, read
 
 _RELATIVE = 22
 """R_PPC64_RELATIVE"""
@@ -70,6 +71,19 @@ class Linked:
     def named(self) -> dict[str, Trampoline]:
         """The trampolines by their names."""
         return {one.symbol.name: one for here in self.calls.trampolines.values() for one in here}
+
+    @cached_property
+    def stubs(self) -> dict[int, tuple[str, Symbol]]:
+        """The stubs of scpatch's that save r2, by address: whose trampoline each is, and its
+        symbol."""
+        found = {}
+        for one in self.image.symbols:
+            match = STUB_NAME.fullmatch(one.name) if one.section > 0 else None
+            if match is not None and match[1] == "save":
+                name = unescaped(match[2])
+                if any(fnmatchcase(name, glob) for glob in self.calls.globs):
+                    found[self.address(Place(one.section, one.value))] = name, one
+        return found
 
     def names(self, trampoline: str) -> tuple[str, ...]:
         """All names of the trampoline that has this one."""

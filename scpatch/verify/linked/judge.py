@@ -15,16 +15,19 @@ from scpatch.verify.proof.read import Place
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A branch that comes to a trampoline: at an entry point by `way`, or somewhere inside."""
+    """A branch that comes to a trampoline: at an entry point by `way`, or somewhere inside. Or to
+    the stub `lost`, which does not lead to the trampoline that it is for."""
 
     branch: Branch
     trampoline: Trampoline
     way: Way | None
+    lost: str = ""
 
 
 def judge(linked: Linked) -> Iterator[SiteProof]:
     """All calls, in the order of the code. The state of each is one of
     linker    saved by the linker's stub, restored behind the call
+    restored  restored behind the call, its save not shown
     stub      saved by scpatch's stub, restored behind the call
     saved     saved by the function itself on every path, restored behind the call
     paca      loaded from the PACA behind the call
@@ -50,7 +53,7 @@ def judge(linked: Linked) -> Iterator[SiteProof]:
             trampoline_offset=call.trampoline.place.offset,
             trampoline_other=call.trampoline.symbol.other,
             state=state,
-            right=state != "wrong",
+            right=state not in ("wrong", "restored"),
             was_right=False,
             why=why,
             resume=place.offset + 8,
@@ -69,6 +72,9 @@ def find(linked: Linked) -> Iterator[Call]:
         if branch.to not in ways:
             ways[branch.to] = follow(linked, branch.to)
         way = ways[branch.to]
+        if (lost := _lost(linked, branch, way)) is not None:
+            found.append(lost)
+            continue
         one = way.trampoline if way is not None else _meant(linked, branch.to)
         if one is not None and linked.inside(linked.address(branch.place)) is None:
             found.append(Call(branch, one, way))
@@ -76,13 +82,48 @@ def find(linked: Linked) -> Iterator[Call]:
     own = set(_detours(linked))
     for call in found:
         at = linked.address(call.branch.place)
-        if at not in steps and at not in own and not is_between(linked, call.branch.place):
+        if at in steps or at in own or is_between(linked, call.branch.place):
+            continue
+        if not _leads_over_stubs(linked, call.branch):
             yield call
 
 
 def _meant(linked: Linked, address: int) -> Trampoline | None:
     """The trampoline that a branch to an address misses."""
     return linked.inside(address) or missed(linked, address)
+
+
+def _leads_over_stubs(linked: Linked, branch: Branch) -> bool:
+    """Whether a branch leads over stubs of scpatch's at the end of a section, and a trampoline is
+    what lies behind them."""
+    at = branch.place
+    if linked.calls.word(at) & 0xFC000003 != 0x48000000 or linked.image.function_at(at) is not None:
+        return False
+    end, after = linked.place(branch.to), Place(at.section, at.offset + 4)
+    while end is not None and after.section == end.section and after.offset < end.offset:
+        stub = linked.image.function_at(after)
+        if stub is None or not STUB_NAME.fullmatch(stub.name) or stub.size <= 0:
+            return False
+        after = Place(at.section, stub.value + stub.size)
+    return after == end
+
+
+def _lost(linked: Linked, branch: Branch, way: Way | None) -> Call | None:
+    """A branch to a stub of scpatch's that does not lead to the trampoline in its name.
+
+    A linker has done that: the trampoline was weak and undefined, or may be replaced by that of
+    another shared object.
+    """
+    stub = linked.stubs.get(branch.to)
+    if stub is None:
+        return None
+    trampoline, symbol = stub
+    # Of a symbol with a version lld leaves the name alone.
+    reached = linked.names(way.trampoline.symbol.name) if way is not None else ()
+    if trampoline.partition("@")[0] in {name.partition("@")[0] for name in reached}:
+        return None
+    place = Place(symbol.section, symbol.value)
+    return Call(branch, Trampoline(symbol._replace(name=trampoline), place), way, symbol.name)
 
 
 def _detours(linked: Linked) -> Iterator[int]:
@@ -104,8 +145,13 @@ def _judge(linked: Linked, call: Call, saves: Saves) -> tuple[str, str]:
     word = linked.calls.word(place)
     after = linked.calls.word(Place(place.section, place.offset + 4))
     function = linked.image.function_at(place)
+    if call.lost:
+        where = f", but to {way.trampoline.symbol.name}" if way is not None else ""
+        return "wrong", f"{call.lost} does not lead to its trampoline{where}"
     if way is None and linked.inside(call.branch.to) is None:
         return "wrong", f"the linker's stub at {call.branch.to:#x} does not lead to the trampoline"
+    if way is not None and way.runs_on:
+        return "wrong", "there is a nop in the stub, so that control runs on"
     if way is None:
         return "wrong", "it lands inside the trampoline, at no entry point"
     if word & 0xFC000003 != 0x48000001:
@@ -137,7 +183,7 @@ def _restored(linked: Linked, call: Call, way: Way, saves: Saves) -> tuple[str, 
         )
     answer = saves.before(place)
     if answer.fault:
-        return "wrong", f"restored, but its save is not shown: {answer.fault}"
+        return "restored", f"restored, its save not shown: {answer.fault}"
     where = ", ".join(f"{linked.address(Place(place.section, at)):#x}" for at in answer.saves)
     where += f" and {answer.more} more" if answer.more else ""
     return "saved", f"the function saves r2 itself ({where}), restored behind the call"

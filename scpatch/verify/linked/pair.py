@@ -13,7 +13,7 @@ from pathlib import Path
 from scpatch.verify.linked.image import Linked, read_image
 from scpatch.verify.linked.judge import judge
 from scpatch.verify.proof import Proof, SiteProof, paca, record, same
-from scpatch.verify.proof.calls import LD_R2, NOPS
+from scpatch.verify.proof.calls import NOPS
 from scpatch.verify.proof.insn import decode
 from scpatch.verify.proof.read import ET_DYN, ET_EXEC, Image, Place, UnreadableError, read
 from scpatch.verify.proof.second_opinion import disagreements
@@ -100,7 +100,7 @@ def _site(after: Linked, was: SiteProof, now: SiteProof, *, changed: bool) -> Si
     elif now.right:
         state = now.state if now.state in ("linker", "notoc") else "done"
     else:
-        state = "restored" if after.calls.word(_next(_place(now))) == LD_R2 else "left"
+        state = "restored" if now.state == "restored" else "left"
     return replace(now, state=state, was_right=was.right)
 
 

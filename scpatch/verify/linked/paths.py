@@ -42,6 +42,9 @@ class Way:
     """r2, as the caller had it, is stored in 24(r1)."""
     steps: tuple[int, ...] = ()
     """The addresses of the instructions."""
+    runs_on: bool = False
+    """A nop is among them, which no linker puts into a stub. Of a branch to a weak undefined symbol
+    GNU ld makes one, so that control runs on into the next stub."""
 
 
 @dataclass(slots=True)
@@ -51,6 +54,7 @@ class _State:
     r2_is_callers: bool = True
     saves: bool = False
     ctr: int | None = None
+    runs_on: bool = False
 
 
 def follow(linked: Linked, address: int) -> Way | None:
@@ -66,7 +70,7 @@ def follow(linked: Linked, address: int) -> Way | None:
         if not _step(linked, state):
             return None
         if one := linked.entries.get(state.address):
-            return Way(one, state.saves, tuple(steps))
+            return Way(one, state.saves, tuple(steps), state.runs_on)
     return None
 
 
@@ -114,6 +118,7 @@ def _step(linked: Linked, state: _State) -> bool:
     if match := _TO_CTR.fullmatch(text):
         state.ctr = state.registers.get(match[1])
         return True
+    state.runs_on = state.runs_on or text == "nop"
     return text == "nop" or _computes(linked, state, text)
 
 

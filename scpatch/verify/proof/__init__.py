@@ -83,8 +83,8 @@ def _compare(before: Calls, after: Calls, paca_toc: int | None, *, for_kernel: b
         changed = _changed(before, after, was, now)
         if changed:
             errors += _change_errors(before, after, was, now, proof)
-            words += [Place(place.section, place.offset + 4 * (proof.state != "thunk"))]
-            records += [now.record]
+            words += _changed_words(now, proof)
+            records += [now.record] if now.record.section else []
             applied |= {localentry.NAME} if proof.state == "linker" else set()
     applied |= {_STRATEGY[one.state] for one in sites if one.state in _STRATEGY}
     errors += added.livepatch.check(changed=bool(records))
@@ -133,13 +133,24 @@ def _listed(after: Calls, sites: Sequence[SiteProof]) -> dict[Place, str]:
     return found
 
 
+def _changed_words(now: Site, proof: SiteProof) -> list[Place]:
+    """The words of a changed call that may differ. Of one that the assembler has resolved the
+    branch itself goes elsewhere; else its relocation does."""
+    at = now.place
+    own = [at] if now.resolved or proof.state == "thunk" else []
+    return own + ([Place(at.section, at.offset + 4)] if proof.state != "thunk" else [])
+
+
 def _changed(before: Calls, after: Calls, was: Site, now: Site) -> bool:
     """Whether the call's own words or its relocation differ."""
     following = Place(was.place.section, was.place.offset + 4)
+    # Behind the old end stubs may follow; a call there answers for itself.
+    whole = following.offset + 4 <= before.image.sections[following.section].size
+    whole = whole and following not in after.sites
     return (
         was.rela != now.rela
         or before.word(was.place) != after.word(was.place)
-        or before.word(following) != after.word(following)
+        or (whole and before.word(following) != after.word(following))
     )
 
 
@@ -154,9 +165,10 @@ def _change_errors(
     if was.trampoline.place != now.trampoline.place:
         one, two = was.trampoline.symbol.name, now.trampoline.symbol.name
         yield f"{where}: the call led to {one} and leads to {two} now."
-    if was.rela.type != REL24 or was.distance or before.word(was.place) != BL:
+    distance = 0x3FFFFFC if was.resolved else 0
+    if was.rela.type != REL24 or was.distance or before.word(was.place) & ~distance != BL:
         yield f"{where}: what was changed is no call that may be."
-    left_to_loader = before.module and not was.trampoline.place.section
+    left_to_loader = before.stub_by_loader(was.trampoline)
     if proof.was_right and not left_to_loader and not localentry.is_undone(before, after, was, now):
         yield f"{where}: a call after which r2 was right already was changed."
     following = before.word(Place(was.place.section, was.place.offset + 4))
@@ -211,5 +223,6 @@ def _site(old: Entries, new: Entries, was: Site, now: Site) -> SiteProof:
         hoisted=hoist.hoisted(old, new, now.place) if judgement.how == "own" else (),
         way=way,
         code=code,
+        runs=judgement.how != "notoc" and not trampoline.is_indirect,
         sibling=way is not None and not new.calls.word(now.place) & 1,
     )

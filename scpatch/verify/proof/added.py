@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Protocol
 
 from scpatch.verify.proof import livepatch
-from scpatch.verify.proof.calls import REACH, REL24, STUB_NAME, B, Calls, Stub
+from scpatch.verify.proof.calls import REACH, REL24, STUB_NAME, B, Calls, Stub, unescaped
 from scpatch.verify.proof.entries import Entries
 from scpatch.verify.proof.insn import Flow, flow, target
 from scpatch.verify.proof.read import (
@@ -143,16 +143,18 @@ def _attributes(added: Added, stub: Stub, label: str) -> Iterator[str]:
         yield f"{label} must be {'global' if alone else 'weak'}."
     name = STUB_NAME.fullmatch(symbol.name)
     names = {named.symbol.name for named in added.after.trampolines[trampoline.place]}
-    if name is None or name[2] not in names:
+    if name is None or unescaped(name[2]) not in names:
         yield f"{label} leads to {trampoline.symbol.name}."
 
 
 def _doubles(added: Added) -> Iterator[str]:
-    seen: dict[tuple[int, Place], Stub] = {}
+    seen: dict[tuple[int, int, int], Stub] = {}
     for stub in added.stubs.values():
         if stub.thunk or stub.trampoline is None:
             continue
-        key = stub.place.section, stub.trampoline.place
+        # By what the branch names: one place may have several names.
+        rela, _ = added.after.branches[stub.branch]
+        key = stub.place.section, rela.symbol, rela.addend
         if key in seen:
             first, where = seen[key].symbol.name, added.after.image.where(stub.place)
             yield f"{where}: {stub.symbol.name} does what {first} does."

@@ -1,7 +1,8 @@
 """Trampolines, stubs and call sites of one object, as the proof finds them.
 
 A call site is any branch relocation on code that leads to a trampoline: by the trampoline's symbol,
-by another symbol or section + addend at its place, or by way of a stub. What lies behind a stub's
+by another symbol or section + addend at its place, or through a stub. So is a branch without a
+relocation to a trampoline or a stub in the same section. What lies behind a stub's
 name is read from its instructions and its relocation, never believed from the name.
 """
 
@@ -12,15 +13,18 @@ import sys
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
 from scpatch.verify.proof import record
+from scpatch.verify.proof.decoded import branches_to
+from scpatch.verify.proof.insn import Flow, flow
 from scpatch.verify.proof.read import (
     SHF_ALLOC,
     SHN_LIVEPATCH,
+    STB_WEAK,
     STT_FILE,
     STT_SECTION,
     Image,
@@ -48,16 +52,26 @@ NOPS = frozenset((0x60000000, 0x4DEF7B82, 0x4FFFFB82))
 REACH = 1 << 25
 """A REL24 branch reaches -REACH .. REACH - 4 bytes (Power ISA, I-form: a signed 26-bit field)."""
 
+_DATA, _STT_GNU_IFUNC = frozenset((1, 5, 6)), 10
+"""STT_OBJECT, STT_COMMON and STT_TLS; and what a resolver has."""
+_SHN_COMMON = 0xFFF2
+
 MCOUNT = "_mcount"
 """The kernel patches calls of it at any time."""
 
 STUB_NAME = re.compile(r"r2(save|thunk)\.(.+)\.[0-9a-f]{12}", re.DOTALL)
 
 
+def unescaped(name: str) -> str:
+    """A trampoline's name, from the name of code that was added for it: a linker would read a
+    version in what follows an `@`, so that is written `%40` there, and `%` itself `%25`."""
+    return re.sub("%(25|40)", lambda match: chr(int(match[1], 16)), name)
+
+
 @dataclass(frozen=True, slots=True)
 class Trampoline:
-    """A symbol whose name is a trampoline's. `place` is its global entry; section 0: undefined,
-    and `place.offset` is then its symbol index."""
+    """A symbol whose name is a trampoline's. `place` is its global entry; section 0: no section of
+    the object holds it, and `place.offset` is then its symbol index."""
 
     symbol: Symbol
     place: Place
@@ -71,6 +85,26 @@ class Trampoline:
     def local_entry(self) -> int:
         """The section offset of its local entry (ELFv2 ABI, st_other)."""
         return self.place.offset + (0, 0, 4, 8, 16, 32, 64, 0)[self.symbol.other >> 5]
+
+    @property
+    def is_data(self) -> bool:
+        """By its type (STT_OBJECT, STT_COMMON, STT_TLS) or its section, SHN_COMMON."""
+        return self.symbol.type in _DATA or self.symbol.section == -_SHN_COMMON
+
+    @property
+    def is_indirect(self) -> bool:
+        """STT_GNU_IFUNC: linkers send its calls through the PLT, by a stub that saves r2, and
+        restore r2 in the nop."""
+        return self.symbol.type == _STT_GNU_IFUNC
+
+    @property
+    def stub_fault(self) -> str:
+        """What becomes of the branch of a stub to it; empty if that is all right."""
+        if self.symbol.section == 0 and self.symbol.binding == STB_WEAK:
+            return "a linker makes a nop of its branch to a weak undefined symbol"
+        if self.is_indirect:
+            return "a linker may restore r2 in the word after its branch to an STT_GNU_IFUNC"
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +129,9 @@ class Stub:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A call site. `record` is its relocation: SHT_RELA section and offset of the entry in it."""
+    """A call site. `record` is its relocation: SHT_RELA section and offset of the entry in it. One
+    that the assembler has resolved has none: `record` is in section 0, and `rela` says what a
+    relocation would."""
 
     place: Place
     rela: Rela
@@ -104,6 +140,10 @@ class Site:
     distance: int
     """How far behind the trampoline's global entry the branch lands, in bytes."""
     stub: Stub | None
+
+    @property
+    def resolved(self) -> bool:
+        return not self.record.section
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +158,13 @@ class Calls:
         """Whether this is a kernel module, linked already: the module loader is next."""
         return any(s.name == ".gnu.linkonce.this_module" for s in self.image.sections)
 
+    def stub_by_loader(self, trampoline: Trampoline) -> bool:
+        """Whether the kernel makes a stub for a call of the trampoline when it loads the module:
+        the module does not define it, or a livepatch is to find it, whatever object has the call
+        (Linux, arch/powerpc/kernel/module_64.c)."""
+        livepatch = trampoline.symbol.shndx == SHN_LIVEPATCH
+        return trampoline.symbol.section == 0 and (self.module or livepatch)
+
     @cached_property
     def noted(self) -> frozenset[str]:
         """The strategies that the object says it was rewritten with."""
@@ -128,11 +175,13 @@ class Calls:
         """The trampolines by place; several names may share one."""
         found: dict[Place, list[Trampoline]] = {}
         for symbol in self.image.symbols:
-            if symbol.type in (STT_SECTION, STT_FILE) or symbol.section < 0 or not symbol.number:
+            if symbol.type in (STT_SECTION, STT_FILE) or not symbol.number:
                 continue
-            name = _plain_name(symbol)
-            if any(fnmatchcase(name, glob) for glob in self.globs):
-                place = Place(symbol.section, symbol.value if symbol.section else symbol.number)
+            if any(fnmatchcase(_plain_name(symbol), glob) for glob in self.globs):
+                if symbol.section > 0:
+                    place = Place(symbol.section, symbol.value)
+                else:
+                    place = Place(0, symbol.number)
                 found.setdefault(place, []).append(Trampoline(symbol, place))
         return found
 
@@ -236,7 +285,9 @@ class Calls:
         if not self.module or self.word(Place(place.section, place.offset + 4)) != 0x60000000:
             return False
         symbol = self.plain_call(place)
-        return symbol is not None and symbol.section == 0 and symbol.name != MCOUNT
+        if symbol is None or symbol.name == MCOUNT:
+            return False
+        return symbol.section == 0
 
     @cached_property
     def stubs(self) -> dict[Place, Stub]:
@@ -275,16 +326,18 @@ class Calls:
 
     def _linker_refuses(self, trampoline: Trampoline, thunk: bool) -> str:
         """Why linker or module loader do not take a stub's branch to `trampoline`; empty if so."""
+        if trampoline.stub_fault and not thunk:
+            return trampoline.stub_fault
         if trampoline.marked and not self.module:
             return "no linker takes a branch without nop to a trampoline with st_other = 1"
-        if thunk and self.module and not trampoline.place.section:
+        if thunk and self.stub_by_loader(trampoline):
             return "the module loader expects a nop after the call of an undefined trampoline"
         return ""
 
     @cached_property
     def sites(self) -> dict[Place, Site]:
         """The call sites by place; the branches inside stubs are none."""
-        inner = {stub.branch for stub in self.stubs.values() if not stub.fault}
+        inner = {stub.branch for stub in self.stubs.values() if self._is_formed(stub)}
         found = {}
         for place, (rela, entry) in self.branches.items():
             target = self.image.target(rela)
@@ -295,8 +348,89 @@ class Calls:
             reached = self.behind(rela)
             if reached is None or place in inner or self._inside(place, reached[0]):
                 continue
-            found[place] = Site(place, rela, entry, *reached, None)
+            if not self._is_dead_copy(place, rela):
+                found[place] = Site(place, rela, entry, *reached, None)
+        for site in self._resolved():
+            found[site.place] = site
         return dict(sorted(found.items()))
+
+    def _is_formed(self, stub: Stub) -> bool:
+        """Whether it has the instructions of a stub, be it good or not."""
+        one = stub.trampoline
+        return not stub.fault or (
+            one is not None and stub.fault == self._linker_refuses(one, stub.thunk)
+        )
+
+    def _resolved(self) -> Iterator[Site]:
+        """The branches without a relocation to a trampoline or a stub in the same section. Unless
+        a function covers it, a `b` is padding: assemblers branch over a long row of nops."""
+        entries: dict[int, dict[int, Trampoline | Stub]] = {}
+        code = {section.number for section in self.image.code}
+        for place, (one, *_) in self.trampolines.items():
+            if place.section in code and not one.is_data:
+                here = entries.setdefault(place.section, {})
+                here |= {place.offset: one, one.local_entry: one}
+        for place, stub in self.stubs.items():
+            entries.setdefault(place.section, {})[place.offset] = stub
+        for section, here in entries.items():
+            for at, to in branches_to(self.words(section), here):
+                place, callee = Place(section, at), here[to]
+                if place in self.relocated_words or self._is_own(place, callee):
+                    continue
+                is_call = self.word(place) & 1 or (isinstance(callee, Stub) and callee.thunk)
+                if is_call or self.image.function_at(place) is not None:
+                    yield from self._resolved_site(place, to, callee)
+
+    @staticmethod
+    def _resolved_site(place: Place, to: int, callee: Trampoline | Stub) -> Iterator[Site]:
+        rela, nowhere = Rela(place.offset, REL24, callee.symbol.number, 0), Place(0, 0)
+        if isinstance(callee, Trampoline):
+            yield Site(place, rela, nowhere, callee, to - callee.local_entry, None)
+        elif callee.trampoline is not None:
+            yield Site(place, rela, nowhere, callee.trampoline, 0, callee)
+
+    def _is_own(self, place: Place, callee: Trampoline | Stub) -> bool:
+        if isinstance(callee, Trampoline):
+            return self._inside(place, callee)
+        within = range(callee.place.offset, callee.place.offset + callee.size)
+        return place.section == callee.place.section and place.offset in within
+
+    def _is_dead_copy(self, place: Place, rela: Rela) -> bool:
+        """Whether a branch ends the copy of a stub that nothing runs: if two objects brought the
+        same stub, `ld -r` keeps the first of the two symbols and leaves the other stub's code.
+
+        A thunk that somebody wrote is not one: something leads to it, or no stub is its like.
+        """
+        start = Place(place.section, place.offset - 4)
+        if place.offset < 4 or (self.word(start), self.word(place)) != (STD_R2, B):
+            return False
+        if (rela.symbol, rela.addend) not in self._stub_branches:
+            return False
+        before = self.word(Place(place.section, place.offset - 8)) if place.offset >= 8 else 0
+        if before and flow(before) not in (Flow.JUMP, Flow.LEAVES):
+            return False
+        if self.image.function_at(start) is not None or not self._named.isdisjoint((start, place)):
+            return False
+        ends = (start.offset, place.offset)
+        return not any(True for _ in branches_to(self.words(place.section), ends))
+
+    @cached_property
+    def _stub_branches(self) -> frozenset[tuple[int, int]]:
+        """What the branches of good stubs name: symbol and addend."""
+        found = (self.branches[one.branch][0] for one in self.stubs.values() if not one.fault)
+        return frozenset((rela.symbol, rela.addend) for rela in found)
+
+    @cached_property
+    def _named(self) -> frozenset[Place]:
+        """The places that symbols, or relocations on what is loaded, name."""
+        symbols = (one for one in self.image.symbols if one.type not in (STT_SECTION, STT_FILE))
+        found = {Place(one.section, one.value) for one in symbols}
+        for section in self.image.sections:
+            if section.flags & SHF_ALLOC:
+                for table in self.image.rela_sections.get(section.number, ()):
+                    targets = map(self.image.target, self.image.relas(table))
+                    found |= {place for place in targets if place is not None}
+        return frozenset(found)
 
     def _inside(self, place: Place, trampoline: Trampoline) -> bool:
         """Whether a branch into a trampoline comes from that trampoline itself."""

@@ -71,7 +71,7 @@ class Keepers:
         found = {
             place: self.kept(named[0])
             for place, named in self.calls.trampolines.items()
-            if place.section
+            if place.section and not named[0].is_data and not named[0].is_indirect
         }
         return {place: kept for place, kept in found.items() if not kept.fault}
 
@@ -229,8 +229,10 @@ class Change:
         if {(one.section, one.value) for one in named} != pieces or len(named) != len(pieces):
             yield "the code that keeps r2 has not one symbol for each piece."
         for place in self.before.trampolines:
-            kept = self.keepers.kept(self.after.trampolines[place][0]) if place.section else None
-            if kept is not None and kept.fault and not self.after.trampolines[place][0].marked:
+            one = self.after.trampolines[place][0]
+            if not place.section or one.is_data or one.is_indirect or one.marked:
+                continue
+            if (kept := self.keepers.kept(one)).fault:
                 yield f"{image.where(place)}: {kept.fault}."
 
 

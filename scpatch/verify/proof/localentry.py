@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from scpatch.verify.proof import paca, record
-from scpatch.verify.proof.calls import BL, Calls, Site, Trampoline
+from scpatch.verify.proof.calls import BL, Calls, Site, Trampoline, unescaped
 from scpatch.verify.proof.insn import Flow, flow, target
 from scpatch.verify.proof.read import Image, Place, Rela, Symbol
 
@@ -61,7 +61,7 @@ def may_differ(before: Image, after: Image, names: Calls) -> frozenset[int]:
     count = min(len(before.symbols), len(after.symbols))
     found = set()
     for symbol in (one.symbol for here in names.trampolines.values() for one in here):
-        if symbol.number >= count or not symbol.section:
+        if symbol.number >= count or symbol.section <= 0:
             continue
         old, new = symbol.other, after.symbols[symbol.number].other
         if (
@@ -79,8 +79,17 @@ def patched(calls: Calls, one: Trampoline) -> int:
     if not one.place.section or one.symbol.other >> 5 > 1:
         return one.symbol.other
     first, second = (calls.word(Place(one.place.section, one.place.offset + at)) for at in (0, 4))
-    replaced = paca.offset(first) is not None or flow(first) is Flow.JUMP
+    replaced = paca.offset(first) is not None or _goes_to_block(calls, one.place, first)
     return 3 << 5 if replaced and second == _NOP else one.symbol.other
+
+
+def _goes_to_block(calls: Calls, place: Place, word: int) -> bool:
+    """Whether a trampoline begins with a branch to code that sets r2, and not to its target."""
+    to = target(word, place.offset) if flow(word) is Flow.JUMP else None
+    if to is None or place in calls.branches:
+        return False
+    symbol = calls.image.function_at(Place(place.section, to))
+    return symbol is not None and BLOCK_NAME.fullmatch(symbol.name) is not None
 
 
 def is_undone(before: Calls, after: Calls, was: Site, now: Site) -> bool:
@@ -171,7 +180,7 @@ class Marking:
             return "its relocations are not the distance to .TOC."
         name = BLOCK_NAME.fullmatch(symbol.name)
         names = {named.symbol.name for named in self.after.trampolines[one.place]}
-        if name is None or name[1] not in names:
+        if name is None or unescaped(name[1]) not in names:
             return f"it is the code of {one.symbol.name}"
         return ""
 

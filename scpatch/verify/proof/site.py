@@ -21,6 +21,9 @@ from scpatch.verify.proof.entries import Entries
 from scpatch.verify.proof.frame import is_saved
 from scpatch.verify.proof.read import Place
 
+_DISTANCE = 0x3FFFFFC
+"""The bits of an I-form branch that say how far it goes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -59,14 +62,21 @@ def judge(entries: Entries, site: Site) -> Judgement:
         return Judgement("wrong", fault, resume)
     if site.stub is not None and site.stub.thunk:
         return _thunk(entries, site)
-    if word != BL_WORD:
+    if word != BL_WORD and not (site.resolved and word & ~_DISTANCE == BL_WORD):
         return Judgement("wrong", "a sibling call: nothing can restore r2 after it", resume)
     if paca_toc is not None:
         return _paca(entries, site, paca_toc, resume)
+    return _called(entries, site, after, resume)
+
+
+def _called(entries: Entries, site: Site, after: int, resume: int) -> Judgement:
+    """Of a `bl` whose r2, if restored, comes from 24(r1)."""
+    calls = entries.calls
     if site.stub is not None:
         return _stub(entries, site, resume)
-    undefined = not site.trampoline.place.section
-    if calls.module and undefined:
+    if site.trampoline.is_indirect:
+        return _indirect(entries, site, after, resume)
+    if calls.stub_by_loader(site.trampoline):
         if after == 0x60000000:
             return Judgement("loader", "the module loader saves and restores r2", resume)
         return Judgement("wrong", "the module loader expects a nop after this call", resume)
@@ -100,7 +110,7 @@ def _kept(entries: Entries, site: Site) -> str:
         return ""
     if trampoline.place.section:
         return "" if keepers.kept(trampoline).fault else "its trampoline keeps r2"
-    if entries.calls.module:
+    if entries.calls.module or trampoline.symbol.section:
         return ""
     return "its trampoline, which another object defines, is to keep r2"
 
@@ -112,11 +122,13 @@ def _linkers(entries: Entries, site: Site, after: int) -> str:
     takes a restore that is in place already for a nop.
     """
     calls = entries.calls
+    if site.resolved:
+        return ""
     if site.trampoline.place.section:
         named = calls.image.symbols[site.rela.symbol]
         if named.other >> 5 == 1 and (after in NOPS or after == LD_R2):
             return "st_other = 1: the linker saves and restores r2"
-    elif "localentry" in calls.noted and after in NOPS:
+    elif not site.trampoline.symbol.section and "localentry" in calls.noted and after in NOPS:
         return "the linker saves and restores r2 if the trampoline is marked where it is defined"
     return ""
 
@@ -125,8 +137,23 @@ def _next(site: Site) -> Place:
     return Place(site.place.section, site.place.offset + 4)
 
 
+def _indirect(entries: Entries, site: Site, after: int, resume: int) -> Judgement:
+    """Of a call of an STT_GNU_IFUNC."""
+    named = entries.calls.image.symbols[site.rela.symbol]
+    if entries.calls.module or site.resolved or named.type != site.trampoline.symbol.type:
+        return Judgement("wrong", "no linker sees that it calls an STT_GNU_IFUNC", resume)
+    if after in NOPS or after == LD_R2:
+        why = "it calls an STT_GNU_IFUNC: the linker's PLT stub saves r2, the linker restores it"
+        return Judgement("linker", why, resume)
+    return Judgement("wrong", f"{_behind(site, after)} follows", resume)
+
+
 def _form(entries: Entries, site: Site) -> str:
     """What makes the call none that can be right, whatever follows it; else empty."""
+    if site.trampoline.is_data:
+        return "its trampoline is data, by its type or its section"
+    if site.resolved and site.distance:
+        return "it goes to the trampoline's global entry point, which sets r2"
     if site.rela.type != REL24:
         return f"relocation type {site.rela.type}: a branch that saves nothing"
     if site.distance:
@@ -178,7 +205,7 @@ def _thunk(entries: Entries, site: Site) -> Judgement:
     resume = site.place.offset + 4
     where = f"{stub.symbol.name} ({calls.image.sections[stub.place.section].name}"
     where += f"+{stub.place.offset:#x})"
-    if calls.word(site.place) != B:
+    if calls.word(site.place) & ~(_DISTANCE if site.resolved else 0) != B:
         return Judgement("wrong", f"{stub.symbol.name} must be reached by b, not bl", resume)
     if not thunk_returns(calls, stub, resume):
         return Judgement("wrong", f"{stub.symbol.name} does not return to this call", resume)

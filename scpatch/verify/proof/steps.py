@@ -213,16 +213,19 @@ def _call(function: Function, at: int, need: Need) -> Iterable[Need]:
     if calls.by_loader(function.place(at)):
         return (Need.R2,)  # its stub stores r2, and the nop becomes the restore
     entry = calls.branches.get(function.place(at))
-    if entry is None:
-        return both
-    rela, _ = entry
     site = calls.sites.get(function.place(at))
+    if site is None and entry is None:
+        return both
+    rela = entry[0] if entry is not None else site.rela if site is not None else None
+    assert rela is not None, "one of them is there"
     if site is not None and site.stub is not None and not site.stub.fault and need is Need.SLOT:
         return (Need.R2,)  # the stub stores r2 in the slot
     foreign = rela.type != REL24
     if site is not None:
         kept = site.stub is None and (
-            site.trampoline.marked or (calls.module and not site.trampoline.place.section)
+            site.trampoline.marked
+            or site.trampoline.is_indirect
+            or calls.stub_by_loader(site.trampoline)
         )
         foreign = foreign or not (kept and function.word(at + 4) in NOPS)
     if foreign and need is Need.R2:

@@ -59,6 +59,9 @@ class SiteProof:
     the trampoline's section, for one that keeps r2."""
     code: tuple[int, int] | None = None
     """Offset and size of the code that it leads to, in the same section."""
+    runs: bool = True
+    """It can be run. One that needs no r2 fails, and rightly so; one of an STT_GNU_IFUNC wants a
+    program that starts as those of a C library do."""
     sibling: bool = False
     """The call is a `b` to a trampoline that keeps r2: control comes back to the caller's
     caller."""

@@ -1,47 +1,26 @@
-"""Ways to damage an ELF file: at random anywhere, and one field of one table at a time."""
+"""Ways to damage a file: at random anywhere, and one field of one table at a time."""
 
 from __future__ import annotations
 
 import random
-import struct
-from collections.abc import Iterator
 
-EHDR_FIELDS = {
-    "e_type": (16, 2),
-    "e_machine": (18, 2),
-    "e_version": (20, 4),
-    "e_entry": (24, 8),
-    "e_phoff": (32, 8),
-    "e_shoff": (40, 8),
-    "e_flags": (48, 4),
-    "e_ehsize": (52, 2),
-    "e_phentsize": (54, 2),
-    "e_phnum": (56, 2),
-    "e_shentsize": (58, 2),
-    "e_shnum": (60, 2),
-    "e_shstrndx": (62, 2),
-}
-SHDR_FIELDS = {
-    "sh_name": (0, 4),
-    "sh_type": (4, 4),
-    "sh_flags": (8, 8),
-    "sh_addr": (16, 8),
-    "sh_offset": (24, 8),
-    "sh_size": (32, 8),
-    "sh_link": (40, 4),
-    "sh_info": (44, 4),
-    "sh_addralign": (48, 8),
-    "sh_entsize": (56, 8),
-}
-SYM_FIELDS = {
-    "st_name": (0, 4),
-    "st_info": (4, 1),
-    "st_other": (5, 1),
-    "st_shndx": (6, 2),
-    "st_value": (8, 8),
-    "st_size": (16, 8),
-}
-RELA_FIELDS = {"r_offset": (0, 8), "r_type": (8, 4), "r_sym": (12, 4), "r_addend": (16, 8)}
+from tests.fuzz.fields import Field, any_place
+
+NOP, STD_R2, LD_R2, BL, B = 0x60000000, 0xF8410018, 0xE8410018, 0x48000001, 0x48000000
+_WORDS = (
+    *(NOP, STD_R2, LD_R2, BL, B, 0x4E800020, 0x4E800421, 0x4E800420, 0, 0xFFFFFFFF, 0x44000001),
+    *(0x41820008, 0x3C4C0000, 0x38420000, 0xF821FFD1, 0x7C0802A6, 0x04000000, 0x60420000),
+)
+"""Instructions that the analyses have an opinion about."""
+_NAMES = (b"/", b"//", b"/SYM64/", b"/0", b"/99", b"/0:8", b"/0:178", b"#1/8", b"#1/99999", b"x/")
+
+
+def bounds(size: int, old: int) -> list[int]:
+    """0, 1, -1, the largest signed number and one off by one: what a field of `size` bytes with the
+    value `old` is set to by a full run."""
+    top = (1 << 8 * size) - 1
+    values = dict.fromkeys((0, 1, top, top // 2, top // 2 + 1, old - 1, old + 1))
+    return [value for value in values if 0 <= value <= top and value != old]
 
 
 def odd_values(size: int, old: int, length: int) -> list[int]:
@@ -62,21 +41,8 @@ def odd_values(size: int, old: int, length: int) -> list[int]:
     return [value for value in dict.fromkeys(values) if 0 <= value <= top and value != old]
 
 
-def places(data: bytes) -> Iterator[tuple[str, int, int]]:
-    """(name, file offset, size in bytes) of every field of every header, symbol and relocation."""
-    for name, (offset, size) in EHDR_FIELDS.items():
-        yield name, offset, size
-    (table,) = struct.unpack_from("<Q", data, 40)
-    (count,) = struct.unpack_from("<H", data, 60)
-    for index in range(count):
-        header = table + 64 * index
-        for name, (offset, size) in SHDR_FIELDS.items():
-            yield f"section {index} {name}", header + offset, size
-        kind, start, length = struct.unpack_from("<4xI16xQQ", data, header)
-        fields, each = {2: (SYM_FIELDS, 24), 4: (RELA_FIELDS, 24)}.get(kind, ({}, length + 1))
-        for entry in range(length // each):
-            for name, (offset, size) in fields.items():
-                yield f"section {index}[{entry}] {name}", start + entry * each + offset, size
+def value_of(data: bytes | bytearray, offset: int, size: int) -> int:
+    return int.from_bytes(data[offset : offset + size], "little")
 
 
 def with_field(data: bytes, offset: int, size: int, value: int) -> bytes:
@@ -84,17 +50,12 @@ def with_field(data: bytes, offset: int, size: int, value: int) -> bytes:
 
 
 def at_random(data: bytes, source: random.Random) -> bytes:
-    """A few changes of any kind, most of them in the tables."""
-    fields = list(places(data))
+    """A few changes of any kind, most of them to fields and instructions."""
     result = bytearray(data)
     for _ in range(source.choice((1, 1, 2, 3, 8))):
         kind = source.random()
-        if kind < 0.6:
-            _, offset, size = source.choice(fields)
-            old = int.from_bytes(data[offset : offset + size], "little")
-            value = source.choice(odd_values(size, old, len(data)))
-            if offset + size <= len(result):
-                result[offset : offset + size] = value.to_bytes(size, "little")
+        if kind < 0.7:
+            _set_place(result, data, source)
         elif kind < 0.8 and result:
             result[source.randrange(len(result))] = source.randrange(256)
         elif kind < 0.9:
@@ -104,3 +65,47 @@ def at_random(data: bytes, source: random.Random) -> bytes:
             size = source.choice((1, 4, 8, 64))
             result[start:start] = bytes(source.randrange(256) for _ in range(size))
     return bytes(result)
+
+
+def _set_place(result: bytearray, data: bytes, source: random.Random) -> None:
+    """An odd value in a field of `data`, or what another field has, so that indices and offsets go
+    on being valid ones; another instruction in place of one."""
+    field = any_place(data, source)
+    if field is None or field.offset + field.size > len(result):
+        return
+    if field.name.startswith("ar_"):
+        _set_text(result, field, source)
+    elif field.name == "word":
+        _set_word(result, field.offset, source)
+    else:
+        value = source.choice(odd_values(field.size, _old(data, field), len(data)))
+        other = any_place(data, source)
+        if source.random() < 0.3 and other is not None and other.size == field.size:
+            value = _old(data, other)
+        result[field.offset : field.offset + field.size] = value.to_bytes(field.size, "little")
+
+
+def _old(data: bytes, field: Field) -> int:
+    return value_of(data, field.offset, field.size)
+
+
+def _set_text(data: bytearray, field: Field, source: random.Random) -> None:
+    """A field of an archive header: text, padded with blanks."""
+    old = bytes(data[field.offset : field.offset + field.size]).strip()
+    number = int(old) if old.isdigit() else 0
+    texts = [b"", b"0", b"-1", b"9" * field.size, b"%d" % (number + 1), b"%d" % (2 * number), b"x"]
+    texts += [b"%d" % max(0, number - 1), b"%d" % len(data), b"\xff\0"]
+    texts += _NAMES if field.size == 16 else ()
+    text = source.choice(texts)[: field.size].ljust(field.size)
+    data[field.offset : field.offset + field.size] = text
+
+
+def _set_word(data: bytearray, offset: int, source: random.Random) -> None:
+    """Another instruction, or another register or number in this one."""
+    word = value_of(data, offset, 4)
+    shift, width = source.choice(((0, 1), (1, 1), (2, 14), (2, 24), (11, 5), (16, 5), (21, 5)))
+    mask = (1 << width) - 1 << shift
+    word = word & ~mask | source.getrandbits(width) << shift
+    if source.random() < 0.5:
+        word = source.choice(_WORDS)
+    data[offset : offset + 4] = word.to_bytes(4, "little")

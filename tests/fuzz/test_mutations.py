@@ -19,7 +19,8 @@ from scpatch.staticcall.classify import Choices
 from scpatch.staticcall.model import CHANGED, State
 from scpatch.staticcall.offsets import Offsets
 from scpatch.staticcall.strategies import StrategyOptions
-from tests.fuzz.mutate import at_random, odd_values, places, with_field
+from tests.fuzz.fields import places
+from tests.fuzz.mutate import at_random, odd_values, with_field
 from tests.tools import FIXTURES, apply
 
 SEED = int(os.environ.get("SCPATCH_FUZZ_SEED", "2022"))

@@ -106,7 +106,7 @@ def _entries(elf: ElfFile, symbols: SymbolTable, scan: Scan, plan: Plan) -> list
     """The table, sorted by the keys' addresses as far as the object knows them: the kernel sorts
     it again when all are known."""
     keys = _keys(symbols)
-    trampolines = {one.name: one.symbol for one in scan.trampolines}
+    trampolines = {one.name: one.symbol for one in scan.trampolines if not one.defined}
     thunks = _thunks(scan, plan.stubs)
     found = []
     for site in plan.sites:
@@ -137,7 +137,8 @@ def _key(elf: ElfFile, site: Site, keys: Mapping[str, int], trampolines: Mapping
     """
     name = site.trampoline
     key = _KEY + name.removeprefix(_TRAMPOLINE)
-    if name.startswith(_TRAMPOLINE) and (index := keys.get(key) or trampolines.get(name)):
+    known = keys if key in keys else {key: trampolines.get(name, 0)}
+    if name.startswith(_TRAMPOLINE) and (index := known[key]):
         return index
     what = f"two symbols are named {key}" if key in keys else f"there is no symbol {key}"
     if not name.startswith(_TRAMPOLINE):

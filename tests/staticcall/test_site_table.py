@@ -111,6 +111,12 @@ def test_a_module_names_a_key_that_it_sees_or_the_trampoline(assemble: Assemble)
     assert listed(hidden, undefined="rewrite").read_bytes() == hidden.read_bytes()
 
 
+def test_a_module_needs_the_key_of_its_own_trampoline() -> None:
+    """static_call_add_module() finds keys by the trampolines that the kernel exports only."""
+    with pytest.raises(ScpatchError, match="the call has no key: there is no symbol __SCK__own"):
+        plan(FIXTURES / "module.ko")
+
+
 @pytest.mark.parametrize(
     ("source", "what"),
     [

@@ -26,7 +26,7 @@ from tests.fuzz.mutate import bounds, value_of, with_field
 from tests.fuzz.ways import WAYS
 
 WORKERS = 2
-_HARD = 10.0
+_HARD = 3.0
 
 
 class Case(NamedTuple):

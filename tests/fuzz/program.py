@@ -42,8 +42,9 @@ class Setting(NamedTuple):
     slots: Mapping[str, str] = {}
     """For a trampoline that is to go to another TOC: the symbol that holds its target. Its patched
     word becomes a nop, in front of the way by that slot."""
-    words: Mapping[str, int] = {}
-    """Symbols in code that are overwritten by a word, as a feature section would."""
+    words: Mapping[str, tuple[str, int]] = {}
+    """Functions in which a word is overwritten, as a feature section would: the absolute symbol
+    whose value is its distance, since a label in the code would be an entry; and the word."""
     pokes: Mapping[str, tuple[int, int]] = {}
     """Symbols in data: (distance, doubleword) to be stored there."""
     elsewhere: str = "plain"
@@ -153,7 +154,7 @@ def behaviour(folder: Path, obj: Path, setting: Setting) -> tuple[int, bytes] | 
         done = subprocess.run(
             ["qemu-ppc64le", str(path)],
             capture_output=True,
-            preexec_fn=_limit,  # noqa: PLW1509 - one thread
+            preexec_fn=_limit,
             timeout=60,
             cwd=folder,
             check=False,
@@ -174,8 +175,8 @@ def _driver(setting: Setting) -> str:
     for number, call in enumerate(setting.calls):
         lines += ["address 2, .TOC.", "patterns plant"]
         for register, value in enumerate(call.arguments, 3):
-            name = isinstance(value, str)
-            lines.append(f"address {register}, {value}" if name else f"li {register}, {value}")
+            is_name = isinstance(value, str)
+            lines.append(f"address {register}, {value}" if is_name else f"li {register}, {value}")
         lines += [f"bl {call.function}", "nop", "address 9, sp", "ld 8, 0(9)", "subf 4, 8, 1"]
         lines += ["mr 1, 8", "address 9, .TOC.", "subf 6, 9, 2", "li 5, 0", "patterns compare"]
         lines += ["li 3, 0"] * (not call.value)
@@ -263,7 +264,7 @@ def _patch(path: Path, setting: Setting) -> None:
         if name in setting.slots:
             pokes.append((values[setting.slots[name]], target))
     pokes += [(values[name] + at, value) for name, (at, value) in setting.pokes.items()]
-    for name, word in setting.words.items():
-        put(values[name], "<I", word)
+    for name, (distance_of, word) in setting.words.items():
+        put(values[name] + values[distance_of], "<I", word)
     put(values["pokes"], f"<{2 * len(pokes)}Q", *(number for poke in pokes for number in poke))
     path.write_bytes(data)

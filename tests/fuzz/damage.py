@@ -1,0 +1,212 @@
+"""How much of what is wrong `scpatch verify` catches: `python -m tests.fuzz.damage`.
+
+Prebuilt objects are rewritten by every strategy and then damaged, class by class. For each variant
+the proof and the execution are asked apart, and a whole program tells whether it behaves otherwise
+than the right object (`tests.fuzz.program`). Prints the table for docs/reliability.md. Exit status
+1: something that changes behaviour was caught by neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from functools import partial
+from multiprocessing import Pool
+from pathlib import Path
+from typing import NamedTuple
+
+from scpatch.errors import ScpatchError
+from scpatch.rewrite import Options, plan_file, write
+from scpatch.staticcall.classify import Choices
+from scpatch.staticcall.offsets import Offsets
+from scpatch.staticcall.strategies import StrategyOptions
+from scpatch.verify.execute import Kernel, RunSite, execute, find_tools
+from scpatch.verify.proof import Proof, prove
+from scpatch.verify.verdict import _run_site
+from tests.fuzz.damage_cases import Mutation, layout, mutations
+from tests.fuzz.program import LIVEPATCH_SP, PACA_THREAD, PACA_TOC, Call, Setting, behaviour
+from tests.tools import FIXTURES
+
+WORKERS = 2
+FILES = ("calls-gcc.o", "calls-clang.o")
+_CALLS = (
+    Call("trace_kfree", (5,), value=False),
+    Call("returns_the_call", (5,)),
+    Call("local_trampoline", (6,)),
+    Call("in_a_loop", (3,)),
+    Call("call_saved_before", ("plain", 3)),
+    Call("call_saved_between", ("plain", 4)),
+    Call("call_saved_on_one_path", ("plain", 2)),
+    Call("call_saved_on_one_path", ("plain", 3)),
+    Call("call_in_init_text", (4,), value=False),
+    Call("call_in_noinstr_text", (5,)),
+)
+_PLAIN = Setting(
+    _CALLS,
+    {"__SCT__tp_func_kfree": 8, "__SCT__local_hook": 8, "__SCT__elsewhere": -1},
+    pokes={"tracepoint_kfree": (16, 1)},
+)
+_SLOTS = {name: name.replace("SCT", "SCD") for name in list(_PLAIN.trampolines)[:2]}
+_IMAGE = Choices(undefined="rewrite")
+_PACA = StrategyOptions(Offsets(paca_toc=PACA_TOC))
+_THREAD = StrategyOptions(Offsets(paca_thread_info=PACA_THREAD, livepatch_sp=LIVEPATCH_SP))
+
+
+class Strategy(NamedTuple):
+    options: Options
+    setting: Setting
+
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "callsite": Strategy(Options(choices=_IMAGE), _PLAIN),
+    "paca": Strategy(Options("paca", _IMAGE, _PACA), _PLAIN),
+    "localentry": Strategy(Options("localentry"), _PLAIN._replace(elsewhere="marked")),
+    "livepatch-stack": Strategy(
+        Options("livepatch-stack", own=_THREAD), _PLAIN._replace(slots=_SLOTS, elsewhere="keeper")
+    ),
+}
+
+
+class Verdict(NamedTuple):
+    """What was said of one variant. `changed` is None where it cannot be linked."""
+
+    kind: str
+    what: str
+    proof: bool
+    """The proof caught it."""
+    execution: bool | None
+    """The execution caught it; None where it was not asked."""
+    changed: bool | None
+
+
+class Subject:
+    """A rightly rewritten object, and what is said of variants of it."""
+
+    def __init__(self, folder: Path, file: str, strategy: str) -> None:
+        self.name = f"{file}, {strategy}"
+        self._folder = folder
+        self._strategy = STRATEGIES[strategy]
+        self._before = FIXTURES / file
+        self._right = folder / "right.o"
+        self._damaged = folder / "damaged.o"
+        write([plan_file(self._before, self._strategy.options, self._right)])
+        self._proof = self._prove(self._right)
+        assert not self._proof.errors
+        assert all(site.right for site in self._proof.sites)
+        self._expected = behaviour(folder, self._right, self._strategy.setting)
+        assert self._expected is not None
+        assert self._expected[0] == 0
+        assert not self._executed(self._right), "the right object must run well"
+
+    def mutations(self) -> Iterator[Mutation]:
+        return mutations(layout(self._right), self._proof.sites, layout(self._before))
+
+    def _prove(self, path: Path) -> Proof:
+        known = PACA_THREAD, LIVEPATCH_SP
+        return prove(self._before, path, paca_toc=PACA_TOC, livepatch_offsets=known)
+
+    def _executed(self, path: Path) -> bool:
+        """Whether the execution finds fault with the sites of the right object in this one."""
+        sites = [_marked(site.state, _run_site(site)) for site in self._proof.sites]
+        kernel = Kernel(PACA_TOC, PACA_THREAD, LIVEPATCH_SP)
+        wanted = [
+            one
+            for one, site in zip(sites, self._proof.sites, strict=True)
+            if site.state not in ("notoc", "elsewhere")
+        ]
+        try:
+            return not all(
+                one.passed for one in execute(path, wanted, find_tools(), limit=0.1, kernel=kernel)
+            )
+        except ScpatchError:
+            return True
+
+    def judge(self, mutation: Mutation, *, everything: bool = True) -> Verdict:
+        """All three opinions; without `everything`, only of what the proof accepts."""
+        self._damaged.write_bytes(mutation.apply(self._right.read_bytes()))
+        proof = self._prove(self._damaged)
+        caught = bool(proof.errors) or not all(site.right for site in proof.sites)
+        if caught and not everything:
+            return Verdict(mutation.kind, mutation.what, True, None, None)
+        found = behaviour(self._folder, self._damaged, self._strategy.setting)
+        changed = None if found is None else found != self._expected
+        return Verdict(mutation.kind, mutation.what, caught, self._executed(self._damaged), changed)
+
+
+def _marked(state: str, site: RunSite) -> RunSite:
+    from dataclasses import replace
+
+    return replace(site, marked=state == "linker")
+
+
+def judge_all(file: str, strategy: str, share: int, *, everything: bool) -> list[Verdict]:
+    """The verdicts of one of `share` mutations of each class, the first of each class included."""
+    seen: Counter[str] = Counter()
+    verdicts = []
+    with tempfile.TemporaryDirectory(prefix="scpatch-damage-") as folder:
+        subject = Subject(Path(folder), file, strategy)
+        for mutation in subject.mutations():
+            seen[mutation.kind] += 1
+            if (seen[mutation.kind] - 1) % share == 0:
+                verdicts.append(subject.judge(mutation, everything=everything))
+    return verdicts
+
+
+COLUMNS = (
+    *("mutations", "change what it does", "caught by the proof alone", "by the execution alone"),
+    *("by both", "by neither", "cannot be linked", "harmless", "of those accepted"),
+)
+
+
+def score(verdicts: list[Verdict]) -> tuple[int, ...]:
+    """The figures of one row, as COLUMNS has them."""
+    changed = [one for one in verdicts if one.changed]
+    harmless = [one for one in verdicts if one.changed is False]
+    ways = Counter((one.proof, bool(one.execution)) for one in changed)
+    return (
+        len(verdicts),
+        len(changed),
+        *(ways[way] for way in ((True, False), (False, True), (True, True), (False, False))),
+        sum(one.changed is None for one in verdicts),
+        len(harmless),
+        sum(not one.proof and not one.execution for one in harmless),
+    )
+
+
+def _judged(work: tuple[str, str], share: int) -> list[Verdict]:
+    return judge_all(*work, share, everything=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.damage", description=__doc__)
+    parser.add_argument("--share", type=int, default=1, help="one mutation of so many (1: all)")
+    chosen = parser.parse_args()
+    started = time.monotonic()
+    rows: defaultdict[tuple[str, str], list[Verdict]] = defaultdict(list)
+    work = [(file, strategy) for strategy in STRATEGIES for file in FILES]
+    with Pool(WORKERS) as pool:
+        run = partial(_judged, share=chosen.share)
+        for (_, strategy), verdicts in zip(work, pool.imap(run, work), strict=True):
+            for one in verdicts:
+                rows[strategy, one.kind].append(one)
+    print("| Strategy | Class | " + " | ".join(COLUMNS) + " |")
+    print("|---|---|" + "---:|" * len(COLUMNS))
+    for (strategy, kind), verdicts in rows.items():
+        print(f"| {strategy} | {kind} | " + " | ".join(map(str, score(verdicts))) + " |")
+    missed = [one for all_ in rows.values() for one in all_ if _missed(one)]
+    for one in missed:
+        print(f"caught by neither: {one.kind}: {one.what}", file=sys.stderr)
+    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
+    return bool(missed)
+
+
+def _missed(one: Verdict) -> bool:
+    return bool(one.changed) and not one.proof and not one.execution
+
+
+if __name__ == "__main__":
+    sys.exit(main())

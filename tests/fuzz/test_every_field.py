@@ -1,0 +1,40 @@
+"""Fields at their bounds: a fixed share of all runs, the same in each test run.
+
+`python -m tests.fuzz.every_field` makes all of them.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from tests.fuzz import seeds
+from tests.fuzz.every_field import cases, run
+from tests.fuzz.exercise import NUMBERS
+from tests.fuzz.fields import any_place, is_archive, places
+
+SHARE = 101
+"""Not a multiple of any factor of NUMBERS, so that each field comes to another way."""
+
+
+def test_a_share_of_all_fields(tmp_path: Path) -> None:
+    result = run(tmp_path, SHARE, 7)
+    assert not result.faults, [f"{kind}: {result.examples[kind]}" for kind in result.faults]
+    assert result.runs == (result.cases * NUMBERS - 7 + SHARE - 1) // SHARE
+    # Neither all refused nor all let through.
+    for outcome, least in {"SCP107": 500, "nothing": 500, "rewritten and proven": 500}.items():
+        assert result.outcomes[outcome] > least, outcome
+
+
+def test_all_tables_have_their_fields(tmp_path: Path) -> None:
+    data = seeds.objects()["sites.o"]
+    names = {field.name.rpartition(" ")[2] for field in places(data)}
+    assert {"e_shoff", "sh_link", "st_other", "r_addend"} <= names
+    inside = {case.name.rpartition(":")[0] for case in cases("x", data)}
+    assert len(inside) > 500
+    archives = seeds.archives(tmp_path)
+    assert all(is_archive(one) for one in archives.values())
+    for one in (*archives.values(), *seeds.objects().values()):
+        source = random.Random(1)
+        found = [any_place(one, source) for _ in range(100)]
+        assert all(f is not None and f.offset + f.size <= len(one) for f in found)

@@ -1,0 +1,34 @@
+"""Saves of the function itself: the proof against what the program does, with the exact figures."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from tests.fuzz.saves import Outcome, outcomes
+
+EXPECTED = {
+    "right": (2, 2, 2),
+    "missing save": (2, 0, 0),
+    "register": (4, 0, 0),
+    "slot": (6, 1, 0),
+    "another frame": (3, 0, 0),
+    "one path only": (5, 2, 0),
+    "overwritten": (4, 0, 0),
+    "feature section": (5, 1, 1),
+    "jump label": (1, 0, 0),
+    "relocated save": (1, 0, 0),
+}
+"""Cases, those that run right, and those that are proven."""
+
+
+def test_what_is_proven_runs_right() -> None:
+    found: defaultdict[str, list[Outcome]] = defaultdict(list)
+    for one in outcomes():
+        found[one.case.kind].append(one)
+    wrong = [one.case for all_ in found.values() for one in all_ if one.proven and not one.right]
+    assert not wrong
+    figures = {
+        kind: (len(all_), sum(one.right for one in all_), sum(one.proven for one in all_))
+        for kind, all_ in found.items()
+    }
+    assert figures == EXPECTED

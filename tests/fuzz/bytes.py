@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -46,14 +49,32 @@ class Total:
 def run(executions: int, seed: int, out: Path, workers: int = WORKERS) -> Total:
     """Runs the workers until all executions are done; one that dies is followed by another."""
     out.mkdir(parents=True, exist_ok=True)
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where files cost least
+    running: dict[int, tuple[subprocess.Popen[bytes], int]] = {}
+    with tempfile.TemporaryDirectory(prefix="scpatch-fuzz-", dir=memory) as folder:
+        try:
+            return _all(executions, seed, out, workers, folder, running)
+        finally:
+            for process, _ in running.values():
+                process.kill()
+                process.wait()
+
+
+def _all(
+    executions: int,
+    seed: int,
+    out: Path,
+    workers: int,
+    folder: str,
+    running: dict[int, tuple[subprocess.Popen[bytes], int]],
+) -> Total:
     total = Total()
     left = {one: executions // workers + (one < executions % workers) for one in range(workers)}
     number = 0
-    running: dict[int, tuple[subprocess.Popen[bytes], int]] = {}
     while any(count > 0 for count in left.values()) and number < _RESTARTS:
         for slot, count in left.items():
             if slot not in running and count > 0:
-                running[slot] = _start(out, number, count, seed + number), number
+                running[slot] = _start(out, folder, number, count, seed + number), number
                 number += 1
                 time.sleep(3 if not (out / "corpus").exists() else 0)
         for slot, (process, its) in list(running.items()):
@@ -69,15 +90,16 @@ def run(executions: int, seed: int, out: Path, workers: int = WORKERS) -> Total:
     return total
 
 
-def _start(out: Path, number: int, runs: int, seed: int) -> subprocess.Popen[bytes]:
+def _start(out: Path, folder: str, number: int, runs: int, seed: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.fuzz.worker", str(out), str(number), str(runs)]
     with (out / f"worker-{number}.log").open("wb") as log:
-        return subprocess.Popen([*command, str(seed % 2**31 or 1)], stdout=log, stderr=log)
+        command.append(str(seed % 2**31 or 1))
+        environment = os.environ | {"TMPDIR": folder}
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
 
 def replay(path: Path) -> str:
     """Runs a kept input in this process, which nothing slows down; empty where all is well."""
-    import tempfile
     import traceback
 
     from tests.fuzz import seeds
@@ -138,6 +160,7 @@ def main() -> int:
         texts = [text for text in map(replay, chosen.replay) if text]
         print("\n".join(texts))
         return bool(texts)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the workers end too
     started = time.monotonic()
     total = run(chosen.executions, chosen.seed, chosen.out)
     minutes = (time.monotonic() - started) / 60

@@ -285,3 +285,27 @@ def test_a_process_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert last.passed
     assert one(hung).endswith("come to an end here: stopped after waiting long for it")
     assert again.passed
+
+
+WRITES_A_FILE = """
+ lis 3, path@h
+ ori 3, 3, path@l
+ li 4, 0x241  # O_WRONLY, O_CREAT, O_TRUNC
+ li 5, 0x1a4
+ li 0, 5  # open
+ sc
+ lis 4, path@h
+ ori 4, 4, path@l
+ li 5, 8
+ li 0, 4  # write
+ sc
+"""
+
+
+def test_code_that_writes_a_file(tmp_path: Path) -> None:
+    """The code under test may be anything, and must fill no disk."""
+    name = f'.data\npath: .asciz "{tmp_path}/new"\n'
+    outcome = run_one(tmp_path, stub(f"{SAVE}{WRITES_A_FILE}{GO}") + name)
+    assert not outcome.passed
+    new = tmp_path / "new"
+    assert not new.exists() or new.stat().st_size == 0

@@ -11,7 +11,17 @@ from functools import cached_property
 from pathlib import Path
 
 from scpatch.verify.proof.calls import STUB_NAME, Calls, Trampoline, unescaped
-from scpatch.verify.proof.read import ET_DYN, ET_EXEC, SHF_ALLOC, Image, Place, Symbol, read
+from scpatch.verify.proof.read import (
+    ET_DYN,
+    ET_EXEC,
+    SHF_ALLOC,
+    STT_FILE,
+    STT_SECTION,
+    Image,
+    Place,
+    Symbol,
+    read,
+)
 
 _RELATIVE = 22
 """R_PPC64_RELATIVE"""
@@ -125,6 +135,20 @@ class Linked:
                     distance -= (distance >> (bits - 1)) << bits
                     base = 0 if word & 2 else start + 4 * number
                     yield Branch(Place(section.number, 4 * number), base + distance)
+
+    @cached_property
+    def entered(self) -> frozenset[int]:
+        """The addresses that branches lead to."""
+        return frozenset(branch.to for branch in self.branches())
+
+    @cached_property
+    def labels(self) -> frozenset[Place]:
+        """Where symbols point that name something."""
+        return frozenset(
+            Place(one.section, one.value)
+            for one in self.image.symbols
+            if one.section > 0 and one.type not in (STT_SECTION, STT_FILE)
+        )
 
     @cached_property
     def symbols(self) -> dict[str, int]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from scpatch.verify.linked.image import Branch, Linked
 from scpatch.verify.linked.paths import Way, follow, is_between, missed
 from scpatch.verify.linked.saved import Saves
-from scpatch.verify.proof import SiteProof, paca
+from scpatch.verify.proof import SiteProof, livepatch, paca
 from scpatch.verify.proof.calls import LD_R2, NOPS, STUB_NAME, Trampoline
+from scpatch.verify.proof.localentry import BLOCK_NAME
 from scpatch.verify.proof.read import Place
 
 
@@ -94,18 +95,33 @@ def _meant(linked: Linked, address: int) -> Trampoline | None:
 
 
 def _leads_over_stubs(linked: Linked, branch: Branch) -> bool:
-    """Whether a branch leads over stubs of scpatch's at the end of a section, and a trampoline is
-    what lies behind them."""
+    """Whether a branch leads over what scpatch has appended to a section, and a trampoline is what
+    lies behind that. A sibling call may look alike, but something leads to it."""
     at = branch.place
     if linked.calls.word(at) & 0xFC000003 != 0x48000000 or linked.image.function_at(at) is not None:
         return False
     end, after = linked.place(branch.to), Place(at.section, at.offset + 4)
     while end is not None and after.section == end.section and after.offset < end.offset:
         stub = linked.image.function_at(after)
-        if stub is None or not STUB_NAME.fullmatch(stub.name) or stub.size <= 0:
+        if stub is None or not _is_appended(stub.name) or stub.size <= 0:
             return False
         after = Place(at.section, stub.value + stub.size)
-    return after == end
+    return after == end and not _is_reached(linked, at)
+
+
+def _is_appended(name: str) -> bool:
+    """Whether a symbol is that of code which scpatch appends to sections."""
+    return any(one.fullmatch(name) for one in (STUB_NAME, BLOCK_NAME, livepatch.SYMBOL))
+
+
+def _is_reached(linked: Linked, place: Place) -> bool:
+    """Whether a branch or a symbol leads to an instruction, or to one before it that belongs to no
+    function either."""
+    while place.offset >= 0 and linked.image.function_at(place) is None:
+        if linked.address(place) in linked.entered or place in linked.labels:
+            return True
+        place = Place(place.section, place.offset - 4)
+    return False
 
 
 def _lost(linked: Linked, branch: Branch, way: Way | None) -> Call | None:

@@ -15,10 +15,12 @@ from scpatch.verify.proof.insn import decode
 from scpatch.verify.proof.read import Place
 
 LINKER_STUB = re.compile(
-    r"__(toc_save|long_branch|plt)_.*|[0-9a-f]{8}\.(long_branch|plt_branch|plt_call)(_r2off)?\..*"
+    r"__(toc_save|long_branch|gep_setup|plt)_.*|[0-9a-f]{8}\.(long_branch|plt_branch|plt_call)(_r2off)?\..*"
 )
 """The symbols of stubs: lld's, and GNU ld's with --emit-stub-syms."""
-_REACHES = re.compile(r"(?:__(?:toc_save|long_branch)_|[0-9a-f]{8}\.(?:long|plt)_branch\.)(.+)")
+_REACHES = re.compile(
+    r"(?:__(?:toc_save|long_branch|gep_setup)_|[0-9a-f]{8}\.(?:long|plt)_branch\.)(.+)"
+)
 """Those that do nothing but reach, or save r2 as well, and the name of what they lead to."""
 _NUMBER = r"(-?(?:0x)?[0-9a-f]+)"
 _SAVE = "std r2, 0x18(r1)"
@@ -29,6 +31,10 @@ _SET = re.compile(rf"(lis|li) (r\d+), {_NUMBER}")
 _LOAD = re.compile(rf"ld (r\d+), {_NUMBER}\((r\d+)\)")
 _TO_CTR = re.compile(r"mtctr (r\d+)")
 _PREFIX_MASK, _PLA_PREFIX, _PLA_SUFFIX = 0xFFFC0000, 0x06100000, 0x3980
+_PC_TO_R11 = (0x7D8802A6, 0x429F0005, 0x7D6802A6, 0x7D8803A6)
+"""`mflr r12; bcl 20,31,.+4; mflr r11; mtlr r12`: LR is the caller's again, and r11 the address of
+the third instruction. So begin the stubs of callers without a TOC pointer, where no instruction of
+Power10 may be used (build_offset in binutils' bfd/elf64-ppc.c, PPC64R12SetupStub in lld)."""
 _LONGEST = 24
 """Instructions: GNU ld's longest stub that saves r2 has eight, and may lead to another."""
 
@@ -43,8 +49,8 @@ class Way:
     steps: tuple[int, ...] = ()
     """The addresses of the instructions."""
     runs_on: bool = False
-    """A nop is among them, which no linker puts into a stub. Of a branch to a weak undefined symbol
-    GNU ld makes one, so that control runs on into the next stub."""
+    """A nop is among them that aligns nothing. Of a branch to a weak undefined symbol GNU ld makes
+    one, so that control runs on into the next stub."""
 
 
 @dataclass(slots=True)
@@ -104,7 +110,11 @@ def _step(linked: Linked, state: _State) -> bool:
     word = linked.calls.word(place)
     if word & _PREFIX_MASK == _PLA_PREFIX:
         return _loads_own_address(linked, state, word, place)
+    if word == _PC_TO_R11[0]:
+        return _takes_own_address(linked, state, place)
     text = decode(word, state.address)
+    if text == "nop":
+        state.runs_on = state.runs_on or not _aligns(linked, place)
     state.address += 4
     if text == _SAVE:
         state.saves = state.saves or state.r2_is_callers
@@ -118,7 +128,6 @@ def _step(linked: Linked, state: _State) -> bool:
     if match := _TO_CTR.fullmatch(text):
         state.ctr = state.registers.get(match[1])
         return True
-    state.runs_on = state.runs_on or text == "nop"
     return text == "nop" or _computes(linked, state, text)
 
 
@@ -133,6 +142,26 @@ def _loads_own_address(linked: Linked, state: _State, prefix: int, place: Place)
     state.registers["r12"] = state.address + distance
     state.address += 8
     return True
+
+
+def _takes_own_address(linked: Linked, state: _State, place: Place) -> bool:
+    """The four instructions that take the stub's own address without one of Power10."""
+    found = (linked.calls.word(Place(place.section, place.offset + at)) for at in range(0, 16, 4))
+    if tuple(found) != _PC_TO_R11:
+        return False
+    state.registers.pop("r12", None)
+    state.registers["r11"] = state.address + 8
+    state.address += 16
+    return True
+
+
+def _aligns(linked: Linked, place: Place) -> bool:
+    """Whether a nop is there to align a prefixed instruction to eight bytes, as GNU ld does
+    (build_power10_offset). A stub begins with it, or has a caller without a TOC pointer that begins
+    there: a branch comes to it, as none does to what was a branch to a weak undefined symbol."""
+    address = linked.address(place)
+    after = linked.calls.word(Place(place.section, place.offset + 4))
+    return address % 8 == 4 and after & _PREFIX_MASK == _PLA_PREFIX and address in linked.entered
 
 
 def _computes(linked: Linked, state: _State, text: str) -> bool:

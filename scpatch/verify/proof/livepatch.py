@@ -20,7 +20,7 @@ from scpatch.verify.proof.livepatch_code import Code, follow
 from scpatch.verify.proof.read import STB_WEAK, STT_FUNC, Place
 
 NAME: Final = "livepatch-stack"
-_SYMBOL = re.compile(r"r2lps\.[0-9a-f]{12}")
+SYMBOL: Final = re.compile(r"r2lps\.[0-9a-f]{12}")
 _HIDDEN = 2
 _MTCTR_R12, _BCTR = 0x7D8903A6, 0x4E800420
 _MTLR, _WITHOUT_REGISTER = 0x7C0803A6, 0xFC1FFFFF
@@ -212,7 +212,7 @@ class Change:
             if symbol.size == self.added.get(symbol.section, {}).get(symbol.value)
             and symbol.info == STB_WEAK << 4 | STT_FUNC
             and symbol.other == _HIDDEN
-            and _SYMBOL.fullmatch(symbol.name)
+            and SYMBOL.fullmatch(symbol.name)
             and symbol.name not in old_names
         )
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from scpatch.elf.image import Image
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import insn, relocs
+from scpatch.ppc64.abi import clobbers_r2
 from scpatch.staticcall import record
 from scpatch.staticcall.branches import branches, branches_into
 from scpatch.staticcall.classify import Choices, refuse
@@ -133,7 +134,18 @@ class _Finder:
         )
         if self._image.address(section, offset) in self._notoc:
             return site._replace(state=State.NOTOC, detail="the caller does not use r2")
-        return _judge(site, way)
+        return self._without_toc(_judge(site, way))
+
+    def _without_toc(self, site: Site) -> Site:
+        """Of a call without a nop, which therefore cannot be patched, whether its caller does with
+        any r2. A `bl` with a nop is taken as before: a load of r2 does no harm there."""
+        symbols = self._image.symbols
+        caller = self._functions.covering(site.section, site.offset)
+        if site.code != "SCP201" or symbols is None or caller is None:
+            return site
+        if not clobbers_r2(symbols[caller].st_other):
+            return site
+        return site._replace(state=State.NOTOC, code="", detail="the caller does not use r2")
 
     def _is_linkers(self, site: Site) -> bool:
         """A `b` that no function covers is the end of a stub of the linker's."""

@@ -10,7 +10,15 @@ instructions. The forms (ppc_build_one_stub in bfd/elf64-ppc.c, PPC64R2SaveStub 
 
 where the `ld` of the second takes FUNCTION's address from .branch_lt, or .toc and the like; the
 `addis` is missing where the offset is small. The store is there where the callee does not
-preserve r2; the linker then restores it in the nop.
+preserve r2; the linker then restores it in the nop. Callers without a TOC pointer (REL24_NOTOC) come
+by stubs that set r12 from their own address, for trampolines that take the TOC pointer from it:
+
+    with Power10    [nop]  pla r12,FUNCTION                     then  b FUNCTION
+    without         mflr r12  bcl 20,31,.+4  mflr r11  mtlr r12   or  mtctr r12  bctr
+                    [addis r12,r11,HI]  addi r12,...,LO
+
+(build_power10_offset and build_offset; PPC64R12SetupStub in lld), where GNU ld's nop aligns the
+prefixed instruction. One that serves callers of both kinds begins with the store.
 """
 
 from __future__ import annotations
@@ -27,7 +35,7 @@ from scpatch.ppc64.relocs import R_PPC64_RELATIVE
 from scpatch.staticcall.symbols import Functions
 
 _STUB_NAME = re.compile(
-    r"__(long_branch|toc_save)_.+|[0-9a-f]{8}\.(long_branch|plt_branch)(_r2off)?\..+"
+    r"__(long_branch|toc_save|gep_setup)_.+|[0-9a-f]{8}\.(long_branch|plt_branch)(_r2off)?\..+"
 )
 _MTCTR_BCTR = struct.pack("<2I", 0x7D8903A6, 0x4E800420)
 """`mtctr r12; bctr`"""
@@ -35,6 +43,9 @@ _ADDIS_R12_R2, _LD_R12_R12, _LD_R12_R2 = 0x3D820000, 0xE98C0000, 0xE9820000
 _ADDI_R12_R12 = 0x398C0000
 _PLA_PREFIX, _PLA_R12 = 0x06100000, 0x39800000
 """The two words of `pla r12,0` (Power ISA 3.1, MLS:D-form), each with a half of the distance."""
+_PC_TO_R11 = struct.pack("<4I", 0x7D8802A6, 0x429F0005, 0x7D6802A6, 0x7D8803A6)
+"""`mflr r12; bcl 20,31,.+4; mflr r11; mtlr r12`: r11 is then the third instruction's address."""
+_ADDI_R12_R11, _ADDIS_R12_R11 = 0x398B0000, 0x3D8B0000
 _TOC_BASE = 0x8000
 """.TOC. lies so far behind the start of .got (psABI 3.3)."""
 
@@ -50,18 +61,21 @@ def linker_stubs(
     `branches` are the I-form branches by section, as (target, branch) in section offsets. What a
     function symbol covers is no stub, unless it has a stub's name.
     """
-    found: dict[int, int] = {}
+    found = _Found(image, functions, branches)
     toc, pointers = _toc(image), _Pointers(image)
     for section, pairs in branches.items():
-        content = image.content(section)
+        content, start = image.content(section), image.address(section, 0)
         for target, offset in pairs:
-            address = image.address(section, target)
+            address = start + target
             if address in wanted and not insn.links(_word(content, offset)):
-                _add(found, image, functions, (section, offset), address)
-        for offset, function in _by_register(content, image.address(section, 0), toc, pointers):
+                found.add(section, offset, address)
+                own = _own_address(content, start, offset)
+                if own is not None and own[1] == address:
+                    found.add(section, own[0], address)
+        for offset, function in _by_register(content, start, toc, pointers):
             if function in wanted:
-                _add(found, image, functions, (section, offset), function)
-    return found
+                found.add(section, offset, function)
+    return found.stubs
 
 
 def may_be_stub(image: Image, functions: Functions, section: int, offset: int) -> bool:
@@ -72,16 +86,58 @@ def may_be_stub(image: Image, functions: Functions, section: int, offset: int) -
     return _STUB_NAME.fullmatch(image.symbols.name(index)) is not None
 
 
-def _add(
-    found: dict[int, int], image: Image, functions: Functions, place: tuple[int, int], to: int
-) -> None:
-    """Notes a stub whose first instruction but the store is at `place`."""
-    section, offset = place
-    if not may_be_stub(image, functions, section, offset):
-        return
-    found[image.address(section, offset)] = to
-    if _word(image.content(section), offset - 4) == insn.STD_R2:
-        found[image.address(section, offset - 4)] = to
+class _Found:
+    """The stubs that were found, by address."""
+
+    def __init__(
+        self,
+        image: Image,
+        functions: Functions,
+        branches: Mapping[int, Sequence[tuple[int, int]]],
+    ) -> None:
+        self.stubs: dict[int, int] = {}
+        self._image, self._functions, self._branches = image, functions, branches
+
+    def add(self, section: int, offset: int, to: int) -> None:
+        """Notes a stub whose first instruction but the store and a nop is at a section offset."""
+        if not may_be_stub(self._image, self._functions, section, offset):
+            return
+        address, content = self._image.address(section, offset), self._image.content(section)
+        self.stubs[address] = to
+        before, first = _word(content, offset - 4), _word(content, offset)
+        if before == insn.STD_R2:
+            self.stubs[address - 4] = to
+        aligns = before == insn.NOP and insn.is_prefix(first) and address % 8 == 0
+        # A nop that nothing leads to may have been a branch to a weak undefined symbol.
+        if aligns and address - 4 in self._entered:
+            self.add(section, offset - 4, to)
+
+    @cached_property
+    def _entered(self) -> frozenset[int]:
+        """The addresses that branches lead to."""
+        return frozenset(
+            self._image.address(section, 0) + target
+            for section, pairs in self._branches.items()
+            for target, _ in pairs
+        )
+
+
+def _own_address(content: memoryview, start: int, end: int) -> tuple[int, int] | None:
+    """Of the instructions before a section offset that set r12 from their own address: the section
+    offset of the first, and r12. `start` is the section's address."""
+    first, last = _word(content, end - 8), _word(content, end - 4)
+    if first & 0xFFFC0000 == _PLA_PREFIX and last & 0xFFFF0000 == _PLA_R12:
+        distance = _signed((first & 0x3FFFF) << 16 | last & 0xFFFF, 34)
+        return end - 8, start + end - 8 + distance
+    low = _signed(last & 0xFFFF, 16)
+    if last & 0xFFFF0000 == _ADDI_R12_R11:
+        at, distance = end - 20, low
+    elif last & 0xFFFF0000 == _ADDI_R12_R12 and first & 0xFFFF0000 == _ADDIS_R12_R11:
+        at, distance = end - 24, (_signed(first & 0xFFFF, 16) << 16) + low
+    else:
+        return None
+    is_taken = at >= 0 and content[at : at + len(_PC_TO_R11)] == _PC_TO_R11
+    return (at, start + at + 8 + distance) if is_taken else None
 
 
 def _by_register(
@@ -93,9 +149,8 @@ def _by_register(
     at = data.find(_MTCTR_BCTR)
     while at >= 0:
         first, last = _word(content, at - 8), _word(content, at - 4)
-        if first & 0xFFFC0000 == _PLA_PREFIX and last & 0xFFFF0000 == _PLA_R12:
-            distance = _signed((first & 0x3FFFF) << 16 | last & 0xFFFF, 34)
-            yield at - 8, start + at - 8 + distance
+        if (own := _own_address(content, start, at)) is not None:
+            yield own
         elif toc is not None and (found := _by_toc(first, last, toc)) is not None:
             size, address, loaded = found
             function = pointers.at(address) if loaded else address

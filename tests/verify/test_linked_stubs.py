@@ -103,6 +103,7 @@ inner:  nop
         pla 12, __SCT__a@pcrel
         b __SCT__a
 """
+PLAIN_TRAMPOLINES = "".join(f"FUNC __SCT__{name}\n blr\nEND __SCT__{name}\n" for name in "ab")
 
 
 @pytest.mark.parametrize("lead", ["", "nop"])
@@ -115,7 +116,7 @@ def test_a_nop_that_was_a_branch(tmp_path: Path, lead: str, entered: bool) -> No
         source += BARE.format(name="g", trampoline="inner")
     stub = NAMELESS.format(lead=lead)
     image = tmp_path / "image"
-    run(LD, "-o", image, assemble(tmp_path, START + source + FAR + ".text\n" + stub))
+    run(LD, "-o", image, assemble(tmp_path, START + source + PLAIN_TRAMPOLINES + stub))
     right = entered and not lead
     wanted = {"f": "linker" if right else "wrong"}
     if entered:

@@ -134,18 +134,32 @@ class _Finder:
         )
         if self._image.address(section, offset) in self._notoc:
             return site._replace(state=State.NOTOC, detail="the caller does not use r2")
-        return self._without_toc(_judge(site, way))
+        judged = _judge(site, way)
+        if way.entry and self._needs_no_toc(judged):
+            return site._replace(state=State.NOTOC, detail="the caller does not use r2")
+        return judged
 
-    def _without_toc(self, site: Site) -> Site:
-        """Of a call without a nop, which therefore cannot be patched, whether its caller does with
-        any r2. A `bl` with a nop is taken as before: a load of r2 does no harm there."""
+    def _needs_no_toc(self, site: Site) -> bool:
+        """Whether r2 may be lost by a call that cannot be patched, since its caller's symbol says
+        so: one without a nop, or a sibling call that stores no r2 in another's frame. A `bl` with a
+        nop is taken as any: a load of r2 does no harm there."""
         symbols = self._image.symbols
         caller = self._functions.covering(site.section, site.offset)
-        if site.code != "SCP201" or symbols is None or caller is None:
-            return site
-        if not clobbers_r2(symbols[caller].st_other):
-            return site
-        return site._replace(state=State.NOTOC, code="", detail="the caller does not use r2")
+        if symbols is None or caller is None or not clobbers_r2(symbols[caller].st_other):
+            return False
+        return site.code == "SCP201" or (site.code == "SCP203" and not self._saves(site))
+
+    def _saves(self, site: Site) -> bool:
+        """Whether a branch leads to a store of r2, as stubs begin with."""
+        target = insn.direct_target(site.word, site.offset)
+        assert target is not None, "the branch is relative"
+        address = self._image.address(site.section, target)
+        for index in self._image.executable():
+            offset = address - self._image.address(index, 0)
+            content = self._image.content(index)
+            if 0 <= offset < len(content):
+                return _word(content, offset) == insn.STD_R2
+        return False
 
     def _is_linkers(self, site: Site) -> bool:
         """A `b` that no function covers is the end of a stub of the linker's."""

@@ -10,8 +10,8 @@ instructions. The forms (ppc_build_one_stub in bfd/elf64-ppc.c, PPC64R2SaveStub 
 
 where the `ld` of the second takes FUNCTION's address from .branch_lt, or .toc and the like; the
 `addis` is missing where the offset is small. The store is there where the callee does not
-preserve r2; the linker then restores it in the nop. Callers without a TOC pointer (REL24_NOTOC) come
-by stubs that set r12 from their own address, for trampolines that take the TOC pointer from it:
+preserve r2; the linker then restores it in the nop. Callers without a TOC pointer (REL24_NOTOC)
+come by stubs that set r12 from their own address, for trampolines that compute r2 from it:
 
     with Power10    [nop]  pla r12,FUNCTION                     then  b FUNCTION
     without         mflr r12  bcl 20,31,.+4  mflr r11  mtlr r12   or  mtctr r12  bctr

@@ -17,6 +17,8 @@ from tests.verify.test_linked_stubs import (
     NAMELESS,
     OPTIONS,
     PLAIN_TRAMPOLINES,
+    SAVING,
+    SIBLING,
     START,
     WAYS,
     far,
@@ -77,6 +79,14 @@ def test_those_stubs_help_no_other_caller(tmp_path: Path, how: str) -> None:
         "b": ["refused SCP201"],
         "c": ["refused SCP203", "refused SCP201"],
     }
+
+
+@pytest.mark.parametrize("how", OPTIONS)
+def test_sibling_calls_without_a_toc_pointer(tmp_path: Path, how: str) -> None:
+    source = START + SIBLING.format(name="f", to="__SCT__a@notoc")
+    source += SIBLING.format(name="g", to="saving") + SAVING
+    path = far(tmp_path, OPTIONS[how], WAYS["near"], assemble(tmp_path, source + FAR))
+    assert states(path) == {"f": ["notoc"], "g": ["refused SCP203"]}
 
 
 @pytest.mark.parametrize("lead", ["", "nop"])

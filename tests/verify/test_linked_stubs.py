@@ -95,6 +95,19 @@ def test_those_stubs_help_no_other_caller(tmp_path: Path, how: str) -> None:
     assert wrong == {"b", "c"}
 
 
+SIBLING = "FUNC {name}\n .localentry {name}, 1\n b {to}\nEND {name}\n"
+SAVING = "saving: std 2, 24(1)\n b __SCT__a\n"
+
+
+@pytest.mark.parametrize("how", OPTIONS)
+def test_sibling_calls_without_a_toc_pointer(tmp_path: Path, how: str) -> None:
+    """Who calls such a function takes r2 for lost. But a store of r2 would be in his frame."""
+    source = START + SIBLING.format(name="f", to="__SCT__a@notoc")
+    source += SIBLING.format(name="g", to="saving") + SAVING
+    image = far(tmp_path, OPTIONS[how], WAYS["near"], assemble(tmp_path, source + FAR))
+    assert states(look(image)) == {"f": "notoc", "g": "wrong"}
+
+
 NAMELESS = """
         .balign 8
         {lead}

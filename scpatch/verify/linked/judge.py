@@ -170,13 +170,16 @@ def _judge(linked: Linked, call: Call, saves: Saves) -> tuple[str, str]:
         return "wrong", "there is a nop in the stub, so that control runs on"
     if way is None:
         return "wrong", "it lands inside the trampoline, at no entry point"
+    without_toc = function is not None and function.other >> 5 == 1
+    if word & 0xFC000003 == 0x48000000 and without_toc and not way.saves:
+        return "notoc", "a sibling call of a function that does not preserve r2"
     if word & 0xFC000003 != 0x48000001:
         what = ", and a stub saves r2 in its caller's frame" if way.saves else ""
         return "wrong", f"a sibling call: nothing can restore r2 after it{what}"
     if (offset := paca.offset(after)) is not None:
         return "paca", f"r2 is loaded from {offset}(r13) behind the call"
     if after != LD_R2:
-        if function is not None and function.other >> 5 == 1:
+        if without_toc:
             return "notoc", "the function does not use r2 as its TOC pointer"
         what = "saved, but not restored" if way.saves else "neither saved nor restored"
         return "wrong", f"r2 is {what}: {'a' if after in NOPS else 'no'} nop follows"

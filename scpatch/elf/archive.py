@@ -151,6 +151,9 @@ class _Reader:
         if raw.startswith(b"#1/"):
             return self._bsd(raw, offset, size)
         name, origin = self._member_name(raw, offset)
+        if outside and (not name or b"\0" in name):
+            # It is the path of a file, and no file has such a one.
+            raise self._damaged(f"the member header at {offset:#x} names the file {_text(name)}")
         return self._member(name, offset, content, size, origin)
 
     def _member(

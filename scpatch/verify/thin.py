@@ -34,7 +34,7 @@ def files(archive: Path, listed: Sequence[str], folder: Path) -> list[Path]:
         raise _unclear(archive, f"ar lists {len(listed)} members, it has {len(members)}")
     for number, (name, origin, size) in enumerate(members):
         path = archive.parent / os.fsdecode(name)
-        if not path.is_file():
+        if not os.path.isfile(path):  # also of a name that no file can have
             raise ScpatchError("SCP302", f"its member {path} is no file", file=str(archive))
         if origin is not None:
             content = _content(archive, path, origin, size)

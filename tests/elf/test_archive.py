@@ -265,6 +265,11 @@ DAMAGED = {
         ARCH + header(b"//", 8) + b"long.o//" + header(b"/2", 0),
         "the long name at 0x2 has no end",
     ),
+    "a NUL in the path of a thin archive's member": (
+        THIN + header(b"//", 6) + b"a\0b/c\n" + header(b"/0", 0),
+        r"the member header at 0x4a names the file 'a\x00b/c'",
+    ),
+    "a thin archive's member without a path": (THIN + header(b"", 0), "names the file ''"),
     "a name that is a table of another system": (ARCH + header(b"/<ECSYMBOLS>/", 0), "the name"),
     "a nested name in a regular archive": (ARCH + NAMES + header(b"/0:8", 0), "the name '/0:8'"),
     "two symbol tables": (

@@ -8,6 +8,7 @@ import pytest
 
 from scpatch.errors import ScpatchError
 from scpatch.verify.members import Members, is_archive, members
+from scpatch.verify.thin import files
 from tests.archives import header, make, make_bsd, objects
 from tests.tools import rewrite
 
@@ -159,6 +160,20 @@ def test_a_lost_member_of_a_thin_archive(tmp_path: Path) -> None:
     (tmp_path / "two" / "sites.o").unlink()
     with pytest.raises(ScpatchError) as caught, members(one, two):
         pass
+    assert caught.value.code == "SCP302"
+
+
+@pytest.mark.parametrize("name", ["a\0b/x.o", "x" * 300, "..", "d/x.o/y.o"])
+def test_what_no_member_of_a_thin_archive_can_be(tmp_path: Path, name: str) -> None:
+    """The operating system refuses some of these names in ways of its own."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x.o").write_bytes(b"text")
+    table = name.encode() + b"/\n"
+    data = b"!<thin>\n" + header(b"//", len(table)) + table + b"\n" * (len(table) % 2)
+    path = tmp_path / "x.a"
+    path.write_bytes(data + header(b"/0", 4))
+    with pytest.raises(ScpatchError) as caught:
+        files(path, ["x.o"], tmp_path / "folder")
     assert caught.value.code == "SCP302"
 
 

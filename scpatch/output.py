@@ -43,9 +43,13 @@ class Staged(NamedTuple):
 
 
 def most_unnamed() -> int:
-    """How many staged files may be without a name: each keeps a descriptor open, and half of the
-    limit on those (RLIMIT_NOFILE) is left to everything else."""
-    return os.sysconf("SC_OPEN_MAX") // 2
+    """How many staged files may be without a name: each keeps a descriptor open, and half of those
+    that are still to be had (RLIMIT_NOFILE) are left to everything else."""
+    try:
+        used = len(os.listdir(_DESCRIPTORS))
+    except OSError:
+        return 0  # see `_open_unnamed`
+    return max(0, os.sysconf("SC_OPEN_MAX") - used) // 2
 
 
 def resolve(path: Path) -> Path:

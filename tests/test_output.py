@@ -217,12 +217,15 @@ def fails_with(number: int, calls: list[tuple[object, ...]]) -> Callable[..., in
     return fails
 
 
-def test_a_limit_on_open_files(tmp_path: Path) -> None:
-    """With more outputs than half of it, the later ones get their names at once."""
+@pytest.mark.parametrize("others", [0, 200])
+def test_a_limit_on_open_files(tmp_path: Path, others: int) -> None:
+    """With more outputs than half of what is free, the later ones get their names at once, however
+    many files the process has open for other reasons."""
     paths = [copy(tmp_path / f"{number}.o") for number in range(40)]
     plans, errors = plan_all(paths, Options(), None)
     assert not errors
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(others)]
     used = len(os.listdir("/proc/self/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 30, limits[1]))
     try:
@@ -234,6 +237,8 @@ def test_a_limit_on_open_files(tmp_path: Path) -> None:
         assert len(os.listdir("/proc/self/fd")) == used
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in taken:
+            os.close(descriptor)
     assert len({path.read_bytes() for path in paths}) == 1
     assert names(paths[0]) == sorted(path.name for path in paths)
 

@@ -73,6 +73,8 @@ _INDEXED_STORES: Final = frozenset(
     | {972, 908, 716, 652, 396, 140, 940, 1004, 909, 397, 429, 1014}
 )
 """stwx, stbx, sthx, stdx, stwcx., stdcx., stfdx, stvx, stxvd2x..., dcbz: read RS and RA."""
+_INDEXED_UPDATES: Final = frozenset({183, 247, 439, 181, 695, 759})
+"""stwux, stbux, sthux, stdux, stfsux, stfdux: write RA as well."""
 _READ_ONLY: Final = frozenset(
     {0, 30, 32, 4, 68, 467, 144, 146, 178, 86, 54, 278, 246, 982, 598, 854}
     | {103, 359, 7, 39, 71, 535, 599, 855, 887, 844, 780, 588, 876, 812, 268, 76, 12}
@@ -116,12 +118,30 @@ def _store(word: int, opcode: int, ra: int) -> Effects:
         return _writes(ra)
     if ra != 1:
         return NONE
+    offset, size = stored(word)
+    return Effects(r1=False, r2=False, save=-size < offset - TOC_SAVE < 8 and size > 0)
+
+
+def stored(word: int) -> tuple[int, int]:
+    """Displacement and most bytes of a store with a displacement that changes no register; no bytes
+    for anything else."""
+    opcode = word >> 26
+    if opcode not in _STORES or (opcode == 62 and word & 3 == 1):
+        return 0, 0
     if opcode == 61 and word & 7 == 1:  # lxv, the one load among them
-        return NONE
+        return 0, 0
     mask = {62: 0xFFFC, 61: 0xFFF0 if word & 7 == 5 else 0xFFFC}.get(opcode, 0xFFFF)
-    offset = (word & mask) - (0x10000 if word & 0x8000 else 0)
-    size = 8 if opcode == 62 and word & 3 == 0 else _STORES[opcode]
-    return Effects(r1=False, r2=False, save=offset < TOC_SAVE + 8 and offset + size > TOC_SAVE)
+    return signed(word & mask), 8 if opcode == 62 and word & 3 == 0 else _STORES[opcode]
+
+
+def signed(displacement: int) -> int:
+    """The value of a field of 16 bits."""
+    return displacement - 0x10000 if displacement & 0x8000 else displacement
+
+
+def is_indexed_store(word: int) -> bool:
+    """Whether it stores where the sum of two registers leads, with update or without."""
+    return word >> 26 == _EXTENDED and word >> 1 & 0x3FF in _INDEXED_STORES | _INDEXED_UPDATES
 
 
 def _extended(word: int, rt: int, ra: int) -> Effects:

@@ -24,7 +24,7 @@ def hoist(flow: Flow, places: Iterable[int], nops: Collection[int]) -> dict[int,
     """
     usable = {nop for nop in nops if flow.seems(nop, OWN | FRAMED)}
     places = [place for place in places if flow.seems(place, OWN | FRAMED)]
-    if not usable or not places or _uses_the_slot(flow):
+    if not usable or not places or flow.uses_the_slot:
         return {}
     # Whatever a jump leads to, nothing is saved there that is not saved before it.
     jumps = [jump for jump in flow.computed_jumps if not flow.seems(jump, SAVED)]
@@ -38,14 +38,6 @@ def hoist(flow: Flow, places: Iterable[int], nops: Collection[int]) -> dict[int,
         if nearest[place] or (first and flow.seems(place, SAVED))
     }
     return _confirmed(flow.function, wanted)
-
-
-def _uses_the_slot(flow: Flow) -> bool:
-    """Whether the function may keep something else than r2 in 24(r1)."""
-    return any(
-        effects(word).save and word != insn.STD_R2 and not insn.transfers(word)
-        for word in set(flow.words)
-    )
 
 
 def _sources(flow: Flow) -> dict[int, list[tuple[int, int]]]:

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import effects
+from scpatch.ppc64.frame_copies import stores_by_copies
 
 OWN: Final = 1
 SAVED: Final = 2
@@ -83,7 +84,9 @@ class Flow:
             self._edges.setdefault(source, []).append(target)
         self._unknown = frozenset(function.unknown)
         self._unsure = {at for at in function.unsure if _may_add(self.words, self._index(at))}
+        self._stores = stores_by_copies(self.words)
         self._special = {self._index(at) for at in (*self._edges, *self._unknown, *self._unsure)}
+        self._special |= self._stores
         self._jumps_known = self._run()
 
     def holds(self, place: int, facts: int) -> bool:
@@ -168,6 +171,14 @@ class Flow:
                     facts = _after(word, facts)
                     at += 2 if word >> 26 == 1 else 1
 
+    @property
+    def uses_the_slot(self) -> bool:
+        """Whether the function may keep something else than r2 in 24(r1)."""
+        return bool(self._stores) or any(
+            effects(word).save and word != insn.STD_R2 and not insn.transfers(word)
+            for word in set(self.words)
+        )
+
     def transfers(self) -> Iterator[tuple[int, int, int]]:
         """(from, to, what is known there by this way) of each reached instruction that may pass
         control on to elsewhere than the next one, that way to the next one included."""
@@ -199,7 +210,10 @@ class Flow:
         elif word == 0:
             return
         if not insn.transfers(word):
-            yield place + (8 if insn.is_prefix(word) else 4), _after(word, before)
+            after = _after(word, before)
+            if self._index(place) in self._stores:
+                after &= ~SAVED
+            yield place + (8 if insn.is_prefix(word) else 4), after
             return
         target = self._target(place, word)
         if target is not None and not self._is_recursion(word, target):

@@ -58,6 +58,37 @@ CASES = {
     "lfdu_moves_r1": Case(SAVE + "lfdu 3, 8(1)\n" + CALL, "rewrite"),
     "stfdux_moves_r1": Case(SAVE + "stfdux 3, 1, 9\n" + CALL, "rewrite"),
     "update_of_another_register": Case(SAVE + "ldu 3, 8(31)\n stdu 3, 8(30)\n" + CALL, "saved"),
+    "by_a_frame_register": Case(SAVE + "mr 31, 1\n std 3, 24(31)\n" + CALL, "rewrite"),
+    "by_one_that_is_r1_and_more": Case(
+        SAVE + "addi 9, 1, 32\n std 3, -8(9)\n" + CALL, "rewrite"
+    ),
+    "by_a_copy_of_one": Case(SAVE + "mr 31, 1\n mr 30, 31\n std 3, 24(30)\n" + CALL, "rewrite"),
+    "by_a_copy_that_ori_makes": Case(
+        SAVE + "ori 31, 1, 0\n std 3, 24(31)\n" + CALL, "rewrite"
+    ),
+    "by_half_of_a_copy": Case(SAVE + "mr 31, 1\n stw 3, 28(31)\n" + CALL, "rewrite"),
+    "by_a_wide_store_of_a_copy": Case(SAVE + "mr 31, 1\n stxv 3, 16(31)\n" + CALL, "rewrite"),
+    "by_a_copy_with_an_index": Case(SAVE + "mr 31, 1\n stdx 3, 31, 9\n" + CALL, "rewrite"),
+    "by_a_copy_as_an_index": Case(SAVE + "mr 31, 1\n stbx 3, 9, 31\n" + CALL, "rewrite"),
+    "by_a_copy_with_update": Case(SAVE + "mr 31, 1\n stdu 3, 8(31)\n" + CALL, "rewrite"),
+    "by_a_copy_that_is_set_elsewhere": Case(
+        SAVE + "std 3, 24(31)\n" + CALL + "mr 31, 1\n", "rewrite"
+    ),
+    "by_a_copy_in_the_prefixed_way": Case(
+        ".machine push\n.machine power10\n paddi 31, 1, 0x12344\n.machine pop\n" + SAVE
+        + "std 3, 0x40(31)\n" + CALL, "rewrite"
+    ),
+    "beside_the_slot_by_a_copy": Case(
+        SAVE + "mr 31, 1\n std 3, 32(31)\n stw 3, 20(31)\n stb 3, 23(31)\n" + CALL, "saved"
+    ),
+    "variables_by_a_copy": Case(
+        SAVE + "addi 9, 1, 32\n std 3, 0(9)\n stdx 3, 9, 8\n stdu 3, 8(9)\n"
+        "addi 10, 1, 31\n stbu 3, 1(10)\n" + CALL, "saved"
+    ),
+    "the_register_of_no_copy": Case(
+        SAVE + "addi 31, 9, 8\n mr 30, 9\n std 3, 24(31)\n std 3, 24(30)\n" + CALL, "saved"
+    ),
+    "a_load_by_a_copy": Case(SAVE + "mr 31, 1\n ld 3, 24(31)\n lxv 3, 16(31)\n" + CALL, "saved"),
     "indirect_call_then_restored": Case(
         SAVE + "bctrl\n ld 2, 24(1)\n" + CALL, "saved"
     ),

@@ -22,6 +22,23 @@ from tests.verify.proof_support import (
 CALL = "bl __SCT__x\n nop\n"
 
 SAVED = {
+    "beside the slot, by copies of r1": f"""
+        .frame
+        std 2, 24(1)
+        mr 31, 1
+        std 3, 32(31)
+        stw 3, 20(31)
+        stb 3, 23(31)
+        addi 9, 1, 32
+        std 3, 0(9)
+        stdx 3, 9, 8
+        stdu 3, 8(9)
+        addi 10, 1, 31
+        stbu 3, 1(10)
+        ld 3, 24(31)
+        addi 8, 9, 8
+        std 3, 24(8)
+        {CALL} .unframe""",
     "at once": f".frame\n std 2, 24(1)\n {CALL} .unframe",
     "for an indirect call": f"""
         .frame
@@ -150,7 +167,28 @@ def test_a_save_on_every_path_is_shown(tmp_path: Path, body: str) -> None:
     assert proof.sites[0].saved_before
 
 
+_BY_COPIES = {
+    "a frame register": "mr 31, 1\n std 3, 24(31)",
+    "one that is r1 and more": "addi 9, 1, 32\n std 3, -8(9)",
+    "a copy of one": "mr 31, 1\n mr 30, 31\n std 3, 24(30)",
+    "a copy that ori makes": "ori 31, 1, 0\n std 3, 24(31)",
+    "half of it": "mr 31, 1\n stw 3, 28(31)",
+    "a wide store": "mr 31, 1\n stxv 3, 16(31)",
+    "an index": "mr 31, 1\n stdx 3, 31, 9",
+    "itself as an index": "mr 31, 1\n stbx 3, 9, 31",
+    "an update": "mr 31, 1\n stdu 3, 8(31)",
+    "what is set in another place": "std 3, 24(31)\n mr 31, 1",
+    "a prefixed instruction": "b 1f\n paddi 31, 1, 0x12344\n1: std 3, 0x40(31)",
+}
+
 UNSAVED = {
+    **{
+        f"another value by {name}": (
+            f".frame\n std 2, 24(1)\n {body}\n {CALL} .unframe",
+            "another value may go to 24(r1)",
+        )
+        for name, body in _BY_COPIES.items()
+    },
     "never": (f".frame\n {CALL} .unframe", "r1 changes"),
     "never, without frame": (f"{CALL} blr", "without a save"),
     "in the caller's frame": (f"std 2, 24(1)\n .frame\n {CALL} .unframe", "r1 changes"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from capstone import Cs
@@ -144,7 +144,7 @@ def _effect(mnemonic: str, text: str) -> Effect:
     if "r1" in written:
         return Effect.MOVES_R1
     if mnemonic.startswith(_STORES) and _reaches_slot(mnemonic, operands, memory):
-        return Effect.WRITES_SLOT
+        return Effect.UNKNOWN if "r2" in written else Effect.WRITES_SLOT
     return Effect.WRITES_R2 if "r2" in written else Effect.NONE
 
 
@@ -167,6 +167,64 @@ def _reaches_slot(mnemonic: str, operands: list[str], memory: re.Match[str] | No
     first = int(memory[1], 0)
     width = _STORED.get(mnemonic, _WIDEST)
     return memory[2] == "r1" and first < TOC_SLOT + 8 and first + width > TOC_SLOT
+
+
+class Sum(NamedTuple):
+    """A register that an instruction sets to another one and so many bytes."""
+
+    register: str
+    source: str
+    distance: int
+
+
+@cache
+def as_sum(word: int) -> Sum | None:
+    """What `mr`, `addi` and their like do; None for any other instruction."""
+    name, _, text = decode(word).partition(" ")
+    operands = text.split(", ")
+    if name == "mr" and len(operands) == 2:
+        return Sum(operands[0], operands[1], 0)
+    if name in ("or", "or.") and len(operands) == 3 and operands[1] == operands[2]:
+        return Sum(operands[0], operands[1], 0)
+    if name in ("addi", "addis", "ori") and len(operands) == 3:
+        value = int(operands[2], 0)
+        if name == "ori" and value:
+            return None
+        return Sum(operands[0], operands[1], value << (16 if name == "addis" else 0))
+    return None
+
+
+class Stored(NamedTuple):
+    """Where a store goes: the registers of its address and, where that is a register and so many
+    bytes, these (`first`) and how many are stored at most. With `moves` the register is set to the
+    address, so that the next store may go further."""
+
+    registers: tuple[str, ...]
+    first: int | None
+    width: int
+    moves: bool
+
+    def may_reach_slot(self, distance: int) -> bool:
+        """Whether it may store in 24(r1) by a register that holds r1 and so many bytes. What it
+        reaches in steps or by an index from the function's variables on, which lie behind the
+        frame's header, is these variables."""
+        start = distance + (self.first or 0)
+        if self.moves or self.first is None:
+            return start < TOC_SLOT + 8
+        return start < TOC_SLOT + 8 and start + self.width > TOC_SLOT
+
+
+@cache
+def as_store(word: int) -> Stored | None:
+    """The address of a store; None for any other instruction."""
+    name, _, text = decode(word).partition(" ")
+    if not name.startswith(_STORES):
+        return None
+    operands, moves = text.split(", "), name.endswith(("u", "ux"))
+    memory = _MEMORY.fullmatch(operands[-1])
+    if memory is None:
+        return Stored(tuple(operands[name.startswith("st") :]), None, _WIDEST, moves)
+    return Stored((memory[2],), int(memory[1], 0), _STORED.get(name, _WIDEST), moves)
 
 
 def base_is_r1(word: int) -> bool:

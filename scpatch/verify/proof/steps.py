@@ -9,7 +9,15 @@ from functools import cached_property
 
 from scpatch.verify.proof.calls import NOPS, REL24
 from scpatch.verify.proof.entries import Entries
-from scpatch.verify.proof.insn import Effect, Flow, effect, flow, is_padding
+from scpatch.verify.proof.insn import (
+    Effect,
+    Flow,
+    as_store,
+    as_sum,
+    effect,
+    flow,
+    is_padding,
+)
 from scpatch.verify.proof.read import Place, Symbol
 
 _LOCAL_ENTRY = {2: 4, 3: 8, 4: 16, 5: 32, 6: 64}
@@ -79,7 +87,43 @@ class Function:
         """What the instruction does, if it is what its word says."""
         if self.entries.changes.may_save(self.place(offset)):
             return Effect.SAVE
-        return effect(self.word(offset))
+        does = effect(self.word(offset))
+        if self.frame_registers and self._stores_by_them(offset):
+            return Effect.WRITES_SLOT if does is Effect.NONE else Effect.UNKNOWN
+        return does
+
+    @cached_property
+    def frame_registers(self) -> dict[str, set[int | None]]:
+        """The registers that some instruction sets from r1, with the bytes that it adds, None for
+        what is not read; and those that one of these is moved to. Each may hold that wherever the
+        function uses it."""
+        found: dict[str, set[int | None]] = {}
+        moved: dict[str, set[str]] = {}
+        for at in range(self.start, self.end, 4):
+            one = as_sum(self.word(at))
+            if one is None or one.register == "r1":
+                continue
+            prefixed = at > self.start and self.word(at - 4) >> 26 == _PREFIX
+            if one.source == "r1":
+                found.setdefault(one.register, set()).add(None if prefixed else one.distance)
+            elif not one.distance and not prefixed:
+                moved.setdefault(one.source, set()).add(one.register)
+        work = list(found)
+        for source in work:  # grows
+            for to in moved.get(source, ()):
+                if not found[source] <= found.setdefault(to, set()):
+                    found[to] |= found[source]
+                    work.append(to)
+        return found
+
+    def _stores_by_them(self, offset: int) -> bool:
+        """Whether an instruction may store in 24(r1) by one of `frame_registers`."""
+        store = as_store(self.word(offset))
+        if store is None:
+            return False
+        by = self.frame_registers.keys() & set(store.registers)
+        distances = [one for register in by for one in self.frame_registers[register]]
+        return any(one is None or store.may_reach_slot(one) for one in distances)
 
     def unsure(self, offset: int) -> bool:
         return self.entries.changes.unsure(self.place(offset))

@@ -20,12 +20,22 @@ NOP = 0x60000000
 _CALL = "bl __SCT__x\nRESTORE\n"
 _SAVE = ".Lsave: std 2, 24(1)\n"
 _FIXUP = """
+        .section __ftr_alt_97, "ax"
+1:
         .section {name}, "a"
         .balign 8
 3:      .8byte 0, 0
-        .8byte {start} - 3b, {end} - 3b, 0, 0
+        .8byte {start} - 3b, {end} - 3b, 1b - 3b, 1b - 3b
         .text
 """
+_LWSYNC = """
+        .section __lwsync_fixup, "a"
+        .balign 8
+3:      .8byte .Lsave - 3b
+        .text
+"""
+"""As MAKE_FTR_SECTION_ENTRY and MAKE_LWSYNC_SECTION_ENTRY write them (Linux,
+arch/powerpc/include/asm/feature-fixups.h); nothing stands in for the code of a feature."""
 _JUMP = """
         .section __jump_table, "aw"
         .balign 8
@@ -33,7 +43,7 @@ _JUMP = """
         .8byte 0
         .text
 """
-_FEATURES = ("__ftr_fixup", "__mmu_ftr_fixup", "__fw_ftr_fixup", "__lwsync_fixup")
+_FEATURES = ("__ftr_fixup", "__mmu_ftr_fixup", "__fw_ftr_fixup")
 
 
 class Case(NamedTuple):
@@ -80,6 +90,7 @@ def cases() -> Iterator[Case]:
     for name in _FEATURES:
         extra = _FIXUP.format(name=name, start=".Lsave", end=".Lsave + 4")
         yield Case("feature section", name, _SAVE + _CALL, extra, gone=True)
+    yield Case("feature section", "__lwsync_fixup", _SAVE + _CALL, _LWSYNC, gone=True)
     beside = _FIXUP.format(name="__ftr_fixup", start=".Lbeside", end=".Lbeside + 4")
     yield Case("feature section", "beside it", f".Lbeside: nop\n{_SAVE}{_CALL}", beside)
     yield Case("jump label", "__jump_table", f"{_SAVE}.Lother: {_CALL}", _JUMP, gone=True)

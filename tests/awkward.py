@@ -56,6 +56,8 @@ SOURCES = {
     "thread-local": typed("@tls_object") + PLAIN,
     "unique": typed("@gnu_unique_object") + PLAIN,
     "common": ".comm __SCT__x, 8\n" + PLAIN,
+    "in data": typed("@function").replace('.text.t, "ax"', '.data.t, "aw"') + PLAIN,
+    "in what is not loaded": typed("@function").replace('.text.t, "ax"', '.note.t, ""') + PLAIN,
     "no type": typed("@notype") + PLAIN,
     "no type or size": ".globl __SCT__x\n__SCT__x: b target\n" + PLAIN,
     "ifunc": typed("@gnu_indirect_function") + PLAIN,

@@ -295,13 +295,17 @@ class ElfFile:
             if self.is_code(index):
                 yield index
 
+    def is_executable(self, index: int) -> bool:
+        """Whether a section is marked for instructions, and is not a table of the file's own; it
+        may be empty."""
+        section = self.sections[index]
+        return bool(section.sh_flags & c.SHF_EXECINSTR) and section.sh_type not in _OWN_TABLES
+
     def is_code(self, index: int) -> bool:
         """Whether a section holds instructions, whatever its sh_type, if it is not a table of the
         file's own. SCP107 for compressed ones: no linker or loader takes those."""
         section = self.sections[index]
-        if not section.sh_flags & c.SHF_EXECINSTR or not section.file_size:
-            return False
-        if section.sh_type in _OWN_TABLES:
+        if not self.is_executable(index) or not section.file_size:
             return False
         if section.sh_flags & c.SHF_COMPRESSED:
             raise damaged(self.name, f"code section {index} is compressed")

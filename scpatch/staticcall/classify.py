@@ -40,7 +40,10 @@ def scan(elf: ElfFile, choices: Choices) -> Scan:
     symbols = elf.symbols
     if symbols is None:
         return Scan((), (), (), module=False)
-    named = find_trampolines(symbols, choices.trampolines)
+    named = [
+        one._replace(in_data=one.defined and not elf.is_executable(one.section))
+        for one in find_trampolines(symbols, choices.trampolines)
+    ]
     stubs = find_stubs(symbols, choices.trampolines)
     recorded = record.find(elf)
     if not named and not stubs:

@@ -64,6 +64,8 @@ class Trampoline(NamedTuple):
     st_other: int
     reserved: int = 0
     """Its st_shndx if that is a reserved value, such as SHN_ABS, which is no index of a section."""
+    in_data: bool = False
+    """Whether the section that holds it is not executable."""
 
     @property
     def defined(self) -> bool:
@@ -76,7 +78,9 @@ class Trampoline(NamedTuple):
     @property
     def is_code(self) -> bool:
         """Whether the symbol can name code: data, thread-local and common symbols do not."""
-        return self.st_info & 0xF not in _NO_CODE and self.reserved != c.SHN_COMMON
+        if self.in_data or self.reserved == c.SHN_COMMON:
+            return False
+        return self.st_info & 0xF not in _NO_CODE
 
     @property
     def indirect(self) -> bool:

@@ -75,6 +75,8 @@ class Trampoline:
 
     symbol: Symbol
     place: Place
+    in_data: bool = False
+    """Whether its section is not executable."""
 
     @property
     def marked(self) -> bool:
@@ -88,8 +90,9 @@ class Trampoline:
 
     @property
     def is_data(self) -> bool:
-        """By its type (STT_OBJECT, STT_COMMON, STT_TLS) or its section, SHN_COMMON."""
-        return self.symbol.type in _DATA or self.symbol.section == -_SHN_COMMON
+        """By its type (STT_OBJECT, STT_COMMON, STT_TLS) or its section: SHN_COMMON, or one that is
+        not executable."""
+        return self.in_data or self.symbol.type in _DATA or self.symbol.section == -_SHN_COMMON
 
     @property
     def is_indirect(self) -> bool:
@@ -180,9 +183,10 @@ class Calls:
             if any(fnmatchcase(_plain_name(symbol), glob) for glob in self.globs):
                 if symbol.section > 0:
                     place = Place(symbol.section, symbol.value)
+                    in_data = not self.image.sections[symbol.section].is_executable
                 else:
-                    place = Place(0, symbol.number)
-                found.setdefault(place, []).append(Trampoline(symbol, place))
+                    place, in_data = Place(0, symbol.number), False
+                found.setdefault(place, []).append(Trampoline(symbol, place, in_data))
         return found
 
     @cached_property

@@ -62,6 +62,11 @@ class Section(NamedTuple):
         return self.type not in (SHT_NULL, SHT_NOBITS)
 
     @property
+    def is_executable(self) -> bool:
+        """Whether it is marked for instructions, and is no table of the file's own."""
+        return bool(self.flags & SHF_EXECINSTR) and self.type not in _FILE_TABLES
+
+    @property
     def is_livepatch(self) -> bool:
         """Whether it holds relocations that the kernel applies when it applies a livepatch
         (Linux, Documentation/livepatch/module-elf-format.rst)."""
@@ -169,11 +174,7 @@ class Image:
     @cached_property
     def code(self) -> tuple[Section, ...]:
         """The sections that hold instructions, whatever their type, but for the file's tables."""
-        return tuple(
-            one
-            for one in self.sections
-            if one.has_bytes and one.flags & SHF_EXECINSTR and one.type not in _FILE_TABLES
-        )
+        return tuple(one for one in self.sections if one.has_bytes and one.is_executable)
 
     @cached_property
     def functions(self) -> dict[int, list[Symbol]]:

@@ -32,7 +32,7 @@ OTHER = '.section .text.t, "ax"\n'
 def typed(kind: str, scope: str = ".globl") -> str:
     """A trampoline of a type, in a section of its own."""
     text = f"{OTHER}{scope} __SCT__x\n.type __SCT__x, {kind}\n__SCT__x: b target\n"
-    return text + ".size __SCT__x, 4\n.text\n"
+    return text + ".size __SCT__x, .-__SCT__x\n.text\n"
 
 
 SOURCES = {
@@ -57,7 +57,12 @@ SOURCES = {
     "unique": typed("@gnu_unique_object") + PLAIN,
     "common": ".comm __SCT__x, 8\n" + PLAIN,
     "in data": typed("@function").replace('.text.t, "ax"', '.data.t, "aw"') + PLAIN,
+    "in data, with a prologue": '.section .data.t,"aw"\n.globl __SCT__x'
+    + LOCAL_TOC
+    + ".text\n"
+    + PLAIN,
     "in what is not loaded": typed("@function").replace('.text.t, "ax"', '.note.t, ""') + PLAIN,
+    "undefined and marked": ".globl __SCT__x\n.localentry __SCT__x, 1\n" + PLAIN,
     "no type": typed("@notype") + PLAIN,
     "no type or size": ".globl __SCT__x\n__SCT__x: b target\n" + PLAIN,
     "ifunc": typed("@gnu_indirect_function") + PLAIN,

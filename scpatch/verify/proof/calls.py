@@ -80,8 +80,9 @@ class Trampoline:
 
     @property
     def marked(self) -> bool:
-        """st_other bits 5-7 = 1: no local entry, r2 is not preserved; linkers save and restore."""
-        return self.symbol.other >> 5 == 1
+        """st_other bits 5-7 = 1: no local entry, r2 is not preserved; linkers save and restore. For
+        an undefined symbol its definition says so."""
+        return self.symbol.section > 0 and self.symbol.other >> 5 == 1
 
     @property
     def local_entry(self) -> int:

@@ -56,6 +56,9 @@ SOURCES = {
     "thread-local": typed("@tls_object") + PLAIN,
     "unique": typed("@gnu_unique_object") + PLAIN,
     "common": ".comm __SCT__x, 8\n" + PLAIN,
+    "by its section": typed("@function") + CALL.format(".text.t"),
+    "by a local name": typed("@function").replace("__SCT__x: ", "__SCT__x:\nown: ")
+    + CALL.format("own"),
     "in data": typed("@function").replace('.text.t, "ax"', '.data.t, "aw"') + PLAIN,
     "in data, with a prologue": '.section .data.t,"aw"\n.globl __SCT__x'
     + LOCAL_TOC

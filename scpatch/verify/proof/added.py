@@ -137,8 +137,15 @@ def _attributes(added: Added, stub: Stub, label: str) -> Iterator[str]:
     if trampoline is None:
         return
     # Of two weak ones the linker takes the first for both: right only where both would do the
-    # same, which a stub for another trampoline or a thunk that returns elsewhere does not.
-    alone = trampoline.symbol.binding == STB_LOCAL or stub.size != _STUB_SIZE
+    # same, which a thunk that returns elsewhere does not, nor a stub whose branch is named by what
+    # is another thing in another object: a local trampoline, or any symbol that is none.
+    rela, _ = added.after.branches[stub.branch]
+    shared = [
+        one
+        for one in added.after.trampolines[trampoline.place]
+        if one.symbol.number == rela.symbol and one.symbol.binding != STB_LOCAL
+    ]
+    alone = not shared or stub.size != _STUB_SIZE
     if symbol.binding != (STB_GLOBAL if alone else STB_WEAK):
         yield f"{label} must be {'global' if alone else 'weak'}."
     name = STUB_NAME.fullmatch(symbol.name)

@@ -156,24 +156,24 @@ def _pairs(
 ) -> None:
     """Adds what one of `PAIRS` says."""
     for start, end in _edges(table, hits, PAIRS[name]):
-        section, offset = end
-        if start is None:
-            found["taken"].setdefault(section, []).append(offset)
-        else:
-            edges.setdefault(section, []).append((offset, start))
+        if start is not None:
             found["marked"].setdefault(start[0], []).append(start[1])
-        if name in WORDS:
-            section, offset = start or end
-            found["changed"].setdefault(section, []).append(offset)
+        if end is not None and start is not None:
+            edges.setdefault(end[0], []).append((end[1], start))
+        elif end is not None:
+            found["taken"].setdefault(end[0], []).append(end[1])
+        place = start or end
+        if name in WORDS and place is not None:
+            found["changed"].setdefault(place[0], []).append(place[1])
 
 
 def _edges(
     table: RelaTable, hits: Iterable[tuple[int, Place]], size: int
-) -> Iterable[tuple[Place | None, Place]]:
+) -> Iterable[tuple[Place | None, Place | None]]:
     """The pairs of a table whose entries are `size` bytes and start with two 32-bit words.
 
-    The first half is None where the instruction lies in code that nobody asked about, and for
-    every place that a table of another form names.
+    A half is None where it lies in code that nobody asked about, and the first one for every place
+    that a table of another form names.
     """
     starts: dict[int, Place] = {}
     ends: dict[int, Place] = {}
@@ -185,4 +185,4 @@ def _edges(
             starts[entry] = place
         else:
             ends[entry] = place
-    yield from ((starts.get(entry), end) for entry, end in ends.items())
+    yield from ((starts.get(entry), ends.get(entry)) for entry in {**starts, **ends})

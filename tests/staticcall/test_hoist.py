@@ -60,6 +60,10 @@ GOOD = {
         "TOC f\n cmpdi 3, 0\n beqlr\n mflr 0\n std 0, 16(1)\n stdu 1, -64(1)\n"
         + CALL + SITE + "LEAVE f\n"
     ),
+    "where control goes from a fault": framed(
+        "8: lwz 4, 0(3)\n bl other\n9: nop\n" + SITE
+        + '.section __ex_table, "a"\n .long 8b-., 9b-.\n .text\n'
+    ),
     "with a switch": framed(CALL + "mtctr 4\n bctr\n addi 3, 3, 1\n" + SITE),
 }  # fmt: skip
 
@@ -85,6 +89,10 @@ BAD = {
     ),
     "a static branch": framed(
         "bl other\n8: nop\n" + SITE + "9: addi 3, 3, 1\n"
+        '.section __jump_table, "aw"\n .long 8b-., 9b-.\n .quad other-.\n .text\n'
+    ),
+    "a static branch to another section": framed(
+        "bl other\n8: nop\n" + SITE + '.section .text.unlikely, "ax"\n9: addi 3, 3, 1\n'
         '.section __jump_table, "aw"\n .long 8b-., 9b-.\n .quad other-.\n .text\n'
     ),
     "between two that the kernel patches": framed(

@@ -149,7 +149,8 @@ class Entries:
 
     @cached_property
     def named(self) -> dict[Place, str]:
-        """Places in code that the sections passed over by `taken` name: by place, the section."""
+        """Places in code that the sections passed over by `taken` name, but where `paired` leads:
+        by place, the section."""
         image = self.calls.image
         found: dict[Place, str] = {}
         for section in image.sections:
@@ -158,7 +159,7 @@ class Entries:
             for table in image.rela_sections.get(section.number, ()):
                 for rela in image.relas(table):
                     place = image.target(rela)
-                    if place is not None:
+                    if place is not None and not _leads(section, rela):
                         found[place] = section.name
         return found
 
@@ -222,6 +223,12 @@ class Entries:
         for source in self.into(place):
             return f"{self.calls.image.where(source)} branches to it"
         return self.from_elsewhere(place)
+
+
+def _leads(section: Section, rela: Rela) -> bool:
+    """Whether it is the second half of an entry of `PAIRS`, where control goes."""
+    size = PAIRS.get(section.name, 0)
+    return size > 0 and rela.type == _REL32 and rela.offset % size == 4
 
 
 def _marks(section: Section, rela: Rela) -> bool:

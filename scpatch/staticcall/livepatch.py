@@ -32,6 +32,7 @@ from scpatch.ppc64.asm import assemble
 from scpatch.ppc64.effects import effects
 from scpatch.staticcall.model import Site, State, Trampoline
 from scpatch.staticcall.offsets import Offsets
+from scpatch.staticcall.symbols import section_of
 
 NAME: Final = "livepatch-stack"
 
@@ -261,5 +262,5 @@ class Finder:
         symbols = self._symbols
         if symbols is None or site.symbol in self._by_symbol:
             return self._by_symbol.get(site.symbol)
-        place = symbols.section_index(site.symbol), symbols.st_value[site.symbol] + site.addend
+        place = section_of(symbols, site.symbol), symbols.st_value[site.symbol] + site.addend
         return self._by_place.get(place)

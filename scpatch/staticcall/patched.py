@@ -15,6 +15,7 @@ from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import NONE, effects
 from scpatch.ppc64.relocs import R_PPC64_REL64
+from scpatch.staticcall.symbols import section_of
 
 FEATURES: Final = frozenset({"__ftr_fixup", "__mmu_ftr_fixup", "__fw_ftr_fixup"})
 """Tables of `struct fixup_entry`: mask, value, and four distances from the entry itself, to the
@@ -103,7 +104,7 @@ def _read(
             return None
         assert elf.symbols is not None, "its relocations name symbols"
         symbol = table.symbol[index]
-        home, value = elf.symbols.section_index(symbol), elf.symbols[symbol].st_value
+        home, value = section_of(elf.symbols, symbol), elf.symbols[symbol].st_value
         # The distance counts from the entry, the relocation from the field.
         places[offset] = home, value + table.r_addend[index] - offset % length
     if set(places) != {at + field for at in range(0, size, length) for field in fields}:

@@ -15,7 +15,7 @@ from scpatch.staticcall.labels import Labels
 from scpatch.staticcall.model import Site, State
 from scpatch.staticcall.other_calls import OtherCalls
 from scpatch.staticcall.patched import Patched, words_in
-from scpatch.staticcall.symbols import Functions
+from scpatch.staticcall.symbols import Functions, section_of
 
 Direct = dict[int, list[tuple[int, int]]]
 """Section index -> (target, branch) of branches without a relocation, sorted."""
@@ -138,7 +138,7 @@ class Surroundings:
         found: dict[int, tuple[int, int | None]] = {}
         for relocation in relocations:
             if relocation.type in relocs.BRANCHES and symbols is not None:
-                home = symbols.section_index(relocation.symbol)
+                home = section_of(symbols, relocation.symbol)
                 value = symbols[relocation.symbol].st_value + relocation.r_addend
                 target = value if home == section else None
                 found[relocation.r_offset] = relocation.type, target

@@ -31,6 +31,7 @@ from scpatch.staticcall.model import (
 )
 from scpatch.staticcall.prologue import SIZE, Prologue, place, read_prologues, toc_symbol
 from scpatch.staticcall.strategies import Cost, StrategyOptions
+from scpatch.staticcall.symbols import section_of
 from scpatch.staticcall.tail import lead
 
 SUMMARY = "mark the trampolines, so that the linker saves and restores r2"
@@ -107,7 +108,7 @@ class _Trampolines:
             return self._by_symbol[site.symbol] if site.addend == 0 else None
         symbols = self._symbols
         assert symbols is not None, "an object with call sites has symbols"
-        section = symbols.section_index(site.symbol)
+        section = section_of(symbols, site.symbol)
         return self._by_place.get((section, symbols.st_value[site.symbol] + site.addend))
 
     def of(self, site: Site) -> Sequence[Trampoline]:

@@ -59,28 +59,40 @@ _KNOWN: Final = (
 
 _ARITHMETIC: Final = frozenset(
     {266, 10, 138, 234, 202, 40, 8, 136, 232, 200, 104, 235, 75, 11, 233, 73, 9, 491, 459, 489, 457}
+    | {393, 395, 425, 427}
 )
-"""add, addc, adde, addme, addze, subf... (XO-form, the OE bit masked out): write RT."""
-_WRITES_RT: Final = frozenset({23, 87, 279, 343, 21, 341, 20, 84, 52, 116, 790, 534, 532, 339, 755})
-"""lwzx, lbzx, lhzx, lhax, ldx, lwax, lwarx, ldarx... without update, mfspr, darn: write RT."""
+"""add, addc, adde, addme, addze, subf, divde... (XO-form, the OE bit masked out): write RT."""
+_WRITES_RT: Final = frozenset(
+    {23, 87, 279, 343, 21, 341, 20, 84, 52, 116, 790, 534, 532, 339, 755}
+    | {19, 83, 128, 170, 265, 267, 371, 777, 779, 789, 821, 853, 885, 851, 915, 979}
+)
+"""lwzx, lbzx, lhzx, lhax, ldx, lwax, lwarx, ldarx, lwzcix... without update, mfspr, darn, mfcr,
+mfmsr, setb, addex, modsd, mftb, slbmfev, slbfee...: write RT."""
 _LOGICAL_X: Final = frozenset(
     {28, 60, 124, 284, 316, 412, 444, 476, 24, 536, 792, 824, 27, 539, 794, 826, 827}
-    | {954, 922, 986, 26, 58, 506, 378, 538, 570}
+    | {954, 922, 986, 26, 58, 506, 378, 538, 570, 890, 891}
+    | {51, 115, 307, 122, 154, 186, 252, 282, 314, 508}
 )
-"""and, andc, nor, eqv, xor, orc, or, nand, slw, srw, sraw, sld, extsb, cntlzw...: write RA."""
+"""and, andc, nor, eqv, xor, orc, or, nand, slw, srw, sraw, sld, extsb, cntlzw, mfvsrd, popcntb,
+prtyw, bpermd, cmpb...: write RA."""
+_LOADS_UPDATE_X: Final = frozenset({53, 55, 119, 311, 373, 375, 567, 631})
+"""ldux, lwzux, lbzux, lhzux, lwaux, lhaux write RT and RA; lfsux and lfdux only RA."""
 _INDEXED_STORES: Final = frozenset(
     {151, 215, 407, 149, 662, 918, 660, 150, 214, 694, 726, 663, 727, 983, 135, 167, 199, 231, 487}
-    | {972, 908, 716, 652, 396, 140, 940, 1004, 909, 397, 429, 1014}
+    | {972, 908, 716, 652, 396, 140, 940, 1004, 909, 941, 397, 429, 1014, 1013, 917, 949, 981}
 )
 """stwx, stbx, sthx, stdx, stwcx., stdcx., stfdx, stvx, stxvd2x..., dcbz: read RS and RA."""
 _INDEXED_UPDATES: Final = frozenset({183, 247, 439, 181, 695, 759})
 """stwux, stbux, sthux, stdux, stfsux, stfdux: write RA as well."""
 _READ_ONLY: Final = frozenset(
     {0, 30, 32, 4, 68, 467, 144, 146, 178, 86, 54, 278, 246, 982, 598, 854}
-    | {103, 359, 7, 39, 71, 535, 599, 855, 887, 844, 780, 588, 876, 812, 268, 76, 12}
+    | {103, 359, 7, 39, 71, 535, 599, 855, 887, 844, 780, 588, 876, 812, 268, 76, 12, 6, 38}
+    | {269, 301, 332, 364, 524, 781, 813, 179, 211, 243, 403, 435, 22, 470, 576}
+    | {206, 238, 274, 306, 338, 402, 434, 466, 498, 566, 822, 838, 886}
 )
 """cmp, cmpl, wait, tw, td, mtspr, mtcrf, mtmsr, mtmsrd, dcbf, dcbst, dcbt, dcbtst, icbi, sync,
-eieio; and the indexed loads of vector and float registers: lvx, lfsx, lxvd2x..."""
+eieio, tlbie, slbmte, slbia, msgsnd...; the indexed loads of vector and float registers: lvx, lfsx,
+lxvd2x...; and what moves a general register to one of these: mtvsrd..."""
 _STRING: Final = frozenset({533, 597, 661, 725, 276})
 """lswx, lswi, stswx, stswi, lqarx: several registers, or many bytes."""
 _OR, _ISEL = 444, 15
@@ -116,6 +128,8 @@ def _store(word: int, opcode: int, ra: int) -> Effects:
     """A store with a displacement: D-form, DS-form (std, stdu, stq) or DQ-form (stxv)."""
     if opcode == 62 and word & 3 == 1:  # stdu
         return _writes(ra)
+    if opcode == 62 and word & 2:  # stq, and what is unknown
+        return ANY
     if ra != 1:
         return NONE
     offset, size = stored(word)
@@ -145,16 +159,17 @@ def is_indexed_store(word: int) -> bool:
 
 
 def _extended(word: int, rt: int, ra: int) -> Effects:
-    """Primary opcode 31: what is not known may write both RT and RA."""
+    """Primary opcode 31: what is not known may do anything."""
     xo, rb = word >> 1 & 0x3FF, word >> 11 & 31
     if xo in _STRING:
+        return ANY
+    if not _is_known(xo):
         return ANY
     if xo in _INDEXED_STORES:
         # The other address register holds anything; with r1 it may point at the doubleword.
         return NONE._replace(save=1 in (ra, rb))
-    if rt not in (1, 2) and ra not in (1, 2):
-        # With r1 as the last operand it may be a store that is not known here.
-        return NONE._replace(save=rb == 1 and not _writes_registers_only(xo))
+    if xo in _INDEXED_UPDATES:
+        return _writes(ra)._replace(save=1 in (ra, rb))
     if xo in _READ_ONLY or (xo == _OR and rt == ra == rb):
         return NONE
     if xo in _LOGICAL_X:
@@ -164,9 +179,12 @@ def _extended(word: int, rt: int, ra: int) -> Effects:
     return _writes(rt, ra)
 
 
-def _writes_registers_only(xo: int) -> bool:
+def _is_known(xo: int) -> bool:
     return (
-        xo in _LOGICAL_X
+        xo in _INDEXED_STORES
+        or xo in _INDEXED_UPDATES
+        or xo in _LOADS_UPDATE_X
+        or xo in _LOGICAL_X
         or xo in _WRITES_RT
         or xo in _READ_ONLY
         or xo & 0x1FF in _ARITHMETIC

@@ -90,6 +90,13 @@ def test_no_written_register_is_missed() -> None:
         (0x4C400004, False, True, False),  # addpcis r2,0
         (0x06000000, True, True, True),  # a prefix
         (0xB8010000, True, True, True),  # lmw r0,0(r1)
+        (0x7FA351C4, True, True, True),  # opcode 31 with an extended opcode that is none
+        (0xF8830002, True, True, True),  # stq r4,0(r3)
+        (0x7D2348EE, False, False, False),  # lbzux r9,r3,r9
+        (0x7D2148EE, True, False, False),  # lbzux r9,r1,r9
+        (0x7D2109EE, True, False, True),  # stbux r9,r1,r1
+        (0x7C2003E4, False, False, False),  # slbia 1
+        (0x7D3F0BF8, False, False, False),  # cmpb r31,r9,r1
     ],
 )
 def test_effects(word: int, r1: bool, r2: bool, save: bool) -> None:

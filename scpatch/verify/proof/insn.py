@@ -31,9 +31,9 @@ _SOURCE_FIRST = ("st", "cmp", "tw", "td", "mt", "dcb", "icb")
 _NOT_SOURCE_FIRST = ("cmpb",)
 
 
-_TLB_INVALIDATE = (274, 306)
-"""`tlbiel` and `tlbie`, whose form for radix trees capstone 5 does not know. Neither writes a
-general register (Power ISA, Book III)."""
+_WRITES_NONE = (206, 238, 274, 306, 498)
+"""`msgsnd`, `msgclr`, `tlbiel`, `tlbie` and `slbia`, which capstone 5 does not know, or not in all
+their forms. None writes a general register (Power ISA, Book III)."""
 
 
 class Effect(Enum):
@@ -106,7 +106,7 @@ def effect(word: int) -> Effect:
     """What the instruction `word` does, by itself: what a relocation changes is no register."""
     for _, _, mnemonic, operands in _decoder().disasm_lite(word.to_bytes(4, "little"), 0):
         return _effect(mnemonic, operands)
-    if word >> 26 == 31 and word >> 1 & 0x3FF in _TLB_INVALIDATE:
+    if word >> 26 == 31 and word >> 1 & 0x3FF in _WRITES_NONE:
         return Effect.NONE
     return Effect.UNKNOWN  # data, or the prefix of a Power10 instruction
 

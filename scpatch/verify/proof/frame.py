@@ -17,7 +17,8 @@ function is kept for all its sites. An instruction that a linker or the kernel m
 what it says and as a nop: both must do.
 
 What it takes for granted is the ABI: a callee gives r1 back as it was and writes nothing to its
-caller's frame but, in a linker's stub, the present r2 to 24(r1); and no pointer leads there.
+caller's frame but, in a linker's stub, the present r2 to 24(r1); and no pointer leads there but a
+register that the function itself sets to r1 and a constant.
 
 scpatch's own analysis goes forwards, from the entry to the site, with a state for each block. The
 two have nothing in common but the question.

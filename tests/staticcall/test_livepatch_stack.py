@@ -222,7 +222,6 @@ REFUSED = {
     "blr": ("SCP230", "FUNC __SCT__x\n blr\nEND __SCT__x\n"),
     "b": ("SCP230", "FUNC __SCT__x\n b elsewhere\nEND __SCT__x\n"),
     "no size": ("SCP230", "FUNC __SCT__x\n mtctr 12\n bctr\n"),
-    "data": ("SCP230", '.section .bss, "aw", @nobits\nFUNC __SCT__x\n.zero 8\nEND __SCT__x\n'),
     "no mtctr": ("SCP231", trampoline(slow="nop\n bctr")),
     "mtctr r11": ("SCP231", trampoline(slow="mtctr 11\n bctr")),
     "first": ("SCP231", "FUNC __SCT__x\n bctr\nEND __SCT__x\n"),
@@ -249,6 +248,14 @@ def test_trampolines_that_are_not_understood(assemble: Assemble, name: str) -> N
         plan_file(assemble(source, "alone.o"), options())
     assert caught.value.code == wanted
     assert "__SCT__x" in caught.value.message
+
+
+def test_a_trampoline_in_data(assemble: Assemble) -> None:
+    source = '.section .bss, "aw", @nobits\nFUNC __SCT__x\n.zero 8\nEND __SCT__x\n'
+    path = assemble(CALLER + source)
+    (site,) = plan_file(path, options()).objects[0].plan.sites
+    assert (site.state, site.code) == (State.REFUSED, "SCP246")
+    assert code(rewritten(path)) == code(path)
 
 
 def test_others_are_changed_all_the_same(assemble: Assemble) -> None:

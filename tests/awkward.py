@@ -59,6 +59,16 @@ SOURCES = {
     "by its section": typed("@function") + CALL.format(".text.t"),
     "by a local name": typed("@function").replace("__SCT__x: ", "__SCT__x:\nown: ")
     + CALL.format("own"),
+    "by a global name": typed("@function").replace("__SCT__x: ", "__SCT__x:\nown: .globl own\n")
+    + CALL.format("own"),
+    "by what lies before it": typed("@function").replace(
+        ".globl __SCT__x", ".globl own\nown: nop\n nop\n.globl __SCT__x"
+    )
+    + CALL.format("own + 8"),
+    "into it, by what lies before it": typed("@function")
+    .replace(".globl __SCT__x", ".globl own\nown: nop\n nop\n.globl __SCT__x")
+    .replace("b target", "nop\n b target")
+    + CALL.format("own + 12"),
     "in data": typed("@function").replace('.text.t, "ax"', '.data.t, "aw"') + PLAIN,
     "in data, with a prologue": '.section .data.t,"aw"\n.globl __SCT__x'
     + LOCAL_TOC

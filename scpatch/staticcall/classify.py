@@ -10,7 +10,7 @@ from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.ppc64 import insn, relocs
 from scpatch.staticcall import record
 from scpatch.staticcall.model import Scan, Site, State, Stub, Trampoline
-from scpatch.staticcall.sites import Callee, Reference, check_elsewhere, find_references
+from scpatch.staticcall.sites import Callee, Reference, find_references
 from scpatch.staticcall.symbols import (
     DEFAULT_TRAMPOLINES,
     Functions,
@@ -50,7 +50,6 @@ def scan(elf: ElfFile, choices: Choices) -> Scan:
         return Scan((), (), (), module=False, strategies=recorded)
     from scpatch.staticcall.resolved import resolved_calls
 
-    check_elsewhere(elf, [*named, *stubs])
     references = list(find_references(elf, named, stubs))
     trampolines = [one for one in named if one.is_code]
     references += resolved_calls(elf, trampolines, stubs)

@@ -17,6 +17,8 @@ from scpatch.staticcall.model import Stub, Trampoline
 
 Callee = Trampoline | Stub
 
+_LOADED = c.SHF_ALLOC | c.SHF_EXECINSTR
+
 
 class Reference(NamedTuple):
     """A branch to a trampoline or a stub."""
@@ -41,59 +43,66 @@ class Reference(NamedTuple):
 def find_references(
     elf: ElfFile, trampolines: Sequence[Trampoline], stubs: Sequence[Stub]
 ) -> Iterator[Reference]:
-    """Every branch relocation against one of the callees, by symbol or by section and addend."""
-    callees: list[Callee] = [*trampolines, *stubs]
-    by_symbol: dict[int, Callee] = {callee.symbol: callee for callee in callees}
-    by_section = _section_symbols(elf, {callee.section for callee in callees} - {0})
-    # One look-up of its symbol in this set is all that most relocations cost.
-    named = {*by_symbol, *by_section}
-    places = _Places(callees)
-    for section in elf.code_sections():
-        table = elf.relocations(section)
-        if table is None or named.isdisjoint(table.symbol):
-            continue
-        for index in [at for at, symbol in enumerate(table.symbol) if symbol in named]:
-            if table.r_info[index] & 0xFFFFFFFF not in BRANCHES:
-                continue
-            symbol, addend = table.symbol[index], table.r_addend[index]
-            callee, displaced = by_symbol.get(symbol), addend != 0
-            if callee is None:
-                callee = places.find(by_section[symbol], addend)
-                displaced = callee is not None and not _is_entry(callee, addend)
-            if callee is not None:
-                offset = table.r_offset[index]
-                yield Reference(section, offset, callee, displaced, table, index)
+    """Every branch relocation that leads to one of the callees: by its own symbol, or by any other
+    symbol of its section and an addend.
 
-
-def check_elsewhere(elf: ElfFile, callees: Iterable[Callee]) -> None:
-    """Raises SCP121 for a call of one of the callees in a section that is loaded and not marked
-    as executable: the kernel may copy it to code, as it does with `__ftr_alt_*`."""
-    named = {callee.symbol for callee in callees}
+    Raises SCP121 for one in a section that is loaded and not marked as executable: the kernel may
+    copy it to code, as it does with `__ftr_alt_*`.
+    """
+    callees = _Callees(elf, [*trampolines, *stubs])
     for section in elf.relocated:
-        if not elf.sections[section].sh_flags & c.SHF_ALLOC or elf.is_code(section):
+        table = elf.relocations(section) if elf.sections[section].sh_flags & _LOADED else None
+        if table is None:
             continue
-        table = elf.relocations(section)
-        if table is None or named.isdisjoint(table.symbol):
-            continue
-        for index, symbol in enumerate(table.symbol):
-            if symbol in named and table.r_info[index] & 0xFFFFFFFF in BRANCHES:
-                where = f"{elf.section_name(section)}+{table.r_offset[index]:#x}"
+        for index, callee, displaced in callees.called(table):
+            offset = table.r_offset[index]
+            if not elf.is_code(section):
+                where = f"{elf.section_name(section)}+{offset:#x}"
                 what = "a call in a section that is not executable"
                 raise ScpatchError("SCP121", what, file=elf.name, where=where)
+            yield Reference(section, offset, callee, displaced, table, index)
 
 
-def _section_symbols(elf: ElfFile, sections: Iterable[int]) -> dict[int, int]:
-    """Symbol index -> section index, for the STT_SECTION symbols of `sections`."""
-    symbols, wanted = elf.symbols, set(sections)
-    if symbols is None:
+class _Callees:
+    """What branches may lead to."""
+
+    def __init__(self, elf: ElfFile, callees: Sequence[Callee]) -> None:
+        self._by_symbol = {callee.symbol: callee for callee in callees}
+        self._places = _Places(callees)
+        self._bases = _bases(elf, {callee.section for callee in callees} - {0})
+        others = (symbol for symbol, base in self._bases.items() if self._places.may_lead(base))
+        # One look-up of its symbol in this set is all that most relocations cost.
+        self._named = {*self._by_symbol, *others}
+
+    def called(self, table: RelaTable) -> Iterator[tuple[int, Callee, bool]]:
+        """(index in the table, callee, whether it goes elsewhere than to an entry point) of each
+        branch to a callee."""
+        named, bases, addends = self._named, self._bases, table.r_addend
+        for index, symbol in enumerate(table.symbol):
+            if symbol not in named and not (addends[index] and symbol in bases):
+                continue
+            if table.r_info[index] & 0xFFFFFFFF not in BRANCHES:
+                continue
+            callee, displaced = self._by_symbol.get(symbol), addends[index] != 0
+            if callee is None:
+                section, start = bases[symbol]
+                callee = self._places.find(section, start + addends[index])
+                displaced = callee is not None and not _is_entry(callee, start + addends[index])
+            if callee is not None:
+                yield index, callee, displaced
+
+
+Base = tuple[int, int]
+"""(section index, section offset)"""
+
+
+def _bases(elf: ElfFile, sections: set[int]) -> dict[int, Base]:
+    """Symbol index -> what an addend counts from, for the symbols in `sections`."""
+    symbols = elf.symbols
+    if symbols is None or not sections:
         return {}
-    found = {}
-    for index, info in enumerate(symbols.st_info):
-        if info & 0xF == c.STT_SECTION:
-            section = symbols.section_index(index)
-            if section in wanted:
-                found[index] = section
-    return found
+    values = symbols.st_value
+    return {symbol: (section, values[symbol]) for symbol, section in symbols.in_sections(sections)}
 
 
 class _Places:
@@ -106,6 +115,11 @@ class _Places:
                 self._sections.setdefault(one.section, []).append((one.value, index, one))
         for entries in self._sections.values():
             entries.sort()
+
+    def may_lead(self, base: Base) -> bool:
+        """Whether a branch without an addend leads to a callee, or one whose addend may be
+        anything, since it names the start of a section."""
+        return not base[1] or self.find(*base) is not None
 
     def find(self, section: int, offset: int) -> Callee | None:
         """The callee that starts at an offset or covers it."""

@@ -14,6 +14,7 @@ from scpatch.elf.additions import Additions
 from scpatch.elf.reader import ElfFile
 
 _SECTION = ".comment"
+_NO_TEXT = c.SHF_ALLOC | c.SHF_EXECINSTR | c.SHF_COMPRESSED
 _RECORD = re.compile(rb"(?:^|(?<=\0))scpatch strategy ([a-z0-9-]{1,64})(?=\0)")
 
 
@@ -55,5 +56,5 @@ def _sections(elf: ElfFile) -> list[int]:
         index
         for index in elf.sections_named(_SECTION)
         if elf.sections[index].sh_type == c.SHT_PROGBITS
-        and not elf.sections[index].sh_flags & (c.SHF_ALLOC | c.SHF_COMPRESSED)
+        and not elf.sections[index].sh_flags & _NO_TEXT
     ]

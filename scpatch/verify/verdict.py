@@ -156,7 +156,7 @@ def verify_object(
     if tools is None or proof.errors:
         return Verdict(label, proof, None)
     sites = [site for site in proof.sites if site.runs and site.state != "elsewhere"]
-    places = [_run_site(site) for site in sites]
+    places = [run_site(site) for site in sites]
     kernel = _completed(kernel, proof)
     marked = [
         replace(one, marked=site.state == "linker") for one, site in zip(places, sites, strict=True)
@@ -177,7 +177,7 @@ def _completed(kernel: Kernel, proof: Proof) -> Kernel:
     return kernel
 
 
-def _run_site(site: SiteProof) -> RunSite:
+def run_site(site: SiteProof) -> RunSite:
     return RunSite(
         section=site.section,
         section_name=site.section_name,

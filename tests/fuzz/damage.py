@@ -26,7 +26,7 @@ from scpatch.staticcall.offsets import Offsets
 from scpatch.staticcall.strategies import StrategyOptions
 from scpatch.verify.execute import Kernel, RunSite, execute, find_tools
 from scpatch.verify.proof import Proof, prove
-from scpatch.verify.verdict import _run_site
+from scpatch.verify.verdict import run_site
 from tests.fuzz.damage_cases import Mutation, layout, mutations
 from tests.fuzz.program import LIVEPATCH_SP, PACA_THREAD, PACA_TOC, Call, Setting, behaviour
 from tests.tools import FIXTURES
@@ -111,7 +111,7 @@ class Subject:
 
     def _executed(self, path: Path) -> bool:
         """Whether the execution finds fault with the sites of the right object in this one."""
-        sites = [_marked(site.state, _run_site(site)) for site in self._proof.sites]
+        sites = [_marked(site.state, run_site(site)) for site in self._proof.sites]
         kernel = Kernel(PACA_TOC, PACA_THREAD, LIVEPATCH_SP)
         wanted = [
             one

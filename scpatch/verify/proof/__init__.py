@@ -165,8 +165,7 @@ def _change_errors(
     if was.trampoline.place != now.trampoline.place:
         one, two = was.trampoline.symbol.name, now.trampoline.symbol.name
         yield f"{where}: the call led to {one} and leads to {two} now."
-    distance = 0x3FFFFFC if was.resolved else 0
-    if was.rela.type != REL24 or was.distance or before.word(was.place) & ~distance != BL:
+    if was.rela.type != REL24 or was.distance or before.word(was.place) & ~0x3FFFFFC != BL:
         yield f"{where}: what was changed is no call that may be."
     left_to_loader = before.stub_by_loader(was.trampoline)
     if proof.was_right and not left_to_loader and not localentry.is_undone(before, after, was, now):

@@ -103,7 +103,7 @@ def call_errors(before: Calls, after: Calls, was: Site, now: Site) -> Iterator[s
     """What a call that was made ready for the linker may not have become."""
     where = after.image.where(now.place)
     following = Place(now.place.section, now.place.offset + 4)
-    if after.word(now.place) != BL:
+    if after.word(now.place) & ~0x3FFFFFC != BL:
         yield f"{where}: the bl was changed."
     if after.word(following) != _NOP:
         yield f"{where}: {after.word(following):#010x} is no nop that every linker takes for one."

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scpatch.verify.proof.read import SHDR_SIZE, SHF_ALLOC, SHT_PROGBITS, Image
+from scpatch.verify.proof.read import SHDR_SIZE, SHF_ALLOC, SHF_EXECINSTR, SHT_PROGBITS, Image
 
 NAME = ".comment"
 _MARK = b"scpatch strategy "
 _FLAGS = 0x30  # SHF_MERGE | SHF_STRINGS
+_SHF_COMPRESSED = 0x800
+_NO_TEXT = SHF_ALLOC | SHF_EXECINSTR | _SHF_COMPRESSED
 
 
 def strategies(image: Image) -> frozenset[str]:
@@ -24,7 +26,7 @@ def sections(image: Image) -> list[int]:
     return [
         section.number
         for section in image.sections
-        if section.name == NAME and section.type == SHT_PROGBITS and not section.flags & SHF_ALLOC
+        if section.name == NAME and section.type == SHT_PROGBITS and not section.flags & _NO_TEXT
     ]
 
 

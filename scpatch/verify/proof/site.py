@@ -62,7 +62,7 @@ def judge(entries: Entries, site: Site) -> Judgement:
         return Judgement("wrong", fault, resume)
     if site.stub is not None and site.stub.thunk:
         return _thunk(entries, site)
-    if word != BL_WORD and not (site.resolved and word & ~_DISTANCE == BL_WORD):
+    if word & ~_DISTANCE != BL_WORD:  # a relocation fills in the distance
         return Judgement("wrong", "a sibling call: nothing can restore r2 after it", resume)
     if paca_toc is not None:
         return _paca(entries, site, paca_toc, resume)

@@ -87,7 +87,7 @@ def test_a_thin_member_that_is_a_directory(tmp_path: Path) -> None:
 def test_a_name_with_nul_is_no_file(tmp_path: Path) -> None:
     path = tmp_path / "x.a"
     path.write_bytes(THIN + header(b"//", 4) + b"a\0/\n" + header(b"/0", 4))
-    assert code_of(path)[0] == "SCP109"
+    assert code_of(path)[0] == "SCP108"
 
 
 def test_a_regular_archive_that_changed_under_a_thin_one(tmp_path: Path) -> None:

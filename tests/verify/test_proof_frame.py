@@ -22,6 +22,14 @@ from tests.verify.proof_support import (
 CALL = "bl __SCT__x\n nop\n"
 
 SAVED = {
+    "a frame that grows by what is a copy of r1 later": f"""
+        .frame
+        ld 9, 0(1)
+        li 30, -32
+        stdux 9, 1, 30
+        mr 30, 1
+        std 2, 24(1)
+        {CALL} .unframe""",
     "beside the slot, by copies of r1": f"""
         .frame
         std 2, 24(1)

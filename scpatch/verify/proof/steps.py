@@ -88,7 +88,7 @@ class Function:
         if self.entries.changes.may_save(self.place(offset)):
             return Effect.SAVE
         does = effect(self.word(offset))
-        if self.frame_registers and self._stores_by_them(offset):
+        if does in (Effect.NONE, Effect.WRITES_R2) and self._stores_by_them(offset):
             return Effect.WRITES_SLOT if does is Effect.NONE else Effect.UNKNOWN
         return does
 

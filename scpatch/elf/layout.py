@@ -165,6 +165,9 @@ def lay_out(elf: ElfFile, edits: Edits) -> Layout:
         if section == _TABLE:
             end += len(edits.new) * c.SHDR_SIZE
         if section in edits.sections:
+            if start > len(elf.data):
+                # Of no harm for an empty section, but the file would grow as far as that.
+                raise damaged(elf.name, f"section {section} lies at {start:#x}, behind the end")
             edit = edits.sections[section]
             fields[8 * section + 4] = size + len(edit.tail)
             writes += [(target + offset, new) for offset, new in edit.patches]

@@ -241,3 +241,15 @@ def test_an_empty_section_anywhere() -> None:
         memoryview(apply(data, lay_out(elf, Edits({1: SectionEdit(tail=b"12345678")})))), "x"
     )
     assert new.sections[2] == elf.sections[2]
+
+
+def test_an_empty_section_behind_the_end_that_is_to_grow() -> None:
+    """Its place means nothing while it is empty, but the file would become as large as that."""
+    data = bytearray(ew.build(ew.Elf(sections=[ew.Section(name=".comment", data=b"")])))
+    elf = ElfFile(memoryview(bytes(data)), "x.o")
+    (index,) = elf.sections_named(".comment")
+    at = elf.header.e_shoff + 64 * index + 24
+    data[at : at + 8] = (1 << 45).to_bytes(8, "little")
+    elf = ElfFile(memoryview(bytes(data)), "x.o")
+    with pytest.raises(ScpatchError, match="lies at 0x200000000000, behind the end"):
+        lay_out(elf, Edits({index: SectionEdit((), b"text\0")}))

@@ -234,9 +234,9 @@ class Calls:
         return {}
 
     def word(self, place: Place) -> int:
-        """The instruction word at `place`; 0 (no instruction) past the section's end."""
-        words = self.words(place.section)
-        return words[place.offset // 4] if place.offset // 4 < len(words) else 0
+        """The instruction word at `place`; 0 (no instruction) outside of the section."""
+        words, at = self.words(place.section), place.offset // 4
+        return words[at] if 0 <= at < len(words) else 0
 
     @cached_property
     def branches(self) -> dict[Place, tuple[Rela, Place]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable
@@ -147,6 +148,9 @@ def test_statements_are_left_out_until_the_failure_goes() -> None:
     assert len(kept) < len(spans(program.unit_a) + spans(program.unit_b)) / 10
 
 
+IMAGE_NOT_SHOWN = ("program", "not shown")
+
+
 def test_a_failing_program_is_kept_with_a_script(tmp_path: Path) -> None:
     """The script makes the same program anew, and shows what was found."""
     (result,) = check_many([2], SEED)
@@ -155,11 +159,12 @@ def test_a_failing_program_is_kept_with_a_script(tmp_path: Path) -> None:
     done = subprocess.run(
         ["sh", folder / "reproduce.sh"], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "reference: 0\n" in done.stdout
+    assert "reference: 0\n" in done.stdout, done.stdout + done.stderr
     assert done.stdout.count("program: 0\n") == 2
-    assert done.stdout.count("proven") == 6
-    assert "not proven" not in done.stdout
+    found = re.findall(r"^verdict\t(\S+)\t(.+)$", done.stdout, re.MULTILINE)
+    assert [name for name, _ in found] == ["new-outside.o", "new.o", "program"] * 2
+    # In an image nobody knows where a jump through a register leads.
+    assert all(what == "proven" or (name, what) == IMAGE_NOT_SHOWN for name, what in found)
 
 
 def test_tables_count_what_was_tried() -> None:

@@ -335,10 +335,10 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "rewrite the module with --strategy callsite, only the image with localentry",
     ),
     "SCP226": Diagnostic(
-        "a marked trampoline named by its section",
+        "a marked trampoline named by another symbol",
         "The trampoline is marked (st_other bits 5-7 = 1), but the call's relocation names the "
-        "section and an offset. Linkers look at the st_other of the symbol that is named, so that "
-        "none of them makes a stub, and r2 is lost silently.",
+        "section and an offset, or another symbol. Linkers look at the st_other of the symbol that "
+        "is named, so that none of them makes a stub, and r2 is lost silently.",
         "rewrite it with --strategy localentry, which names the symbol, or --unmark it",
     ),
     "SCP227": Diagnostic(

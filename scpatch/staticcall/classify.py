@@ -296,7 +296,7 @@ class _Classifier:
         if self._module:
             return refuse(site, "SCP247", "the module loader takes it for a plain function")
         if site.symbol != callee.symbol:
-            return refuse(site, "SCP247", "it is named by its section, so that no linker sees it")
+            return refuse(site, "SCP247", "another symbol names it, so no linker sees its type")
         if site.after not in (*insn.NOPS, insn.LD_R2):
             return refuse(site, "SCP201", "no nop behind the call")
         detail = "the trampoline is STT_GNU_IFUNC, which is called through the PLT"
@@ -323,7 +323,7 @@ class _Classifier:
                 return refuse(
                     site,
                     "SCP226",
-                    f"{site.trampoline} is named by its section, so that no linker sees its mark",
+                    f"another symbol names {site.trampoline}, so that no linker sees its mark",
                 )
         if trampoline.livepatch:
             if site.after != insn.NOP:

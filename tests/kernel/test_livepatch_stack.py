@@ -84,14 +84,14 @@ def test_the_offsets_are_those_of_the_kernel(kernel: Kernel) -> None:
 def stacks(log: Log) -> list[list[str]]:
     """The stack traces from calls of sct_m_one: names of the functions that have called, the
     nearest first."""
-    found: list[list[str]] = []
+    calls: list[tuple[str, list[str]]] = []
     for line in log.lines:
-        _, _, entry = line.partition("scpatch-init: stack ")
-        if entry == "begins":
-            found.append([])
-        elif entry:
-            found[-1].append(entry.split()[0])
-    return found
+        words = line.partition("scpatch-init: stack ")[2].split()
+        if words[:1] == ["of"]:
+            calls.append((words[1], []))
+        elif words:
+            calls[-1][1].append(words[0])
+    return [stack for function, stack in calls if function == "sct_m_one"]
 
 
 def test_a_backtrace_from_the_target_of_another_toc(booted: Booted) -> None:

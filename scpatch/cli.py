@@ -123,7 +123,7 @@ def scan(
 ) -> None:
     """List the trampolines and call sites of FILE..., and what each site needs."""
     from scpatch.commands import scan as command
-    from scpatch.staticcall.classify import Choices
+    from scpatch.sites.classify import Choices
 
     choices = Choices(_patterns(trampoline), undefined.value, no_nop.value, hoist=hoist.value)
     raise typer.Exit(
@@ -182,9 +182,9 @@ def rewrite(
     All files are written, or none of them.
     """
     from scpatch.commands import rewrite as command
-    from scpatch.rewrite import Options
-    from scpatch.staticcall.classify import Choices
-    from scpatch.staticcall.strategies import names, options
+    from scpatch.rewriter import Options
+    from scpatch.sites.classify import Choices
+    from scpatch.strategies import names, options
 
     if strategy != "callsite" and strategy not in names():
         raise typer.BadParameter(
@@ -275,7 +275,7 @@ def verify(
     Exit codes: 0 proven, 1 not proven or not shown.
     """
     from scpatch.commands import verify as command
-    from scpatch.staticcall.strategies import options
+    from scpatch.strategies import options
 
     if len(files) != 2 and not command.is_link(files):
         raise typer.BadParameter("two files, or a linked image behind its objects")
@@ -313,9 +313,9 @@ def advise(
     Nothing is written.
     """
     from scpatch.commands import advise as command
-    from scpatch.rewrite import Options
-    from scpatch.staticcall.classify import Choices
-    from scpatch.staticcall.strategies import options
+    from scpatch.rewriter import Options
+    from scpatch.sites.classify import Choices
+    from scpatch.strategies import options
 
     choices = Choices(_patterns(trampoline), no_nop=no_nop.value)
     if image:

@@ -1,4 +1,4 @@
-"""The error tree and the exit codes. The long texts behind the codes are in `catalogue`."""
+"""The error tree and the exit codes. The long texts behind the codes are in `diagnostics`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ScpatchError(Exception):
     """Whatever ends a command with one message, and with exit code 1 if its class does not say
     otherwise.
 
-    `code` is a key of `catalogue.DIAGNOSTICS`; `file` is the name that the user gave, for an
+    `code` is a key of `diagnostics.DIAGNOSTICS`; `file` is the name that the user gave, for an
     archive member `ARCHIVE(MEMBER)`; `where` is a place inside it, such as `.text+0x1a0 in f`.
     """
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from scpatch.rewrite import FilePlan, Options, plan_file, write
-from scpatch.staticcall.offsets import Offsets
-from scpatch.staticcall.strategies import StrategyOptions
+from scpatch.linux.offsets import Offsets
+from scpatch.rewriter import FilePlan, Options, plan_file, write
+from scpatch.strategies import StrategyOptions
 from tests.tools import CROSS, LD, LLD, assemble, run
 
 PACATOC = 16

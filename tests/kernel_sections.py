@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from scpatch.staticcall import labels, patched
+from scpatch.linux import patched
+from scpatch.saved import labels
 from tests.tools import CROSS, run
 
 CODE = re.compile(r"(\.\w+)*\.text(\..*)?|\.fixup|\.meminit\.text|__ftr_alt_\d+")

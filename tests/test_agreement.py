@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.advice import advise
-from scpatch.rewrite import Options, plan_file, write
-from scpatch.staticcall.classify import Choices
-from scpatch.staticcall.model import Site, State
-from scpatch.staticcall.offsets import Offsets
-from scpatch.staticcall.strategies import StrategyOptions
-from scpatch.verify.proof import Proof, SiteProof, prove
+from scpatch.advisor import advise
+from scpatch.linux.offsets import Offsets
+from scpatch.rewriter import Options, plan_file, write
+from scpatch.sites.classify import Choices
+from scpatch.sites.model import Site, State
+from scpatch.strategies import StrategyOptions
+from scpatch.verifier.proof import Proof, SiteProof, prove
 from tests import elfwriter as ew
 from tests.awkward import PLAIN, SOURCES
-from tests.staticcall.support import key
+from tests.sites.support import key
 from tests.tools import assemble, scan_file
 
 OFFSETS = StrategyOptions(Offsets(paca_toc=16, paca_thread_info=2504, livepatch_sp=120))

@@ -14,7 +14,7 @@ import pytest
 
 from scpatch import __version__
 from tests.images import link
-from tests.staticcall.support import entries, key
+from tests.sites.support import entries, key
 from tests.tools import FIXTURES, ROOT, assemble
 
 CALLS, REFUSED, SITES = (FIXTURES / f"{name}.o" for name in ("calls-gcc-dwarf", "refused", "sites"))

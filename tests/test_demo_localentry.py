@@ -8,10 +8,10 @@ from shutil import copytree
 
 import pytest
 
-from scpatch.verify.linked import verify_link
-from scpatch.verify.verdict import Verdict
+from scpatch.verifier.linked import verify_link
+from scpatch.verifier.verdict import Verdict
 from tests.demo_support import CALLERS, CASES, build, passed, results
-from tests.staticcall.localentry_support import marked
+from tests.strategies.localentry_support import marked
 
 DEFINERS = (*CALLERS, "elsewhere.o")
 """These define trampolines; the last one is called from the first."""

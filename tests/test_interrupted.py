@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_output import copy, names
+from tests.files.test_output import copy, names
 from tests.tools import FIXTURES, ROOT, rewritten, run
 
 
@@ -30,7 +30,7 @@ def expected(tmp_path: Path) -> bytes:
 _STOPPED = """
 import os, sys
 from pathlib import Path
-from scpatch import output
+from scpatch.files import output
 if {named}:
     output._DESCRIPTORS = Path("/no/proc")
 real = os.copy_file_range

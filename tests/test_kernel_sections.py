@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scpatch.staticcall import labels, patched
-from scpatch.verify.proof import changes, entries, patches
+from scpatch.linux import patched
+from scpatch.saved import labels
+from scpatch.verifier.proof import changes, entries, patches
 from tests.kernel_sections import fixups, unknown
 
 LISTED = Path(__file__).with_name("data") / "vmlinux-sections.txt"

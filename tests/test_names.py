@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verify.proof import prove
+from scpatch.verifier.proof import prove
 from tests import archives
 from tests.elfwriter import (
     R_PPC64_REL24,
@@ -22,7 +22,7 @@ from tests.elfwriter import (
     build,
 )
 from tests.relocated import CALL, CODE
-from tests.staticcall.support import listed
+from tests.sites.support import listed
 from tests.tools import ROOT, rewritten, run
 
 LATIN = b"\xe9\xff\x80"

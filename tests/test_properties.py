@@ -15,8 +15,8 @@ from elftools.elf.sections import SymbolTableSection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scpatch.rewrite import Options, plan_object
-from scpatch.staticcall.model import Site
+from scpatch.rewriter import Options, plan_object
+from scpatch.sites.model import Site
 from tests import elfwriter as ew
 from tests.tools import LD_R2, NOP, STD_R2, apply, options
 

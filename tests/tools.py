@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scpatch.elf.layout import Layout
-from scpatch.inputs import open_input, read_object
-from scpatch.rewrite import FilePlan, Options, plan_file, write
-from scpatch.staticcall.classify import Choices, scan
-from scpatch.staticcall.model import Scan, State
+from scpatch.files.inputs import open_input, read_object
+from scpatch.rewriter import FilePlan, Options, plan_file, write
+from scpatch.sites.classify import Choices, scan
+from scpatch.sites.model import Scan, State
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = ROOT / "fixtures"

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scpatch.advice import Advice, advise
+from scpatch.advisor import Advice, advise
 from scpatch.errors import Exit, ScpatchError
 from scpatch.report.advise import print_advice
 from scpatch.report.messages import note_intermediate, print_error, print_unmatched
 from scpatch.report.progress import ProgressBar
-from scpatch.rewrite import Options
+from scpatch.rewriter import Options
 
 
 def run(

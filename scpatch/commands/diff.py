@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from scpatch.errors import Exit
-from scpatch.inputs import check_code, has_intermediate, is_linked, read_object
-from scpatch.members import label, open_objects, pair
+from scpatch.files.inputs import check_code, has_intermediate, is_linked, read_object
+from scpatch.files.members import label, open_objects, pair
 from scpatch.report.diff import diff_objects, print_diff
 from scpatch.report.messages import note_intermediate
 

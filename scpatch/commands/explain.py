@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import textwrap
 
-from scpatch.catalogue import DIAGNOSTICS
+from scpatch import strategies
+from scpatch.diagnostics import DIAGNOSTICS
 from scpatch.errors import Exit, ScpatchError
-from scpatch.staticcall import strategies
 
 _WIDTH = 80
 

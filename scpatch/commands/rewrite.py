@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from scpatch import output
 from scpatch.errors import Exit, RefusedError
-from scpatch.inputs import THIN_ARCHIVE, open_input
+from scpatch.files import output
+from scpatch.files.inputs import THIN_ARCHIVE, open_input
 from scpatch.kbuild.note import note
 from scpatch.report import rewrite as report
 from scpatch.report.messages import note_intermediate, print_error, print_unmatched
 from scpatch.report.progress import ProgressBar
 from scpatch.report.refusals import print_refusals
-from scpatch.rewrite import FilePlan, Options, check_refused, plan_all, staged
+from scpatch.rewriter import FilePlan, Options, check_refused, plan_all, staged
 
 
 class Asked(NamedTuple):

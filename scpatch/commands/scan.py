@@ -10,8 +10,8 @@ from scpatch.errors import Exit
 from scpatch.report.messages import note_intermediate, print_error, print_unmatched
 from scpatch.report.progress import ProgressBar
 from scpatch.report.scan import print_scan
-from scpatch.rewrite import Options, plan_all
-from scpatch.staticcall.classify import Choices
+from scpatch.rewriter import Options, plan_all
+from scpatch.sites.classify import Choices
 
 
 def run(

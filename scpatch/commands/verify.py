@@ -9,16 +9,16 @@ from pathlib import Path
 
 from scpatch.elf.constants import ET_REL
 from scpatch.errors import Exit, ScpatchError
-from scpatch.inputs import is_archive, open_input, read_object
-from scpatch.members import label, open_objects
+from scpatch.files.inputs import is_archive, open_input, read_object
+from scpatch.files.members import label, open_objects
+from scpatch.linux.offsets import Offsets
 from scpatch.report.messages import note_intermediate, print_unmatched
 from scpatch.report.verify import print_verify
-from scpatch.staticcall.offsets import Offsets
-from scpatch.staticcall.symbols import find_trampolines
-from scpatch.verify.execute import Kernel, find_tools
-from scpatch.verify.linked import verify_link
-from scpatch.verify.proof.read import is_linked
-from scpatch.verify.verdict import verify_files
+from scpatch.sites.symbols import find_trampolines
+from scpatch.verifier.execute import Kernel, find_tools
+from scpatch.verifier.linked import verify_link
+from scpatch.verifier.proof.read import is_linked
+from scpatch.verifier.verdict import verify_files
 
 
 def run(

@@ -81,7 +81,7 @@ def make(copy: Copy, settings: Settings) -> None:
     """
     if copy.planned is None:
         return
-    from scpatch.rewrite import write
+    from scpatch.rewriter import write
 
     plan, known = copy.planned.plan, copy.planned.known
     copy.record.forget()

@@ -70,8 +70,8 @@ def _has_content(name: str) -> bool:
 
 def _module(command: Command, settings: Settings) -> int:
     """Links to a temporary name and puts the rewritten result in place."""
-    from scpatch.inputs import open_input
-    from scpatch.rewrite import FilePlan, outputs_of, plan_object, write
+    from scpatch.files.inputs import open_input
+    from scpatch.rewriter import FilePlan, outputs_of, plan_object, write
 
     options = settings.module_options
     target = Path(command.output)

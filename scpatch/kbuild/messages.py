@@ -10,7 +10,7 @@ from scpatch.errors import RefusedError
 from scpatch.kbuild.settings import Settings
 
 if TYPE_CHECKING:
-    from scpatch.rewrite import FilePlan
+    from scpatch.rewriter import FilePlan
 
 
 def refused(plans: Sequence[FilePlan], settings: Settings) -> None:
@@ -23,7 +23,7 @@ def refused(plans: Sequence[FilePlan], settings: Settings) -> None:
     if not any(plan.refused for plan in plans):
         return
     from scpatch.report.refusals import print_refusals
-    from scpatch.rewrite import check_refused
+    from scpatch.rewriter import check_refused
 
     print_refusals(plans)
     if settings.warn_only:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from scpatch.elf.archive import Archive, read_archive
-from scpatch.inputs import Input, is_archive, is_object, open_input
+from scpatch.ar.headers import Archive, read_archive
+from scpatch.files.inputs import Input, is_archive, is_object, open_input
 from scpatch.kbuild.record import Identities, Known, identities, identity
-from scpatch.rewrite import FilePlan, Options, plan_file
-from scpatch.thin_archive import Kept, files_of, plan_thin
+from scpatch.rewriter import FilePlan, Options, plan_file
+from scpatch.rewriter.thin_archive import Kept, files_of, plan_thin
 
 
 class Planned(NamedTuple):

@@ -12,7 +12,7 @@ from scpatch.errors import Exit, ScpatchError
 from scpatch.kbuild.record import identity
 
 if TYPE_CHECKING:
-    from scpatch.rewrite import Options
+    from scpatch.rewriter import Options
 
 _VALUES = {
     "--strategy": (),
@@ -64,9 +64,9 @@ class Settings(NamedTuple):
     @property
     def options(self) -> Options:
         """The same for `plan_file`. Raises UsageError for an unknown strategy or a wrong number."""
-        from scpatch.rewrite import Options
-        from scpatch.staticcall import strategies
-        from scpatch.staticcall.classify import Choices
+        from scpatch import strategies
+        from scpatch.rewriter import Options
+        from scpatch.sites.classify import Choices
 
         for name in ("strategy", "module_strategy"):
             chosen, known = getattr(self, name) or strategies.DEFAULT, strategies.names()
@@ -101,7 +101,7 @@ class Settings(NamedTuple):
     @property
     def module_options(self) -> Options:
         """The same for modules."""
-        from scpatch.staticcall import strategies
+        from scpatch import strategies
 
         options = self.options
         chosen = self.module_strategy or strategies.for_modules(self.strategy)
@@ -120,10 +120,10 @@ def _code() -> int:
     other code has the same version."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return max(
-        entry.stat().st_mtime_ns
-        for folder in ("", "elf", "ppc64", "staticcall", "staticcall/strategies", "kbuild")
-        for entry in os.scandir(os.path.join(package, folder))
-        if entry.name.endswith(".py")
+        os.stat(os.path.join(folder, name)).st_mtime_ns
+        for folder, _, names in os.walk(package)
+        for name in names
+        if name.endswith((".py", ".s"))
     )
 
 

@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> Exit:
 
 
 def _module(name: str, settings: Settings) -> Exit:
-    from scpatch.rewrite import plan_file, write
+    from scpatch.rewriter import plan_file, write
 
     plan = plan_file(Path(name), settings.module_options)
     messages.refused([plan], settings)

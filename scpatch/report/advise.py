@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
-from scpatch.advice import RULE, Advice, Outlook
+from scpatch.advisor import RULE, Advice, Outlook
 from scpatch.report import words
 from scpatch.report.columns import Cell, lay_out
 from scpatch.report.documents import print_document, print_lines

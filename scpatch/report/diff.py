@@ -6,19 +6,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from scpatch.elf import constants as c
-from scpatch.elf.reader import ElfFile
-from scpatch.report.diff_functions import Side, diff_functions
-from scpatch.report.diff_model import (
-    FunctionDiff,
-    Mark,
-    ObjectDiff,
-    RefusedSite,
-    SectionDiff,
-)
-from scpatch.report.diff_names import Names
-from scpatch.report.diff_symbols import symbol_diffs
-from scpatch.report.diff_tables import (
+from scpatch.differ.functions import Side, diff_functions
+from scpatch.differ.model import FunctionDiff, Mark, ObjectDiff, RefusedSite, SectionDiff
+from scpatch.differ.names import Names
+from scpatch.differ.symbols import symbol_diffs
+from scpatch.differ.tables import (
     Matching,
     changed_bytes,
     header_changes,
@@ -29,8 +21,10 @@ from scpatch.report.diff_tables import (
     section_alone,
     section_fields,
 )
-from scpatch.staticcall.classify import Choices, scan
-from scpatch.staticcall.model import Scan, State
+from scpatch.elf import constants as c
+from scpatch.elf.reader import ElfFile
+from scpatch.sites.classify import Choices, scan
+from scpatch.sites.model import Scan, State
 
 
 def diff_objects(before: ElfFile, after: ElfFile, context: int = 3) -> ObjectDiff:
@@ -70,7 +64,7 @@ def _scan(elf: ElfFile) -> Scan:
     if elf.header.e_type == c.ET_REL or elf.symbols is None:
         return scan(elf, Choices())
     from scpatch.elf.image import Image
-    from scpatch.staticcall.image import scan_image
+    from scpatch.sites.image import scan_image
 
     assert isinstance(elf, Image)
     return scan_image(elf, Choices())

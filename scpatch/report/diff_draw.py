@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final
 
-from scpatch.report.diff_model import FunctionDiff, Instruction, Kind, Mark, Reference, Row, Segment
-from scpatch.report.disassembly import shows
-from scpatch.report.reloc_names import name as relocation_name
+from scpatch.differ.disassembly import shows
+from scpatch.differ.model import FunctionDiff, Instruction, Kind, Mark, Reference, Row, Segment
+from scpatch.ppc64.reloc_names import name as relocation_name
 from scpatch.report.term import Screen, Style, clean, shorten, wrap
 
 _MARKS: Final = {

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from scpatch.report.diff_model import (
+from scpatch.differ.model import (
     FieldChange,
     FunctionDiff,
     Hunk,
@@ -18,9 +18,9 @@ from scpatch.report.diff_model import (
     SectionDiff,
     SymbolDiff,
 )
+from scpatch.ppc64.reloc_names import name as relocation_name
 from scpatch.report.diff_plain import text, word
 from scpatch.report.documents import SCHEMA
-from scpatch.report.reloc_names import name as relocation_name
 from scpatch.report.term import clean
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from scpatch.report.diff_model import (
+from scpatch.differ.model import (
     FieldChange,
     FunctionDiff,
     Instruction,
@@ -17,9 +17,9 @@ from scpatch.report.diff_model import (
     Reference,
     Row,
 )
+from scpatch.ppc64.reloc_names import name as relocation_name
 from scpatch.report.diff_summary import Totals, by_section
 from scpatch.report.documents import print_lines
-from scpatch.report.reloc_names import name as relocation_name
 
 Line = Sequence[object]
 

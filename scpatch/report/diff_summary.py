@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from scpatch.differ.model import FunctionDiff, ObjectDiff, SectionDiff
 from scpatch.report.columns import Cell, lay_out
-from scpatch.report.diff_model import FunctionDiff, ObjectDiff, SectionDiff
 from scpatch.report.term import Screen, Style, clean, count
 
 _MANY: Final = 20

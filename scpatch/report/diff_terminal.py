@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
+from scpatch.differ.model import FunctionDiff, Mark, ObjectDiff, RefusedSite, SymbolDiff
+from scpatch.ppc64.reloc_names import name as relocation_name
 from scpatch.report.columns import Cell, lay_out
 from scpatch.report.diff_draw import Drawing, side_by_side, stacked
-from scpatch.report.diff_model import FunctionDiff, Mark, ObjectDiff, RefusedSite, SymbolDiff
 from scpatch.report.diff_summary import summary
-from scpatch.report.reloc_names import name as relocation_name
 from scpatch.report.term import Screen, Style, clean, count, screen, shorten, wrap
 
 SIDE_BY_SIDE: Final = 100
@@ -169,7 +169,7 @@ def _more(total: int) -> Iterator[str]:
 def _refused(refused: Sequence[RefusedSite], where: Screen) -> Iterator[str]:
     if not refused:
         return
-    from scpatch.catalogue import hint
+    from scpatch.diagnostics import hint
 
     yield ""
     yield where.paint("Refused", Style.HEADING)

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from scpatch.report.term import Screen, Style, clean, screen
-from scpatch.rewrite import FilePlan
-from scpatch.staticcall.model import Site
+from scpatch.rewriter import FilePlan
+from scpatch.sites.model import Site
 
 
 def print_refusals(plans: Sequence[FilePlan]) -> None:
@@ -21,7 +21,7 @@ def print_refusals(plans: Sequence[FilePlan]) -> None:
 
 def refusal_lines(refused: Sequence[tuple[str, Site]], where: Screen) -> Iterator[str]:
     """The messages for (object name, site), sorted by code, in the order given within a code."""
-    from scpatch.catalogue import hint
+    from scpatch.diagnostics import hint
 
     by_code: dict[str, list[tuple[str, Site]]] = {}
     for name, site in refused:

@@ -10,8 +10,8 @@ from scpatch.report.columns import Cell, lay_out
 from scpatch.report.documents import print_document, print_lines
 from scpatch.report.scan import site_fields, site_row, site_table
 from scpatch.report.term import Screen, Style, clean, count, screen
-from scpatch.rewrite import FilePlan, ObjectPlan
-from scpatch.staticcall.model import (
+from scpatch.rewriter import FilePlan, ObjectPlan
+from scpatch.sites.model import (
     CHANGED,
     THUNK_PREFIX,
     ListedSite,

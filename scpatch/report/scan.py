@@ -10,7 +10,7 @@ from scpatch.report import words
 from scpatch.report.columns import Cell, lay_out
 from scpatch.report.documents import print_document, print_lines
 from scpatch.report.term import Screen, Style, clean, count, screen, wrap
-from scpatch.staticcall.model import Scan, Site, State, Trampoline
+from scpatch.sites.model import Scan, Site, State, Trampoline
 
 
 def print_scan(found: Sequence[tuple[str, Scan]], form: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from scpatch.report.columns import Cell, lay_out
 from scpatch.report.term import Screen, Style, clean
-from scpatch.staticcall.model import THUNK_PREFIX, Plan, State
+from scpatch.sites.model import THUNK_PREFIX, Plan, State
 
 
 @dataclass(slots=True)

@@ -10,9 +10,9 @@ from typing import Final
 from scpatch.report.columns import Cell, lay_out
 from scpatch.report.documents import print_document, print_lines
 from scpatch.report.term import Screen, Style, clean, count, screen, wrap
-from scpatch.verify.execute.types import Outcome
-from scpatch.verify.proof import SiteProof
-from scpatch.verify.verdict import Ran, Result, Verdict, of_site, worst
+from scpatch.verifier.execute.types import Outcome
+from scpatch.verifier.proof import SiteProof
+from scpatch.verifier.verdict import Ran, Result, Verdict, of_site, worst
 
 _SHORT: Final[Mapping[str, str]] = {
     "stub": "saved by a stub",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from scpatch.report.term import Style, count
-from scpatch.staticcall.model import CHANGED, Site, State
+from scpatch.sites.model import CHANGED, Site, State
 
 MEANING: Final[Mapping[State, str]] = {
     State.REWRITE: "to rewrite",

@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from scpatch.rewrite import ObjectPlan, Options, plan_file, write
-from scpatch.staticcall.classify import Choices
-from scpatch.staticcall.model import State
-from scpatch.staticcall.offsets import Offsets
-from scpatch.staticcall.strategies import StrategyOptions
+from scpatch.linux.offsets import Offsets
+from scpatch.rewriter import ObjectPlan, Options, plan_file, write
+from scpatch.sites.classify import Choices
+from scpatch.sites.model import State
+from scpatch.strategies import StrategyOptions
 from tests.tools import LD, LLD, assemble, run, section, symbol
 
 OFFSETS = Offsets(paca_toc=16, paca_thread_info=24, livepatch_sp=32)

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scpatch import strategies
 from scpatch.errors import ScpatchError
-from scpatch.rewrite import Options, plan_file
-from scpatch.staticcall import strategies
-from scpatch.staticcall.classify import Choices
-from scpatch.staticcall.model import State
-from scpatch.staticcall.strategies import StrategyOptions
+from scpatch.rewriter import Options, plan_file
+from scpatch.sites.classify import Choices
+from scpatch.sites.model import State
+from scpatch.strategies import StrategyOptions
 from tests.bench import calls
 from tests.bench.calls import LINKERS, MARKED, NAIVE, OFFSETS, TARGETS, Counted, Rewritten, extra
 

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scpatch.inputs import is_archive, open_input, read_object
-from scpatch.rewrite import Options, plan_file, write
-from scpatch.staticcall.classify import Choices, scan
-from scpatch.verify.execute import Kernel
-from scpatch.verify.verdict import verify_files
+from scpatch.files.inputs import is_archive, open_input, read_object
+from scpatch.rewriter import Options, plan_file, write
+from scpatch.sites.classify import Choices, scan
+from scpatch.verifier.execute import Kernel
+from scpatch.verifier.verdict import verify_files
 from tests.tools import CROSS, assemble, run
 
 SAVE = "std 2, 24(1)\n"

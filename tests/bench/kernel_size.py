@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scpatch.staticcall.strategies import DEFAULT, names
+from scpatch.strategies import DEFAULT, names
 from tests.bench.page import write_section
 from tests.kernel.build import Kernel, build
 from tests.kernel.images import calls, code_bytes, relocations, stubs

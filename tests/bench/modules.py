@@ -16,9 +16,9 @@ from collections import Counter
 from pathlib import Path
 
 from scpatch.errors import ScpatchError
-from scpatch.rewrite import Options, plan_file, write
-from scpatch.staticcall.classify import Choices
-from scpatch.verify.proof import prove
+from scpatch.rewriter import Options, plan_file, write
+from scpatch.sites.classify import Choices
+from scpatch.verifier.proof import prove
 
 PATTERNS = ("_printk", "kfree", "mutex_*", "*alloc*", "*lock*")
 _SIGNED = b"~Module signature appended~\n"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.staticcall import strategies
-from scpatch.staticcall.model import State
-from scpatch.staticcall.offsets import Offsets
-from scpatch.staticcall.strategies import Cost, StrategyOptions
+from scpatch import strategies
+from scpatch.linux.offsets import Offsets
+from scpatch.sites.model import State
+from scpatch.strategies import Cost, StrategyOptions
 from tests.bench import calls, costs
 from tests.bench.calls import LINKERS, MARKED, NAIVE, OFFSETS, TARGETS, extra
 from tests.bench.costs import Program, Share

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.errors import ScpatchError
-from scpatch.rewrite import plan_file
+from scpatch.rewriter import plan_file
 from tests.relocated import READ, UNREAD, data
 from tests.tools import options, rewritten, scan_file
 

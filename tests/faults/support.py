@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scpatch.errors import ScpatchError
-from scpatch.rewrite import FilePlan, Options, plan_file, write
+from scpatch.rewriter import FilePlan, Options, plan_file, write
 from tests.tools import FIXTURES
 
 FINE, REFUSED_TO_WRITE, OTHER_ERROR = 0, 1, 2

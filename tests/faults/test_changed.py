@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from scpatch.elf.reader import ElfFile
-from scpatch.inputs import read_object
-from scpatch.rewrite import Options, plan_file, write
+from scpatch.files.inputs import read_object
+from scpatch.rewriter import Options, plan_file, write
 from tests.faults.support import REFUSED_TO_WRITE, start
 from tests.tools import FIXTURES
 
@@ -26,7 +26,7 @@ def test_an_object_that_is_cut_off(
         os.truncate(path, size)
         return read_object(data, name, linked=linked)
 
-    monkeypatch.setattr("scpatch.rewrite.read_object", cut)
+    monkeypatch.setattr("scpatch.rewriter.read_object", cut)
     child = start(lambda: write([plan_file(path, Options())], allow_refused=True))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == REFUSED_TO_WRITE
     assert path.read_bytes() == before[:size]

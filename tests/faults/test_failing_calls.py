@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scpatch import output
+from scpatch.files import output
 from tests.faults.support import (
     FINE,
     REFUSED_TO_WRITE,

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from scpatch import output
-from scpatch.rewrite import Options, plan_file, write
+from scpatch.files import output
+from scpatch.rewriter import Options, plan_file, write
 from tests import archives
 from tests.faults.support import Call, Files, calls_of, kill_at, make_files, start, traced
 from tests.tools import FIXTURES, ROOT

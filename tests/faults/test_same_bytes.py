@@ -20,9 +20,9 @@ import hashlib, json, os, sys
 from pathlib import Path
 sys.path.insert(0, os.environ["SCPATCH_ROOT"])
 from scpatch.errors import ScpatchError
-from scpatch.rewrite import Options, plan_all, write
-from scpatch.staticcall.classify import Choices
-from scpatch.staticcall.strategies import names, options
+from scpatch.rewriter import Options, plan_all, write
+from scpatch.sites.classify import Choices
+from scpatch.strategies import names, options
 
 own = options(None, 16, unmark=False)
 ways = [Options(name, Choices(hoist="kernel", no_nop="thunk"), own, "none") for name in names()]

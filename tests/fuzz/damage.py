@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scpatch.errors import ScpatchError
-from scpatch.rewrite import Options, plan_file, write
-from scpatch.staticcall.classify import Choices
-from scpatch.staticcall.offsets import Offsets
-from scpatch.staticcall.strategies import StrategyOptions
-from scpatch.verify.execute import Kernel, RunSite, execute, find_tools
-from scpatch.verify.proof import Proof, prove
-from scpatch.verify.verdict import run_site
+from scpatch.linux.offsets import Offsets
+from scpatch.rewriter import Options, plan_file, write
+from scpatch.sites.classify import Choices
+from scpatch.strategies import StrategyOptions
+from scpatch.verifier.execute import Kernel, RunSite, execute, find_tools
+from scpatch.verifier.proof import Proof, prove
+from scpatch.verifier.verdict import run_site
 from tests.fuzz.damage_cases import Mutation, layout, mutations
 from tests.fuzz.program import LIVEPATCH_SP, PACA_THREAD, PACA_TOC, Call, Setting, behaviour
 from tests.tools import FIXTURES

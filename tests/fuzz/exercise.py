@@ -17,15 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from scpatch.advice import advise
+from scpatch.advisor import advise
 from scpatch.errors import ScpatchError
-from scpatch.inputs import is_linked
-from scpatch.members import open_objects
-from scpatch.rewrite import FilePlan, ObjectPlan, Options, plan_file, plan_object
-from scpatch.staticcall.model import CHANGED, State
-from scpatch.verify.linked import verify_link
-from scpatch.verify.linked.pair import prove_images
-from scpatch.verify.proof import Proof, prove
+from scpatch.files.inputs import is_linked
+from scpatch.files.members import open_objects
+from scpatch.rewriter import FilePlan, ObjectPlan, Options, plan_file, plan_object
+from scpatch.sites.model import CHANGED, State
+from scpatch.verifier.linked import verify_link
+from scpatch.verifier.linked.pair import prove_images
+from scpatch.verifier.proof import Proof, prove
 from tests.fuzz.fields import is_archive
 from tests.fuzz.ways import OFFSETS, WAYS, Way
 from tests.tools import apply

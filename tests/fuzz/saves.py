@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from scpatch.verify.proof import prove
+from scpatch.verifier.proof import prove
 from tests.fuzz.program import Call, Setting, behaviour
 from tests.tools import assemble
 

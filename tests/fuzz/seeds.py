@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from scpatch.errors import ScpatchError
-from scpatch.rewrite import plan_object
+from scpatch.rewriter import plan_object
 from tests.archives import AR, header
 from tests.fuzz.ways import WAYS
 from tests.tools import CROSS, FIXTURES, apply

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from scpatch.errors import ScpatchError
-from scpatch.rewrite import plan_file, write
-from scpatch.verify.proof import prove
+from scpatch.rewriter import plan_file, write
+from scpatch.verifier.proof import prove
 from tests.elfwriter import R_PPC64_REL24, SHT_NOBITS, Elf, Relocation, Section, build
 from tests.relocated import call
 from tests.tools import options

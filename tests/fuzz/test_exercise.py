@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scpatch.errors import ScpatchError
-from scpatch.rewrite import plan_object
+from scpatch.rewriter import plan_object
 from tests.fuzz import exercise
 from tests.fuzz.exercise import Exercise, FaultError, ended_after, told
 from tests.fuzz.findings import Findings, kind_of

@@ -14,11 +14,11 @@ import time
 import pytest
 
 from scpatch.errors import ScpatchError
-from scpatch.rewrite import Options, plan_object
-from scpatch.staticcall.classify import Choices
-from scpatch.staticcall.model import CHANGED, State
-from scpatch.staticcall.offsets import Offsets
-from scpatch.staticcall.strategies import StrategyOptions
+from scpatch.linux.offsets import Offsets
+from scpatch.rewriter import Options, plan_object
+from scpatch.sites.classify import Choices
+from scpatch.sites.model import CHANGED, State
+from scpatch.strategies import StrategyOptions
 from tests.fuzz.mutate import at_random
 from tests.tools import FIXTURES, apply
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from scpatch.rewrite import Options
-from scpatch.staticcall.classify import Choices
-from scpatch.staticcall.offsets import Offsets
-from scpatch.staticcall.strategies import StrategyOptions
+from scpatch.linux.offsets import Offsets
+from scpatch.rewriter import Options
+from scpatch.sites.classify import Choices
+from scpatch.strategies import StrategyOptions
 
 OFFSETS = Offsets(paca_toc=16, paca_thread_info=2312, livepatch_sp=16)
 _OWN = StrategyOptions(OFFSETS)

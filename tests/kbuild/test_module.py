@@ -24,7 +24,7 @@ from tests.kbuild.support import (
     snapshot,
     stubs,
 )
-from tests.staticcall.support import entries, key
+from tests.sites.support import entries, key
 from tests.tools import LD, assemble, rewrite, run
 
 

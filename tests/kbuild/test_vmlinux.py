@@ -28,7 +28,7 @@ from tests.kbuild.support import (
     snapshot,
     stubs,
 )
-from tests.staticcall.support import TABLE, entries, key
+from tests.sites.support import TABLE, entries, key
 from tests.tools import CROSS, LD, ROOT, assemble, rewrite, run, sections
 
 
@@ -165,7 +165,7 @@ def test_copies_are_made_anew_by_other_code_of_the_same_version(tree: Path, tmp_
 
     assert linked() != ""
     assert linked() == ""
-    os.utime(checkout / "scpatch/ppc64/tocflow.py")
+    os.utime(checkout / "scpatch/saved/tocflow.py")
     assert linked() != ""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verify.linked import verify_link
+from scpatch.verifier.linked import verify_link
 from tests import tools
 from tests.kernel.boot import Log, boot
 from tests.kernel.build import Kernel, build
@@ -19,7 +19,7 @@ from tests.kernel.conftest import Booted
 from tests.kernel.images import module
 from tests.kernel.store import KernelError
 from tests.kernel.variants import SCPATCH, Variant
-from tests.staticcall.localentry_support import marked
+from tests.strategies.localentry_support import marked
 from tests.tools import CROSS, LD
 
 _STEP = SCPATCH / "kbuild" / "scpatch-ld"

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from scpatch.verify.linked import verify_link
+from scpatch.verifier.linked import verify_link
 from tests.kernel.boot import Log
 from tests.kernel.build import build
 from tests.kernel.cases import CASES, cases

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import jsonschema
 
+from scpatch.differ.model import FunctionDiff, Mark, ObjectDiff, Row
 from scpatch.elf.reader import ElfFile
-from scpatch.inputs import open_input, read_object
+from scpatch.files.inputs import open_input, read_object
 from scpatch.report.diff import diff_objects
-from scpatch.report.diff_model import FunctionDiff, Mark, ObjectDiff, Row
-from scpatch.rewrite import FilePlan, Options, plan_file, write
-from scpatch.staticcall.classify import Choices
+from scpatch.rewriter import FilePlan, Options, plan_file, write
+from scpatch.sites.classify import Choices
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "fixtures"

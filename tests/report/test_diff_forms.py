@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from scpatch.differ.model import Mark
 from scpatch.report.diff import print_diff
-from scpatch.report.diff_model import Mark
 from scpatch.report.diff_terminal import report
 from scpatch.report.term import Screen
 from tests.report.support import (

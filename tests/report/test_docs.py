@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.advice import advise
+from scpatch.advisor import advise
+from scpatch.differ.model import Mark
 from scpatch.report.advise import print_advice
 from scpatch.report.diff import print_diff
-from scpatch.report.diff_model import Mark
 from scpatch.report.rewrite import print_rewrite
 from scpatch.report.scan import print_scan
 from scpatch.report.verify import print_verify
-from scpatch.rewrite import Options, plan_file
-from scpatch.staticcall.model import ListedSite, State, TrampolineEdit
-from scpatch.verify.verdict import verify_files
+from scpatch.rewriter import Options, plan_file
+from scpatch.sites.model import ListedSite, State, TrampolineEdit
+from scpatch.verifier.verdict import verify_files
 from tests.report.support import FIXTURES, ROOT, compare, plan, rewritten, schema
 
 TEXT = (ROOT / "docs" / "json.md").read_text()

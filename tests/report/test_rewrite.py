@@ -10,10 +10,10 @@ import pytest
 from scpatch.elf.layout import Edits, SectionEdit
 from scpatch.report.refusals import print_refusals
 from scpatch.report.rewrite import print_rewrite, print_sites, print_stats, summary_line
-from scpatch.rewrite import FilePlan, ObjectPlan, Options, plan_file
-from scpatch.staticcall.model import CHANGED, ListedSite, NewStub, Plan, Scan, Site, State
+from scpatch.rewriter import FilePlan, ObjectPlan, Options, plan_file
+from scpatch.sites.model import CHANGED, ListedSite, NewStub, Plan, Scan, Site, State
 from tests.report.support import FIXTURES, plan, rewritten, run, validated
-from tests.staticcall.support import key
+from tests.sites.support import key
 from tests.tools import assemble, section
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from scpatch.report.scan import print_scan
-from scpatch.staticcall.model import Scan, Site, State, Trampoline
+from scpatch.sites.model import Scan, Site, State, Trampoline
 from tests.report.support import FIXTURES, PREFIX, plan, run, validated
 
 

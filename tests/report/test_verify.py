@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from scpatch.report.verify import print_verify, summary_line
-from scpatch.verify.execute.types import Outcome, RunSite
-from scpatch.verify.proof import Proof, SiteProof
-from scpatch.verify.verdict import Ran, Verdict, verify_files
+from scpatch.verifier.execute.types import Outcome, RunSite
+from scpatch.verifier.proof import Proof, SiteProof
+from scpatch.verifier.verdict import Ran, Verdict, verify_files
 from tests.report.support import FIXTURES, rewritten, validated
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from scpatch.errors import ScpatchError
-from scpatch.rewrite import Options, plan_file, write
-from scpatch.staticcall.classify import Choices
-from scpatch.staticcall.model import State
-from scpatch.staticcall.offsets import Offsets
-from scpatch.staticcall.strategies import StrategyOptions
-from scpatch.verify.execute import Kernel, find_tools
-from scpatch.verify.linked import verify_link
-from scpatch.verify.verdict import Verdict, verify_files
+from scpatch.linux.offsets import Offsets
+from scpatch.rewriter import Options, plan_file, write
+from scpatch.sites.classify import Choices
+from scpatch.sites.model import State
+from scpatch.strategies import StrategyOptions
+from scpatch.verifier.execute import Kernel, find_tools
+from scpatch.verifier.linked import verify_link
+from scpatch.verifier.verdict import Verdict, verify_files
 from tests.fuzz.programs import toolchain
 from tests.fuzz.programs.generate import Program
 from tests.fuzz.programs.toolchain import Compiler, OptionSet, ToolError

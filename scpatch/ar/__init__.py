@@ -1,0 +1,1 @@
+"""`ar` archives, regular and thin: reading their headers, laying them out anew."""

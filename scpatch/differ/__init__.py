@@ -1,0 +1,1 @@
+"""Compares two versions of an object, whoever changed it. Draws nothing."""

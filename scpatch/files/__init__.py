@@ -1,0 +1,1 @@
+"""Files: opening and recognising inputs, writing outputs whole or not at all."""

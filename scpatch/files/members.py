@@ -1,0 +1,70 @@
+"""The objects in a file: the file itself, or the members of an archive."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from scpatch.ar.headers import Archive, Member, damaged, read_archive
+from scpatch.errors import ScpatchError
+from scpatch.files.inputs import Input, is_archive, is_object, open_input
+
+
+@contextmanager
+def open_objects(path: Path) -> Iterator[dict[str, memoryview]]:
+    """Label -> content of the objects in a file, as long as the context lasts.
+
+    The label of a file that is no archive is empty. Members that are no ELF files are left out.
+    Raises ScpatchError SCP108 or SCP109.
+    """
+    with ExitStack() as stack:
+        source = stack.enter_context(open_input(path))
+        yield _objects(source, stack)
+
+
+def _objects(source: Input, stack: ExitStack) -> dict[str, memoryview]:
+    if not is_archive(source.data):
+        return {"": source.data}
+    archive = read_archive(source.data, str(source.path))
+    found = {}
+    for member in archive.members:
+        content = _content(archive, member, source.path, stack)
+        if is_object(content, label(source.path, member.label)):
+            found[member.label] = content
+    return found
+
+
+def _content(archive: Archive, member: Member, path: Path, stack: ExitStack) -> memoryview:
+    if not archive.thin:
+        return archive.content(member)
+    if member.size == 0:
+        return memoryview(b"")
+    file = Path(os.path.join(path.parent, member.name))
+    data = stack.enter_context(open_input(file)).data
+    if member.origin is None:
+        return data
+    inner = read_archive(data, str(file))
+    for one in inner.members:
+        if one.header == member.origin:
+            return inner.content(one)
+    raise damaged(archive.name, f"{member.name} has no member at {member.origin:#x} any more")
+
+
+def label(path: Path, member: str) -> str:
+    """What messages call an object: `FILE`, or `ARCHIVE(MEMBER)`."""
+    return f"{path}({member})" if member else str(path)
+
+
+def pair(
+    before: dict[str, memoryview], after: dict[str, memoryview], file: Path
+) -> list[tuple[str, memoryview, memoryview]]:
+    """The objects that both files hold, by label. Raises SCP113 where one lacks a member."""
+    for one, other, what in ((before, after, "lacks"), (after, before, "has in addition")):
+        missing = [name for name in one if name not in other]
+        if missing:
+            raise ScpatchError(
+                "SCP113", f"{what} the member {missing[0] or 'that is the object'}", file=str(file)
+            )
+    return [(name, before[name], after[name]) for name in before]

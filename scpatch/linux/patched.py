@@ -1,0 +1,171 @@
+"""Which instructions the Linux kernel may replace, by the tables that tell it where.
+
+When it starts, or loads a module, it puts the alternative of a feature section in place, or nops,
+and the barriers that the processor needs (arch/powerpc/lib/feature-fixups.c). While it runs, it
+patches static branches and what ftrace hooks into.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from scpatch.elf.reader import ElfFile, RelaTable
+from scpatch.ppc64 import insn
+from scpatch.ppc64.relocs import R_PPC64_REL64
+from scpatch.saved.effects import NONE, effects
+from scpatch.sites.symbols import section_of
+
+FEATURES: Final = frozenset({"__ftr_fixup", "__mmu_ftr_fixup", "__fw_ftr_fixup"})
+"""Tables of `struct fixup_entry`: mask, value, and four distances from the entry itself, to the
+start and end of the code and of its alternative."""
+_FEATURE_ENTRY: Final = 48
+_FEATURE_FIELDS: Final = (16, 24, 32, 40)
+
+FLUSHES: Final = "__btb_flush_fixup"
+"""Two distances from the entry itself, to the start and end of code that may become nops."""
+
+BARRIERS: Final = {
+    "__lwsync_fixup": 1,
+    "__barrier_nospec_fixup": 2,
+    "__stf_entry_barrier_fixup": 3,
+    "__stf_exit_barrier_fixup": 6,
+    "__entry_flush_fixup": 3,
+    "__scv_entry_flush_fixup": 3,
+    "__uaccess_flush_fixup": 4,
+    "__rfi_flush_fixup": 3,
+}
+"""Tables of distances to the first of so many words that are patched."""
+
+FIXUPS: Final = FEATURES | {FLUSHES} | BARRIERS.keys()
+_SUFFIX: Final = "_fixup"
+"""How the names of all such tables end, of later kernels also: `.fixup` is code."""
+
+WORDS: Final = frozenset({"__mcount_loc", "__patchable_function_entries", "__jump_table"})
+"""Tables of single instructions that are patched while the kernel runs: calls of ftrace, static
+branches. They may be nops, or branches."""
+
+
+class Range(NamedTuple):
+    """Section offsets: from `start` to before `end`."""
+
+    start: int
+    end: int
+
+
+class Patched(NamedTuple):
+    """By section index, what may be patched: without overlaps, sorted."""
+
+    quiet: Mapping[int, Sequence[Range]]
+    """Each word may become a nop, or something that touches neither r1, r2 nor 24(r1)."""
+    loud: Mapping[int, Sequence[Range]]
+    """Each word may become anything."""
+    ends: Mapping[int, set[int]]
+    """Where such a range starts or ends."""
+    unread: str
+    """The name of a table that could not be read; empty where all could."""
+
+
+def find_patched(elf: ElfFile) -> Patched:
+    quiet: dict[int, list[Range]] = {}
+    loud: dict[int, list[Range]] = {}
+    unread = ""
+    for target in elf.relocated:
+        size = elf.section(target, "a SHT_RELA table").file_size
+        name = elf.section_name(target)
+        if not name.endswith(_SUFFIX):
+            continue
+        table = elf.relocations(target)
+        entries = None
+        if table is not None and name in FIXUPS:
+            entries = _read(elf, name, table, size)
+        if entries is None:
+            unread = name
+            continue
+        for section, where, is_quiet in entries:
+            (quiet if is_quiet else loud).setdefault(section, []).append(where)
+    ends: dict[int, set[int]] = {}
+    for ranges in (quiet, loud):
+        for section, here in ranges.items():
+            ends.setdefault(section, set()).update(at for one in here for at in one)
+    return Patched(merged(quiet), merged(loud), ends, unread)
+
+
+def _read(
+    elf: ElfFile, name: str, table: RelaTable, size: int
+) -> list[tuple[int, Range, bool]] | None:
+    """(section, range, quiet) of each entry; None for a table of another form."""
+    length = _FEATURE_ENTRY if name in FEATURES else 16 if name == FLUSHES else 8
+    fields = _FEATURE_FIELDS if name in FEATURES else tuple(range(0, length, 8))
+    places: dict[int, tuple[int, int]] = {}
+    for index, offset in enumerate(table.r_offset):
+        if table.r_info[index] & 0xFFFFFFFF != R_PPC64_REL64 or offset % length not in fields:
+            return None
+        assert elf.symbols is not None, "its relocations name symbols"
+        symbol = table.symbol[index]
+        home, value = section_of(elf.symbols, symbol), elf.symbols[symbol].st_value
+        # The distance counts from the entry, the relocation from the field.
+        places[offset] = home, value + table.r_addend[index] - offset % length
+    if set(places) != {at + field for at in range(0, size, length) for field in fields}:
+        return None
+    found = []
+    for entry in range(0, size, length):
+        here = [places[entry + field] for field in fields]
+        if name in BARRIERS:
+            section, start = here[0]
+            here.append((section, start + 4 * BARRIERS[name]))
+        ranges = [_range(elf, one, two) for one, two in zip(here[::2], here[1::2], strict=True)]
+        if any(one is None for one in ranges):
+            return None
+        code = ranges[0]
+        assert code is not None
+        is_quiet = name not in FEATURES or _is_quiet(elf, here[2][0], ranges[1])
+        found.append((here[0][0], code, is_quiet))
+    return found
+
+
+def _range(elf: ElfFile, start: tuple[int, int], end: tuple[int, int]) -> Range | None:
+    """The words between two places of one section; None where they are not that."""
+    section, (first, last) = start[0], (start[1], end[1])
+    if section != end[0] or not 0 < section < len(elf.sections) or first % 4 or last % 4:
+        return None
+    size = elf.sections[section].sh_size
+    return Range(first, min(last, size)) if 0 <= first <= last and first <= size else None
+
+
+def _is_quiet(elf: ElfFile, section: int, where: Range | None) -> bool:
+    """Whether an alternative has neither branches nor anything that touches r1, r2 or 24(r1)."""
+    assert where is not None, "every range was read"
+    if where.start == where.end:
+        return True
+    code = elf.content(section)[where.start : where.end]
+    words = {int.from_bytes(code[at : at + 4], "little") for at in range(0, len(code), 4)}
+    if len(code) < where.end - where.start or any(insn.transfers(word) for word in words):
+        return False
+    if any(effects(word) != NONE or insn.base_is_r1(word) for word in words):
+        return False
+    table = elf.relocations(section)
+    return table is None or not any(where.start <= at < where.end for at in table.r_offset)
+
+
+def merged(ranges: Mapping[int, Sequence[Range]]) -> dict[int, list[Range]]:
+    """The same words without overlaps, sorted."""
+    found: dict[int, list[Range]] = {}
+    for section, here in ranges.items():
+        merged: list[Range] = []
+        for one in sorted(here):
+            if merged and one.start <= merged[-1].end:
+                one = Range(merged[-1].start, max(one.end, merged.pop().end))
+            merged.append(one)
+        found[section] = merged
+    return found
+
+
+def words_in(ranges: Sequence[Range], start: int, end: int) -> Iterator[int]:
+    """The section offsets of the words of `ranges` from `start` to before `end`."""
+    first = max(bisect_right(ranges, start, key=lambda one: one.start) - 1, 0)
+    for one in ranges[first:]:
+        if one.start >= end:
+            return
+        yield from range(max(one.start, start), min(one.end, end), 4)

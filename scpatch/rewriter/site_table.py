@@ -1,0 +1,235 @@
+"""The table of call sites that the kernel's inline static calls read (`--emit-sites`).
+
+A kernel with HAVE_STATIC_CALL_INLINE patches call sites, not only trampolines, and finds them in
+the section `.static_call_sites`: struct static_call_site of include/linux/static_call_types.h, two
+32-bit words, each the distance from itself to what it names: the `bl` and the static call's key.
+The kernel keeps two flags in the low bits of the second word. Both are zero here: a sibling call
+of a trampoline is refused on ppc64, so no site is a tail call, and the kernel marks what lies in
+init sections by itself (__static_call_init in kernel/static_call_inline.c). On x86 objtool makes
+the same table (create_static_call_sections in tools/objtool/check.c).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from scpatch.elf import constants as c
+from scpatch.elf.additions import Additions
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.symtab import SymbolTable
+from scpatch.errors import ScpatchError
+from scpatch.ppc64.insn import direct_target
+from scpatch.ppc64.relocs import R_PPC64_REL32
+from scpatch.sites.model import THUNK_PREFIX, ListedSite, NewStub, Plan, Scan, Site, State
+
+SECTION = ".static_call_sites"
+ENTRY_SIZE = 8
+"""Bytes of a struct static_call_site."""
+
+_ALIGN = 4
+_TRAMPOLINE, _KEY = "__SCT__", "__SCK__"
+"""Prefixes of STATIC_CALL_TRAMP and STATIC_CALL_KEY in include/linux/static_call_types.h."""
+_UNLISTED = frozenset({State.NOTOC, State.LOADER, State.REFUSED})
+"""Sites that can only be called by way of the trampoline: callers without r2, calls that the module
+loader sends through a stub of its own, and what is wrong."""
+_TEMPLATES = "__ftr_alt_"
+"""Prefix of sections whose code runs elsewhere, where the kernel copies it to at its start."""
+
+_Place = tuple[int, int]
+"""(section index, section offset)"""
+
+
+class _Key(NamedTuple):
+    """The second word of an entry."""
+
+    place: _Place
+    """Where the key lies; (0, symbol index) where the object does not define it."""
+    symbol: int
+    name: str
+
+
+class _Entry(NamedTuple):
+    """One struct static_call_site; in the order of the kernel's sort, by key."""
+
+    key: _Key
+    call: _Place
+    """Where the `bl` lies."""
+    section_name: str
+
+
+def add(elf: ElfFile, scan: Scan, plan: Plan, additions: Additions) -> tuple[ListedSite, ...]:
+    """Adds the table for the sites of `plan` to `additions`, and returns its entries.
+
+    Nothing is added where there are none, or where the object has just this table.
+
+    Raises SCP216 where it has another table, SCP217 for a site without a key, and SCP218 where no
+    symbol can name a site.
+    """
+    symbols = elf.symbols
+    entries = _entries(elf, symbols, scan, plan) if symbols is not None else []
+    if tables := elf.sections_named(SECTION):
+        _check_present(elf, tables, entries)
+    elif symbols is not None and entries:
+        bases = _bases(elf, symbols, {entry.call[0] for entry in entries})
+        section = additions.add_section(
+            SECTION,
+            c.SHT_PROGBITS,
+            c.SHF_ALLOC | c.SHF_WRITE,
+            bytes(ENTRY_SIZE * len(entries)),
+            align=_ALIGN,
+            entry_size=ENTRY_SIZE,
+        )
+        additions.add_section(
+            ".rela" + SECTION,
+            c.SHT_RELA,
+            c.SHF_INFO_LINK,
+            b"".join(_relocations(entries, bases)),
+            align=8,
+            entry_size=c.RELA_SIZE,
+            link=symbols.index,
+            info=section,
+        )
+    return tuple(ListedSite(e.call[0], e.section_name, e.call[1], e.key.name) for e in entries)
+
+
+def _entries(elf: ElfFile, symbols: SymbolTable, scan: Scan, plan: Plan) -> list[_Entry]:
+    """The table, sorted by the keys' addresses as far as the object knows them: the kernel sorts
+    it again when all are known."""
+    keys = _keys(symbols)
+    trampolines = {one.name: one.symbol for one in scan.trampolines if not one.defined}
+    thunks = _thunks(scan, plan.stubs)
+    found = []
+    for site in plan.sites:
+        if site.state in _UNLISTED or site.section_name.startswith(_TEMPLATES):
+            continue
+        key = _key(elf, site, keys, trampolines if scan.module else {})
+        place = _place(symbols, key, 0) or (0, key)
+        call = _call(symbols, site, thunks)
+        found.append(_Entry(_Key(place, key, symbols.name(key)), call, site.section_name))
+    return sorted(found)
+
+
+def _keys(symbols: SymbolTable) -> dict[str, int]:
+    """The keys by name; 0 where several symbols have a name and so none is known to be meant."""
+    found: dict[str, int] = {}
+    for index in symbols.with_prefix(_KEY.encode()):
+        if symbols[index].type not in (c.STT_SECTION, c.STT_FILE):
+            name = symbols.name(index)
+            found[name] = 0 if name in found else index
+    return found
+
+
+def _key(elf: ElfFile, site: Site, keys: Mapping[str, int], trampolines: Mapping[str, int]) -> int:
+    """The symbol for the second word of a site's entry.
+
+    Where the kernel exports a trampoline without its key (EXPORT_STATIC_CALL_TRAMP), a module's
+    entry names the trampoline, and static_call_add_module() looks the key up.
+    """
+    name = site.trampoline
+    key = _KEY + name.removeprefix(_TRAMPOLINE)
+    known = keys if key in keys else {key: trampolines.get(name, 0)}
+    if name.startswith(_TRAMPOLINE) and (index := known[key]):
+        return index
+    what = f"two symbols are named {key}" if key in keys else f"there is no symbol {key}"
+    if not name.startswith(_TRAMPOLINE):
+        what = f"the trampoline {name} is named otherwise than {_TRAMPOLINE}*"
+    message = f"the call has no key: {what}"
+    raise ScpatchError("SCP217", message, file=elf.name, where=site.place)
+
+
+def _place(symbols: SymbolTable, index: int, addend: int) -> _Place | None:
+    """Where a symbol + addend lies; None where the object does not define it."""
+    section = symbols.section_index(index)
+    if section == 0 or (section >= c.SHN_LORESERVE and symbols.st_shndx[index] != c.SHN_XINDEX):
+        return None
+    return section, symbols.st_value[index] + addend
+
+
+def _thunks(scan: Scan, new: Iterable[NewStub]) -> dict[_Place, _Place]:
+    """The `bl` inside each thunk, by the thunk's place, and for those that are just being made by
+    the place of the site: its relocation does not name the thunk yet."""
+    found = {
+        (one.section, one.value): (one.section, one.value + 4) for one in scan.stubs if one.is_thunk
+    }
+    for stub in new:
+        if stub.name.startswith(THUNK_PREFIX):
+            last = len(stub.code) - 4
+            word = int.from_bytes(stub.code[last:], "little")
+            resume = direct_target(word, stub.offset + last)
+            assert resume is not None, "a thunk ends with a branch"
+            found[stub.section, resume - 4] = stub.section, stub.offset + 4
+    return found
+
+
+def _call(symbols: SymbolTable, site: Site, thunks: Mapping[_Place, _Place]) -> _Place:
+    """Where the site's `bl` lies: in its thunk where it has one."""
+    here = site.section, site.offset
+    if site.state is State.THUNK:
+        return thunks[here]
+    if site.state is State.DONE:
+        callee = _place(symbols, site.symbol, site.addend)
+        return thunks.get(callee, here) if callee is not None else here
+    return here
+
+
+def _bases(elf: ElfFile, symbols: SymbolTable, sections: set[int]) -> dict[int, tuple[int, int]]:
+    """A symbol to name each section by, as (symbol index, value).
+
+    The section's own, else one in it that no other object can replace. Raises SCP218.
+    """
+    ranks: dict[int, tuple[int, int, int]] = {}
+    for index, section in symbols.in_sections(sections):
+        symbol = symbols[index]
+        inside = symbol.st_value <= elf.sections[section].sh_size
+        if inside and symbol.binding in (c.STB_LOCAL, c.STB_GLOBAL):
+            rank = 0 if symbol.type == c.STT_SECTION else 1 + symbol.binding
+            best = ranks.get(section)
+            if best is None or rank < best[0]:
+                ranks[section] = rank, index, symbol.st_value
+    for section in sorted(sections - ranks.keys()):
+        message = f"no symbol can name a place in {elf.section_name(section)} for {SECTION}"
+        raise ScpatchError("SCP218", message, file=elf.name)
+    return {section: (index, value) for section, (_, index, value) in ranks.items()}
+
+
+def _relocations(
+    entries: Sequence[_Entry], bases: Mapping[int, tuple[int, int]]
+) -> Iterable[bytes]:
+    for number, entry in enumerate(entries):
+        section, offset = entry.call
+        symbol, value = bases[section]
+        at = number * ENTRY_SIZE
+        yield struct.pack("<QQq", at, symbol << 32 | R_PPC64_REL32, offset - value)
+        yield struct.pack("<QQq", at + 4, entry.key.symbol << 32 | R_PPC64_REL32, 0)
+
+
+def _check_present(elf: ElfFile, tables: Sequence[int], entries: Sequence[_Entry]) -> None:
+    """Raises SCP216 where the tables that are there do not list just `entries`, in any order."""
+    wanted = {(entry.call, entry.key.place) for entry in entries}
+    size = sum(elf.sections[table].sh_size for table in tables)
+    # The size first: a forged one is not to be counted through.
+    if size != ENTRY_SIZE * len(wanted) or wanted != {
+        pair for table in tables for pair in _read(elf, table)
+    }:
+        count = f"{size // ENTRY_SIZE} entries"
+        what = f"it has {SECTION} with {count}, which are not its {len(wanted)} calls"
+        raise ScpatchError("SCP216", what, file=elf.name)
+
+
+def _read(elf: ElfFile, section: int) -> Iterable[tuple[_Place | None, _Place | None]]:
+    """The (call, key) of each entry of a table; None for what is no such word."""
+    table, symbols = elf.relocations(section), elf.symbols
+    words: dict[int, _Place] = {}
+    for index in range(len(table) if table is not None else 0):
+        assert table is not None, "a table without relocations has no entries"
+        assert symbols is not None, "relocations name symbols"
+        offset, info, addend = table[index]
+        if info & 0xFFFFFFFF == R_PPC64_REL32:
+            symbol = info >> 32
+            # An undefined key has no flags in its word either.
+            words[offset] = _place(symbols, symbol, addend) or (0, symbol if addend == 0 else -1)
+    size = elf.sections[section].sh_size
+    for at in range(0, size, ENTRY_SIZE):
+        yield words.get(at), words.get(at + 4)

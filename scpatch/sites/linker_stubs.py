@@ -1,0 +1,220 @@
+"""The stubs that a linker puts between a call and a function, in a linked image.
+
+GNU ld names them only with --emit-stub-syms, lld always (ELF/Thunks.cpp); they are known by their
+instructions. The forms (ppc_build_one_stub in bfd/elf64-ppc.c, PPC64R2SaveStub in lld):
+
+    long_branch     [std r2,24(r1)]  b FUNCTION
+    plt_branch      [std r2,24(r1)]  addis r12,r2,HI  ld r12,LO(r12)  mtctr r12  bctr
+    lld 14          std r2,24(r1)    pla r12,FUNCTION                 mtctr r12  bctr
+    lld 19          std r2,24(r1)    addis r12,r2,HI  addi r12,r12,LO mtctr r12  bctr
+
+where the `ld` of the second takes FUNCTION's address from .branch_lt, or .toc and the like; the
+`addis` is missing where the offset is small. The store is there where the callee does not
+preserve r2; the linker then restores it in the nop. Callers without a TOC pointer (REL24_NOTOC)
+come by stubs that set r12 from their own address, for trampolines that compute r2 from it:
+
+    with Power10    [nop]  pla r12,FUNCTION                     then  b FUNCTION
+    without         mflr r12  bcl 20,31,.+4  mflr r11  mtlr r12   or  mtctr r12  bctr
+                    [addis r12,r11,HI]  addi r12,...,LO
+
+(build_power10_offset and build_offset; PPC64R12SetupStub in lld), where GNU ld's nop aligns the
+prefixed instruction. One that serves callers of both kinds begins with the store.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+
+from scpatch.elf import constants as c
+from scpatch.elf.image import Image
+from scpatch.ppc64 import insn
+from scpatch.ppc64.relocs import R_PPC64_RELATIVE
+from scpatch.sites.symbols import Functions
+
+_STUB_NAME = re.compile(
+    r"__(long_branch|toc_save|gep_setup)_.+|[0-9a-f]{8}\.(long_branch|plt_branch)(_r2off)?\..+"
+)
+_MTCTR_BCTR = struct.pack("<2I", 0x7D8903A6, 0x4E800420)
+"""`mtctr r12; bctr`"""
+_ADDIS_R12_R2, _LD_R12_R12, _LD_R12_R2 = 0x3D820000, 0xE98C0000, 0xE9820000
+_ADDI_R12_R12 = 0x398C0000
+_PLA_PREFIX, _PLA_R12 = 0x06100000, 0x39800000
+"""The two words of `pla r12,0` (Power ISA 3.1, MLS:D-form), each with a half of the distance."""
+_PC_TO_R11 = struct.pack("<4I", 0x7D8802A6, 0x429F0005, 0x7D6802A6, 0x7D8803A6)
+"""`mflr r12; bcl 20,31,.+4; mflr r11; mtlr r12`: r11 is then the third instruction's address."""
+_ADDI_R12_R11, _ADDIS_R12_R11 = 0x398B0000, 0x3D8B0000
+_TOC_BASE = 0x8000
+""".TOC. lies so far behind the start of .got (psABI 3.3)."""
+
+
+def linker_stubs(
+    image: Image,
+    functions: Functions,
+    branches: Mapping[int, Sequence[tuple[int, int]]],
+    wanted: Collection[int],
+) -> dict[int, int]:
+    """Address of a stub -> the address in `wanted` that it leads to.
+
+    `branches` are the I-form branches by section, as (target, branch) in section offsets. What a
+    function symbol covers is no stub, unless it has a stub's name.
+    """
+    found = _Found(image, functions, branches)
+    toc, pointers = _toc(image), _Pointers(image)
+    for section, pairs in branches.items():
+        content, start = image.content(section), image.address(section, 0)
+        for target, offset in pairs:
+            address = start + target
+            if address in wanted and not insn.links(_word(content, offset)):
+                found.add(section, offset, address)
+                own = _own_address(content, start, offset)
+                if own is not None and own[1] == address:
+                    found.add(section, own[0], address)
+        for offset, function in _by_register(content, start, toc, pointers):
+            if function in wanted:
+                found.add(section, offset, function)
+    return found.stubs
+
+
+def may_be_stub(image: Image, functions: Functions, section: int, offset: int) -> bool:
+    """Whether no function's symbol covers a section offset but a stub's."""
+    index = functions.covering(section, offset)
+    if index is None or image.symbols is None:
+        return True
+    return _STUB_NAME.fullmatch(image.symbols.name(index)) is not None
+
+
+class _Found:
+    """The stubs that were found, by address."""
+
+    def __init__(
+        self,
+        image: Image,
+        functions: Functions,
+        branches: Mapping[int, Sequence[tuple[int, int]]],
+    ) -> None:
+        self.stubs: dict[int, int] = {}
+        self._image, self._functions, self._branches = image, functions, branches
+
+    def add(self, section: int, offset: int, to: int) -> None:
+        """Notes a stub whose first instruction but the store and a nop is at a section offset."""
+        if not may_be_stub(self._image, self._functions, section, offset):
+            return
+        address, content = self._image.address(section, offset), self._image.content(section)
+        self.stubs[address] = to
+        before, first = _word(content, offset - 4), _word(content, offset)
+        if before == insn.STD_R2:
+            self.stubs[address - 4] = to
+        aligns = before == insn.NOP and insn.is_prefix(first) and address % 8 == 0
+        # A nop that nothing leads to may have been a branch to a weak undefined symbol.
+        if aligns and address - 4 in self._entered:
+            self.add(section, offset - 4, to)
+
+    @cached_property
+    def _entered(self) -> frozenset[int]:
+        """The addresses that branches lead to."""
+        return frozenset(
+            self._image.address(section, 0) + target
+            for section, pairs in self._branches.items()
+            for target, _ in pairs
+        )
+
+
+def _own_address(content: memoryview, start: int, end: int) -> tuple[int, int] | None:
+    """Of the instructions before a section offset that set r12 from their own address: the section
+    offset of the first, and r12. `start` is the section's address."""
+    first, last = _word(content, end - 8), _word(content, end - 4)
+    if first & 0xFFFC0000 == _PLA_PREFIX and last & 0xFFFF0000 == _PLA_R12:
+        distance = _signed((first & 0x3FFFF) << 16 | last & 0xFFFF, 34)
+        return end - 8, start + end - 8 + distance
+    low = _signed(last & 0xFFFF, 16)
+    if last & 0xFFFF0000 == _ADDI_R12_R11:
+        at, distance = end - 20, low
+    elif last & 0xFFFF0000 == _ADDI_R12_R12 and first & 0xFFFF0000 == _ADDIS_R12_R11:
+        at, distance = end - 24, (_signed(first & 0xFFFF, 16) << 16) + low
+    else:
+        return None
+    is_taken = at >= 0 and content[at : at + len(_PC_TO_R11)] == _PC_TO_R11
+    return (at, start + at + 8 + distance) if is_taken else None
+
+
+def _by_register(
+    content: memoryview, start: int, toc: int | None, pointers: _Pointers
+) -> Iterator[tuple[int, int]]:
+    """(section offset of the first instruction but the store, FUNCTION) of each stub that has
+    FUNCTION's address in r12. `start` is the section's address."""
+    data = bytes(content)
+    at = data.find(_MTCTR_BCTR)
+    while at >= 0:
+        first, last = _word(content, at - 8), _word(content, at - 4)
+        if (own := _own_address(content, start, at)) is not None:
+            yield own
+        elif toc is not None and (found := _by_toc(first, last, toc)) is not None:
+            size, address, loaded = found
+            function = pointers.at(address) if loaded else address
+            if function is not None:
+                yield at - size, function
+        at = data.find(_MTCTR_BCTR, at + 4)
+
+
+def _by_toc(first: int, last: int, toc: int) -> tuple[int, int, bool] | None:
+    """Of the two words before `mtctr r12`: the size in bytes of what is the stub's, the address
+    that it comes to, and whether FUNCTION's is loaded from there."""
+    loads = last >> 26 == _LD_R12_R2 >> 26
+    low = _signed(last & (0xFFFC if loads else 0xFFFF), 16)
+    operation = last & (0xFFFF0003 if loads else 0xFFFF0000)
+    if operation == _LD_R12_R2:
+        return 4, toc + low, True
+    if operation in (_LD_R12_R12, _ADDI_R12_R12) and first & 0xFFFF0000 == _ADDIS_R12_R2:
+        return 8, toc + (_signed(first & 0xFFFF, 16) << 16) + low, loads
+    return None
+
+
+def _toc(image: Image) -> int | None:
+    """The TOC pointer of the image."""
+    symbols = image.symbols
+    if symbols is not None:
+        for index in symbols.with_prefix(b".TOC."):
+            section = symbols.section_index(index)
+            if 0 < section < len(image.sections) and symbols.name(index) == ".TOC.":
+                return image.address(section, symbols[index].st_value)
+    named = image.sections_named(".got")
+    return image.address(named[0], _TOC_BASE) if named else None
+
+
+class _Pointers:
+    """The doublewords of an image, as they will be in the memory of one that is not moved."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+
+    def at(self, address: int) -> int | None:
+        if (found := self._relative.get(address)) is not None:
+            return found
+        for index, section in enumerate(self._image.sections):
+            start = address - section.sh_addr
+            if section.sh_flags & c.SHF_ALLOC and 0 <= start <= section.file_size - 8:
+                return int.from_bytes(self._image.content(index)[start : start + 8], "little")
+        return None
+
+    @cached_property
+    def _relative(self) -> dict[int, int]:
+        """What is put at addresses when a PIE starts: R_PPC64_RELATIVE in .rela.dyn."""
+        found: dict[int, int] = {}
+        for index in self._image.sections_named(".rela.dyn"):
+            data = self._image.content(index)
+            for offset, info, addend in struct.iter_unpack("<QQQ", data[: len(data) // 24 * 24]):
+                if info & 0xFFFFFFFF == R_PPC64_RELATIVE:
+                    found[offset] = addend
+        return found
+
+
+def _word(content: memoryview, offset: int) -> int:
+    return int.from_bytes(content[offset : offset + 4], "little") if offset >= 0 else 0
+
+
+def _signed(value: int, bits: int) -> int:
+    sign = 1 << (bits - 1)
+    return (value ^ sign) - sign

@@ -1,0 +1,55 @@
+"""Run every call site of an object, with a hostile target behind its trampoline.
+
+The dynamic half of `scpatch verify`. The object is linked with harness.s into a user-space program
+(link), which does to each site what the kernel does at run time (run), and what it
+records is held against what the ABI wants (judge). It shares no code with scpatch.elf.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from scpatch.verifier.execute.kernel import NO_KERNEL, Kernel
+from scpatch.verifier.execute.link import link
+from scpatch.verifier.execute.run import run_sites
+from scpatch.verifier.execute.tools import Tools, find_tools
+from scpatch.verifier.execute.types import Outcome, RunSite
+
+__all__ = [
+    "NO_KERNEL",
+    "TIME_LIMIT",
+    "Kernel",
+    "Outcome",
+    "RunSite",
+    "Tools",
+    "execute",
+    "find_tools",
+]
+
+TIME_LIMIT: Final = 0.5
+"""Processor time that a site gets, in seconds. It needs microseconds."""
+
+
+def execute(
+    path: Path,
+    sites: Sequence[RunSite],
+    tools: Tools,
+    *,
+    limit: float = TIME_LIMIT,
+    kernel: Kernel = NO_KERNEL,
+) -> list[Outcome]:
+    """Run each site of the object at `path`; outcomes in the order of `sites`.
+
+    `limit` is the processor time in seconds that a site may take. `kernel` says what r13 points to;
+    without it every access by way of r13 faults. Raises ScpatchError (SCP302) if
+    the object cannot be linked or the program does not start. Whatever goes wrong at a site is in
+    its outcome.
+    """
+    if not sites:
+        return []
+    with tempfile.TemporaryDirectory(prefix="scpatch-run-") as directory:
+        program = link(path, sites, tools, Path(directory))
+        return run_sites(program, sites, tools, limit, path, kernel)

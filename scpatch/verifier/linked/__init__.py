@@ -1,0 +1,101 @@
+"""After the link: did every call of a trampoline really get its save and its restore?
+
+Linkers leave some calls alone without a word, so that the objects do not tell. This looks at the
+image: every branch that comes to a trampoline, directly or by way of stubs, is found by decoding
+the code, since an image need not have relocations. It shares nothing with what rewrites images.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from scpatch.verifier.linked.image import Linked, read_image
+from scpatch.verifier.linked.judge import judge
+from scpatch.verifier.members import is_archive, members
+from scpatch.verifier.proof import Proof, SiteProof, paca, record
+from scpatch.verifier.proof.calls import find_calls
+from scpatch.verifier.proof.forms import read_object
+from scpatch.verifier.proof.read import Place, UnreadableError
+from scpatch.verifier.verdict import Verdict
+
+_BY_TRAMPOLINES = "livepatch-stack"
+_NOT_SHOWN = (
+    "its trampolines keep r2 on the livepatch stack, which the calls in an image do not show; "
+    "verify the objects that it was linked from."
+)
+
+
+def verify_link(
+    objects: Sequence[Path],
+    image: Path,
+    trampolines: Sequence[str],
+    paca_toc: int | None = None,
+) -> Verdict:
+    """Looks at all call sites of an image; with the objects or archives that it was linked from,
+    also whether they are as many as there were. Nothing is executed.
+
+    A file that cannot be read is an error of the verdict. Raises OSError where one cannot be
+    opened, and ScpatchError where `ar` is missing or cannot read an archive.
+    """
+    try:
+        linked = read_image(image, trampolines)
+        if _BY_TRAMPOLINES in record.strategies(linked.image):
+            return Verdict(str(image), Proof((), (_NOT_SHOWN,)), None)
+        sites = tuple(judge(linked))
+        errors = [*_lost(_count(objects, trampolines), linked, sites)] if objects else []
+        errors += paca.one_offset(_restores(linked, sites), paca_toc)
+        if not linked.entries:
+            errors.append("no symbol names a trampoline's code: nothing can be said.")
+        return Verdict(str(image), Proof(sites, tuple(errors)), None)
+    except UnreadableError as reason:
+        return Verdict(str(image), Proof((), (f"{reason}.",)), None)
+
+
+def _restores(linked: Linked, sites: Sequence[SiteProof]) -> Iterator[paca.Restore]:
+    for one in sites:
+        if one.paca_toc is not None:
+            yield paca.Restore(linked.image.where(Place(one.section, one.offset)), one.paca_toc)
+
+
+def _count(objects: Sequence[Path], trampolines: Sequence[str]) -> Counter[tuple[str, str]]:
+    """How many calls the objects have, by trampoline and function."""
+    found: Counter[tuple[str, str]] = Counter()
+    for path in _files(objects):
+        calls = find_calls(read_object(path), trampolines)
+        for place, site in calls.sites.items():
+            function = calls.image.function_at(place)
+            found[site.trampoline.symbol.name, function.name if function else ""] += 1
+    return found
+
+
+def _files(objects: Sequence[Path]) -> Iterator[Path]:
+    """The objects, those in archives too."""
+    for path in objects:
+        if not is_archive(path):
+            yield path
+            continue
+        with members(path, path) as found:
+            yield from (pair.before for pair in found.pairs if pair.is_object)
+
+
+def _lost(
+    wanted: Counter[tuple[str, str]], linked: Linked, sites: Sequence[SiteProof]
+) -> Iterator[str]:
+    """One sentence for each trampoline that fewer calls come to than the objects have.
+
+    Counted by trampoline: a thunk makes its call from a function of its own.
+    """
+    before: Counter[str] = Counter()
+    for (trampoline, _), number in wanted.items():
+        before[trampoline] += number
+    after = Counter(name for site in sites for name in linked.names(site.trampoline))
+    here = Counter((site.trampoline, site.function) for site in sites)
+    for name, number in sorted(before.items()):
+        if after[name] >= number:
+            continue
+        missing = wanted - here
+        functions = sorted({function for one, function in missing if one == name and function})
+        where = f" (look at {', '.join(functions[:5])})" if functions else ""
+        yield f"{name}: {number} calls in the objects, {after[name]} in the image{where}."

@@ -1,0 +1,117 @@
+"""Instructions that are not what their words say: a linker or the kernel may change them.
+
+A relocation that marks an instruction, or fills in a field of it, lets a linker replace the whole.
+GNU ld makes a nop of a branch to a weak symbol that nobody defines (ppc64_elf_relocate_section).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from scpatch.verifier.proof.calls import BRANCHES, NOPS, PLTCALL, PLTCALL_NOTOC, TOCSAVE, Calls
+from scpatch.verifier.proof.insn import base_is_r1
+from scpatch.verifier.proof.patches import Patch, Patches, read_patches
+from scpatch.verifier.proof.read import SHF_ALLOC, STB_WEAK, Place, Rela
+
+_NONE, _PCREL_OPT = 0, 123
+_CALLS = (107, 108, PLTCALL, PLTCALL_NOTOC)
+"""R_PPC64_TLSGD and R_PPC64_TLSLD on the call of __tls_get_addr, and inline PLT calls: a linker
+replaces the word behind as well."""
+MARKERS = (67, TOCSAVE, 118, 119, 121, _PCREL_OPT, *_CALLS)
+"""They fill in no field: TLS, TOCSAVE, ENTRY, PLTSEQ, PLTSEQ_NOTOC, PCREL_OPT and the above."""
+_DOUBLEWORDS = (38, 43, 44, 51)
+"""ADDR64, UADDR64, REL64, TOC: data of two words."""
+
+WORDS = ("__jump_table", "__mcount_loc", "__patchable_function_entries")
+"""The kernel patches single instructions that these tables name while it runs: static branches and
+calls of ftrace (Linux, kernel/jump_label.c, arch/powerpc/kernel/trace/ftrace.c)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """What may be changed in the code of one object."""
+
+    calls: Calls
+    _relas: dict[int, dict[int, list[Rela]]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def patches(self) -> Patches:
+        return read_patches(self.calls)
+
+    @cached_property
+    def patched_alone(self) -> dict[Place, str]:
+        """The single instructions that the kernel patches while it runs: by place, the table."""
+        image = self.calls.image
+        found: dict[Place, str] = {}
+        for section in image.sections:
+            if section.name not in WORDS or not section.flags & SHF_ALLOC:
+                continue
+            for table in image.rela_sections.get(section.number, ()):
+                for rela in image.relas(table):
+                    place = image.target(rela)
+                    # Of a static branch the first of two 32-bit words; the second is its target.
+                    target = section.name == WORDS[0] and rela.type == 26 and rela.offset % 16 == 4
+                    if place is not None and not target:
+                        found[place] = section.name
+        return found
+
+    def _at(self, place: Place) -> list[Rela]:
+        """The relocations on an instruction."""
+        section = place.section
+        if section not in self._relas:
+            found: dict[int, list[Rela]] = {}
+            for table in self.calls.image.rela_sections.get(section, ()):
+                for rela in self.calls.image.relas(table):
+                    found.setdefault(rela.offset & ~3, []).append(rela)
+                    if rela.type == _PCREL_OPT:
+                        second = rela.offset + rela.addend & ~3
+                        found.setdefault(second, []).append(rela)
+            self._relas[section] = found
+        return self._relas[section].get(place.offset, [])
+
+    def unsure(self, place: Place) -> bool:
+        """Whether an instruction may be a nop when the code runs."""
+        return self.patches.at(place) is not Patch.NONE or self._unsure_alone(place)
+
+    def with_the_one_before(self, place: Place) -> bool:
+        """Whether an instruction is replaced with the one before it or not at all."""
+        whole = self.patches.at(place) is not Patch.NONE and place not in self.patches.edges
+        return whole and not self._unsure_alone(place)
+
+    def _unsure_alone(self, place: Place) -> bool:
+        if place in self.patched_alone:
+            return True
+        if any(self._lets_replace(rela) for rela in self._at(place)):
+            return True
+        before = self._at(Place(place.section, place.offset - 4))
+        return any(rela.type in (*_CALLS, *_DOUBLEWORDS) for rela in before)
+
+    def _lets_replace(self, rela: Rela) -> bool:
+        if rela.type in BRANCHES and rela.type not in _CALLS:
+            symbol = self.calls.image.symbols[rela.symbol]
+            return symbol.section == 0 and symbol.binding == STB_WEAK
+        return rela.type != _NONE
+
+    def unknown(self, place: Place) -> str:
+        """Why nothing is known of an instruction; else empty."""
+        if self.patches.at(place) is Patch.LOUD:
+            return "may become another one when the kernel starts"
+        fields = (rela for rela in self._at(place) if rela.type not in (*MARKERS, *BRANCHES, _NONE))
+        if base_is_r1(self.calls.word(place)) and any(fields):
+            return "is unknown"
+        return ""
+
+    def may_save(self, place: Place) -> bool:
+        """Whether GNU ld may make `std r2,24(r1)` of a nop."""
+        hinted = any(rela.type == TOCSAVE for rela in self._at(place))
+        return hinted and self.calls.word(place) in NOPS
+
+    def apart(self, nop: Place) -> str:
+        """Why the kernel may patch a call without the nop at `nop` behind it, or the other way
+        round; else empty."""
+        if nop in self.patched_alone:
+            return f"{self.patched_alone[nop]} names it"
+        if nop in self.patches.edges:
+            return "a feature section of the kernel starts or ends between the two"
+        return ""

@@ -1,0 +1,165 @@
+"""Which instructions the Linux kernel may replace when it starts or loads a module.
+
+Its tables hold distances that count from the start of the entry (FTR_ENTRY_OFFSET in
+arch/powerpc/include/asm/feature-fixups.h); what is written where is in
+arch/powerpc/lib/feature-fixups.c.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from itertools import accumulate
+
+from scpatch.verifier.proof.calls import Calls
+from scpatch.verifier.proof.insn import Effect, Flow, base_is_r1, effect, flow
+from scpatch.verifier.proof.read import Place
+
+_REL64 = 44
+
+SECTIONS = ("__ftr_fixup", "__mmu_ftr_fixup", "__fw_ftr_fixup")
+"""Their entries: two words, and the start and end of the code and of its alternative."""
+NOPS = ("__btb_flush_fixup",)
+"""Their entries: the start and end of code that may become nops."""
+BARRIERS = {
+    "__barrier_nospec_fixup": 8,
+    "__entry_flush_fixup": 12,
+    "__lwsync_fixup": 4,
+    "__rfi_flush_fixup": 12,
+    "__scv_entry_flush_fixup": 12,
+    "__stf_entry_barrier_fixup": 12,
+    "__stf_exit_barrier_fixup": 24,
+    "__uaccess_flush_fixup": 16,
+}
+"""Their entries: the start of so many bytes of nops and barriers."""
+TABLES = (*SECTIONS, *NOPS, *BARRIERS)
+
+
+class Patch(IntEnum):
+    """What may become of an instruction."""
+
+    NONE = 0
+    QUIET = 1
+    """A nop, or what touches neither r1, r2 nor 24(r1), nor leaves."""
+    LOUD = 2
+    """Anything."""
+
+
+@dataclass(frozen=True)
+class Patches:
+    """By code section. `unread` names a table that could not be read."""
+
+    words: dict[int, bytes] = field(default_factory=dict)
+    """A Patch for each instruction."""
+    edges: frozenset[Place] = frozenset()
+    """The first instruction of what is patched as a whole, and the one after it."""
+    unread: str = ""
+
+    def at(self, place: Place) -> Patch:
+        words = self.words.get(place.section, b"")
+        index = place.offset // 4
+        return Patch(words[index]) if 0 <= index < len(words) else Patch.NONE
+
+
+Entry = tuple[str, Sequence[Place | None]]
+"""The name of a table, and the places that one entry of it names."""
+
+
+def read_patches(calls: Calls) -> Patches:
+    """The patches of an object."""
+    image, entries = calls.image, []
+    for section in image.sections:
+        tables = image.rela_sections.get(section.number, ())
+        if not section.name.endswith("_fixup") or not tables:
+            continue
+        if section.name not in TABLES:
+            return Patches(unread=section.name)
+        size, first = form(section.name)
+        here: dict[int, Place | None] = {}
+        for rela in (rela for table in tables for rela in image.relas(table)):
+            if rela.type != _REL64 or rela.offset % 8 or rela.offset % size < first:
+                return Patches(unread=section.name)
+            place = image.target(rela)
+            # The relocation counts from its own field.
+            shift = rela.offset % size
+            here[rela.offset] = place and Place(place.section, place.offset - shift)
+        for start in range(0, section.size, size):
+            fields = [here.get(at) for at in range(start + first, start + size, 8)]
+            entries.append((section.name, fields))
+    return make(calls, entries)
+
+
+def form(name: str) -> tuple[int, int]:
+    """The size of an entry in bytes, and where the places in it begin."""
+    return (48, 16) if name in SECTIONS else (16, 0) if name in NOPS else (8, 0)
+
+
+def make(calls: Calls, entries: Sequence[Entry]) -> Patches:
+    """The patches that `entries` describe; none of them understood where one is not."""
+    changes: dict[int, tuple[array[int], array[int]]] = {}
+    edges: set[Place] = set()
+    for name, places in entries:
+        found = _one(calls, name, places)
+        if found is None:
+            return Patches(unread=name)
+        start, end, kind = found
+        edges |= {start, end}
+        last = calls.image.sections[start.section].size // 4
+        if start.section not in changes:
+            empty = bytes(4 * (last + 1))
+            changes[start.section] = array("i", empty), array("i", empty)
+        steps = changes[start.section][kind is Patch.LOUD]
+        steps[min(start.offset // 4, last)] += 1
+        steps[min(end.offset // 4, last)] -= 1
+    words = {}
+    for section, (weak, strong) in changes.items():
+        words[section] = bytes(
+            Patch.LOUD if loud else Patch.QUIET if quiet else Patch.NONE
+            for quiet, loud in zip(accumulate(weak), accumulate(strong), strict=True)
+        )
+    return Patches(words, frozenset(edges))
+
+
+def _one(
+    calls: Calls, name: str, places: Sequence[Place | None]
+) -> tuple[Place, Place, Patch] | None:
+    """Start, end and kind of one entry's patch."""
+    known = [place for place in places if place is not None]
+    if len(known) < len(places) or any(place.offset % 4 for place in known):
+        return None
+    if name in BARRIERS:
+        known.append(Place(known[0].section, known[0].offset + BARRIERS[name]))
+    start, end, *other = known
+    code = calls.image.sections[start.section].has_bytes
+    if start.section != end.section or not code or not 0 <= start.offset <= end.offset:
+        return None
+    if not other:
+        return start, end, Patch.QUIET
+    if other[0].section != other[1].section or not 0 <= other[0].offset <= other[1].offset:
+        return None
+    first, last = other[0], other[1].offset
+    loud = any(_is_loud(calls, place) for place in _words(calls, first, last))
+    loud = loud or (last > first.offset and _is_relocated(calls, first, last))
+    return start, end, Patch.LOUD if loud else Patch.QUIET
+
+
+def _words(calls: Calls, start: Place, end: int) -> Iterator[Place]:
+    size = calls.image.sections[start.section].size
+    if end > size:
+        yield Place(start.section, size)  # no instruction
+    for offset in range(start.offset, min(end, size), 4):
+        yield Place(start.section, offset)
+
+
+def _is_loud(calls: Calls, place: Place) -> bool:
+    """Whether an instruction of an alternative does more than a nop does to r1, r2 or 24(r1)."""
+    word = calls.word(place)
+    return flow(word) is not Flow.NEXT or effect(word) is not Effect.NONE or base_is_r1(word)
+
+
+def _is_relocated(calls: Calls, start: Place, end: int) -> bool:
+    tables = calls.image.rela_sections.get(start.section, ())
+    relas = (rela for table in tables for rela in calls.image.relas(table))
+    return any(start.offset <= rela.offset < end for rela in relas)

@@ -1,0 +1,92 @@
+"""Where the members of a thin archive lie.
+
+`ar t` prints a member of a regular archive that was added to a thin one without that archive's
+name, so that it could be taken for a file of the present directory. So the names are read here, as
+bfd/archive.c of binutils has them: `/N` is the name at N in the table `//`, relative to the
+directory of the archive, and `/N:O` the member whose header is at O in the archive of that name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from scpatch.errors import ScpatchError
+from scpatch.verifier.proof.read import ARCHIVES
+
+_REGULAR = ARCHIVES[0]
+_HEADER = 60
+_TABLES = (b"/", b"//", b"/SYM64/")
+_LONG = re.compile(rb"/([0-9]+)(?::([0-9]+))?")
+
+
+def files(archive: Path, listed: Sequence[str], folder: Path) -> list[Path]:
+    """The file of each member, in order. Those that lie in a regular archive are copied to
+    `folder`, each into a directory of its own, under the names that `ar` has `listed`.
+
+    Raises ScpatchError (SCP302) for a member that is not there, or where `ar` lists others.
+    """
+    found: list[Path] = []
+    members = list(_members(archive))
+    if len(members) != len(listed):
+        raise _unclear(archive, f"ar lists {len(listed)} members, it has {len(members)}")
+    for number, (name, origin, size) in enumerate(members):
+        path = archive.parent / os.fsdecode(name)
+        if not os.path.isfile(path):  # also of a name that no file can have
+            raise ScpatchError("SCP302", f"its member {path} is no file", file=str(archive))
+        if origin is not None:
+            content = _content(archive, path, origin, size)
+            path = folder / str(number) / os.path.basename(listed[number])
+            path.parent.mkdir(parents=True)
+            path.write_bytes(content)
+        found.append(path)
+    return found
+
+
+def _members(archive: Path) -> Iterator[tuple[bytes, int | None, int]]:
+    """Name, offset in the regular archive of that name, and size of each member, in order."""
+    data, names, at = archive.read_bytes(), b"", 8
+    while at < len(data):
+        field, size = _header(archive, data, at)
+        at += _HEADER
+        if field in _TABLES:
+            names = data[at : at + size] if field == b"//" else names
+            at += size + size % 2
+            continue
+        long = _LONG.fullmatch(field)
+        if long is None:
+            yield field.removesuffix(b"/"), None, size
+            continue
+        start = int(long[1])
+        end = names.find(b"/\n", start)
+        if end <= start:
+            raise _unclear(archive, f"a member's name is not among the long names, at {start}")
+        yield names[start:end], None if long[2] is None else int(long[2]), size
+
+
+def _header(archive: Path, data: bytes, at: int) -> tuple[bytes, int]:
+    """The name field and the size of the header at a file offset."""
+    header = data[at : at + _HEADER]
+    digits = header[48:58].rstrip()
+    if header[58:] != b"`\n" or not digits.isdigit():
+        raise _unclear(archive, f"there is no member's header at {at:#x}")
+    return header[:16].rstrip(), int(digits)
+
+
+def _content(archive: Path, path: Path, origin: int, size: int) -> bytes:
+    """What the member at `origin` of the regular archive `path` holds."""
+    data = path.read_bytes()
+    if not data.startswith(_REGULAR):
+        raise _unclear(archive, f"{path} is no regular archive")
+    field, whole = _header(path, data, origin)
+    prefix = int(field[3:]) if re.fullmatch(rb"#1/[0-9]{1,4}", field) else 0
+    content = data[origin + _HEADER + prefix : origin + _HEADER + whole]
+    if len(content) != size:
+        raise _unclear(archive, f"its member at {origin:#x} of {path} has another size")
+    return content
+
+
+def _unclear(archive: Path, what: str) -> ScpatchError:
+    return ScpatchError("SCP302", what, file=str(archive))

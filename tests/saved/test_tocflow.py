@@ -1,0 +1,109 @@
+"""The data flow against an interpreter: what it calls saved must be saved on every path tried."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scpatch.saved.tocflow import Function, saved_at
+from tests.saved.interpreter import Op, Program, wrong_sites
+from tests.saved.programs import random_program
+
+START = 0x40
+
+
+def sites(program: Program) -> list[int]:
+    return [at for at, op in enumerate(program.ops) if op.name == "site"]
+
+
+def described(program: Program) -> Function:
+    """The program as the analysis takes it."""
+    relocated = {
+        START + 4 * at: None
+        for at, op in enumerate(program.ops)
+        if op.name in ("site", "call", "notoc_call")
+    }
+    return Function(
+        code=b"".join(op.word.to_bytes(4, "little") for op in program.ops),
+        start=START,
+        entry=START,
+        relocated=relocated,
+        entries={START + 4 * at for at in program.entries},
+        edges={(START + 4 * at, START + 4 * to) for at, to in (program.edges or {}).items()},
+        unsure={START + 4 * at for at in program.unsure},
+        foreign_after={
+            START + 4 * at for at, op in enumerate(program.ops) if op.name == "notoc_call"
+        },
+    )
+
+
+def analysed(program: Program) -> set[int]:
+    """Which sites the package calls saved, by their index."""
+    function = described(program)
+    found = saved_at(function, [START + 4 * at for at in sites(program)])
+    return {(place - START) // 4 for place in found}
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.integers(0, 2**64))
+def test_what_is_called_saved_is_saved(seed: int) -> None:
+    """Fifty programs to an example: a seed is all that hypothesis has to vary."""
+    source = random.Random(seed)
+    for _ in range(50):
+        program = random_program(source)
+        saved = analysed(program)
+        if saved:
+            wrong = wrong_sites(program, source, paths=40, steps=60)
+            assert not saved & wrong, f"{saved & wrong} in {program}"
+
+
+def test_enough_is_called_saved() -> None:
+    """The test above would hold with an analysis that finds nothing."""
+    source = random.Random(1)
+    count = sum(bool(analysed(random_program(source))) for _ in range(500))
+    assert count > 100
+
+
+def test_the_analysis_finds_most_of_what_holds() -> None:
+    """Straight code and branches only: what no path contradicts is nearly always proven."""
+    count: Counter[str] = Counter()
+    source = random.Random(20221122)
+    for _ in range(600):
+        program = _simple(source)
+        saved = analysed(program)
+        wrong = wrong_sites(program, source, paths=80, steps=40)
+        for site in sites(program):
+            count["held" if site not in wrong else "broken"] += 1
+            count["proven"] += site in saved
+    assert count["broken"] > 200
+    assert count["proven"] > 0.5 * count["held"]
+
+
+def _simple(source: random.Random) -> Program:
+    """A save, then sites, branches forward and other instructions in any order."""
+    size = source.randrange(6, 16)
+    ops = []
+    for at in range(size):
+        kind = source.random()
+        if at < size - 2 and kind < 0.25:
+            target = source.randrange(at + 2, size)
+            ops.append(Op("conditional", 0x41820000 | 4 * (target - at), target))
+        elif kind < 0.5:
+            ops.append(Op("save", 0xF8410018))
+        elif kind < 0.8:
+            ops.append(Op("site", 0x48000001))
+        else:
+            ops.append(Op("other", 0x38630001))
+    return Program(ops)
+
+
+def test_the_interpreter_can_tell() -> None:
+    """The oracle itself: it finds the path on which nothing is saved, and no fault where all is."""
+    site, save, end = Op("site", 0x48000001), Op("save", 0xF8410018), Op("return", 0x4E800020)
+    over = Op("conditional", 0x41820008, 2)
+    source = random.Random(1)
+    assert wrong_sites(Program((over, save, site, end)), source, paths=40, steps=20) == {2}
+    assert wrong_sites(Program((save, over, site, end)), source, paths=40, steps=20) == set()

@@ -1,0 +1,58 @@
+"""Objects with static calls and their keys, and the table of call sites as readelf shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scpatch.rewriter import FilePlan, Options, plan_file, write
+from scpatch.sites.classify import Choices
+from tests.tools import relocations, section, sections, symbols
+
+TABLE = ".static_call_sites"
+
+
+def key(name: str) -> str:
+    """A static call's key as the compiler writes it: struct static_call_key."""
+    return f"""
+        .data
+        .balign 8
+        .globl "__SCK__{name}"
+        .type "__SCK__{name}", @object
+        .size "__SCK__{name}", 16
+"__SCK__{name}": .quad 0, 1
+        .text
+"""
+
+
+def plan(path: Path, target: Path | None = None, **choices: object) -> FilePlan:
+    asked = Choices()._replace(**choices)  # type: ignore[arg-type]
+    return plan_file(path, Options(choices=asked, emit_sites=True), target)
+
+
+def listed(path: Path, **choices: object) -> Path:
+    """A copy beside `path`, rewritten and with its table."""
+    target = path.with_name(f"{path.stem}.listed{path.suffix}")
+    write([plan(path, target, **choices)], allow_refused=True)
+    return target
+
+
+def entries(path: Path) -> list[tuple[str, int, str]]:
+    """(section and offset of the `bl`, key) of each entry, as readelf has them.
+
+    Also checks the form: two relocated words an entry, without flags, in a section that the kernel
+    can sort in place.
+    """
+    headers, names = sections(path), symbols(path)
+    table = section(path, TABLE)
+    assert (table.type, table.flags, table.entsize, table.align) == ("PROGBITS", "WA", 8, 4)
+    found = [one for one in relocations(path) if one.table == ".rela" + TABLE]
+    assert {one.type for one in found} == {"REL32"}
+    assert [one.offset for one in found] == list(range(0, table.size, 4))
+    assert not any(path.read_bytes()[table.offset : table.offset + table.size])
+    rows = []
+    for call, named in zip(found[::2], found[1::2], strict=True):
+        base = names[call.symbol]
+        assert named.addend == 0
+        where = headers[int(base.section)].name
+        rows.append((where, base.value + call.addend, names[named.symbol].name))
+    return rows

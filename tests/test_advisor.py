@@ -1,0 +1,174 @@
+"""`scpatch advise`: what is possible, and what is taken; held against what `rewrite` then does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from scpatch import strategies
+from scpatch.advisor import RULE, Advice, Outlook, advise
+from scpatch.linux.offsets import Offsets
+from scpatch.rewriter import Options
+from scpatch.sites.classify import Choices
+from scpatch.strategies import StrategyOptions
+from tests.tools import FIXTURES, LD, ROOT, assemble, run
+
+MODULE = FIXTURES / "module.ko"
+OBJECT = FIXTURES / "merged.o"
+OFFSETS = Offsets(paca_toc=16, paca_thread_info=24, livepatch_sp=32)
+
+
+def scpatch(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scpatch", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def advised(path: Path, *, image: bool = False, offsets: Offsets = OFFSETS) -> Advice:
+    choices = Choices(undefined="rewrite", hoist="kernel") if image else Choices()
+    return advise(path, Options(None, choices, StrategyOptions(offsets)), image=image)
+
+
+def outlook(advice: Advice, name: str) -> Outlook:
+    (found,) = [one for one in advice.outlooks if one.strategy == name]
+    return found
+
+
+def test_every_strategy_is_looked_at() -> None:
+    found = advised(OBJECT)
+    assert [one.strategy for one in found.outlooks] == list(strategies.names())
+    assert found.kind == "object"
+    assert found.sites > 0
+
+
+def test_an_object_that_may_go_into_a_module() -> None:
+    """PACA would be the cheapest, and is wrong there."""
+    found = advised(OBJECT)
+    assert outlook(found, "paca").possible
+    assert outlook(found, "paca").image_only
+    assert found.recommended == "callsite"
+
+
+def test_an_object_of_the_image() -> None:
+    assert advised(OBJECT, image=True).recommended == "paca"
+    assert advised(OBJECT, image=True, offsets=Offsets()).recommended == "callsite"
+
+
+def test_what_is_not_known_makes_it_impossible() -> None:
+    one = outlook(advised(OBJECT, offsets=Offsets()), "paca")
+    assert (one.possible, one.code, one.sites) == (False, "SCP115", 0)
+    assert "PACATOC" in one.reason
+
+
+def test_a_module() -> None:
+    found = advised(MODULE)
+    assert (found.kind, found.recommended) == ("kernel module", "callsite")
+    assert outlook(found, "paca").code == "SCP220"
+    assert outlook(found, "localentry").code == "SCP225"
+
+
+def test_a_linked_image(tmp_path: Path) -> None:
+    source = "FRAME _start\nCALL __SCT__x\nLEAVE _start\nFUNC __SCT__x\n blr\nEND __SCT__x\n"
+    image = tmp_path / "vmlinux"
+    run(LD, "-o", image, assemble(tmp_path, source))
+    found = advised(image)
+    assert (found.kind, found.recommended) == ("linked image", "paca")
+    assert not outlook(found, "callsite").possible
+
+
+def test_a_file_that_was_rewritten(tmp_path: Path) -> None:
+    after = tmp_path / "after.o"
+    assert scpatch("rewrite", OBJECT, "-o", after).returncode == 0
+    found = advised(after)
+    assert found.applied == ("callsite",)
+    assert outlook(found, "localentry").code == "SCP114"
+    assert found.recommended == ""
+
+
+def test_nothing_to_do(tmp_path: Path) -> None:
+    path = assemble(tmp_path, "FUNC f\n blr\nEND f\n")
+    assert advised(path).recommended == ""
+    assert "nothing to do" in scpatch("advise", path, "--format", "table").stdout
+
+
+def test_calls_that_are_refused_count_first() -> None:
+    found = advised(FIXTURES / "refused.o")
+    least = min(one.left for one in found.outlooks if not one.image_only and one.sites)
+    assert outlook(found, found.recommended).left == least
+    assert "SCP203" in outlook(found, "callsite").codes
+
+
+@pytest.mark.parametrize("name", [OBJECT.name, "members.a", MODULE.name])
+def test_it_says_what_rewrite_then_does(name: str, tmp_path: Path) -> None:
+    found = outlook(advised(FIXTURES / name), "callsite")
+    done = scpatch(
+        "rewrite", FIXTURES / name, "-o", tmp_path / name, "--format", "json", "--keep-going"
+    )
+    objects = json.loads(done.stdout)["files"][0]["objects"]
+    assert found.stubs == sum(len(one["stubs"]) for one in objects)
+    assert found.code_bytes == sum(one["code_bytes"] for one in objects)
+    states = [site["state"] for one in objects for site in one["sites"]]
+    assert found.sites == sum(state in ("rewrite", "saved") for state in states)
+    assert found.free == states.count("saved")
+    assert found.left == states.count("refused")
+    assert found.same == pytest.approx(2 * states.count("rewrite") / found.sites)
+
+
+def test_the_cheapest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what the strategies say that they cost: were callsite dear, another would be taken."""
+    module = strategies.load("callsite")
+    cheap = dict(module.cost(StrategyOptions()))
+    dear = {state: strategies.Cost(99, 99) for state in cheap}
+    monkeypatch.setattr(module, "cost", lambda options: dear)
+    assert advised(OBJECT, image=True, offsets=Offsets()).recommended == "localentry"
+
+
+def test_nothing_is_written(tmp_path: Path) -> None:
+    path = tmp_path / OBJECT.name
+    path.write_bytes(OBJECT.read_bytes())
+    before = path.stat()
+    assert scpatch("advise", path, "--paca-toc-offset", "16").returncode == 0
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_the_table() -> None:
+    done = scpatch("advise", OBJECT, MODULE, "--paca-toc-offset", "16", "--format", "table")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    text = " ".join(done.stdout.split())
+    assert text.count("take callsite") == 2
+    assert "localentry: SCP225 the module defines" in text
+    assert text.endswith(RULE)
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_json() -> None:
+    done = scpatch("advise", OBJECT, MODULE, FIXTURES / "members.a", "--format", "json")
+    document = json.loads(done.stdout)
+    schema = json.loads((ROOT / "scpatch/report/schema.json").read_text())
+    jsonschema.validate(document, schema)
+    assert document["rule"] == RULE
+    kinds = [one["kind"] for one in document["files"]]
+    assert kinds == ["object", "kernel module", "archive"]
+
+
+def test_a_file_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
+    done = scpatch("advise", tmp_path / "none.o", OBJECT, "--format", "plain")
+    assert done.returncode == 1
+    assert "none.o" in done.stderr
+    assert "\ttake\t" in done.stdout
+    wrong = scpatch("advise", FIXTURES / "x86_64.o")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+
+
+def test_offsets_from_a_file(tmp_path: Path) -> None:
+    header = tmp_path / "asm-offsets.h"
+    header.write_text("#define PACATOC 16 /* x */\n")
+    done = scpatch("advise", "--image", "--asm-offsets", header, OBJECT, "--format", "plain")
+    taken = [line.split("\t")[2] for line in done.stdout.splitlines() if "\ttake\t" in line]
+    assert taken == ["paca"]

@@ -1,0 +1,101 @@
+"""Variants of the code that keeps LR and r2 on the livepatch stack, right and wrong ones."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from scpatch.verifier.execute import Kernel, Outcome, RunSite, execute, find_tools
+from tests.strategies.livepatch_support import CODE
+from tests.verifier.execute_support import AS, assemble, labels
+
+KERNEL = Kernel(paca_thread_info=2312, livepatch_sp=16)
+LINES = tuple(line.strip() for line in CODE.strip().splitlines())
+
+
+def words(lines: Sequence[str], directory: Path) -> list[int]:
+    """The code, assembled by GNU as."""
+    path = directory / "words.o"
+    source = ".machine power9\n" + "\n".join(lines) + "\n"
+    subprocess.run([AS, "-o", path, "-"], input=source, text=True, check=True)
+    flat = directory / "words.bin"
+    objcopy = "powerpc64le-linux-gnu-objcopy"
+    subprocess.run([objcopy, "-O", "binary", "-j", ".text", str(path), str(flat)], check=True)
+    data = flat.read_bytes()
+    return [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]
+
+
+def unit(number: int, lines: Sequence[str], call: str = "bl __SCT__{0}\n nop") -> str:
+    """A call, its trampoline and the code behind that, with the number in all labels."""
+    code = "\n".join(lines)
+    return f"""
+        .text
+        .balign 16
+caller{number}: nop
+site{number}: {call.format(number)}
+        nop
+        .section .data
+slot{number}: .quad 0
+        .text
+        .globl __SCT__{number}
+        .type __SCT__{number}, @function
+__SCT__{number}: addis 2, 12, .TOC.-__SCT__{number}@ha
+        addi 2, 2, .TOC.-__SCT__{number}@l
+        .localentry __SCT__{number}, .-__SCT__{number}
+        b other
+way{number}: addis 12, 2, slot{number}@toc@ha
+        ld 12, slot{number}@toc@l(12)
+        mtctr 12
+exit{number}: b code{number}
+        .size __SCT__{number}, .-__SCT__{number}
+code{number}:
+{code}
+end{number}:
+"""
+
+
+def site(path: Path, number: int = 0, *, naive: bool = False) -> RunSite:
+    """The site of a unit, as the proof describes it."""
+    known = labels(path)
+    start, tramp = known[f"site{number}"], known[f"__SCT__{number}"]
+    code, end = known[f"code{number}"].value, known[f"end{number}"].value
+    return RunSite(
+        section=start.section,
+        section_name=".text",
+        offset=start.value,
+        trampoline=f"__SCT__{number}",
+        trampoline_section=tramp.section,
+        trampoline_offset=tramp.value,
+        trampoline_other=tramp.other,
+        resume=start.value + 8,
+        saved_before=False,
+        loader=False,
+        way=(known[f"way{number}"].value, known[f"exit{number}"].value),
+        code=None if naive else (code, end - code),
+    )
+
+
+def run_all(directory: Path, variants: Sequence[Sequence[str]]) -> list[Outcome]:
+    """Runs each variant of the code in a unit of its own, all in one program."""
+    source = "".join(unit(number, lines) for number, lines in enumerate(variants))
+    path = assemble(directory, source)
+    sites = [site(path, number) for number in range(len(variants))]
+    return execute(path, sites, find_tools(), kernel=KERNEL, limit=0.2)
+
+
+def run_one(directory: Path, lines: Sequence[str] = LINES) -> Outcome:
+    (outcome,) = run_all(directory, [lines])
+    return outcome
+
+
+def edited(old: str, *new: str) -> tuple[str, ...]:
+    """The code with the one line `old` replaced."""
+    (at,) = (at for at, line in enumerate(LINES) if " ".join(line.split()) == old)
+    return (*LINES[:at], *new, *LINES[at + 1 :])
+
+
+def moved(line: int, to: int) -> tuple[str, ...]:
+    """The code with a line taken out and put in front of the line at another number."""
+    rest = [*LINES[:line], *LINES[line + 1 :]]
+    return (*rest[:to], LINES[line], *rest[to:])

@@ -1,0 +1,188 @@
+"""Programs that are missing or wrong, files that cannot be linked, several runs at once."""
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from scpatch.errors import ScpatchError
+from scpatch.verifier.execute import Tools, execute, find_tools
+from tests.verifier.execute_support import STUB, TRAMPOLINE, assemble, run, site_at
+
+GOOD = ".text\nsite: bl stub\n ld 2, 24(1)\n nop\n" + STUB + TRAMPOLINE
+MIDDLE = [f"site_{n}" for n in range(12)]
+
+
+def program(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_missing_programs_name_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    steps = [
+        ("powerpc64le-linux-gnu-ld", "binutils-powerpc64le-linux-gnu"),
+        ("powerpc64le-linux-gnu-as", "binutils-powerpc64le-linux-gnu"),
+        ("qemu-ppc64le", "qemu-user"),
+    ]
+    for name, package in steps:
+        with pytest.raises(ScpatchError) as error:
+            find_tools()
+        assert error.value.code == "SCP301"
+        assert error.value.message.startswith(name)
+        assert package in error.value.hint.replace(",", "").split()
+        assert "--no-run" in error.value.hint
+        program(tmp_path / name, "exit 1")
+    assert find_tools().emulator == str(tmp_path / "qemu-ppc64le")
+
+
+def test_a_ppc64le_machine_needs_no_emulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("platform.machine", lambda: "ppc64le")
+    with pytest.raises(ScpatchError, match="ld is needed") as error:
+        find_tools()
+    assert "binutils," in error.value.hint
+    for name in ("ld", "as"):
+        program(tmp_path / name, "exit 1")
+    assert find_tools() == Tools(str(tmp_path / "ld"), str(tmp_path / "as"), None)
+
+
+def test_programs_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "mine", "exit 1")
+    monkeypatch.chdir(tmp_path)
+    tools = find_tools(ld="./mine", assembler="./mine", emulator="./mine")
+    assert tools == Tools(*[str(tmp_path / "mine")] * 3)
+    with pytest.raises(ScpatchError, match="no-such-program is needed"):
+        find_tools(ld="no-such-program")
+
+
+def failing(tmp_path: Path, tools: Tools) -> ScpatchError:
+    path = assemble(tmp_path, GOOD)
+    with pytest.raises(ScpatchError) as error:
+        execute(path, [site_at(path)], tools)
+    assert error.value.file == str(path)
+    assert "--no-run" in error.value.hint
+    return error.value
+
+
+def test_a_linker_that_fails(tmp_path: Path) -> None:
+    error = failing(
+        tmp_path, find_tools(ld=program(tmp_path / "ld", "echo no such luck >&2; exit 1"))
+    )
+    assert error.code == "SCP302"
+    assert error.message == "cannot be linked into a program to run: no such luck"
+
+
+def test_a_linker_that_makes_something_else(tmp_path: Path) -> None:
+    """The addresses in its map would be those of other code."""
+    other = assemble(tmp_path, GOOD + "nop\n", "other")
+    steps = f'ln -sf {other} object.o; exec {find_tools().ld} "$@"'
+    error = failing(tmp_path, find_tools(ld=program(tmp_path / "ld", steps)))
+    assert error.code == "SCP302"
+    assert error.message == "section 1 (.text) is not in the linked program as it is in the file"
+
+
+def test_an_assembler_that_fails(tmp_path: Path) -> None:
+    assert failing(tmp_path, find_tools(assembler="/bin/false")).code == "SCP302"
+
+
+def test_an_emulator_that_fails(tmp_path: Path) -> None:
+    emulator = program(tmp_path / "qemu", "echo no memory >&2; exit 3")
+    error = failing(tmp_path, find_tools(emulator=emulator))
+    assert error.code == "SCP302"
+    assert error.message == "the program to run the call sites does not start: no memory"
+    error = failing(tmp_path, find_tools(emulator="/bin/false"))
+    assert error.message.endswith("does not start: the process left with status 1")
+
+
+def test_the_program_runs_in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = assemble(tmp_path, GOOD)
+    # It may write no file, but make a folder.
+    steps = f'mkdir "{tmp_path}/was-$(basename "$PWD")"; exec {find_tools().emulator} "$@"'
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (outcome,) = execute(path, [site_at(path)], find_tools(emulator=program(tmp_path / "q", steps)))
+    assert outcome.passed
+    (seen,) = tmp_path.glob("was-scpatch-run-*")
+    assert not (tmp_path / seen.name.removeprefix("was-")).exists()
+
+
+def test_an_emulator_that_does_nothing(tmp_path: Path) -> None:
+    """It says that it is ready, and then gives no result: the site has not passed."""
+    path = assemble(tmp_path, GOOD)
+    emulator = program(tmp_path / "qemu", "printf SCPREADY")
+    (outcome,) = execute(path, [site_at(path)], find_tools(emulator=emulator))
+    assert not outcome.passed
+
+
+def test_a_file_that_is_no_object(tmp_path: Path) -> None:
+    path = assemble(tmp_path, GOOD)
+    site = site_at(path)
+    for content in (b"", b"hello", path.read_bytes()[:200]):
+        path.write_bytes(content)
+        with pytest.raises(ScpatchError) as error:
+            run(path, site)
+        assert error.value.code in ("SCP107", "SCP302")
+
+
+def test_runs_at_the_same_time_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = assemble(tmp_path, GOOD + "bad: bl __SCT__x\n nop\n nop\n")
+    sites = [site_at(path), site_at(path, "bad")]
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: run(path, *sites), range(8)))
+    assert results == [results[0]] * 8
+    assert [outcome.passed for outcome in results[0]] == [True, False]
+    monkeypatch.setattr("scpatch.verifier.execute.run_sites", None)
+    with pytest.raises(TypeError):
+        run(path, *sites)
+    assert list(scratch.iterdir()) == []
+
+
+def test_an_object_that_does_not_name_its_abi(tmp_path: Path) -> None:
+    path = assemble(tmp_path, GOOD)
+    data = bytearray(path.read_bytes())
+    data[48:52] = bytes(4)  # e_flags
+    path.write_bytes(data)
+    assert run(path, site_at(path))[0].passed
+
+
+def test_r2_points_into_no_memory_of_the_harness(tmp_path: Path) -> None:
+    """Also where the object has no TOC: a store by way of r2 must not go unseen."""
+    path = assemble(tmp_path, GOOD.replace("std 2, 24(1)", "std 2, 24(1)\nstd 3, 0(2)"))
+    (outcome,) = run(path, site_at(path))
+    assert outcome.reasons[0].startswith("crashed with SIGSEGV at .text+0x10, accessing 0x1")
+
+
+def test_code_out_of_a_branchs_reach(tmp_path: Path) -> None:
+    """One section over 64 MiB: in its middle, neither a stub nor the linker's help is in reach.
+
+    The linker must tell of all such calls; by itself it would stop after ten.
+    """
+    gap = ".skip 0x2100000\n"
+    calls = [f"{name}: bl stub\n ld 2, 24(1)\n nop\n" for name in ("a", *MIDDLE, "near")]
+    source = calls[0] + gap + "".join(calls[1:-1]) + gap + calls[-1] + STUB + TRAMPOLINE
+    path = assemble(tmp_path, f".text\n.globl stub\n{source}")
+    *middle, end = run(path, *(site_at(path, name) for name in (*MIDDLE, "near")))
+    path.unlink()
+    for outcome in middle:
+        assert "the linker says: relocation truncated to fit: R_PPC64_REL24" in outcome.reasons[-1]
+    assert end.passed
+
+
+def test_a_trampoline_out_of_a_branchs_reach(tmp_path: Path) -> None:
+    """In another section, the linker makes a branch stub of its own, as it does in a real link."""
+    far = '.section .text.far, "ax"\n.skip 0x2000000\n' + TRAMPOLINE.replace(".text", "")
+    path = assemble(tmp_path, GOOD.replace(TRAMPOLINE, far))
+    (outcome,) = run(path, site_at(path))
+    assert outcome.reasons == ()

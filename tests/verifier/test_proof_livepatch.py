@@ -1,0 +1,334 @@
+"""The proof of trampolines that keep r2: the code by what it does, and what may have changed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scpatch.verifier.execute import find_tools
+from scpatch.verifier.proof import Proof, prove
+from scpatch.verifier.proof.livepatch_code import Code, follow
+from scpatch.verifier.verdict import verify_files
+from tests.elfwriter import STB_WEAK, STT_FUNC, Elf, Symbol
+from tests.elfwriter import words as packed
+from tests.strategies.livepatch_support import BCTR, of_the_thread, rewritten, trampoline
+from tests.tools import assemble as assemble_file
+from tests.verifier.livepatch_support import LINES, edited, moved, run_all, words
+from tests.verifier.proof_support import Change, assemble, prove_change, text
+from tests.verifier.test_execute_livepatch import DAMAGE
+
+MARK = "scpatch strategy livepatch-stack\0"
+COMMENT = '.ident "gcc"\n'
+CALLER = """
+        .text
+        .globl f
+        .type f, @function
+f:      mflr 0
+        std 0, 16(1)
+        stdu 1, -32(1)
+        bl __SCT__x
+        nop
+        addi 1, 1, 32
+        ld 0, 16(1)
+        mtlr 0
+        blr
+        .size f, .-f
+"""
+
+
+def fault(lines: tuple[str, ...], directory: Path) -> str:
+    found = follow(words(lines, directory))
+    return "" if isinstance(found, Code) else found
+
+
+def test_the_right_code(tmp_path: Path) -> None:
+    assert follow(words(LINES, tmp_path)) == Code(96, 2312, 16, 24)
+
+
+def test_other_code_that_does_the_same(tmp_path: Path) -> None:
+    """Other registers and another order, with a doubleword to spare."""
+    lines = """
+        ld 11, 2312(13)
+        mflr 12
+        ld 0, 16(11)
+        ld 11, 2312(13)
+        ld 11, 16(11)
+        addi 11, 11, 32
+        mr 0, 11
+        ld 12, 2312(13)
+        std 11, 16(12)
+        mflr 12
+        std 12, -32(11)
+        lis 12, 0x57ac
+        ori 12, 12, 0x6e9d
+        std 12, -8(11)
+        std 2, -16(11)
+        mfctr 12
+        bctrl
+        ld 2, 2312(13)
+        ld 12, 16(2)
+        ld 11, -8(12)
+        lis 0, 0x57ac
+        ori 0, 0, 0x6e9d
+        tdne 11, 0
+        ld 0, -32(12)
+        mtlr 0
+        addi 0, 12, 0
+        ld 11, -16(12)
+        addi 12, 12, -32
+        std 12, 16(2)
+        mr 2, 11
+        blr
+    """
+    assert follow(words(lines.strip().splitlines(), tmp_path)) == Code(31 * 4, 2312, 16, 32)
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_what_fails_in_a_run_is_no_code(tmp_path: Path, name: str) -> None:
+    assert fault(DAMAGE[name][0], tmp_path)
+
+
+WRONG = {
+    "no check": (edited("tdne 0, 2", "nop"), "is none of its instructions"),
+    "another check": (edited("tdne 0, 2", "tdeq 0, 2"), "is none of its instructions"),
+    "check of nothing": (edited("ld 0, -8(11)", "mr 0, 2"), "something else than the marker"),
+    "check of r2": (edited("ld 0, -8(11)", "ld 0, -24(11)"), "something else than the marker"),
+    "check too late": (moved(17, 22), "is moved down before the marker is checked"),
+    "stored before": (moved(3, 9), "an interrupt may write over"),
+    "loaded after": (moved(22, 18), "before the marker|nothing is kept|wrong place"),
+    "another field": (edited("addi 11, 11, 24", "ld 11, 24(12)", "addi 11, 11, 24"), "same field"),
+    "another PACA": (edited("mfctr 12", "ld 12, 8(13)", "mfctr 12"), "same field"),
+    "r2 by itself": (edited("std 2, -24(11)", "std 0, -24(11)"), "not both kept"),
+    "LR by itself": (edited("mflr 0", "mr 0, 11"), "not both kept"),
+    "r1": (edited("mflr 0", "addi 1, 1, -32", "mflr 0"), "writes r1"),
+    "r2 early": (edited("mflr 0", "mflr 2", "mr 0, 2"), "writes r2"),
+    "twice up": (edited("mflr 0", "std 11, 16(12)", "mflr 0"), "moved to a wrong place"),
+    "called twice": (edited("bctrl", "bctrl", "bctrl"), "calls something else"),
+    "no call": (edited("bctrl", "nop"), "none of its instructions"),
+    "another register": (edited("mfctr 12", "mfctr 11"), "r12 is not the target's"),
+    "marker below": (edited("std 0, -8(11)", "std 0, -16(11)"), "not both kept|on top"),
+    "another number": (edited("lis 0, 0x57ac", "lis 0, -1"), "no end of stack marker"),
+    "not aligned": (
+        tuple(line.replace("16(12)", "20(12)") for line in LINES),
+        "20 is no offset of a doubleword",
+    ),
+    "a large thread_info": (
+        tuple(line.replace("16(12)", "1024(12)") for line in LINES),
+        "1024 is no offset of a doubleword",
+    ),
+    "r0 as a base": (edited("ld 0, -8(11)", "ld 0, 8(0)"), "it accesses"),
+    "elsewhere": (edited("ld 0, -8(11)", "ld 0, 8(11)"), "where nothing is kept"),
+    "half": (LINES[:12], "does not come to its end"),
+    "nothing": (("blr",), "it calls nothing"),
+    "empty": ((), "does not come to its end"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_code_that_is_wrong(tmp_path: Path, name: str) -> None:
+    lines, why = WRONG[name]
+    said = fault(lines, tmp_path) if lines else str(follow([]))
+    assert any(part in said for part in why.split("|")), said
+
+
+def test_every_instruction_is_needed(tmp_path: Path) -> None:
+    for at in range(len(LINES)):
+        assert fault((*LINES[:at], *LINES[at + 1 :]), tmp_path), LINES[at]
+
+
+def mutants(count: int) -> list[tuple[str, ...]]:
+    """The code with two lines swapped or a register or number exchanged, always the same ones."""
+    pick = random.Random(4)
+    found = []
+    for _ in range(count):
+        lines = list(LINES)
+        one, other = pick.randrange(len(lines) - 1), pick.randrange(len(lines) - 1)
+        if pick.random() < 0.5:
+            lines[one], lines[other] = lines[other], lines[one]
+        else:
+            old, new = pick.choice([("11", "12"), ("12", "11"), ("0,", "11,"), ("2,", "0,")])
+            lines[one] = lines[one].replace(old, new, 1)
+        found.append(tuple(lines))
+    return found
+
+
+def test_what_is_proven_runs(tmp_path: Path) -> None:
+    """Whatever a mutant does in a run, the proof believes none that fails there."""
+    tried = mutants(120)
+    outcomes = run_all(tmp_path, tried)
+    proven = [not fault(lines, tmp_path) for lines in tried]
+    for lines, outcome, right in zip(tried, outcomes, proven, strict=True):
+        assert outcome.passed or not right, "\n".join(lines)
+    assert sum(proven) > 5
+    assert sum(not one.passed for one in outcomes) > 50
+
+
+def pair(directory: Path, source: str = "") -> tuple[Elf, int, int, Change, Change]:
+    """An object, where its `bctr` and the end of its code are, and the change that is right."""
+    elf = assemble(directory, COMMENT + CALLER + (source or trampoline()))
+    code = text(elf)
+    exit_, end = code.index(packed(BCTR)), len(code)
+    symbol = Symbol(
+        name="r2lps.0123456789ab",
+        value=end,
+        size=96,
+        type=STT_FUNC,
+        bind=STB_WEAK,
+        other=2,
+        section=".text",
+    )
+    change = Change(
+        words={exit_: 0x48000000 | end - exit_},
+        append=packed(*words(LINES, directory)),
+        symbols=[symbol],
+    )
+    return elf, exit_, end, change, Change(section=".comment", append=MARK.encode())
+
+
+@pytest.mark.parametrize(("form", "way"), [(trampoline, 16), (of_the_thread, 12)])
+def test_a_right_change(tmp_path: Path, form: Callable[[], str], way: int) -> None:
+    elf, exit_, end, change, note = pair(tmp_path, form())
+    proof = prove_change(tmp_path, elf, change, note)
+    assert proof.errors == ()
+    (site,) = proof.sites
+    assert (site.state, site.right, site.was_right) == ("trampoline", True, False)
+    assert site.way == (exit_ - way, exit_)
+    assert site.code == (end, 96)
+    assert proof.livepatch == (2312, 16)
+
+
+def test_a_change_without_a_note(tmp_path: Path) -> None:
+    elf, _, _, change, _ = pair(tmp_path)
+    assert prove_change(tmp_path, elf, change).errors
+
+
+def test_a_note_without_a_change(tmp_path: Path) -> None:
+    elf, *_, note = pair(tmp_path)
+    (error, *_) = prove_change(tmp_path, elf, note).errors
+    assert "leaves at .text+" in error
+
+
+def wrong_change(name: str, change: Change, exit_: int, end: int) -> Change:
+    """The right change, spoilt."""
+    symbol = change.symbols[0]
+    nops = packed(0x60000000)
+    data = {
+        "the word in front": replace(change, words={**change.words, exit_ - 4: 0x60000000}),
+        "bl": replace(change, words={exit_: change.words[exit_] | 1}),
+        "into the code": replace(change, words={exit_: change.words[exit_] + 4}),
+        "something else": replace(change, words={**change.words, 0: 0x60000000}),
+        "the call's nop": replace(change, words={**change.words, 16: 0xE8410018}),
+        "code damaged": replace(change, append=nops + change.append[4:]),
+        "code twice": replace(change, append=change.append * 2),
+        "bytes behind": replace(change, append=change.append + nops),
+        "no symbol": replace(change, symbols=[]),
+        "two symbols": replace(
+            change, symbols=[symbol, replace(symbol, name="r2lps.ba9876543210")]
+        ),
+        "its size": replace(change, symbols=[replace(symbol, size=92)]),
+        "its name": replace(change, symbols=[replace(symbol, name="r2lps.x")]),
+        "its binding": replace(change, symbols=[replace(symbol, bind=1)]),
+        "its visibility": replace(change, symbols=[replace(symbol, other=0)]),
+        "its place": replace(change, symbols=[replace(symbol, value=end + 4)]),
+        "the name of another": replace(change, symbols=[replace(symbol, name="f")]),
+    }
+    return data[name]
+
+
+WRONG_CHANGES = (
+    *("the word in front", "bl", "into the code", "something else", "the call's nop"),
+    *("code damaged", "code twice", "bytes behind", "no symbol", "two symbols", "its size"),
+    *("its name", "its binding", "its visibility", "its place", "the name of another"),
+)
+
+
+@pytest.mark.parametrize("name", WRONG_CHANGES)
+def test_a_wrong_change(tmp_path: Path, name: str) -> None:
+    elf, exit_, end, change, note = pair(tmp_path)
+    assert prove_change(tmp_path, elf, wrong_change(name, change, exit_, end), note).errors
+
+
+BEFORE_THE_EXIT = {
+    "nop": True,
+    "mtlr 12": False,
+    "ld 2, 24(12)": False,
+    "addi 2, 2, 0": False,
+    "stdu 1, -32(1)": False,
+    "ld 2, 24(1)": False,
+    "bl f": False,
+    "std 2, 24(1)": True,
+}
+
+
+@pytest.mark.parametrize("line", BEFORE_THE_EXIT)
+def test_what_a_trampoline_may_do_before(tmp_path: Path, line: str) -> None:
+    source = trampoline(slow=f"{line}\n mtctr 12\n bctr")
+    elf, _, _, change, note = pair(tmp_path, source)
+    proof = prove_change(tmp_path, elf, change, note)
+    assert (proof.errors == ()) == BEFORE_THE_EXIT[line], proof.errors
+
+
+def test_another_way_out_is_left(tmp_path: Path) -> None:
+    """Of two ways out the second still leaves for good."""
+    source = trampoline(slow="mtctr 12\n bctr\n mtctr 12\n bctr")
+    elf, _, _, change, note = pair(tmp_path, source)
+    proof = prove_change(tmp_path, elf, change, note)
+    assert any("leaves at" in error for error in proof.errors)
+    assert [site.state for site in proof.sites] == ["left"]
+
+
+def rewritten_pair(directory: Path, source: str, name: str = "x.o") -> tuple[Path, Path]:
+    before = assemble_file(directory, source, name)
+    return before, rewritten(before)
+
+
+def states(proof: Proof) -> list[str]:
+    return [site.state for site in proof.sites]
+
+
+def test_what_scpatch_does(tmp_path: Path) -> None:
+    calls = "CALL __SCT__x\n bl __SCT__x\n mr 3, 4\n CALL __SCT__y\n"
+    source = f"FRAME f\n{calls}LEAVE f\nFUNC g\n b __SCT__x\nEND g\n"
+    far = '.section .text.far, "ax"\n' + of_the_thread("__SCT__z")
+    before, after = rewritten_pair(tmp_path, source + trampoline() + far)
+    proof = prove(before, after)
+    assert proof.errors == ()
+    assert states(proof) == ["trampoline", "trampoline", "elsewhere", "trampoline"]
+    assert [site.sibling for site in proof.sites] == [False, False, False, True]
+    assert states(prove(after, after)) == states(proof)
+    assert not prove(after, before).sites or prove(after, before).errors
+
+
+def test_only_noted(tmp_path: Path) -> None:
+    before, after = rewritten_pair(tmp_path, "FRAME f\nCALL __SCT__x\nLEAVE f\n")
+    proof = prove(before, after)
+    assert proof.errors == ()
+    assert states(proof) == ["elsewhere"]
+
+
+def test_the_offsets_of_another_kernel(tmp_path: Path) -> None:
+    before, after = rewritten_pair(tmp_path, "FRAME f\nCALL __SCT__x\nLEAVE f\n" + trampoline())
+    assert not prove(before, after, livepatch_offsets=(2312, 16)).errors
+    for wanted in ((2304, 16), (2312, 24)):
+        (error,) = prove(before, after, livepatch_offsets=wanted).errors
+        assert "the livepatch stack is looked for by (2312, 16)" in error
+
+
+def test_the_whole_way(tmp_path: Path) -> None:
+    """Each call ran, lost r2 before, keeps it now; all forms of calls, and both of trampolines."""
+    calls = "CALL __SCT__x\nCALL __SCT__z\nbl __SCT__x\nmr 3, 4\nCALL __SCT__y\n"
+    source = f"FRAME f\n{calls}LEAVE f\nFUNC g\n b __SCT__x\nEND g\nFUNC first\n blr\nEND first\n"
+    before, after = rewritten_pair(tmp_path, source + trampoline() + of_the_thread("__SCT__z"))
+    (verdict,) = verify_files(before, after, ["__SCT__*"], find_tools())
+    assert verdict.proven
+    assert len(verdict.runs or ()) == 4
+    for run in verdict.runs or ():
+        assert not run.before.passed
+        assert run.before.reached
+        assert run.after.passed
+    (undone,) = verify_files(before, before, ["__SCT__*"], find_tools())
+    assert not undone.proven

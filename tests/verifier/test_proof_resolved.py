@@ -1,0 +1,95 @@
+"""Calls that the assembler has resolved: found by decoding, checked when they change, and run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scpatch.verifier.execute import find_tools
+from scpatch.verifier.proof import prove
+from scpatch.verifier.verdict import Result, verify_files
+from tests.awkward import LOCAL, SOURCES
+from tests.test_cli import scpatch
+from tests.tools import BL, LD_R2, NOP, assemble, rewritten, section, symbols
+
+BOTH = "FRAME f\n bl __SCT__x\n nop\n bl __SCT__y\n nop\nLEAVE f\n" + LOCAL
+FIRST, SECOND = 0x14, 0x1C
+"""The two calls of `f`."""
+
+
+def patched(path: Path, words: dict[int, int]) -> Path:
+    """A copy with other words in .text."""
+    data = bytearray(path.read_bytes())
+    start = section(path, ".text").offset
+    for at, word in words.items():
+        data[start + at : start + at + 4] = word.to_bytes(4, "little")
+    copy = path.with_name("patched.o")
+    copy.write_bytes(data)
+    return copy
+
+
+def stub(path: Path, name: str) -> int:
+    return next(one.value for one in symbols(path) if one.name.startswith(f"r2save.{name}."))
+
+
+def call(source: int, target: int) -> int:
+    return BL | (target - source) & 0x3FFFFFC
+
+
+def test_nothing_was_done(tmp_path: Path) -> None:
+    """What was not seen before: `verify r.o r.o` was proven."""
+    path = assemble(tmp_path, SOURCES["resolved"])
+    (site,) = prove(path, path).sites
+    assert (site.state, site.right) == ("left", False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resolved", "resolved, twice", "resolved, saved", "resolved, no nop", "resolved, local entry"],
+)
+def test_every_resolved_call_runs(tmp_path: Path, name: str) -> None:
+    path = assemble(tmp_path, SOURCES[name])
+    after = rewritten(path, no_nop="thunk")
+    (verdict,) = verify_files(path, after, ["__SCT__*"], find_tools())
+    assert verdict.result is Result.PROVEN
+    assert verdict.runs
+    assert all(not run.before.passed and run.after.passed for run in verdict.runs)
+
+
+def mutations(after: Path) -> dict[str, dict[int, int]]:
+    own, other = stub(after, "__SCT__x"), stub(after, "__SCT__y")
+    return {
+        "behind the save": {FIRST: call(FIRST, own + 4)},
+        "another trampoline's stub": {FIRST: call(FIRST, other)},
+        "no restore": {FIRST + 4: NOP},
+        "another restore": {FIRST + 4: LD_R2 + 8},
+        "no stub": {FIRST: call(FIRST, 0x40)},
+        "nowhere": {FIRST: call(FIRST, 0x10000)},
+        "itself": {FIRST: BL},
+        "no call": {FIRST: call(FIRST, own) & ~1},
+        "absolute": {FIRST: call(FIRST, own) | 2},
+        "another word": {FIRST - 8: 0x7C0802A7},
+    }
+
+
+def test_wrong_changes_are_found(tmp_path: Path) -> None:
+    path = assemble(tmp_path, BOTH)
+    after = rewritten(path)
+    assert prove(path, after).errors == ()
+    for name, words in mutations(after).items():
+        assert prove(path, patched(after, words)).errors, name
+
+
+def test_a_restore_without_a_save_is_not_shown(tmp_path: Path) -> None:
+    """The third word: nothing is known to be wrong, and nothing is proven."""
+    path = assemble(tmp_path, "FRAME f\n bl __SCT__x\n ld 2,24(1)\nLEAVE f\n")
+    for options in (["--no-run"], []):
+        done = scpatch("verify", *options, "--format", "plain", path, path)
+        assert done.returncode == 1
+        lines = [line.split("\t") for line in done.stdout.splitlines()]
+        assert [line[0] for line in lines] == ["site", "verdict"]
+        assert (lines[0][5], lines[0][6], lines[1][2]) == ("restored", "not shown", "not shown")
+    (verdict,) = verify_files(path, path, ["__SCT__*"], None)
+    assert verdict.result is Result.NOT_SHOWN
+    assert not verdict.proven

@@ -1,0 +1,67 @@
+"""LIEF confirms what the proof reads, and disagrees when either is wrong."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scpatch.verifier.proof.read import Image, read
+from scpatch.verifier.proof.second_opinion import disagreements
+from tests.tools import FIXTURES
+
+OBJECTS = ("sites.o", "calls-clang.o", "calls-gcc-dwarf.o", "calls-pcrel.o", "module.ko")
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_real_objects_are_read_alike(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert disagreements(read(FIXTURES / name)) == ()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture
+def image() -> Image:
+    return read(FIXTURES / "sites.o")
+
+
+SECTION_FIELDS = ("name", "offset", "size", "link", "info", "align", "entry_size")
+SYMBOL_FIELDS = ("name", "value", "size", "info", "other", "section")
+
+
+@pytest.mark.parametrize("field", SECTION_FIELDS)
+def test_a_section_read_otherwise_is_told(image: Image, field: str) -> None:
+    section = image.sections[2]
+    changed = section._replace(**{field: other(getattr(section, field))})
+    wrong = replace(image, sections=(*image.sections[:2], changed, *image.sections[3:]))
+    (text,) = disagreements(wrong)
+    assert text.startswith("LIEF reads sites.o otherwise: section 2 is")
+
+
+@pytest.mark.parametrize("field", SYMBOL_FIELDS)
+def test_a_symbol_read_otherwise_is_told(image: Image, field: str) -> None:
+    number = next(s.number for s in image.symbols if s.name == "nop_ori")
+    symbol = image.symbols[number]
+    changed = symbol._replace(**{field: other(getattr(symbol, field))})
+    symbols = (*image.symbols[:number], changed, *image.symbols[number + 1 :])
+    (text,) = disagreements(replace(image, symbols=symbols))
+    assert f"symbol {number} " in text
+
+
+def other(value: int | str) -> Any:
+    return value + "x" if isinstance(value, str) else value + 1
+
+
+def test_missing_sections_and_symbols_are_told(image: Image) -> None:
+    assert disagreements(replace(image, sections=image.sections[:-1]))
+    assert disagreements(replace(image, symbols=image.symbols[:-1]))
+
+
+def test_few_of_many_differences_are_shown(image: Image) -> None:
+    moved = tuple(s._replace(value=s.value + 4) for s in image.symbols)
+    assert len(disagreements(replace(image, symbols=moved))) == 5
+
+
+def test_a_file_that_lief_cannot_read(image: Image, tmp_path: Path) -> None:
+    path = tmp_path / "text.o"
+    path.write_text("no object")
+    assert disagreements(replace(image, path=path)) == ("LIEF cannot read text.o",)

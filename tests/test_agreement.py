@@ -13,7 +13,8 @@ from scpatch.rewriter import Options, plan_file, write
 from scpatch.sites.classify import Choices
 from scpatch.sites.model import Site, State
 from scpatch.strategies import StrategyOptions
-from scpatch.verifier.proof import Proof, SiteProof, prove
+from scpatch.verifier.proof import prove
+from scpatch.verifier.types import Proof, SiteProof
 from tests import elfwriter as ew
 from tests.awkward import PLAIN, SOURCES
 from tests.sites.support import key

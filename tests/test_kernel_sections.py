@@ -6,7 +6,8 @@ from pathlib import Path
 
 from scpatch.linux import patched
 from scpatch.saved import labels
-from scpatch.verifier.proof import changes, entries, patches
+from scpatch.verifier.objects import changes, patches
+from scpatch.verifier.search import entries
 from tests.kernel_sections import fixups, unknown
 
 LISTED = Path(__file__).with_name("data") / "vmlinux-sections.txt"

@@ -17,7 +17,7 @@ from scpatch.report.verify import print_verify
 from scpatch.sites.symbols import find_trampolines
 from scpatch.verifier.execute import Kernel, find_tools
 from scpatch.verifier.linked import verify_link
-from scpatch.verifier.proof.read import is_linked
+from scpatch.verifier.objects.read import is_linked
 from scpatch.verifier.verdict import verify_files
 
 

@@ -11,7 +11,7 @@ from scpatch.report.columns import Cell, lay_out
 from scpatch.report.documents import print_document, print_lines
 from scpatch.report.term import Screen, Style, clean, count, screen, wrap
 from scpatch.verifier.execute.types import Outcome
-from scpatch.verifier.proof import SiteProof
+from scpatch.verifier.types import SiteProof
 from scpatch.verifier.verdict import Ran, Result, Verdict, of_site, worst
 
 _SHORT: Final[Mapping[str, str]] = {

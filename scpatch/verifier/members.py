@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scpatch.errors import ScpatchError
-from scpatch.verifier.proof.read import ARCHIVES, BITCODE
+from scpatch.verifier.objects.read import ARCHIVES, BITCODE
 from scpatch.verifier.thin import files
 
 REGULAR, THIN = ARCHIVES

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scpatch.errors import ScpatchError
-from scpatch.verifier.proof.read import ARCHIVES
+from scpatch.verifier.objects.read import ARCHIVES
 
 _REGULAR = ARCHIVES[0]
 _HEADER = 60

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from scpatch.verifier.execute import NO_KERNEL, Kernel, Outcome, RunSite, Tools, execute
 from scpatch.verifier.members import is_archive, members
-from scpatch.verifier.proof import Proof, SiteProof, prove
-from scpatch.verifier.proof.read import is_linked
+from scpatch.verifier.objects.read import is_linked
+from scpatch.verifier.proof import prove
+from scpatch.verifier.types import Proof, SiteProof
 
 
 class Result(StrEnum):

@@ -25,7 +25,8 @@ from scpatch.rewriter import Options, plan_file, write
 from scpatch.sites.classify import Choices
 from scpatch.strategies import StrategyOptions
 from scpatch.verifier.execute import Kernel, RunSite, execute, find_tools
-from scpatch.verifier.proof import Proof, prove
+from scpatch.verifier.proof import prove
+from scpatch.verifier.types import Proof
 from scpatch.verifier.verdict import run_site
 from tests.fuzz.damage_cases import Mutation, layout, mutations
 from tests.fuzz.program import LIVEPATCH_SP, PACA_THREAD, PACA_TOC, Call, Setting, behaviour

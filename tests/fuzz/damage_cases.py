@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from elftools.elf.elffile import ELFFile
 
-from scpatch.verifier.proof import SiteProof
+from scpatch.verifier.types import SiteProof
 
 NOP = 0x60000000
 _STUB = ("r2save.", "r2thunk.", "r2toc.", "r2lps.")

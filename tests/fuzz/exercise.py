@@ -25,7 +25,8 @@ from scpatch.rewriter import FilePlan, ObjectPlan, Options, plan_file, plan_obje
 from scpatch.sites.model import CHANGED, State
 from scpatch.verifier.linked import verify_link
 from scpatch.verifier.linked.pair import prove_images
-from scpatch.verifier.proof import Proof, prove
+from scpatch.verifier.proof import prove
+from scpatch.verifier.types import Proof
 from tests.fuzz.fields import is_archive
 from tests.fuzz.ways import OFFSETS, WAYS, Way
 from tests.tools import apply

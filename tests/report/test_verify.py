@@ -8,7 +8,7 @@ import pytest
 
 from scpatch.report.verify import print_verify, summary_line
 from scpatch.verifier.execute.types import Outcome, RunSite
-from scpatch.verifier.proof import Proof, SiteProof
+from scpatch.verifier.types import Proof, SiteProof
 from scpatch.verifier.verdict import Ran, Verdict, verify_files
 from tests.report.support import FIXTURES, rewritten, validated
 

@@ -17,7 +17,8 @@ import pytest
 from scpatch.rewriter import Options, plan_file, write
 from scpatch.sites.classify import Choices
 from scpatch.sites.model import Site
-from scpatch.verifier.proof import Proof, prove
+from scpatch.verifier.proof import prove
+from scpatch.verifier.types import Proof
 from tests.tools import (
     CROSS,
     LD,

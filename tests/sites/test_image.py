@@ -12,7 +12,7 @@ from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file
 from scpatch.sites.model import Scan
 from scpatch.strategies import StrategyOptions
-from scpatch.verifier.proof import Proof
+from scpatch.verifier.types import Proof
 from scpatch.verifier.verdict import verify_files
 from tests.images import (
     LINKS,

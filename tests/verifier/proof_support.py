@@ -14,7 +14,8 @@ from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
-from scpatch.verifier.proof import Proof, SiteProof, prove
+from scpatch.verifier.proof import prove
+from scpatch.verifier.types import Proof, SiteProof
 from tests.elfwriter import (
     LD_R2,
     R_PPC64_REL24,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.verifier.linked.pair import prove_images
-from scpatch.verifier.proof import Proof
+from scpatch.verifier.types import Proof
 from scpatch.verifier.verdict import verify_files
 from tests.images import LINKS, LOAD, SOURCE, calls, link, patched, with_words
 from tests.tools import CROSS, NOP, assemble, rewritten, run, section, symbol

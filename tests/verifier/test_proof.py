@@ -209,7 +209,7 @@ def test_every_truncation_is_an_error(tmp_path: Path, before: Elf) -> None:
 
 def test_the_proof_loads_nothing_of_the_rewriter() -> None:
     code = (
-        "import sys; import scpatch.verifier.proof, scpatch.verifier.proof.second_opinion;"
+        "import sys; import scpatch.verifier.proof, scpatch.verifier.objects.second_opinion;"
         "print([m for m in sys.modules if m.startswith('scpatch.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from scpatch.verifier.execute import find_tools
-from scpatch.verifier.proof import Proof, prove
-from scpatch.verifier.proof.livepatch_code import Code, follow
+from scpatch.verifier.proof import prove
+from scpatch.verifier.reasons.livepatch_code import Code, follow
+from scpatch.verifier.types import Proof
 from scpatch.verifier.verdict import verify_files
 from tests.elfwriter import STB_WEAK, STT_FUNC, Elf, Symbol
 from tests.elfwriter import words as packed

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.proof import Proof, prove
+from scpatch.verifier.proof import prove
+from scpatch.verifier.types import Proof
 from tests.tools import NOP, code, section
 
 Assemble = Callable[..., Path]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.proof import prove, record
-from scpatch.verifier.proof.read import read
+from scpatch.verifier.objects import record
+from scpatch.verifier.objects.read import read
+from scpatch.verifier.proof import prove
 from tests.tools import rewritten, section, sections
 
 BODY = "FRAME f\nCALL __SCT__x\nLEAVE f\nFUNC __SCT__x\n blr\nEND __SCT__x\n"

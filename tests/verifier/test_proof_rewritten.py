@@ -12,7 +12,8 @@ import pytest
 
 from scpatch.rewriter import Options, plan_file, write
 from scpatch.sites.classify import Choices
-from scpatch.verifier.proof import Proof, prove
+from scpatch.verifier.proof import prove
+from scpatch.verifier.types import Proof
 from tests.tools import CROSS, FIXTURES, run
 
 EXPECTED: dict[str, dict[str, list[str]]] = json.loads((FIXTURES / "expected.json").read_text())

@@ -11,7 +11,8 @@ import pytest
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
 from scpatch.strategies import StrategyOptions
-from scpatch.verifier.proof import Proof, prove
+from scpatch.verifier.proof import prove
+from scpatch.verifier.types import Proof
 from tests import tools
 from tests.sites.support import TABLE, entries, key, listed
 from tests.strategies import livepatch_support

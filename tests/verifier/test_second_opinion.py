@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from scpatch.verifier.proof.read import Image, read
-from scpatch.verifier.proof.second_opinion import disagreements
+from scpatch.verifier.objects.read import Image, read
+from scpatch.verifier.objects.second_opinion import disagreements
 from tests.tools import FIXTURES
 
 OBJECTS = ("sites.o", "calls-clang.o", "calls-gcc-dwarf.o", "calls-pcrel.o", "module.ko")

@@ -26,7 +26,7 @@ from scpatch.verifier.execute.places import (
 )
 from scpatch.verifier.execute.tools import Tools
 from scpatch.verifier.execute.types import RunSite
-from scpatch.verifier.proof.read import UnreadableError, read
+from scpatch.verifier.objects.read import UnreadableError, read
 
 _VISIBILITY, _STT_TLS = 3, 6
 """The bits of st_other that hold it, and the type of a thread-local symbol (gABI 4)."""

@@ -14,10 +14,12 @@ from pathlib import Path
 from scpatch.verifier.linked.image import Linked, read_image
 from scpatch.verifier.linked.judge import judge
 from scpatch.verifier.members import is_archive, members
-from scpatch.verifier.proof import Proof, SiteProof, paca, record
-from scpatch.verifier.proof.calls import find_calls
-from scpatch.verifier.proof.forms import read_object
-from scpatch.verifier.proof.read import Place, UnreadableError
+from scpatch.verifier.objects import record
+from scpatch.verifier.objects.calls import find_calls
+from scpatch.verifier.objects.forms import read_object
+from scpatch.verifier.objects.read import Place, UnreadableError
+from scpatch.verifier.reasons import paca
+from scpatch.verifier.types import Proof, SiteProof
 from scpatch.verifier.verdict import Verdict
 
 _BY_TRAMPOLINES = "livepatch-stack"

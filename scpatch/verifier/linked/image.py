@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from scpatch.verifier.proof.calls import STUB_NAME, Calls, Trampoline, unescaped
-from scpatch.verifier.proof.read import (
+from scpatch.verifier.objects.calls import STUB_NAME, Calls, Trampoline, unescaped
+from scpatch.verifier.objects.read import (
     ET_DYN,
     ET_EXEC,
     SHF_ALLOC,

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from scpatch.verifier.linked.image import Branch, Linked
 from scpatch.verifier.linked.paths import Way, follow, is_between, missed
 from scpatch.verifier.linked.saved import Saves
-from scpatch.verifier.proof import SiteProof, livepatch, paca
-from scpatch.verifier.proof.calls import LD_R2, NOPS, STUB_NAME, Trampoline
-from scpatch.verifier.proof.localentry import BLOCK_NAME
-from scpatch.verifier.proof.read import Place
+from scpatch.verifier.objects.calls import LD_R2, NOPS, STUB_NAME, Trampoline
+from scpatch.verifier.objects.read import Place
+from scpatch.verifier.reasons import livepatch_stack as livepatch
+from scpatch.verifier.reasons import paca
+from scpatch.verifier.reasons.localentry import BLOCK_NAME
+from scpatch.verifier.types import SiteProof
 
 
 @dataclass(frozen=True, slots=True)

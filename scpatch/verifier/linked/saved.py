@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from scpatch.verifier.linked.image import Linked
-from scpatch.verifier.proof.calls import Calls, Site, Stub, Trampoline
-from scpatch.verifier.proof.changes import Changes
-from scpatch.verifier.proof.entries import Entries
-from scpatch.verifier.proof.frame import Answer, is_saved
-from scpatch.verifier.proof.insn import Flow, flow
-from scpatch.verifier.proof.patches import TABLES, Entry, Patches, form, make
-from scpatch.verifier.proof.read import Place, Rela, Symbol
+from scpatch.verifier.objects.calls import Calls, Site, Stub, Trampoline
+from scpatch.verifier.objects.changes import Changes
+from scpatch.verifier.objects.insn import Flow, flow
+from scpatch.verifier.objects.patches import TABLES, Entry, Patches, form, make
+from scpatch.verifier.objects.read import Place, Rela, Symbol
+from scpatch.verifier.search.entries import Entries
+from scpatch.verifier.search.frame import Answer, is_saved
 
 _TABLES = {"__ex_table": 8, "__jump_table": 16}
 """By symbols __start_NAME and __stop_NAME; entries begin with the distances of an instruction

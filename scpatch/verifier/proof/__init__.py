@@ -11,16 +11,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from scpatch.verifier.proof import hoist, livepatch, localentry, paca, record, same, site_table
+from scpatch.verifier.objects import record
+from scpatch.verifier.objects.calls import BL, NOPS, REL24, Calls, Site, find_calls
+from scpatch.verifier.objects.forms import has_intermediate, read_object
+from scpatch.verifier.objects.read import Image, Place, UnreadableError
+from scpatch.verifier.objects.second_opinion import disagreements
+from scpatch.verifier.proof import hoist, same, site_table
 from scpatch.verifier.proof.added import Added, check
-from scpatch.verifier.proof.calls import BL, NOPS, REL24, Calls, Site, find_calls
-from scpatch.verifier.proof.entries import Entries
-from scpatch.verifier.proof.forms import has_intermediate, read_object
-from scpatch.verifier.proof.localentry import Marking
-from scpatch.verifier.proof.read import Image, Place, UnreadableError
-from scpatch.verifier.proof.second_opinion import disagreements
 from scpatch.verifier.proof.site import Judgement, judge
-from scpatch.verifier.proof.types import Proof, SiteProof
+from scpatch.verifier.reasons import livepatch_stack as livepatch
+from scpatch.verifier.reasons import localentry, paca
+from scpatch.verifier.reasons.localentry import Marking
+from scpatch.verifier.search.entries import Entries
+from scpatch.verifier.types import Proof, SiteProof
 
 __all__ = ["Proof", "SiteProof", "prove"]
 

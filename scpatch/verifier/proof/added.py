@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from scpatch.verifier.proof import livepatch
-from scpatch.verifier.proof.calls import REACH, REL24, STUB_NAME, B, Calls, Stub, unescaped
-from scpatch.verifier.proof.entries import Entries
-from scpatch.verifier.proof.insn import Flow, flow, target
-from scpatch.verifier.proof.read import (
+from scpatch.verifier.objects.calls import REACH, REL24, STUB_NAME, B, Calls, Stub, unescaped
+from scpatch.verifier.objects.insn import Flow, flow, target
+from scpatch.verifier.objects.read import (
     RELA_SIZE,
     SHN_LIVEPATCH,
     STB_GLOBAL,
@@ -22,6 +20,8 @@ from scpatch.verifier.proof.read import (
     Section,
     Symbol,
 )
+from scpatch.verifier.reasons import livepatch_stack as livepatch
+from scpatch.verifier.search.entries import Entries
 
 _HIDDEN = 2
 _STUB_SIZE = 8

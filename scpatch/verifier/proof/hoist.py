@@ -6,11 +6,11 @@ no harm, and that nobody else needs the nop.
 
 from __future__ import annotations
 
-from scpatch.verifier.proof.calls import STD_R2
-from scpatch.verifier.proof.entries import Entries
-from scpatch.verifier.proof.frame import is_framed, other_store, saves_among
-from scpatch.verifier.proof.patches import Patch
-from scpatch.verifier.proof.read import STB_GLOBAL, STB_LOCAL, STT_FUNC, Place, Symbol
+from scpatch.verifier.objects.calls import STD_R2
+from scpatch.verifier.objects.patches import Patch
+from scpatch.verifier.objects.read import STB_GLOBAL, STB_LOCAL, STT_FUNC, Place, Symbol
+from scpatch.verifier.search.entries import Entries
+from scpatch.verifier.search.frame import is_framed, other_store, saves_among
 
 _NOP = 0x60000000
 _SHF_GROUP = 0x200

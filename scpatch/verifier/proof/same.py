@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from scpatch.verifier.proof import record, site_table
-from scpatch.verifier.proof.read import (
+from scpatch.verifier.objects import record
+from scpatch.verifier.objects.read import (
     EHDR_SIZE,
     RELA_SIZE,
     SHDR_SIZE,
@@ -22,6 +22,7 @@ from scpatch.verifier.proof.read import (
     Place,
     Section,
 )
+from scpatch.verifier.proof import site_table
 
 _CHUNK = 1 << 20
 _SHOWN = 5

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scpatch.verifier.proof import paca
-from scpatch.verifier.proof.added import reaches, thunk_returns
-from scpatch.verifier.proof.calls import BL as BL_WORD
-from scpatch.verifier.proof.calls import (
+from scpatch.verifier.objects.calls import BL as BL_WORD
+from scpatch.verifier.objects.calls import (
     LD_R2,
     NOPS,
     PLTCALL_NOTOC,
@@ -17,9 +15,11 @@ from scpatch.verifier.proof.calls import (
     B,
     Site,
 )
-from scpatch.verifier.proof.entries import Entries
-from scpatch.verifier.proof.frame import is_saved
-from scpatch.verifier.proof.read import Place
+from scpatch.verifier.objects.read import Place
+from scpatch.verifier.proof.added import reaches, thunk_returns
+from scpatch.verifier.reasons import paca
+from scpatch.verifier.search.entries import Entries
+from scpatch.verifier.search.frame import is_saved
 
 _DISTANCE = 0x3FFFFFC
 """The bits of an I-form branch that say how far it goes."""

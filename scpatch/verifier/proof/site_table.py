@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from scpatch.verifier.proof.calls import Calls
-from scpatch.verifier.proof.read import (
+from scpatch.verifier.objects.calls import Calls
+from scpatch.verifier.objects.read import (
     RELA_SIZE,
     SHF_ALLOC,
     SHT_PROGBITS,

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from scpatch.verifier.proof import record
-from scpatch.verifier.proof.decoded import branches_to
-from scpatch.verifier.proof.insn import Flow, flow
-from scpatch.verifier.proof.read import (
+from scpatch.verifier.objects import record
+from scpatch.verifier.objects.decoded import branches_to
+from scpatch.verifier.objects.insn import Flow, flow
+from scpatch.verifier.objects.read import (
     SHF_ALLOC,
     SHN_LIVEPATCH,
     STB_WEAK,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scpatch.verifier.proof.read import (
+from scpatch.verifier.objects.read import (
     RELA_SIZE,
     SHF_ALLOC,
     SHF_EXECINSTR,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterator
 
-from scpatch.verifier.proof.insn import target
+from scpatch.verifier.objects.insn import target
 
 _BRANCHES = frozenset((*range(0x40, 0x44), *range(0x48, 0x4C)))
 """The last bytes, in memory, of the B-form and the I-form: primary opcodes 16 and 18."""

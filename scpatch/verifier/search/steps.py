@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
 
-from scpatch.verifier.proof.calls import NOPS, REL24
-from scpatch.verifier.proof.entries import Entries
-from scpatch.verifier.proof.insn import Effect, Flow, as_store, as_sum, effect, flow, is_padding
-from scpatch.verifier.proof.read import Place, Symbol
+from scpatch.verifier.objects.calls import NOPS, REL24
+from scpatch.verifier.objects.insn import Effect, Flow, as_store, as_sum, effect, flow, is_padding
+from scpatch.verifier.objects.read import Place, Symbol
+from scpatch.verifier.search.entries import Entries
 
 _LOCAL_ENTRY = {2: 4, 3: 8, 4: 16, 5: 32, 6: 64}
 """Distance of the local entry point in bytes by st_other bits 5-7 (ELFv2 ABI, st_other)."""

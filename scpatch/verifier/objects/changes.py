@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from scpatch.verifier.proof.calls import BRANCHES, NOPS, PLTCALL, PLTCALL_NOTOC, TOCSAVE, Calls
-from scpatch.verifier.proof.insn import base_is_r1
-from scpatch.verifier.proof.patches import Patch, Patches, read_patches
-from scpatch.verifier.proof.read import SHF_ALLOC, STB_WEAK, Place, Rela
+from scpatch.verifier.objects.calls import BRANCHES, NOPS, PLTCALL, PLTCALL_NOTOC, TOCSAVE, Calls
+from scpatch.verifier.objects.insn import base_is_r1
+from scpatch.verifier.objects.patches import Patch, Patches, read_patches
+from scpatch.verifier.objects.read import SHF_ALLOC, STB_WEAK, Place, Rela
 
 _NONE, _PCREL_OPT = 0, 123
 _CALLS = (107, 108, PLTCALL, PLTCALL_NOTOC)

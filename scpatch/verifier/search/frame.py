@@ -30,9 +30,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from scpatch.verifier.proof.entries import Entries
-from scpatch.verifier.proof.read import Place
-from scpatch.verifier.proof.steps import Function, Need, NotShownError, at_entry, step
+from scpatch.verifier.objects.read import Place
+from scpatch.verifier.search.entries import Entries
+from scpatch.verifier.search.steps import Function, Need, NotShownError, at_entry, step
 
 _JUMPS = -1
 """In the place of an offset: whatever the computed jumps of the function lead to."""

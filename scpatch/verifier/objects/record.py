@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scpatch.verifier.proof.read import SHDR_SIZE, SHF_ALLOC, SHF_EXECINSTR, SHT_PROGBITS, Image
+from scpatch.verifier.objects.read import SHDR_SIZE, SHF_ALLOC, SHF_EXECINSTR, SHT_PROGBITS, Image
 
 NAME = ".comment"
 _MARK = b"scpatch strategy "

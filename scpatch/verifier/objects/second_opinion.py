@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scpatch.verifier.proof.read import SHN_LORESERVE, SHN_XINDEX, STT_SECTION, Image
+from scpatch.verifier.objects.read import SHN_LORESERVE, SHN_XINDEX, STT_SECTION, Image
 
 _SHOWN = 5
 

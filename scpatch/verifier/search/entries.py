@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from scpatch.verifier.proof.calls import BRANCHES, Calls
-from scpatch.verifier.proof.changes import MARKERS, Changes
-from scpatch.verifier.proof.distances import IN_CODE, IN_DATA, Meant, read_distances, read_parts
-from scpatch.verifier.proof.insn import target
-from scpatch.verifier.proof.livepatch import Keepers
-from scpatch.verifier.proof.patches import TABLES
-from scpatch.verifier.proof.read import (
+from scpatch.verifier.objects.calls import BRANCHES, Calls
+from scpatch.verifier.objects.changes import MARKERS, Changes
+from scpatch.verifier.objects.distances import IN_CODE, IN_DATA, Meant, read_distances, read_parts
+from scpatch.verifier.objects.insn import target
+from scpatch.verifier.objects.patches import TABLES
+from scpatch.verifier.objects.read import (
     SHF_ALLOC,
     STT_FILE,
     STT_SECTION,
@@ -24,9 +23,10 @@ from scpatch.verifier.proof.read import (
     Section,
     Symbol,
 )
+from scpatch.verifier.reasons.livepatch_stack import Keepers
 
 if TYPE_CHECKING:
-    from scpatch.verifier.proof.frame import Search
+    from scpatch.verifier.search.frame import Search
 
 MARKS = (
     *TABLES,

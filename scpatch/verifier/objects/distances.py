@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from scpatch.verifier.proof.read import SHF_ALLOC, STT_FILE, STT_SECTION, Image, Rela
+from scpatch.verifier.objects.read import SHF_ALLOC, STT_FILE, STT_SECTION, Image, Rela
 
 IN_DATA = {26: 4, 44: 8}
 """R_PPC64_REL32, R_PPC64_REL64: bytes of an entry."""

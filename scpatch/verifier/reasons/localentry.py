@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from scpatch.verifier.proof import paca, record
-from scpatch.verifier.proof.calls import BL, Calls, Site, Trampoline, unescaped
-from scpatch.verifier.proof.insn import Flow, flow, target
-from scpatch.verifier.proof.read import Image, Place, Rela, Symbol
+from scpatch.verifier.objects import record
+from scpatch.verifier.objects.calls import BL, Calls, Site, Trampoline, unescaped
+from scpatch.verifier.objects.insn import Flow, flow, target
+from scpatch.verifier.objects.read import Image, Place, Rela, Symbol
+from scpatch.verifier.reasons import paca
 
 NAME = "localentry"
 _NOP = 0x60000000

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import accumulate
 
-from scpatch.verifier.proof.calls import Calls
-from scpatch.verifier.proof.insn import Effect, Flow, base_is_r1, effect, flow
-from scpatch.verifier.proof.read import Place
+from scpatch.verifier.objects.calls import Calls
+from scpatch.verifier.objects.insn import Effect, Flow, base_is_r1, effect, flow
+from scpatch.verifier.objects.read import Place
 
 _REL64 = 44
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
-from scpatch.verifier.proof.insn import decode
+from scpatch.verifier.objects.insn import decode
 
 _LOAD = re.compile(r"ld r2, (-?(?:0x)?[0-9a-f]+)\(r13\)")
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from scpatch.verifier.proof import record
-from scpatch.verifier.proof.calls import B, Calls, Trampoline
-from scpatch.verifier.proof.insn import Effect, Flow, effect, flow, target
-from scpatch.verifier.proof.livepatch_code import Code, follow
-from scpatch.verifier.proof.read import STB_WEAK, STT_FUNC, Place
+from scpatch.verifier.objects import record
+from scpatch.verifier.objects.calls import B, Calls, Trampoline
+from scpatch.verifier.objects.insn import Effect, Flow, effect, flow, target
+from scpatch.verifier.objects.read import STB_WEAK, STT_FUNC, Place
+from scpatch.verifier.reasons.livepatch_code import Code, follow
 
 NAME: Final = "livepatch-stack"
 SYMBOL: Final = re.compile(r"r2lps\.[0-9a-f]{12}")

@@ -1,0 +1,1 @@
+"""Why r2 is right after a call: one file for each strategy."""

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from scpatch import __version__
+from scpatch.sites.choices import Hoist, NoNop, Undefined
 
 
 class TableFormat(StrEnum):
@@ -22,23 +23,6 @@ class TextFormat(StrEnum):
     TERMINAL = "terminal"
     PLAIN = "plain"
     JSON = "json"
-
-
-class Undefined(StrEnum):
-    AUTO = "auto"
-    REWRITE = "rewrite"
-    SKIP = "skip"
-
-
-class NoNop(StrEnum):
-    REFUSE = "refuse"
-    THUNK = "thunk"
-
-
-class Hoist(StrEnum):
-    AUTO = "auto"
-    KERNEL = "kernel"
-    NEVER = "never"
 
 
 Files = Annotated[

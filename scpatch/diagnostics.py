@@ -1,6 +1,7 @@
 """Every diagnostic: its code, what it means, why it is so, and what to do about it.
 
-Imported only where a hint or an explanation is printed. docs/diagnostics.md is made from it.
+Imported only where a hint or an explanation is printed. The page docs/reference/diagnostics.md is
+made from it.
 """
 
 from __future__ import annotations
@@ -376,7 +377,7 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "livepatch-stack replaces a `bctr` that follows `mtctr r12`, and saves the r2 and the LR "
         "that the trampoline was entered with. In this one another branch leaves through CTR, or "
         "an instruction before it may write r1, r2 or LR.",
-        "use --strategy callsite, or give the trampoline the form that docs/strategies.md shows",
+        "use --strategy callsite, or give the trampoline the form that the strategies page shows",
     ),
     "SCP232": Diagnostic(
         "rewritten for another kernel",
@@ -466,7 +467,7 @@ def hint(code: str) -> str:
 
 
 def as_markdown() -> str:
-    """docs/diagnostics.md: `python -m scpatch.diagnostics > docs/diagnostics.md`."""
+    """The page: `python -m scpatch.diagnostics > docs/reference/diagnostics.md`."""
     import textwrap
 
     lines = [

@@ -31,4 +31,4 @@ def test_every_diagnostic_says_what_to_do() -> None:
 
 
 def test_the_page_in_docs_is_current() -> None:
-    assert (ROOT / "docs" / "diagnostics.md").read_text() == as_markdown()
+    assert (ROOT / "docs" / "reference" / "diagnostics.md").read_text() == as_markdown()

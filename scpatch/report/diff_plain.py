@@ -1,7 +1,7 @@
 """The diff report as lines of tab-separated fields, for grep, cut and awk.
 
 Each line begins with its kind and the name of the second file. Only what differs is there; the
-kinds and their fields are described in docs/json.md.
+kinds and their fields are described in docs/reference/json.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the strategies cost: `python -m tests.bench.costs --write docs/costs.md [FILE...]`.
+"""What the strategies cost: `python -m tests.bench.costs --write PAGE [FILE...]`.
 
 FILE... are objects whose call sites are counted; without them it is the test kernel's vmlinux.o,
 which is built where it is not there yet.
@@ -29,7 +29,7 @@ timed: QEMU writes down every instruction that it executes, so that the figures 
 same on any machine. How long they take on a real processor they do not say. This page was written
 by
 
-    python -m tests.bench.costs --write docs/costs.md
+    python -m tests.bench.costs --write docs/explanation/costs.md
 
 ## One call
 

@@ -1,7 +1,7 @@
 """Measures what scpatch costs in a build of the kernel under test, and says whether its targets
 hold.
 
-    python -m tests.bench.kernel [--rounds 2] [--relinks 7] [--write docs/kernel-results.md]
+    python -m tests.bench.kernel [--rounds 2] [--relinks 7] [--write PAGE]
 
 Run it in the project's folder, on a machine that does nothing else; it takes about fifteen minutes.
 Tables go to standard output, or between the marks in the page. Exit status 1: a target was missed.

@@ -1,6 +1,6 @@
 """Measures how much code each strategy adds to the kernel under test.
 
-    python -m tests.bench.kernel_size [--strategy NAME]... [--write docs/kernel-results.md]
+    python -m tests.bench.kernel_size [--strategy NAME]... [--write PAGE]
 
 Builds the tests' kernel once without scpatch and once with each strategy that scpatch knows, or
 those that are named, and compares the sizes of the executable sections. What differs are the links

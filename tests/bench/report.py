@@ -1,4 +1,4 @@
-"""The figures as Markdown: tables, targets, and the page docs/benchmarks.md."""
+"""The figures as Markdown: tables, targets, and the page docs/explanation/benchmarks.md."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ objects, and beside a Python that does nothing. The figures are of one machine a
 nothing about another; what carries over is the ratio of two lines of a table. This page was
 written by
 
-    python -m tests.bench.run --write docs/benchmarks.md
+    python -m tests.bench.run --write docs/explanation/benchmarks.md
 
 Every figure is the median wall time of whole processes, start-up included, input in the page cache.
 The commands of a table take turns, in another order each round, and write to a name that does not

@@ -1,6 +1,6 @@
 """Measures scpatch beside other tools, and says whether its targets hold.
 
-    python -m tests.bench.run [--own] [--quick] [--typer] [--write docs/benchmarks.md]
+    python -m tests.bench.run [--own] [--quick] [--typer] [--write docs/explanation/benchmarks.md]
 
 Run it in the project's folder, on a machine that does nothing else. Tables go to standard output,
 progress to standard error. Exit status 1: a target was missed. --own leaves the other tools out,

@@ -1,4 +1,4 @@
-"""The figures of docs/costs.md: that they are still those, and what is said of them."""
+"""The figures of docs/explanation/costs.md: that they are still those, and what is said of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.bench.calls import LINKERS, MARKED, NAIVE, OFFSETS, TARGETS, extra
 from tests.bench.costs import Program, Share
 from tests.tools import FIXTURES, ROOT
 
-PAGE = (ROOT / "docs" / "costs.md").read_text()
+PAGE = (ROOT / "docs" / "explanation" / "costs.md").read_text()
 OWN = StrategyOptions(OFFSETS)
 
 

@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of everything that reads a file: `python -m tests.fuzz.bytes`.
 
 Needs the extra `fuzz` (atheris). Two workers share a corpus; what is found is kept in a folder, and
-the table for docs/reliability.md is printed. Exit status 1: something was found.
+the table for docs/explanation/reliability.md is printed. Exit status 1: something was found.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def confirmed(folder: Path) -> dict[Path, str]:
 
 
 def table(total: Total, faults: dict[Path, str], workers: int, minutes: float) -> str:
-    """Markdown for docs/reliability.md."""
+    """Markdown for docs/explanation/reliability.md."""
     rows = [
         ("executions", f"{total.executions:,}"),
         ("workers, minutes", f"{workers}, {minutes:.0f}"),

@@ -2,7 +2,7 @@
 
 Prebuilt objects are rewritten by every strategy and then damaged, class by class. For each variant
 the proof and the execution are asked apart, and a whole program tells whether it behaves otherwise
-than the right object (`tests.fuzz.program`). Prints the table for docs/reliability.md. Exit status
+than the right object (`tests.fuzz.program`). Prints the table of the reliability page. Exit status
 1: something that changes behaviour was caught by neither.
 """
 

@@ -154,7 +154,7 @@ def outcomes() -> Iterator[Outcome]:
 
 
 def main() -> int:
-    """Prints the rows for docs/reliability.md."""
+    """Prints the rows for docs/explanation/reliability.md."""
     rows: dict[str, list[Outcome]] = {}
     for one in outcomes():
         rows.setdefault(one.case.kind, []).append(one)

@@ -291,7 +291,7 @@ TABLE: dict[str, tuple[str, str, str]] = {
 
 @pytest.mark.parametrize("name", TABLE)
 def test_what_linkers_do_inside_one_section(tmp_path: Path, name: str) -> None:
-    """The table of docs/strategies.md."""
+    """The table of docs/reference/strategies.md."""
     call, *wanted = TABLE[name]
     path = assemble(tmp_path, ".balign 16\n" + MARKED + CALLER.format(name="f", call=call))
     for linker, state in zip(LINKERS, wanted, strict=True):

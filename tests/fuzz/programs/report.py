@@ -1,4 +1,4 @@
-"""What came out of many programs: tables for docs/reliability.md, and a folder for each failure."""
+"""Reports about many programs: the tables of the reliability page, and a folder per failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/json.md says what the reports do."""
+"""docs/reference/json.md says what the reports do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scpatch.sites.model import ListedSite, State, TrampolineEdit
 from scpatch.verifier.verdict import verify_files
 from tests.report.support import FIXTURES, ROOT, compare, plan, rewritten, schema
 
-TEXT = (ROOT / "docs" / "json.md").read_text()
+TEXT = (ROOT / "docs" / "reference" / "json.md").read_text()
 
 
 def documented() -> dict[str, dict[str, int]]:

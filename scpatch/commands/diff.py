@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from scpatch.differ.objects import diff_objects
 from scpatch.errors import Exit
 from scpatch.files.inputs import check_code, has_intermediate, is_linked, read_object
 from scpatch.files.members import label, open_objects, pair
-from scpatch.report.diff import diff_objects, print_diff
+from scpatch.report.diff import print_diff
 from scpatch.report.messages import note_intermediate
 
 

@@ -15,6 +15,7 @@ _PACKAGES = {
     "elftools": "pyelftools",
     "keystone": "keystone-engine",
     "lief": "lief",
+    "msgspec": "msgspec",
     "rich": "rich",
     "typer": "typer",
 }

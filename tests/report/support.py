@@ -14,9 +14,9 @@ from pathlib import Path
 import jsonschema
 
 from scpatch.differ.model import FunctionDiff, Mark, ObjectDiff, Row
+from scpatch.differ.objects import diff_objects
 from scpatch.elf.reader import ElfFile
 from scpatch.files.inputs import open_input, read_object
-from scpatch.report.diff import diff_objects
 from scpatch.rewriter import FilePlan, Options, plan_file, write
 from scpatch.sites.classify import Choices
 

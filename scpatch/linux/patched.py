@@ -11,11 +11,11 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from scpatch.elf.functions import section_of
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.ppc64 import insn
+from scpatch.ppc64.effects import NONE, effects
 from scpatch.ppc64.relocs import R_PPC64_REL64
-from scpatch.saved.effects import NONE, effects
-from scpatch.sites.symbols import section_of
 
 FEATURES: Final = frozenset({"__ftr_fixup", "__mmu_ftr_fixup", "__fw_ftr_fixup"})
 """Tables of `struct fixup_entry`: mask, value, and four distances from the entry itself, to the

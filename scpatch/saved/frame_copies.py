@@ -13,7 +13,7 @@ from typing import Final
 
 from scpatch.ppc64 import insn
 from scpatch.ppc64.abi import TOC_SAVE
-from scpatch.saved.effects import is_indexed_store, signed, stored
+from scpatch.ppc64.effects import is_indexed_store, signed, stored
 
 _ADDI, _ADDIS, _ORI, _EXTENDED, _OR = 14, 15, 24, 31, 444
 _ANY: Final = 1 << 64

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from scpatch.ppc64 import insn
-from scpatch.saved.effects import effects
+from scpatch.ppc64.effects import effects
 from scpatch.saved.tocflow import FRAMED, OWN, SAVED, Flow, Function
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
+from scpatch.elf.functions import Functions, section_of
 from scpatch.elf.reader import ElfFile, RelaTable, Relocation
 from scpatch.elf.symtab import Symbol
 from scpatch.linux.patched import Patched, words_in
 from scpatch.ppc64 import relocs
 from scpatch.ppc64.abi import in_branch_reach, local_entry_offset
+from scpatch.saved.calls import After, Call
 from scpatch.saved.changeable import changeable, with_saves
 from scpatch.saved.labels import Labels
 from scpatch.saved.other_calls import OtherCalls
 from scpatch.saved.tocflow import Function
-from scpatch.sites.model import Site, State
-from scpatch.sites.symbols import Functions, section_of
 
 Direct = dict[int, list[tuple[int, int]]]
 """Section index -> (target, branch) of branches without a relocation, sorted."""
@@ -35,8 +35,6 @@ class Surroundings:
         direct: Direct,
         patched: Patched,
         calls: OtherCalls,
-        stubless: frozenset[int],
-        unfit: frozenset[int],
     ) -> None:
         self._elf = elf
         self._patched = patched
@@ -44,12 +42,10 @@ class Surroundings:
         self._labels = labels
         self._direct = direct
         self._calls = calls
-        self._stubless = stubless
-        self._unfit = unfit
         self._sorted: dict[int, tuple[RelaTable, list[int]]] = {}
 
     def function(
-        self, section: int, symbol: Symbol, code: bytes, sites: Sequence[Site], number: int
+        self, section: int, symbol: Symbol, code: bytes, sites: Sequence[Call], number: int
     ) -> tuple[Function, set[int]]:
         """The function, and the nops in it that may become a save of r2 (section offsets).
 
@@ -90,7 +86,7 @@ class Surroundings:
             relocated={at: target for at, (_, target) in branches.items()},
             entries=entries - {entry},
             edges=edges,
-            foreign_after=foreign + [s.offset for s in sites if s.state is State.REFUSED],
+            foreign_after=foreign + [s.offset for s in sites if s.after is After.CLOBBERED],
             saving=self._calls.saving(code, start, relocations) | stubbed,
             unsaved=unsaved,
             unsure=linkers.unsure | quiet | _between(labels.changed, section, start - 4, end),
@@ -100,18 +96,20 @@ class Surroundings:
         return function, nops - self._named(section, start, end)
 
     def _stubbed(
-        self, section: int, sites: Sequence[Site], number: int
+        self, section: int, sites: Sequence[Call], number: int
     ) -> tuple[set[int], set[int]]:
-        """Sites that save r2, in one way or another: where not before, then by a stub. And those
+        """Calls that save r2, in one way or another: where not before, then by a stub. And those
         that save it by no stub, if it is out of reach, or cannot branch to the trampoline. Those of
         the module loader are among the other calls."""
         size = self._elf.sections[section].sh_size + _MOST_CODE_A_SITE * (number + 1)
         saving: set[int] = set()
         unsaved: set[int] = set()
         for site in sites:
-            if site.state is State.REWRITE and site.symbol not in self._stubless:
-                reached = in_branch_reach(size - site.offset) and site.symbol not in self._unfit
-                (saving if reached else unsaved).add(site.offset)
+            reached = site.after is After.STUB and in_branch_reach(size - site.offset)
+            if reached:
+                saving.add(site.offset)
+            elif site.after in (After.STUB, After.SAVED):
+                unsaved.add(site.offset)
         return saving, unsaved
 
     def _named(self, section: int, start: int, end: int) -> set[int]:

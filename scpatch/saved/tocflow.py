@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from scpatch.ppc64 import insn
-from scpatch.saved.effects import effects
+from scpatch.ppc64.effects import effects
 from scpatch.saved.frame_copies import stores_by_copies
 
 OWN: Final = 1

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
+from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.ppc64 import insn, relocs
 from scpatch.sites import record
 from scpatch.sites.model import Scan, Site, State, Stub, Trampoline
 from scpatch.sites.references import Callee, Reference, find_references
-from scpatch.sites.symbols import DEFAULT_TRAMPOLINES, Functions, find_stubs, find_trampolines
+from scpatch.sites.symbols import DEFAULT_TRAMPOLINES, find_stubs, find_trampolines
 
 
 class Choices(NamedTuple):
@@ -106,28 +107,53 @@ class _Classifier:
         open_sites = [site for site in sites if site.state is State.REWRITE]
         marked = self._marked()
         if open_sites:
-            # Most objects of a build have no such site, and need not load this either.
-            from scpatch.linux.patched import find_patched
-            from scpatch.saved.flow import Around, settle
-            from scpatch.saved.labels import find_labels
-            from scpatch.saved.other_calls import OtherCalls
-
-            labels = find_labels(self._elf, {site.section for site in open_sites})
-            hoist = self._choices.hoist
-            free = not self._kept and (self._module if hoist == "auto" else hoist == "kernel")
-            symbols = self._callees()
-            calls = OtherCalls(self._elf, symbols, module=self._module, free=free)
-            stubless = symbols if self._kept else marked
-            unfit = frozenset(one.symbol for one in self._unfit) - stubless
-            patched = find_patched(self._elf)
-            around = Around(self._elf, self._functions, labels, patched, calls, stubless, unfit)
-            sites = settle(around, sites, self._loadable() | marked)
-            sites = [self._without_stub(site) if site.symbol in unfit else site for site in sites]
+            sites = self._settled(sites, marked)
         if self._choices.no_nop == "thunk":
             # The loader wants a nop behind the call in the thunk as well.
             other = marked | (self._loaded() if self._module else frozenset())
             sites = [site if site.symbol in other else _as_thunk(site) for site in sites]
         return [_as_linkers(site) if site.symbol in marked else site for site in sites]
+
+    def _settled(self, sites: list[Site], marked: frozenset[int]) -> list[Site]:
+        """The sites, with SAVED and the refusals told from REWRITE that need the whole object."""
+        # Most objects of a build have no such site, and need not load this either.
+        from scpatch.saved.calls import After, Call
+        from scpatch.saved.settle import Fault, settle
+
+        callees = self._callees()
+        stubless = callees if self._kept else marked
+        unfit = frozenset(one.symbol for one in self._unfit) - stubless
+        must_stub = self._loadable() | marked
+
+        def call(site: Site) -> Call:
+            is_open = site.state is State.REWRITE
+            after = After.CLOBBERED if site.state is State.REFUSED else After.KEPT
+            if is_open and site.symbol not in stubless:
+                after = After.SAVED if site.symbol in unfit else After.STUB
+            reuse = is_open and site.symbol not in must_stub
+            return Call(site.section, site.offset, after, needs_nop=is_open, may_reuse=reuse)
+
+        hoist = self._choices.hoist
+        free = not self._kept and (self._module if hoist == "auto" else hoist == "kernel")
+        calls = [call(site) for site in sites]
+        faults, saves = settle(
+            self._elf, self._functions, calls, callees, module=self._module, free_nops=free
+        )
+
+        def settled(site: Site) -> Site:
+            place = site.section, site.offset
+            if site.state is not State.REWRITE:
+                return site
+            if (fault := faults.get(place)) is Fault.ENTERED:
+                return refuse(site, "SCP202", "the nop behind the call is a branch target")
+            if fault is Fault.PATCHED:
+                detail = "the kernel patches the call and the nop behind it apart"
+                return refuse(site, "SCP240", detail)
+            if place in saves:
+                return _saved(site, saves[place])
+            return self._without_stub(site) if site.symbol in unfit else site
+
+        return [settled(site) for site in sites]
 
     def _marked(self) -> frozenset[int]:
         """The symbols of trampolines whose calls a linker is to see to."""
@@ -366,6 +392,15 @@ def refuse(site: Site, code: str, detail: str) -> Site:
 
 NEEDS_THUNK = frozenset({"SCP201", "SCP202", "SCP206", "SCP240"})
 """The refusals that a thunk does without: there is no nop, or it cannot be used."""
+
+
+def _saved(site: Site, nops: tuple[int, ...]) -> Site:
+    """The site as one that needs no stub."""
+    detail = "r2 lies in 24(r1) on every path here"
+    if nops:
+        where = ", ".join(f"{site.section_name}+{nop:#x}" for nop in nops)
+        detail = f"r2 can be saved in {where}, behind earlier calls"
+    return site._replace(state=State.SAVED, detail=detail, saves=nops)
 
 
 def _as_thunk(site: Site) -> Site:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from scpatch.elf.functions import Functions
 from scpatch.elf.image import Image
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import insn, relocs
@@ -20,7 +21,7 @@ from scpatch.sites import record
 from scpatch.sites.classify import Choices, refuse
 from scpatch.sites.linker_stubs import linker_stubs, may_be_stub
 from scpatch.sites.model import Scan, Site, State, Stub, Trampoline
-from scpatch.sites.symbols import Functions, find_stubs, find_trampolines
+from scpatch.sites.symbols import find_stubs, find_trampolines
 
 
 class _Way(NamedTuple):

@@ -29,10 +29,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from scpatch.elf import constants as c
+from scpatch.elf.functions import Functions
 from scpatch.elf.image import Image
 from scpatch.ppc64 import insn
 from scpatch.ppc64.relocs import R_PPC64_RELATIVE
-from scpatch.sites.symbols import Functions
 
 _STUB_NAME = re.compile(
     r"__(long_branch|toc_save|gep_setup)_.+|[0-9a-f]{8}\.(long_branch|plt_branch)(_r2off)?\..+"

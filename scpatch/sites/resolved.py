@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile
 from scpatch.ppc64 import insn
 from scpatch.ppc64.branches import branches_into
 from scpatch.sites.model import Stub, Trampoline
 from scpatch.sites.references import Callee, Reference
-from scpatch.sites.symbols import Functions
 
 
 def resolved_calls(

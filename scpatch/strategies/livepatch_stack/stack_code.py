@@ -25,14 +25,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from scpatch.elf.functions import section_of
 from scpatch.elf.reader import ElfFile
 from scpatch.linux.offsets import Offsets
 from scpatch.ppc64 import insn
 from scpatch.ppc64.abi import local_entry_offset
 from scpatch.ppc64.asm import assemble
-from scpatch.saved.effects import effects
+from scpatch.ppc64.effects import effects
 from scpatch.sites.model import Site, State, Trampoline
-from scpatch.sites.symbols import section_of
 
 NAME: Final = "livepatch-stack"
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from scpatch.elf.additions import Additions, NewRelocation, NewSymbol
+from scpatch.elf.functions import section_of
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import insn, relocs
@@ -28,7 +29,6 @@ from scpatch.sites.model import (
     TrampolineEdit,
     added_name,
 )
-from scpatch.sites.symbols import section_of
 from scpatch.strategies import Cost, StrategyOptions
 from scpatch.strategies.digest import Digest
 from scpatch.strategies.localentry.prologue import SIZE, Prologue, place, read_prologues, toc_symbol

@@ -9,7 +9,7 @@ import capstone
 import pytest
 
 from scpatch.ppc64 import insn
-from scpatch.saved.effects import effects
+from scpatch.ppc64.effects import effects
 
 READS = re.compile(r"st|cmp(?!b)|mt|t[wd]|dcb|icb|tlb|slb(?!mf|fee)|sync|nop|cp_|paste|wait")
 

@@ -107,7 +107,7 @@ def scan(
 ) -> None:
     """List the trampolines and call sites of FILE..., and what each site needs."""
     from scpatch.commands import scan as command
-    from scpatch.sites.classify import Choices
+    from scpatch.sites.choices import Choices
 
     choices = Choices(_patterns(trampoline), undefined.value, no_nop.value, hoist=hoist.value)
     raise typer.Exit(
@@ -167,7 +167,7 @@ def rewrite(
     """
     from scpatch.commands import rewrite as command
     from scpatch.rewriter import Options
-    from scpatch.sites.classify import Choices
+    from scpatch.sites.choices import Choices
     from scpatch.strategies import names, options
 
     if strategy != "callsite" and strategy not in names():
@@ -298,12 +298,12 @@ def advise(
     """
     from scpatch.commands import advise as command
     from scpatch.rewriter import Options
-    from scpatch.sites.classify import Choices
+    from scpatch.sites.choices import Choices
     from scpatch.strategies import options
 
     choices = Choices(_patterns(trampoline), no_nop=no_nop.value)
     if image:
-        choices = choices._replace(undefined="rewrite", hoist="kernel")
+        choices = choices._replace(undefined=Undefined.REWRITE, hoist=Hoist.KERNEL)
     own = options(asm_offsets, paca_toc_offset, unmark=False)
     asked = Options(None, choices, own)
     raise typer.Exit(

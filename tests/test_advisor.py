@@ -14,7 +14,7 @@ from scpatch import strategies
 from scpatch.advisor import RULE, Advice, Outlook, advise
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from scpatch.strategies import StrategyOptions
 from tests.tools import FIXTURES, LD, ROOT, assemble, run
 

@@ -10,7 +10,7 @@ import pytest
 from scpatch.advisor import advise
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from scpatch.sites.model import Site, State
 from scpatch.strategies import StrategyOptions
 from scpatch.verifier.proof import prove

@@ -15,7 +15,8 @@ from pathlib import Path
 from scpatch.elf.layout import Layout
 from scpatch.files.inputs import open_input, read_object
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from scpatch.sites.classify import Choices, scan
+from scpatch.sites.choices import Choices
+from scpatch.sites.classify import scan
 from scpatch.sites.model import Scan, State
 
 ROOT = Path(__file__).resolve().parents[1]

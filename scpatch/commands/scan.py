@@ -11,7 +11,7 @@ from scpatch.report.messages import note_intermediate, print_error, print_unmatc
 from scpatch.report.progress import ProgressBar
 from scpatch.report.scan import print_scan
 from scpatch.rewriter import Options, plan_all
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 
 
 def run(

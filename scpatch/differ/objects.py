@@ -23,7 +23,8 @@ from scpatch.differ.tables import (
 )
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
-from scpatch.sites.classify import Choices, scan
+from scpatch.sites.choices import Choices
+from scpatch.sites.classify import scan
 from scpatch.sites.model import Scan, State
 
 

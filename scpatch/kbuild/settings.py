@@ -66,7 +66,7 @@ class Settings(NamedTuple):
         """The same for `plan_file`. Raises UsageError for an unknown strategy or a wrong number."""
         from scpatch import strategies
         from scpatch.rewriter import Options
-        from scpatch.sites.classify import Choices
+        from scpatch.sites.choices import Choices
 
         for name in ("strategy", "module_strategy"):
             chosen, known = getattr(self, name) or strategies.DEFAULT, strategies.names()
@@ -93,10 +93,12 @@ class Settings(NamedTuple):
     def image_options(self) -> Options:
         """The same for what goes into vmlinux: a trampoline that one input does not define is
         another input's there, so no module loader will want the nop behind its calls."""
+        from scpatch.sites.choices import Undefined
+
         options = self.options
         if self.undefined != "auto":
             return options
-        return options._replace(choices=options.choices._replace(undefined="rewrite"))
+        return options._replace(choices=options.choices._replace(undefined=Undefined.REWRITE))
 
     @property
     def module_options(self) -> Options:

@@ -24,7 +24,8 @@ from scpatch.files.inputs import (
     read_object,
 )
 from scpatch.sites import record
-from scpatch.sites.classify import Choices, scan
+from scpatch.sites.choices import Choices
+from scpatch.sites.classify import scan
 from scpatch.sites.model import Plan, Scan, Site, State
 from scpatch.strategies import StrategyOptions
 

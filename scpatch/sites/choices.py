@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
+from typing import Any, NamedTuple, Self
+
+DEFAULT_TRAMPOLINES = ("__SCT__*",)
 
 
 class Undefined(StrEnum):
@@ -31,3 +35,35 @@ class Hoist(StrEnum):
     KERNEL = "kernel"
     """Also in objects that will be linked into a kernel."""
     NEVER = "never"
+
+
+class _Choices(NamedTuple):
+    trampolines: tuple[str, ...]
+    """Shell patterns of trampoline names."""
+    undefined: Undefined
+    no_nop: NoNop
+    unmark: bool
+    """Treat marked trampolines (st_other bits 5-7 = 1) as unmarked, as they will be."""
+    hoist: Hoist
+
+
+class Choices(_Choices):
+    """What the user may choose about call sites. Raises ValueError for an unknown word."""
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        trampolines: Iterable[str] = DEFAULT_TRAMPOLINES,
+        undefined: Undefined | str = Undefined.AUTO,
+        no_nop: NoNop | str = NoNop.REFUSE,
+        unmark: bool = False,
+        hoist: Hoist | str = Hoist.AUTO,
+    ) -> Self:
+        words = Undefined(undefined), NoNop(no_nop), unmark, Hoist(hoist)
+        return super().__new__(cls, tuple(trampolines), *words)
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]
+        # `_replace` makes the new one with this.
+        return cls(*iterable)

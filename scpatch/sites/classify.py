@@ -4,31 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
 
 from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.ppc64 import insn, relocs
 from scpatch.sites import record
+from scpatch.sites.choices import Choices, Hoist, NoNop, Undefined
 from scpatch.sites.model import Scan, Site, State, Stub, Trampoline
 from scpatch.sites.references import Callee, Reference, find_references
-from scpatch.sites.symbols import DEFAULT_TRAMPOLINES, find_stubs, find_trampolines
-
-
-class Choices(NamedTuple):
-    """What the user may choose about sites."""
-
-    trampolines: tuple[str, ...] = DEFAULT_TRAMPOLINES
-    """Shell patterns of trampoline names."""
-    undefined: str = "auto"
-    """Sites against undefined trampolines: `rewrite`, `skip`, or by the kind of object (`auto`)."""
-    no_nop: str = "refuse"
-    """Sites without a usable nop: `refuse` or `thunk`."""
-    unmark: bool = False
-    """Take trampolines that are marked (st_other bits 5-7 = 1) for unmarked, as they will be."""
-    hoist: str = "auto"
-    """Whether r2 may be saved in the nop behind an earlier call of the function: in a linked module
-    (`auto`), also in an object that ends in a kernel (`kernel`), or not (`never`)."""
+from scpatch.sites.symbols import find_stubs, find_trampolines
 
 
 def scan(elf: ElfFile, choices: Choices) -> Scan:
@@ -108,7 +92,7 @@ class _Classifier:
         marked = self._marked()
         if open_sites:
             sites = self._settled(sites, marked)
-        if self._choices.no_nop == "thunk":
+        if self._choices.no_nop is NoNop.THUNK:
             # The loader wants a nop behind the call in the thunk as well.
             other = marked | (self._loaded() if self._module else frozenset())
             sites = [site if site.symbol in other else _as_thunk(site) for site in sites]
@@ -134,7 +118,7 @@ class _Classifier:
             return Call(site.section, site.offset, after, needs_nop=is_open, may_reuse=reuse)
 
         hoist = self._choices.hoist
-        free = not self._kept and (self._module if hoist == "auto" else hoist == "kernel")
+        free = not self._kept and (self._module if hoist is Hoist.AUTO else hoist is Hoist.KERNEL)
         calls = [call(site) for site in sites]
         faults, saves = settle(
             self._elf, self._functions, calls, callees, module=self._module, free_nops=free
@@ -176,7 +160,7 @@ class _Classifier:
         loader stubs the call, and refuses a module with anything but a nop behind it
         (restore_r2 in arch/powerpc/kernel/module_64.c). The `b` of a stub needs none.
         """
-        if self._choices.undefined == "rewrite" and not self._module:
+        if self._choices.undefined is Undefined.REWRITE and not self._module:
             return frozenset()
         return self._loaded()
 
@@ -351,7 +335,7 @@ class _Classifier:
                 return refuse(site, "SCP213", "the kernel will find no nop behind the call")
             return site._replace(state=State.LOADER, detail="a livepatch finds the trampoline")
         undefined = self._choices.undefined
-        skip = undefined == "skip" or (undefined == "auto" and self._module)
+        skip = undefined is Undefined.SKIP or (undefined is Undefined.AUTO and self._module)
         skip = skip or (self._module and trampoline.weak_undefined)
         if trampoline.loaded and skip:
             return site._replace(state=State.LOADER, detail="the trampoline is undefined here")

@@ -18,7 +18,8 @@ from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.abi import clobbers_r2
 from scpatch.ppc64.branches import branches, branches_into
 from scpatch.sites import record
-from scpatch.sites.classify import Choices, refuse
+from scpatch.sites.choices import Choices
+from scpatch.sites.classify import refuse
 from scpatch.sites.linker_stubs import linker_stubs, may_be_stub
 from scpatch.sites.model import Scan, Site, State, Stub, Trampoline
 from scpatch.sites.symbols import find_stubs, find_trampolines

@@ -18,8 +18,6 @@ from scpatch.sites.model import (
     trampoline_of,
 )
 
-DEFAULT_TRAMPOLINES = ("__SCT__*",)
-
 _DIGEST = re.compile(r"\.[0-9a-f]{12}")
 _LIVEPATCH = re.compile(r"\.klp\.sym\.[^.]+\.(.+),[0-9]+", re.DOTALL)
 """The name of a symbol that a livepatch finds, with the symbol's own name in it

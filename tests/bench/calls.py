@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import ObjectPlan, Options, plan_file, write
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from scpatch.sites.model import State
 from scpatch.strategies import StrategyOptions
 from tests.tools import LD, LLD, assemble, run, section, symbol

@@ -16,7 +16,7 @@ from pathlib import Path
 from scpatch import strategies
 from scpatch.errors import ScpatchError
 from scpatch.rewriter import Options, plan_file
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from scpatch.sites.model import State
 from scpatch.strategies import StrategyOptions
 from tests.bench import calls

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from scpatch.files.inputs import is_archive, open_input, read_object
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.classify import Choices, scan
+from scpatch.sites.choices import Choices
+from scpatch.sites.classify import scan
 from scpatch.verifier.execute import Kernel
 from scpatch.verifier.verdict import verify_files
 from tests.tools import CROSS, assemble, run

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from scpatch.errors import ScpatchError
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from scpatch.verifier.proof import prove
 
 PATTERNS = ("_printk", "kfree", "mutex_*", "*alloc*", "*lock*")

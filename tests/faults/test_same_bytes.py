@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, os.environ["SCPATCH_ROOT"])
 from scpatch.errors import ScpatchError
 from scpatch.rewriter import Options, plan_all, write
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from scpatch.strategies import names, options
 
 own = options(None, 16, unmark=False)

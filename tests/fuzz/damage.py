@@ -22,7 +22,7 @@ from typing import NamedTuple
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from scpatch.strategies import StrategyOptions
 from scpatch.verifier.execute import Kernel, RunSite, execute, find_tools
 from scpatch.verifier.proof import prove

@@ -16,7 +16,7 @@ import pytest
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_object
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from scpatch.sites.model import CHANGED, State
 from scpatch.strategies import StrategyOptions
 from tests.fuzz.mutate import at_random

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from scpatch.strategies import StrategyOptions
 
 OFFSETS = Offsets(paca_toc=16, paca_thread_info=2312, livepatch_sp=16)

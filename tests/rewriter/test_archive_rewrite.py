@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.rewriter import Options, plan_file
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from scpatch.sites.model import State
 from tests import archives, tools
 from tests.archives import AR, make, make_bsd, make_sym64, objects, tree

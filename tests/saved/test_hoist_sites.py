@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from scpatch.sites.model import Site
 from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof

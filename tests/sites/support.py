@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from tests.tools import relocations, section, sections, symbols
 
 TABLE = ".static_call_sites"

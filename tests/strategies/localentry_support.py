@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from scpatch.strategies import StrategyOptions
 from tests import tools
 from tests.tools import CROSS, LLD, QEMU, assemble

@@ -11,7 +11,7 @@ import pytest
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from scpatch.strategies import StrategyOptions
 from scpatch.verifier.execute import Kernel, find_tools
 from scpatch.verifier.verdict import Verdict, verify_files

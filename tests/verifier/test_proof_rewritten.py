@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.classify import Choices
+from scpatch.sites.choices import Choices
 from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof
 from tests.tools import CROSS, FIXTURES, run

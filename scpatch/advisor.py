@@ -78,7 +78,7 @@ class Advice(NamedTuple):
     """The names of those that there are."""
 
 
-def advise(path: Path, options: Options, *, image: bool) -> Advice:
+def advise(path: Path | bytes, options: Options, *, image: bool) -> Advice:
     """Plans the file by every strategy. `image` says that it ends in the kernel's image.
 
     Raises ScpatchError for what cannot be read or is no object or archive for ppc64le.
@@ -94,7 +94,7 @@ def advise(path: Path, options: Options, *, image: bool) -> Advice:
         if one.possible and one.sites and (image or kind == "linked image" or not one.image_only)
     ]
     return Advice(
-        path,
+        found.path,
         kind,
         sites,
         tuple(sorted({name for one in found.objects for name in one.scan.strategies})),
@@ -112,7 +112,7 @@ def _kind(plan: FilePlan) -> str:
     return "linked image" if scan.image else "kernel module" if scan.module else "object"
 
 
-def _outlook(path: Path, name: str, options: Options) -> Outlook:
+def _outlook(path: Path | bytes, name: str, options: Options) -> Outlook:
     strategy = strategies.load(name)
     only = not strategies.serves_modules(name)
     try:

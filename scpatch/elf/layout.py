@@ -71,6 +71,15 @@ class Layout(NamedTuple):
     copies: tuple[Copy, ...]
     writes: tuple[tuple[int, bytes], ...]
 
+    def apply(self, source: memoryview) -> bytes:
+        """The content of the new file, from that of the old one."""
+        new = bytearray(self.size)
+        for copy in self.copies:
+            new[copy.target : copy.target + copy.size] = source[copy.source :][: copy.size]
+        for offset, content in self.writes:
+            new[offset : offset + len(content)] = content
+        return bytes(new)
+
 
 _Extent = tuple[int, int, int, int]
 """A stretch of the old file that moves as one: file offset, size and alignment in bytes, and the

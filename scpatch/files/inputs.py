@@ -9,7 +9,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
@@ -51,14 +51,19 @@ mostly what nobody looks at. Access to a mapped file that another program cuts o
 the process by SIGBUS; that cannot happen to what was read."""
 
 
+IN_MEMORY: Final = Path("<bytes>")
+"""The path of a source that is bytes, as messages show it."""
+
+
 class Input(NamedTuple):
-    """An open file, read or mapped."""
+    """An open file, read or mapped; or the content of one."""
 
     path: Path
     descriptor: int
+    """-1 for bytes."""
     data: memoryview
     identity: tuple[int, ...]
-    """The file's identity before anything of it was read."""
+    """The file's identity before anything of it was read; empty for bytes."""
 
 
 def identity(status: os.stat_result) -> tuple[int, ...]:
@@ -67,11 +72,20 @@ def identity(status: os.stat_result) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def open_input(path: Path) -> Iterator[Input]:
-    """Opens a regular file and reads or maps it. Raises SCP109 if that cannot be done, and SCP120
-    on a big-endian machine, where the columns over the content would give other numbers."""
+def open_input(path: Path | bytes) -> Iterator[Input]:
+    """Opens a regular file and reads or maps it; takes the content of one as it is.
+
+    Raises SCP109 if that cannot be done, and SCP120 on a big-endian machine, where the columns
+    over the content would give other numbers.
+    """
     if sys.byteorder != "little":
-        raise ScpatchError("SCP120", "cannot run on a big-endian machine", file=str(path))
+        name = str(IN_MEMORY if isinstance(path, bytes) else path)
+        raise ScpatchError("SCP120", "cannot run on a big-endian machine", file=name)
+    if isinstance(path, bytes):
+        if not path:
+            raise ScpatchError("SCP101", "the file is empty", file=str(IN_MEMORY))
+        yield Input(IN_MEMORY, -1, memoryview(path), ())
+        return
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:

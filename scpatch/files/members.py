@@ -13,7 +13,7 @@ from scpatch.files.inputs import Input, is_archive, is_object, open_input
 
 
 @contextmanager
-def open_objects(path: Path) -> Iterator[dict[str, memoryview]]:
+def open_objects(path: Path | bytes) -> Iterator[dict[str, memoryview]]:
     """Label -> content of the objects in a file, as long as the context lasts.
 
     The label of a file that is no archive is empty. Members that are no ELF files are left out.

@@ -45,7 +45,7 @@ def plan_copy(name: str, target: Path, options: Options, known: Known) -> Planne
     sources = identities([name])
     plan = plan_file(Path(name), options, target)
     changed = any(one.plan.edits for one in plan.objects)
-    return Planned(plan, Known(sources, {}, {}, plan.refused > 0), changed)
+    return Planned(plan, Known(sources, {}, {}, bool(plan.refused)), changed)
 
 
 def sources_of(name: str) -> Identities:
@@ -74,7 +74,7 @@ def _plan_thin(
     old = [one.copy for one in kept.values() if one.copy]
     changed = bool(old) or any(one.plan.edits for one in plan.objects)
     copies = {path: known.copies[path] for path in old}
-    new = Known(sources, copies, _members(archive, plan, kept), plan.refused > 0)
+    new = Known(sources, copies, _members(archive, plan, kept), bool(plan.refused))
     return Planned(plan, new, changed, len(kept))
 
 

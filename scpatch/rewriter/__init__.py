@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from scpatch.elf.reader import ElfFile
 from scpatch.errors import RefusedError, ScpatchError
 from scpatch.files import output
 from scpatch.files.inputs import (
+    IN_MEMORY,
     Input,
     has_intermediate,
     identity,
@@ -30,14 +32,21 @@ from scpatch.sites.model import Plan, Scan, Site, State
 from scpatch.strategies import StrategyOptions
 
 
+class Lines(StrEnum):
+    """The call sites whose source lines are looked up."""
+
+    ALL = "all"
+    REFUSED = "refused"
+    NONE = "none"
+
+
 class Options(NamedTuple):
     strategy: str | None = strategies.DEFAULT
     """The name of a strategy; None plans no change and only tells what there is."""
     choices: Choices = Choices()
     own: StrategyOptions = StrategyOptions()
     """What only some strategies take."""
-    lines: str = "refused"
-    """The sites whose source lines are looked up: `all`, `refused` or `none`."""
+    lines: str = Lines.REFUSED
     emit_sites: bool = False
     """Whether the object gets a table of its call sites."""
 
@@ -66,18 +75,53 @@ class Output(NamedTuple):
 
 
 class FilePlan(NamedTuple):
+    """What happens to a file: to the object that it is, or to the members of an archive."""
+
     path: Path
     objects: tuple[ObjectPlan, ...]
     outputs: tuple[Output, ...]
-    """Empty where the file stays as it is."""
+    """Empty if the file stays as it is, and if the source was bytes."""
+    result: bytes | None = None
+    """The content of the new file, if the source was bytes."""
 
     @property
-    def refused(self) -> int:
-        return sum(len(one.plan.refused) for one in self.objects)
+    def sites(self) -> tuple[Site, ...]:
+        """The call sites of all objects."""
+        return tuple(site for plan in self.objects for site in plan.plan.sites)
+
+    @property
+    def refused(self) -> tuple[Site, ...]:
+        """The call sites that cannot be rewritten."""
+        return tuple(site for plan in self.objects for site in plan.plan.refused)
+
+    @property
+    def changed(self) -> bool:
+        """Whether any object changes."""
+        return any(plan.plan.edits for plan in self.objects)
+
+    @property
+    def data(self) -> bytes:
+        """The content of the new file. A source that is a path is read again for it.
+
+        Raises ScpatchError if the source cannot be read (SCP109) or has changed since (SCP112),
+        and ValueError if the result is several files, as of a thin archive.
+        """
+        if self.result is not None:
+            return self.result
+        if len(self.outputs) > 1 or any(output.source != self.path for output in self.outputs):
+            raise ValueError("the result is several files: see outputs")
+        with open_input(self.path) as source:
+            if not self.outputs:
+                return bytes(source.data)
+            (output,) = self.outputs
+            if source.identity != output.identity:
+                raise _changed(self.path)
+            return output.layout.apply(source.data)
 
 
-def plan_file(path: Path, options: Options, target: Path | None = None) -> FilePlan:
-    """What `rewrite` would do to a file; with `target` the result goes there.
+def plan_file(path: Path | bytes, options: Options, target: Path | None = None) -> FilePlan:
+    """What `rewrite` would do to a file, or to the content of one; with `target` the result goes
+    there.
 
     Raises ScpatchError for what cannot be read or is no object or archive for ppc64le.
     """
@@ -86,8 +130,18 @@ def plan_file(path: Path, options: Options, target: Path | None = None) -> FileP
             from scpatch.rewriter.archive import plan_archive
 
             return plan_archive(source, options, target)
-        one, layout = plan_object(source.data, str(path), options)
-        return FilePlan(path, (one,), tuple(outputs_of(source, layout, target)))
+        one, layout = plan_object(source.data, str(source.path), options)
+        return plan_of(source, [one], layout, target)
+
+
+def plan_of(
+    source: Input, objects: Sequence[ObjectPlan], layout: Layout | None, target: Path | None
+) -> FilePlan:
+    """The plan of a file with all its content in one place."""
+    if source.path is IN_MEMORY:
+        result = bytes(source.data) if layout is None else layout.apply(source.data)
+        return FilePlan(source.path, tuple(objects), (), result)
+    return FilePlan(source.path, tuple(objects), tuple(outputs_of(source, layout, target)))
 
 
 def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPlan, Layout | None]:
@@ -154,7 +208,7 @@ def _with_lines(elf: ElfFile, sites: tuple[Site, ...], *, which: str) -> tuple[S
     wanted = [
         (site.section, site.offset)
         for site in sites
-        if which == "all" or (which == "refused" and site.state is State.REFUSED)
+        if which == Lines.ALL or (which == Lines.REFUSED and site.state is State.REFUSED)
     ]
     if not wanted:
         return sites
@@ -186,7 +240,7 @@ def is_same(one: Path, other: Path) -> bool:
 def check_refused(plans: Sequence[FilePlan]) -> None:
     """Raises RefusedError (SCP135) if a call site of the plans was refused: what they would write
     is then not right as a whole, and the caller has to allow it."""
-    if count := sum(plan.refused for plan in plans):
+    if count := sum(len(plan.refused) for plan in plans):
         sites = "1 call site was" if count == 1 else f"{count} call sites were"
         raise RefusedError("SCP135", f"{sites} refused")
 
@@ -218,10 +272,9 @@ def staged(
 def _stage(one: Output, *, unnamed: bool) -> output.Staged:
     """Stages an output. Raises SCP112 if its source is not what was planned for, or is not any
     more when all is copied."""
-    changed = ScpatchError("SCP112", "the file changed while it was read", file=str(one.source))
     with open_input(one.source) as source:
         if source.identity != one.identity:
-            raise changed
+            raise _changed(one.source)
         new = output.stage(
             one.target, source.descriptor, one.layout, unnamed=unnamed, folder=one.folder
         )
@@ -231,8 +284,12 @@ def _stage(one: Output, *, unnamed: bool) -> output.Staged:
         same = False
     if not same:
         output.discard([new])
-        raise changed
+        raise _changed(one.source)
     return new
+
+
+def _changed(path: Path) -> ScpatchError:
+    return ScpatchError("SCP112", "the file changed while it was read", file=str(path))
 
 
 def write(plans: Sequence[FilePlan], *, backup: bool = False, allow_refused: bool = False) -> None:

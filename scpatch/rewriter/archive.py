@@ -13,7 +13,7 @@ from scpatch.ar.headers import Archive, Member, read_archive
 from scpatch.ar.layout import lay_out_members
 from scpatch.elf.layout import Layout
 from scpatch.files.inputs import Input, is_object
-from scpatch.rewriter import FilePlan, ObjectPlan, Options, is_same, outputs_of, plan_object
+from scpatch.rewriter import FilePlan, ObjectPlan, Options, is_same, plan_object, plan_of
 
 
 def plan_archive(source: Input, options: Options, target: Path | None) -> FilePlan:
@@ -31,7 +31,7 @@ def plan_archive(source: Input, options: Options, target: Path | None) -> FilePl
         return plan_thin(source, archive, options, target)
     objects, changed = plan_members(archive, archive.members, options)
     layout = lay_out_members(archive, changed) if changed else None
-    return FilePlan(source.path, tuple(objects), tuple(outputs_of(source, layout, target)))
+    return plan_of(source, objects, layout, target)
 
 
 def plan_members(

@@ -20,7 +20,7 @@ from scpatch.ar.headers import Archive, Member, damaged, is_regular, read_archiv
 from scpatch.ar.layout import Place, lay_out_members, lay_out_thin, moved_headers, shifted
 from scpatch.elf.layout import Layout
 from scpatch.errors import ScpatchError
-from scpatch.files.inputs import Input, is_object, open_input
+from scpatch.files.inputs import IN_MEMORY, Input, is_object, open_input
 from scpatch.rewriter import FilePlan, ObjectPlan, Options, Output, outputs_of, plan_object
 from scpatch.rewriter.archive import plan_members
 
@@ -79,9 +79,16 @@ def plan_thin(
     `kept` has files, by their paths as `files_of` gives them, that are not looked at again; it is
     for a new archive at `target` only. The plan has no objects for them.
 
-    Raises SCP108 where a file is not what the archive says, SCP109 where it cannot be read, and
-    what `plan_object` raises.
+    Raises SCP108 where a file is not what the archive says, SCP109 where it cannot be read or the
+    archive is bytes, and what `plan_object` raises.
     """
+    if source.path is IN_MEMORY:
+        raise ScpatchError(
+            "SCP109",
+            "cannot read: a thin archive has its members in other files",
+            file=archive.name,
+            hint="give the path of the archive instead of its bytes",
+        )
     folders = _Folders(source.path.parent)
     files: list[_File] = []
     for (path, nested), members in _files(archive, folders).items():

@@ -1,0 +1,403 @@
+"""What a Python program imports as `scpatch`: the functions, their options and their results.
+
+A source is a path or the bytes of an object or archive. Functions that get bytes touch no file,
+but for `verify`. The command line and the step for Kbuild use the same functions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+
+from scpatch import rewriter
+from scpatch import strategies as _strategies
+from scpatch.elf.constants import ET_REL
+from scpatch.errors import RefusedError as RefusedError
+from scpatch.errors import ScpatchError as ScpatchError
+from scpatch.files.inputs import IN_MEMORY, is_archive, open_input, read_object
+from scpatch.linux.offsets import Offsets as Offsets
+from scpatch.linux.offsets import read_asm_offsets as read_asm_offsets
+from scpatch.rewriter import FilePlan as FilePlan
+from scpatch.rewriter import Lines as Lines
+from scpatch.rewriter import ObjectPlan as ObjectPlan
+from scpatch.sites.choices import DEFAULT_TRAMPOLINES, Choices
+from scpatch.sites.choices import Hoist as Hoist
+from scpatch.sites.choices import NoNop as NoNop
+from scpatch.sites.choices import Undefined as Undefined
+from scpatch.sites.model import Plan as Plan
+from scpatch.sites.model import Scan as Scan
+from scpatch.sites.model import Site as Site
+from scpatch.sites.model import State as State
+from scpatch.sites.model import Stub as Stub
+from scpatch.sites.model import Trampoline as Trampoline
+
+if TYPE_CHECKING:
+    from scpatch.advisor import Advice
+    from scpatch.differ.model import ObjectDiff
+    from scpatch.verifier.verdict import Verdict
+
+Source = str | os.PathLike[str] | bytes
+"""A path, or the content of a file."""
+
+
+class _Options(NamedTuple):
+    trampolines: tuple[str, ...]
+    undefined: Undefined
+    no_nop: NoNop
+    hoist: Hoist
+    unmark: bool
+    offsets: Offsets
+    emit_sites: bool
+    lines: Lines
+
+
+class Options(_Options):
+    """The options of `scan`, `plan`, `rewrite`, `verify` and `advise`; immutable.
+
+    `trampolines`: shell patterns of trampoline names.
+    `undefined`, `no_nop`, `hoist`, `lines`: members of their enums, or the values of members.
+    `unmark`: undo the marks that an earlier rewrite left on trampolines.
+    `offsets`: what some strategies need of the kernel; see `read_asm_offsets`.
+    `emit_sites`: add the table of call sites, `.static_call_sites`.
+
+    Raises ValueError for a value that is not valid.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        *,
+        trampolines: Iterable[str] = DEFAULT_TRAMPOLINES,
+        undefined: Undefined | str = Undefined.AUTO,
+        no_nop: NoNop | str = NoNop.REFUSE,
+        hoist: Hoist | str = Hoist.AUTO,
+        unmark: bool = False,
+        offsets: Offsets = Offsets(),  # noqa: B008
+        emit_sites: bool = False,
+        lines: Lines | str = Lines.REFUSED,
+    ) -> Self:
+        if isinstance(trampolines, str):
+            raise ValueError(f"trampolines is {trampolines!r}, not a sequence of patterns")
+        for name, size in offsets._asdict().items():
+            if size is not None and not (isinstance(size, int) and size >= 0):
+                raise ValueError(f"offsets.{name} is {size!r}, not a number of bytes")
+        return super().__new__(
+            cls,
+            tuple(trampolines),
+            _member(Undefined, "undefined", undefined),
+            _member(NoNop, "no_nop", no_nop),
+            _member(Hoist, "hoist", hoist),
+            unmark,
+            offsets,
+            emit_sites,
+            _member(Lines, "lines", lines),
+        )
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]
+        return cls(**dict(zip(cls._fields, iterable, strict=True)))
+
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def _member(kind: type[_Choice], name: str, value: str) -> _Choice:
+    """The member of an enum; ValueError for a value that it does not have."""
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"{name} is {value!r}, not one of {', '.join(kind)}") from None
+
+
+class ObjectScan(NamedTuple):
+    """What one object holds: a file, or a member of an archive."""
+
+    name: str
+    """The file's name, for a member `ARCHIVE(MEMBER)`."""
+    scan: Scan
+    intermediate: bool
+    """It also holds what a link with LTO would compile in place of its machine code."""
+
+
+class FileScan(NamedTuple):
+    """What a file holds."""
+
+    objects: tuple[ObjectScan, ...]
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The call sites of all objects, in section and offset order."""
+        return tuple(site for entry in self.objects for site in entry.scan.sites)
+
+    @property
+    def trampolines(self) -> tuple[Trampoline, ...]:
+        return tuple(trampoline for entry in self.objects for trampoline in entry.scan.trampolines)
+
+    @property
+    def stubs(self) -> tuple[Stub, ...]:
+        """The code that earlier runs have added."""
+        return tuple(stub for entry in self.objects for stub in entry.scan.stubs)
+
+
+class NamedDiff(NamedTuple):
+    """The differences of two objects, with the names that messages give them."""
+
+    before: str
+    after: str
+    diff: ObjectDiff
+
+
+class StrategyInfo(NamedTuple):
+    """What there is to know of a strategy before it is used."""
+
+    name: str
+    summary: str
+    """One line."""
+    text: str
+    """What `scpatch explain` prints."""
+    serves_modules: bool
+    """Whether it can be applied to kernel modules."""
+    takes_images: bool
+    """Whether it can be applied to a linked kernel image."""
+
+
+def list_strategies() -> tuple[StrategyInfo, ...]:
+    """All strategies, sorted by name."""
+    return tuple(
+        StrategyInfo(
+            name,
+            strategy.SUMMARY,
+            strategy.TEXT,
+            _strategies.serves_modules(name),
+            _strategies.takes_images(name),
+        )
+        for name in _strategies.names()
+        for strategy in (_strategies.load(name),)
+    )
+
+
+def scan(source: Source, options: Options = Options()) -> FileScan:  # noqa: B008
+    """Finds the trampolines and call sites of an object, archive or linked kernel image.
+
+    Raises ScpatchError for a source that cannot be read (SCP109), that is not for ppc64le
+    (SCP101 to SCP106), or that is damaged (SCP107, SCP108).
+    """
+    found = _plan(source, _planner(None, options))
+    return FileScan(
+        tuple(ObjectScan(entry.name, entry.scan, entry.intermediate) for entry in found.objects)
+    )
+
+
+def plan(
+    source: Source,
+    strategy: str | None = None,
+    options: Options = Options(),  # noqa: B008
+    *,
+    output: str | os.PathLike[str] | None = None,
+) -> FilePlan:
+    """What `rewrite` would do. Writes nothing.
+
+    `strategy` is a name of `list_strategies`; None is the default. `output` is the path of the
+    new file; without it the source is to be replaced. `FilePlan.data` is the new content.
+
+    Raises ValueError for an unknown strategy and for an output of bytes, and ScpatchError as
+    `scan` does or if the strategy cannot be applied to the file. A call that cannot be rewritten
+    is no error: see `FilePlan.refused`.
+    """
+    name = _strategies.DEFAULT if strategy is None else strategy
+    if name not in _strategies.names():
+        raise ValueError(f"strategy is {name!r}, not one of {', '.join(_strategies.names())}")
+    return _plan(source, _planner(name, options), output)
+
+
+def rewrite(
+    source: Source,
+    strategy: str | None = None,
+    options: Options = Options(),  # noqa: B008
+    *,
+    output: str | os.PathLike[str] | None = None,
+    backup: bool = False,
+    allow_refused: bool = False,
+) -> FilePlan:
+    """Plans and writes: to `output`, or in place. Nothing is written for bytes: the new content
+    is `FilePlan.data`.
+
+    All files are written, or none: each is made beside its target, then renamed. `backup` keeps
+    the old file as NAME.orig.
+
+    Raises RefusedError (SCP135) if a call cannot be rewritten, unless `allow_refused`; such
+    calls then stay as they are. Raises ScpatchError if a file cannot be written (SCP110) or
+    changed while it was read (SCP112), and as `plan` does.
+    """
+    planned = plan(source, strategy, options, output=output)
+    rewriter.write([planned], backup=backup, allow_refused=allow_refused)
+    return planned
+
+
+def verify(
+    before: Source,
+    after: Source,
+    options: Options = Options(),  # noqa: B008
+    *,
+    run: bool = True,
+) -> list[Verdict]:
+    """Proves that `after` is `before` with every call right; one verdict for each object.
+
+    `run` also executes every call of both under QEMU. `options` are those of the rewrite. The
+    verifier reads files, so bytes go to temporary files.
+
+    Raises ScpatchError as `scan` does, SCP301 if a tool is missing, and SCP302 if an object
+    cannot be linked or executed. A wrong call is no error: see `Verdict.proven`.
+    """
+    from scpatch.verifier.execute import Kernel, find_tools
+    from scpatch.verifier.verdict import verify_files
+
+    tools = find_tools() if run else None
+    # A linked image can be compared with another one only.
+    if not all(_check(source, linked=True) for source in (before, after)):
+        for source in (before, after):
+            _check(source, linked=False)
+    with _paths([before, after]) as ((old, new), folder):
+        verdicts = verify_files(
+            old,
+            new,
+            options.trampolines,
+            tools,
+            Kernel(**options.offsets._asdict()),
+            for_kernel=options.hoist is Hoist.KERNEL,
+        )
+    return [_relabelled(verdict, folder) for verdict in verdicts]
+
+
+def verify_link(
+    objects: Sequence[Source],
+    image: Source,
+    options: Options = Options(),  # noqa: B008
+) -> Verdict:
+    """Proves the calls of a linked image; with the objects and archives that it was linked from,
+    also that it has as many calls as they. Executes nothing. Bytes go to temporary files.
+
+    Raises ScpatchError as `scan` does. A wrong call is no error: see `Verdict.proven`.
+    """
+    from scpatch.verifier.linked import verify_link
+
+    for source in objects:
+        _check(source, linked=False)
+    _check(image, linked=True)
+    with _paths([*objects, image]) as (paths, folder):
+        *others, last = paths
+        verdict = verify_link(others, last, options.trampolines, options.offsets.paca_toc)
+    return _relabelled(verdict, folder)
+
+
+def diff(before: Source, after: Source, *, context: int = 3) -> list[NamedDiff]:
+    """What differs between two versions of an object, or of each object in an archive; objects
+    that are the same are left out. `context` is the number of unchanged instructions to give
+    before and after changed ones.
+
+    Raises ScpatchError as `scan` does, and SCP113 if one archive lacks a member of the other.
+    """
+    from scpatch.differ.objects import diff_objects
+    from scpatch.files.inputs import check_code, is_linked, read_object
+    from scpatch.files.members import label, open_objects, pair
+
+    differences: list[NamedDiff] = []
+    names = _name(before), _name(after)
+    with open_objects(_input(before)) as old, open_objects(_input(after)) as new:
+        for member, old_data, new_data in pair(old, new, names[1]):
+            labels = label(names[0], member), label(names[1], member)
+            check_code(old_data, labels[0])
+            check_code(new_data, labels[1])
+            if old_data != new_data:
+                linked = is_linked(old_data) and is_linked(new_data)
+                old_file = read_object(old_data, labels[0], linked=linked)
+                new_file = read_object(new_data, labels[1], linked=linked)
+                differences.append(NamedDiff(*labels, diff_objects(old_file, new_file, context)))
+    return differences
+
+
+def advise(
+    source: Source,
+    options: Options = Options(),  # noqa: B008
+    *,
+    image: bool = False,
+) -> Advice:
+    """What each strategy would change and cost, and which one to use. Writes nothing.
+
+    `image` says that the file will be linked into vmlinux.
+
+    Raises ScpatchError as `scan` does.
+    """
+    from scpatch import advisor
+
+    return advisor.advise(_input(source), _planner(None, options), image=image)
+
+
+def _input(source: Source) -> Path | bytes:
+    return source if isinstance(source, bytes) else Path(source)
+
+
+def _name(source: Source) -> Path:
+    """The path of a source, or what messages call it."""
+    return IN_MEMORY if isinstance(source, bytes) else Path(source)
+
+
+def _plan(
+    source: Source, options: rewriter.Options, output: str | os.PathLike[str] | None = None
+) -> FilePlan:
+    if isinstance(source, bytes) and output is not None:
+        raise ValueError("output does not go with bytes: write FilePlan.data where you want it")
+    return rewriter.plan_file(_input(source), options, None if output is None else Path(output))
+
+
+def _planner(strategy: str | None, options: Options) -> rewriter.Options:
+    choices = Choices(
+        trampolines=options.trampolines,
+        undefined=options.undefined,
+        no_nop=options.no_nop,
+        hoist=options.hoist,
+    )
+    own = _strategies.StrategyOptions(options.offsets, options.unmark)
+    return rewriter.Options(strategy, choices, own, options.lines, options.emit_sites)
+
+
+def _check(source: Source, *, linked: bool) -> bool:
+    """Whether a source is a linked image. Raises ScpatchError as `scan` does for what is neither
+    an object nor an archive nor, if `linked` permits it, an image."""
+    with open_input(_input(source)) as file:
+        if is_archive(file.data):
+            return False
+        return read_object(file.data, str(file.path), linked=linked).header.e_type != ET_REL
+
+
+@contextmanager
+def _paths(sources: Sequence[Source]) -> Iterator[tuple[list[Path], str]]:
+    """The paths of sources, those of bytes in a temporary directory, and that directory."""
+    from tempfile import TemporaryDirectory
+
+    if not any(isinstance(source, bytes) for source in sources):
+        yield [_name(source) for source in sources], ""
+        return
+    with TemporaryDirectory(prefix="scpatch-") as folder:
+        paths = []
+        for number, source in enumerate(sources):
+            path = Path(folder, str(number)) if isinstance(source, bytes) else Path(source)
+            if isinstance(source, bytes):
+                path.write_bytes(source)
+            paths.append(path)
+        yield paths, folder
+
+
+def _relabelled(verdict: Verdict, folder: str) -> Verdict:
+    """The verdict with the name of bytes for their temporary file in `folder`, if that is one."""
+    from dataclasses import replace
+
+    if not folder or not verdict.label.startswith(folder + "/"):
+        return verdict
+    member = verdict.label[len(folder) + 1 :].lstrip("0123456789")
+    return replace(verdict, label=f"{IN_MEMORY}{member}")

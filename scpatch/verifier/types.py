@@ -3,28 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+
+class Reason(StrEnum):
+    """Why r2 is right after a call, or that it is not: one word, and `text` for a column.
+
+    The members of `Common` belong to no strategy. Each file of `reasons` has an enum of its own.
+    """
+
+    text: str
+
+    def __new__(cls, word: str, text: str) -> Self:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.text = text
+        return member
+
+    @property
+    def right(self) -> bool:
+        """Whether r2 is right after the call."""
+        return self not in (Common.RESTORED, Common.LEFT, Common.WRONG)
+
+
+class Common(Reason):
+    """The reasons that belong to no strategy."""
+
+    SAVED = "saved", "saved by function"
+    """Restores what the function itself has saved on every path."""
+    DONE = "done", "right before"
+    """Saved and restored before already."""
+    RESTORED = "restored", "save not shown"
+    """Restored before already, its save not shown: not right, but no error."""
+    LINKER = "linker", "saved by linker"
+    """The linker saves and restores r2: the trampoline is marked (st_other bits 5-7 = 1), or is to
+    be where it is defined."""
+    LOADER = "loader", "saved by loader"
+    """An undefined trampoline in a module: the module loader saves and restores r2."""
+    NOTOC = "notoc", "r2 not needed"
+    """A call that needs no r2 (REL24_NOTOC, REL24_P9NOTOC)."""
+    LEFT = "left", "wrong, as before"
+    """Unchanged, and r2 is wrong after it."""
+    WRONG = "wrong", "wrong now"
+    """Changed, and r2 is wrong after it: an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class SiteProof:
-    """One call site and why r2 is right after it. Offsets are section offsets in bytes.
-
-    `state` is one of
-        stub      now calls a stub that saves r2, and restores it
-        thunk     now branches to a thunk that saves, calls, restores and branches back
-        saved     now restores what the function itself had saved on every path
-        paca      now loads r2 from the PACA
-        done      saved and restored before already
-        restored  restored before already, its save not shown (not right, but no error)
-        trampoline its trampoline keeps r2 on the livepatch stack
-        elsewhere its trampoline is another object's, and is to keep r2 there
-        linker    the trampoline is marked (st_other bits 5-7 = 1), or is to be where it is
-                  defined: the linker saves and restores
-        loader    undefined trampoline in a module: the module loader saves and restores
-        notoc     a call that needs no r2 (REL24_NOTOC, REL24_P9NOTOC)
-        left      unchanged, and r2 is wrong after it
-        wrong     changed, and r2 is wrong after it (an error)
-    """
+    """One call site and why r2 is right after it. Offsets are section offsets in bytes."""
 
     section: int
     section_name: str
@@ -34,9 +61,9 @@ class SiteProof:
     function_offset: int
     trampoline: str
     trampoline_section: int
-    """Section index; 0 where the object does not define the trampoline."""
+    """Section index; 0 if the object does not define the trampoline."""
     trampoline_offset: int
-    """Of its global entry; 0 where the object does not define it."""
+    """Of its global entry; 0 if the object does not define it."""
     trampoline_other: int
     """Its st_other, or one that says where the kernel patches it all the same."""
     state: str
@@ -48,22 +75,23 @@ class SiteProof:
     resume: int
     """Where control goes on after the call sequence."""
     saved_before: bool
-    """No stub saves r2 for this call: the function has to have done it."""
+    """No stub saves r2 for this call: the function must have done it."""
     loader: bool
     paca_toc: int | None = None
     """Where in the PACA r2 is loaded from after the call, in bytes."""
     hoisted: tuple[int, ...] = ()
     """Section offsets of the nops before it that became the save for it."""
     way: tuple[int, int] | None = None
-    """Where its trampoline's way to another TOC begins, and the branch that ends it: offsets in
-    the trampoline's section, for one that keeps r2."""
+    """For a trampoline that preserves r2, where its path to another TOC begins, and the branch that
+    ends it: offsets in the trampoline's section."""
     code: tuple[int, int] | None = None
-    """Offset and size of the code that it leads to, in the same section."""
+    """Offset and size of the code that the branch leads to, in the same section."""
     runs: bool = True
-    """It can be run. One that needs no r2 fails, and rightly so; one of an STT_GNU_IFUNC wants a
-    program that starts as those of a C library do."""
+    """Whether the call can be run. One that needs no r2 fails, and rightly so; one of an
+    STT_GNU_IFUNC needs a program that starts as those of a C library do; of a trampoline in another
+    object nothing is known."""
     sibling: bool = False
-    """The call is a `b` to a trampoline that keeps r2: control comes back to the caller's
+    """The call is a `b` to a trampoline that preserves r2: control returns to the caller's
     caller."""
 
 
@@ -74,9 +102,9 @@ class Proof:
     sites: tuple[SiteProof, ...]
     errors: tuple[str, ...]
     paca_toc: int | None = None
-    """The offset of all loads of r2 from the PACA; None where there are none."""
+    """The offset of all loads of r2 from the PACA; None if there are none."""
     livepatch: tuple[int, int] | None = None
     """Where the thread_info is in the PACA and the livepatch stack pointer in that, in bytes, by
-    the code of trampolines that keep r2; None where there are none."""
+    the code of trampolines that preserve r2; None if there are none."""
     intermediate: bool = False
     """The second object also holds what a link with LTO would compile in place of its code."""

@@ -244,7 +244,7 @@ def test_half_unmarked_is_an_error(before: Path) -> None:
     second = marked(first, strategy="callsite", unmark=True)
     assert messages(first, second) == ""
     other(second, T, 0x20)
-    assert "no linker takes a branch without nop" in messages(first, second)
+    assert "no linker accepts a branch without nop" in messages(first, second)
 
 
 def test_the_note_of_what_was_undone_goes(before: Path) -> None:

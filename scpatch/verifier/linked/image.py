@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from scpatch.verifier.objects.calls import STUB_NAME, Calls, Trampoline, unescaped
+from scpatch.verifier.objects.calls import Calls
 from scpatch.verifier.objects.read import (
     ET_DYN,
     ET_EXEC,
@@ -22,6 +22,8 @@ from scpatch.verifier.objects.read import (
     Symbol,
     read,
 )
+from scpatch.verifier.objects.stubs import STUB_NAME, unescaped
+from scpatch.verifier.objects.trampolines import Trampoline
 
 _RELATIVE = 22
 """R_PPC64_RELATIVE"""

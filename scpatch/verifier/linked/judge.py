@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from scpatch.verifier.linked.image import Branch, Linked
 from scpatch.verifier.linked.paths import Way, follow, is_between, missed
 from scpatch.verifier.linked.saved import Saves
-from scpatch.verifier.objects.calls import LD_R2, NOPS, STUB_NAME, Trampoline
 from scpatch.verifier.objects.read import Place
+from scpatch.verifier.objects.stubs import STUB_NAME
+from scpatch.verifier.objects.trampolines import Trampoline
+from scpatch.verifier.objects.variant import LD_R2, NOPS
 from scpatch.verifier.reasons import livepatch_stack as livepatch
 from scpatch.verifier.reasons import paca
 from scpatch.verifier.reasons.localentry import BLOCK_NAME

@@ -13,10 +13,10 @@ from pathlib import Path
 from scpatch.verifier.linked.image import Linked, read_image
 from scpatch.verifier.linked.judge import judge
 from scpatch.verifier.objects import record
-from scpatch.verifier.objects.calls import NOPS
 from scpatch.verifier.objects.insn import decode
 from scpatch.verifier.objects.read import ET_DYN, ET_EXEC, Image, Place, UnreadableError, read
 from scpatch.verifier.objects.second_opinion import disagreements
+from scpatch.verifier.objects.variant import NOPS
 from scpatch.verifier.proof import same
 from scpatch.verifier.reasons import paca
 from scpatch.verifier.types import Proof, SiteProof

@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass, field
 
 from scpatch.verifier.linked.image import Linked
-from scpatch.verifier.objects.calls import STUB_NAME, Trampoline
 from scpatch.verifier.objects.insn import decode
 from scpatch.verifier.objects.read import Place
+from scpatch.verifier.objects.stubs import STUB_NAME
+from scpatch.verifier.objects.trampolines import Trampoline
 
 LINKER_STUB = re.compile(
     r"__(toc_save|long_branch|gep_setup|plt)_.*|[0-9a-f]{8}\.(long_branch|plt_branch|plt_call)(_r2off)?\..*"

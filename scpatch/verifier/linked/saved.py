@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from scpatch.verifier.linked.image import Linked
-from scpatch.verifier.objects.calls import Calls, Site, Stub, Trampoline
+from scpatch.verifier.objects.calls import Calls, Site
 from scpatch.verifier.objects.changes import Changes
 from scpatch.verifier.objects.insn import Flow, flow
 from scpatch.verifier.objects.patches import TABLES, Entry, Patches, form, make
 from scpatch.verifier.objects.read import Place, Rela, Symbol
+from scpatch.verifier.objects.stubs import Stub
+from scpatch.verifier.objects.trampolines import Trampoline
 from scpatch.verifier.search.entries import Entries
 from scpatch.verifier.search.frame import Answer, is_saved
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from scpatch.verifier.objects.calls import BRANCHES, NOPS, PLTCALL, PLTCALL_NOTOC, TOCSAVE, Calls
+from scpatch.verifier.objects.calls import Calls
 from scpatch.verifier.objects.insn import base_is_r1
 from scpatch.verifier.objects.patches import Patch, Patches, read_patches
 from scpatch.verifier.objects.read import SHF_ALLOC, STB_WEAK, Place, Rela
+from scpatch.verifier.objects.relocations import BRANCHES, PLTCALL, PLTCALL_NOTOC, TOCSAVE
+from scpatch.verifier.objects.variant import NOPS
 
 _NONE, _PCREL_OPT = 0, 123
 _CALLS = (107, 108, PLTCALL, PLTCALL_NOTOC)

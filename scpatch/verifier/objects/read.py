@@ -11,11 +11,13 @@ from __future__ import annotations
 import mmap
 import struct
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
+
+from scpatch.verifier.objects.variant import BYTE_ORDER, IDENT, MACHINE, STRUCT
 
 ET_EXEC, ET_DYN = 2, 3
 SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOBITS = 0, 1, 2, 3, 4, 8
@@ -33,9 +35,9 @@ _FILE_TABLES = frozenset((SHT_SYMTAB, SHT_STRTAB, SHT_RELA, 9, 17, SHT_SYMTAB_SH
 BITCODE = b"BC\xc0\xde", b"\xde\xc0\x17\x0b"
 ARCHIVES = b"!<arch>\n", b"!<thin>\n"
 
-_SHDR = struct.Struct("<IIQQQQIIQQ")
-_SYM = struct.Struct("<IBBHQQ")
-_RELA = struct.Struct("<QIIq")
+_SHDR = struct.Struct(STRUCT + "IIQQQQIIQQ")
+_SYM = struct.Struct(STRUCT + "IBBHQQ")
+_RELA = struct.Struct(STRUCT + "QIIq")
 
 
 class UnreadableError(Exception):
@@ -111,6 +113,10 @@ class Place(NamedTuple):
     section: int
     offset: int
 
+    def after(self, size: int) -> Place:
+        """The place `size` bytes further on."""
+        return Place(self.section, self.offset + size)
+
 
 @dataclass(frozen=True, eq=False)
 class Image:
@@ -136,7 +142,9 @@ class Image:
 
     def address(self, section: int) -> int:
         """The address of a section, sh_addr; 0 in an object."""
-        (address,) = struct.unpack_from("<Q", self.data, self.shoff + section * SHDR_SIZE + 16)
+        (address,) = struct.unpack_from(
+            STRUCT + "Q", self.data, self.shoff + section * SHDR_SIZE + 16
+        )
         return int(address)
 
     def content(self, section: int) -> bytes:
@@ -170,6 +178,11 @@ class Image:
             if section.type == SHT_RELA:
                 found.setdefault(section.info, []).append(section.number)
         return found
+
+    def relocations(self, section: int) -> Iterator[Rela]:
+        """The relocations that apply to a section."""
+        for table in self.rela_sections.get(section, ()):
+            yield from self.relas(table)
 
     @cached_property
     def code(self) -> tuple[Section, ...]:
@@ -217,7 +230,7 @@ def is_linked(path: Path) -> bool:
     """Whether a file is a linked image. Raises OSError."""
     with path.open("rb") as file:
         head = file.read(18)
-    return head[:4] == b"\x7fELF" and int.from_bytes(head[16:18], "little") in (ET_EXEC, ET_DYN)
+    return head[:4] == b"\x7fELF" and int.from_bytes(head[16:18], BYTE_ORDER) in (ET_EXEC, ET_DYN)
 
 
 def read(path: Path, kinds: Collection[int] = (1,)) -> Image:
@@ -230,14 +243,14 @@ def read(path: Path, kinds: Collection[int] = (1,)) -> Image:
         raise UnreadableError("LLVM bitcode, no machine code yet")
     if data[:8] in ARCHIVES:
         raise UnreadableError("an archive inside an archive")
-    if data[:7] != b"\x7fELF\x02\x01\x01" or len(data) < EHDR_SIZE:
+    if data[:7] != IDENT or len(data) < EHDR_SIZE:
         raise UnreadableError("not an ELF64 little-endian file")
-    kind, machine = struct.unpack_from("<HH", data, 16)
-    (flags,) = struct.unpack_from("<I", data, 48)
-    if kind not in kinds or machine != 21 or flags & 3 == 1:
+    kind, machine = struct.unpack_from(STRUCT + "HH", data, 16)
+    (flags,) = struct.unpack_from(STRUCT + "I", data, 48)
+    if kind not in kinds or machine != MACHINE or flags & 3 == 1:
         what = "relocatable object" if 1 in kinds else "linked image"
         raise UnreadableError(f"not a ppc64le ELFv2 {what}")
-    (shoff,) = struct.unpack_from("<Q", data, 40)
+    (shoff,) = struct.unpack_from(STRUCT + "Q", data, 40)
     sections, names = _read_sections(data, shoff)
     symtab = next((s.number for s in sections if s.type == SHT_SYMTAB), 0)
     shndx = next((s.number for s in sections if s.type == SHT_SYMTAB_SHNDX and s.link == symtab), 0)
@@ -248,7 +261,7 @@ def read(path: Path, kinds: Collection[int] = (1,)) -> Image:
 def _read_sections(data: mmap.mmap | bytes, shoff: int) -> tuple[tuple[Section, ...], int]:
     """Section headers, and which of them is that of the names; past SHN_LORESERVE the true counts
     are in header 0 (gABI, e_shnum)."""
-    entsize, count, names = struct.unpack_from("<HHH", data, 58)
+    entsize, count, names = struct.unpack_from(STRUCT + "HHH", data, 58)
     if shoff == 0:
         return (), 0
     if entsize != SHDR_SIZE or shoff + SHDR_SIZE > len(data):
@@ -286,7 +299,7 @@ def _read_symbols(
     if shndx:
         if wide.size != 4 * count:
             raise UnreadableError(".symtab_shndx has not one word for each symbol")
-        extended = struct.unpack_from(f"<{count}I", data, wide.offset)
+        extended = struct.unpack_from(f"{STRUCT}{count}I", data, wide.offset)
     found = []
     records = _SYM.iter_unpack(data[table.offset : table.offset + table.size])
     for index, (name, info, other, number, value, size) in enumerate(records):

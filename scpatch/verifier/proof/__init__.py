@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from scpatch.verifier.objects import record
-from scpatch.verifier.objects.calls import BL, NOPS, REL24, Calls, Site, find_calls
+from scpatch.verifier.objects.calls import Calls, Site, find_calls
 from scpatch.verifier.objects.forms import has_intermediate, read_object
 from scpatch.verifier.objects.read import Image, Place, UnreadableError
+from scpatch.verifier.objects.relocations import REL24
 from scpatch.verifier.objects.second_opinion import disagreements
+from scpatch.verifier.objects.variant import BL, NOPS
 from scpatch.verifier.proof import hoist, same, site_table
 from scpatch.verifier.proof.added import Added, check
 from scpatch.verifier.proof.site import Judgement, judge

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from scpatch.verifier.objects.calls import REACH, REL24, STUB_NAME, B, Calls, Stub, unescaped
+from scpatch.verifier.objects.calls import Calls
 from scpatch.verifier.objects.insn import Flow, flow, target
 from scpatch.verifier.objects.read import (
     RELA_SIZE,
@@ -20,6 +20,9 @@ from scpatch.verifier.objects.read import (
     Section,
     Symbol,
 )
+from scpatch.verifier.objects.relocations import REL24
+from scpatch.verifier.objects.stubs import STUB_NAME, Stub, read_stub, unescaped
+from scpatch.verifier.objects.variant import REACH, B
 from scpatch.verifier.reasons import livepatch_stack as livepatch
 from scpatch.verifier.search.entries import Entries
 
@@ -60,7 +63,7 @@ class Added:
     def stubs(self) -> dict[Place, Stub]:
         """The appended stubs, by place."""
         return {
-            Place(symbol.section, symbol.value): self.after.read_stub(symbol)
+            Place(symbol.section, symbol.value): read_stub(self.after, symbol)
             for symbol in self.symbols
             if symbol.section > 0 and STUB_NAME.fullmatch(symbol.name)
         }

@@ -6,9 +6,9 @@ no harm, and that nobody else needs the nop.
 
 from __future__ import annotations
 
-from scpatch.verifier.objects.calls import STD_R2
 from scpatch.verifier.objects.patches import Patch
 from scpatch.verifier.objects.read import STB_GLOBAL, STB_LOCAL, STT_FUNC, Place, Symbol
+from scpatch.verifier.objects.variant import STD_R2
 from scpatch.verifier.search.entries import Entries
 from scpatch.verifier.search.frame import is_framed, other_store, saves_among
 

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scpatch.verifier.objects.calls import BL as BL_WORD
-from scpatch.verifier.objects.calls import (
-    LD_R2,
-    NOPS,
-    PLTCALL_NOTOC,
-    REL24,
-    REL24_NOTOC,
-    REL24_P9NOTOC,
-    B,
-    Site,
-)
+from scpatch.verifier.objects.calls import Site
 from scpatch.verifier.objects.read import Place
+from scpatch.verifier.objects.relocations import PLTCALL_NOTOC, REL24, REL24_NOTOC, REL24_P9NOTOC
+from scpatch.verifier.objects.variant import BL as BL_WORD
+from scpatch.verifier.objects.variant import LD_R2, NOPS, B
 from scpatch.verifier.proof.added import reaches, thunk_returns
 from scpatch.verifier.reasons import paca
 from scpatch.verifier.search.entries import Entries

@@ -14,9 +14,11 @@ from functools import cached_property
 from typing import Final
 
 from scpatch.verifier.objects import record
-from scpatch.verifier.objects.calls import B, Calls, Trampoline
+from scpatch.verifier.objects.calls import Calls
 from scpatch.verifier.objects.insn import Effect, Flow, effect, flow, target
 from scpatch.verifier.objects.read import STB_WEAK, STT_FUNC, Place
+from scpatch.verifier.objects.trampolines import Trampoline
+from scpatch.verifier.objects.variant import B
 from scpatch.verifier.reasons.livepatch_code import Code, follow
 
 NAME: Final = "livepatch-stack"

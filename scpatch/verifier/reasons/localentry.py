@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from scpatch.verifier.objects import record
-from scpatch.verifier.objects.calls import BL, Calls, Site, Trampoline, unescaped
+from scpatch.verifier.objects.calls import Calls, Site
 from scpatch.verifier.objects.insn import Flow, flow, target
 from scpatch.verifier.objects.read import Image, Place, Rela, Symbol
+from scpatch.verifier.objects.stubs import unescaped
+from scpatch.verifier.objects.trampolines import Trampoline
+from scpatch.verifier.objects.variant import BL
 from scpatch.verifier.reasons import paca
 
 NAME = "localentry"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from scpatch.verifier.objects.calls import BRANCHES, Calls
+from scpatch.verifier.objects.calls import Calls
 from scpatch.verifier.objects.changes import MARKERS, Changes
 from scpatch.verifier.objects.distances import IN_CODE, IN_DATA, Meant, read_distances, read_parts
 from scpatch.verifier.objects.insn import target
@@ -23,6 +23,7 @@ from scpatch.verifier.objects.read import (
     Section,
     Symbol,
 )
+from scpatch.verifier.objects.relocations import BRANCHES
 from scpatch.verifier.reasons.livepatch_stack import Keepers
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
 
-from scpatch.verifier.objects.calls import NOPS, REL24
 from scpatch.verifier.objects.insn import Effect, Flow, as_store, as_sum, effect, flow, is_padding
 from scpatch.verifier.objects.read import Place, Symbol
+from scpatch.verifier.objects.relocations import REL24
+from scpatch.verifier.objects.variant import NOPS
 from scpatch.verifier.search.entries import Entries
 
 _LOCAL_ENTRY = {2: 4, 3: 8, 4: 16, 5: 32, 6: 64}

@@ -1,0 +1,123 @@
+"""The instruction words of an object, and the relocations that apply to them."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from scpatch.verifier.objects.read import RELA_SIZE, Image, Place, Rela, Symbol
+from scpatch.verifier.objects.relocations import BRANCHES, REL24, TOCSAVE
+from scpatch.verifier.objects.variant import BL, BYTE_ORDER, NOP
+
+MCOUNT = "_mcount"
+"""The kernel patches calls of it at any time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Instructions:
+    """The code of `image`."""
+
+    image: Image
+
+    @cached_property
+    def module(self) -> bool:
+        """Whether this is a linked kernel module: the module loader is next."""
+        return any(s.name == ".gnu.linkonce.this_module" for s in self.image.sections)
+
+    @cached_property
+    def _words(self) -> dict[int, array[int]]:
+        return {}
+
+    def words(self, section: int) -> array[int]:
+        """The instruction words of a section, as 32-bit values."""
+        if section not in self._words:
+            content = self.image.content(section)
+            words = array("I", content[: len(content) & ~3])
+            if sys.byteorder != BYTE_ORDER:
+                words.byteswap()
+            self._words[section] = words
+        return self._words[section]
+
+    def word(self, place: Place) -> int:
+        """The instruction word at `place`; 0 (no instruction) outside the section."""
+        words, at = self.words(place.section), place.offset // 4
+        return words[at] if 0 <= at < len(words) else 0
+
+    def words_at(self, place: Place, count: int) -> tuple[int, ...]:
+        """So many words from `place` on."""
+        return tuple(self.word(place.after(4 * number)) for number in range(count))
+
+    def _relocations(self) -> Iterator[tuple[Place, Place, Rela]]:
+        """All relocations on code: where each applies, and where its record is."""
+        for code in self.image.code:
+            for table in self.image.rela_sections.get(code.number, ()):
+                for entry, rela in enumerate(self.image.relas(table)):
+                    record = Place(table, entry * RELA_SIZE)
+                    yield Place(code.number, rela.offset), record, rela
+
+    @cached_property
+    def branches(self) -> dict[Place, tuple[Rela, Place]]:
+        """Every branch relocation on code, by where it applies, with the place of its record."""
+        return {
+            place: (rela, record)
+            for place, record, rela in self._relocations()
+            if rela.type in BRANCHES
+        }
+
+    @cached_property
+    def other_relocations(self) -> frozenset[Place]:
+        """Where on code other relocations than branches apply, except TOCSAVE, which only hints."""
+        return frozenset(
+            place
+            for place, _, rela in self._relocations()
+            if rela.type not in BRANCHES and rela.type not in (0, TOCSAVE)
+        )
+
+    def is_relocated(self, place: Place) -> bool:
+        """Whether a relocation changes the word at `place`."""
+        return place in self.branches or place in self.other_relocations
+
+    @cached_property
+    def relocated_words(self) -> dict[Place, int]:
+        """How many relocations apply to each word of code, including those that only hint."""
+        places = (place for place, _, rela in self._relocations() if rela.type)
+        return Counter(Place(section, offset & ~3) for section, offset in places)
+
+    def relocations_at(self, place: Place, size: int) -> list[tuple[Place, Rela]]:
+        """The relocations on `size` bytes of code, with the place of each record."""
+        end = min(place.offset + size, self.image.sections[place.section].size)
+        return [
+            found
+            for offset in range(place.offset, end)
+            for found in self._relocations_by_place.get(Place(place.section, offset), ())
+        ]
+
+    @cached_property
+    def _relocations_by_place(self) -> dict[Place, list[tuple[Place, Rela]]]:
+        found: dict[Place, list[tuple[Place, Rela]]] = {}
+        for place, record, rela in self._relocations():
+            found.setdefault(place, []).append((record, rela))
+        return found
+
+    def plain_call(self, place: Place) -> Symbol | None:
+        """The symbol that a `bl` followed by a nop calls, if nothing else applies to the two."""
+        following = place.after(4)
+        if place not in self.branches or self.word(place) != BL:
+            return None
+        rela, _ = self.branches[place]
+        alone = self.relocated_words[place] == 1 and following not in self.relocated_words
+        if rela.type != REL24 or rela.addend or not alone:
+            return None
+        return self.image.symbols[rela.symbol]
+
+    def by_loader(self, place: Place) -> bool:
+        """Whether the module loader makes a stub for the call, which stores r2 in 24(r1), and a
+        restore of the nop after it (Linux, arch/powerpc/kernel/module_64.c)."""
+        if not self.module or self.word(place.after(4)) != NOP:
+            return False
+        symbol = self.plain_call(place)
+        return symbol is not None and symbol.name != MCOUNT and symbol.section == 0

@@ -1,0 +1,85 @@
+"""Runs the sessions that pages show, and compares what they print.
+
+A block of a page that is marked as `console` is a session: lines that start with `$ ` are commands,
+the lines after each are what a terminal of 100 columns shows. `...` stands for anything, as in a
+doctest. A command that shall fail says so: `# exit code 1`.
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import pty
+import re
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+_FILE = re.compile(r"`([\w.]+)`:\n\n```\w+\n(.*?)^```$", re.M | re.S)
+_EXIT_CODE = re.compile(r"# exit code (\d)$")
+
+
+class Command(NamedTuple):
+    text: str
+    output: str
+    """What the page shows after it."""
+
+    @property
+    def exit_code(self) -> int:
+        match = _EXIT_CODE.search(self.text)
+        return int(match[1]) if match else 0
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The blocks of a page that are marked as `language`."""
+    return [text for marked, text in _BLOCK.findall(page) if marked == language]
+
+
+def files(page: str) -> dict[str, str]:
+    """The files that a reader is told to write: name -> content."""
+    return dict(_FILE.findall(page))
+
+
+def commands(page: str) -> list[Command]:
+    """All commands of a page's sessions."""
+    sessions = "".join(blocks(page, "console"))
+    parts = re.split(r"^\$ ", sessions, flags=re.M)
+    assert not parts[0].strip(), "a session starts with a command"
+    return [Command(*part.partition("\n")[::2]) for part in parts[1:]]
+
+
+def run(command: Command, folder: Path, **environment: str) -> tuple[int, str]:
+    """The exit code of a command in a terminal, and what it printed there."""
+    terminal, inside = pty.openpty()
+    settings = {"TERM": "dumb", "COLUMNS": "100", "NO_COLOR": "1"} | environment
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", command.text],
+        cwd=folder,
+        env=os.environ | settings,
+        stdin=subprocess.DEVNULL,
+        stdout=inside,
+        stderr=inside,
+    )
+    os.close(inside)
+    printed = b""
+    # Linux ends a terminal that nobody writes to any more by EIO.
+    try:
+        while data := os.read(terminal, 1 << 16):
+            printed += data
+    except OSError:
+        pass
+    os.close(terminal)
+    return process.wait(), printed.decode().replace("\r\n", "\n")
+
+
+def check(command: Command, folder: Path, **environment: str) -> None:
+    """Run a command: its exit code and what it prints must be what the page shows."""
+    code, printed = run(command, folder, **environment)
+    assert code == command.exit_code, printed
+    expected = "\n".join(line.rstrip() for line in command.output.rstrip().splitlines())
+    printed = "\n".join(line.rstrip() for line in printed.rstrip().splitlines())
+    if not doctest.OutputChecker().check_output(expected, printed, doctest.ELLIPSIS):
+        raise AssertionError(f"$ {command.text}\n{printed}\n--- the page shows ---\n{expected}")

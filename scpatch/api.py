@@ -7,8 +7,7 @@ but for `verify`. The command line and the step for Kbuild use the same function
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
@@ -38,6 +37,7 @@ from scpatch.sites.model import Trampoline as Trampoline
 if TYPE_CHECKING:
     from scpatch.advisor import Advice
     from scpatch.differ.model import ObjectDiff
+    from scpatch.verifier.options import VerifyOptions
     from scpatch.verifier.verdict import Verdict
 
 Source = str | os.PathLike[str] | bytes
@@ -254,24 +254,15 @@ def verify(
     Raises ScpatchError as `scan` does, SCP301 if a tool is missing, and SCP302 if an object
     cannot be linked or executed. A wrong call is no error: see `Verdict.proven`.
     """
-    from scpatch.verifier.execute import Kernel, find_tools
-    from scpatch.verifier.verdict import verify_files
+    from scpatch.verifier.execute import find_tools
+    from scpatch.verifier.files import verify_files
 
     tools = find_tools() if run else None
     # A linked image can be compared with another one only.
     if not all(_check(source, linked=True) for source in (before, after)):
         for source in (before, after):
             _check(source, linked=False)
-    with _paths([before, after]) as ((old, new), folder):
-        verdicts = verify_files(
-            old,
-            new,
-            options.trampolines,
-            tools,
-            Kernel(**options.offsets._asdict()),
-            for_kernel=options.hoist is Hoist.KERNEL,
-        )
-    return [_relabelled(verdict, folder) for verdict in verdicts]
+    return verify_files(before, after, _verify_options(options), tools)
 
 
 def verify_link(
@@ -284,15 +275,12 @@ def verify_link(
 
     Raises ScpatchError as `scan` does. A wrong call is no error: see `Verdict.proven`.
     """
-    from scpatch.verifier.linked import verify_link
+    from scpatch.verifier.files import verify_link
 
     for source in objects:
         _check(source, linked=False)
     _check(image, linked=True)
-    with _paths([*objects, image]) as (paths, folder):
-        *others, last = paths
-        verdict = verify_link(others, last, options.trampolines, options.offsets.paca_toc)
-    return _relabelled(verdict, folder)
+    return verify_link(objects, image, _verify_options(options))
 
 
 def diff(before: Source, after: Source, *, context: int = 3) -> list[NamedDiff]:
@@ -366,6 +354,13 @@ def _planner(strategy: str | None, options: Options) -> rewriter.Options:
     return rewriter.Options(strategy, choices, own, options.lines, options.emit_sites)
 
 
+def _verify_options(options: Options) -> VerifyOptions:
+    from scpatch.verifier.options import KernelOffsets, VerifyOptions
+
+    offsets = KernelOffsets(**options.offsets._asdict())
+    return VerifyOptions(options.trampolines, offsets, options.hoist is Hoist.KERNEL)
+
+
 def _check(source: Source, *, linked: bool) -> bool:
     """Whether a source is a linked image. Raises ScpatchError as `scan` does for what is neither
     an object nor an archive nor, if `linked` permits it, an image."""
@@ -373,31 +368,3 @@ def _check(source: Source, *, linked: bool) -> bool:
         if is_archive(file.data):
             return False
         return read_object(file.data, str(file.path), linked=linked).header.e_type != ET_REL
-
-
-@contextmanager
-def _paths(sources: Sequence[Source]) -> Iterator[tuple[list[Path], str]]:
-    """The paths of sources, those of bytes in a temporary directory, and that directory."""
-    from tempfile import TemporaryDirectory
-
-    if not any(isinstance(source, bytes) for source in sources):
-        yield [_name(source) for source in sources], ""
-        return
-    with TemporaryDirectory(prefix="scpatch-") as folder:
-        paths = []
-        for number, source in enumerate(sources):
-            path = Path(folder, str(number)) if isinstance(source, bytes) else Path(source)
-            if isinstance(source, bytes):
-                path.write_bytes(source)
-            paths.append(path)
-        yield paths, folder
-
-
-def _relabelled(verdict: Verdict, folder: str) -> Verdict:
-    """The verdict with the name of bytes for their temporary file in `folder`, if that is one."""
-    from dataclasses import replace
-
-    if not folder or not verdict.label.startswith(folder + "/"):
-        return verdict
-    member = verdict.label[len(folder) + 1 :].lstrip("0123456789")
-    return replace(verdict, label=f"{IN_MEMORY}{member}")

@@ -8,7 +8,7 @@ from shutil import copytree
 
 import pytest
 
-from scpatch.verifier.linked import verify_link
+from scpatch.verifier.files import verify_link
 from scpatch.verifier.verdict import Verdict
 from tests.demo_support import CALLERS, CASES, build, passed, results
 from tests.strategies.localentry_support import marked
@@ -38,7 +38,7 @@ def linked(folder: Path, tools: tuple[str, str], names: tuple[str, ...]) -> tupl
 
 
 def look(program: Path, objects: Path, name: str) -> Verdict:
-    return verify_link([objects / one for one in IMAGES[name]], program / name, ["__SCT__*"])
+    return verify_link([objects / one for one in IMAGES[name]], program / name)
 
 
 def test_passes_marked(tmp_path: Path, tools: tuple[str, str]) -> None:

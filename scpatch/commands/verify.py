@@ -15,10 +15,10 @@ from scpatch.linux.offsets import Offsets
 from scpatch.report.messages import note_intermediate, print_unmatched
 from scpatch.report.verify import print_verify
 from scpatch.sites.symbols import find_trampolines
-from scpatch.verifier.execute import Kernel, find_tools
-from scpatch.verifier.linked import verify_link
+from scpatch.verifier.execute import find_tools
+from scpatch.verifier.files import verify_files, verify_link
 from scpatch.verifier.objects.read import is_linked
-from scpatch.verifier.verdict import verify_files
+from scpatch.verifier.options import KernelOffsets, VerifyOptions
 
 
 def run(
@@ -38,13 +38,13 @@ def run(
     OK means that all is proven. `patterns` are those of `trampolines` that the user gave. Raises
     SCP301 where a tool is missing.
     """
-    kernel = Kernel(**offsets._asdict())
+    options = VerifyOptions(tuple(trampolines), KernelOffsets(**offsets._asdict()), for_kernel)
     *others, last = files
     if is_link(files):
         for path in others:
             _check(path, linked=False)
         _check(last, linked=True)
-        verdicts = [verify_link(others, last, trampolines, kernel.paca_toc)]
+        verdicts = [verify_link(others, last, options)]
     else:
         tools = find_tools() if execute else None
         # One that is linked can be compared with another such image only.
@@ -53,7 +53,7 @@ def run(
             for path in files:
                 _check(path, linked=False)
         (before,) = others
-        verdicts = verify_files(before, last, trampolines, tools, kernel, for_kernel=for_kernel)
+        verdicts = verify_files(before, last, options, tools)
     if not quiet:
         _warn(files, patterns)
         form = form or ("terminal" if sys.stdout.isatty() else "plain")

@@ -12,7 +12,7 @@ from scpatch.report.documents import print_document, print_lines
 from scpatch.report.term import Screen, Style, clean, count, screen, wrap
 from scpatch.verifier.execute.types import Outcome
 from scpatch.verifier.types import SiteProof
-from scpatch.verifier.verdict import Ran, Result, Verdict, of_site, worst
+from scpatch.verifier.verdict import Result, SiteRuns, Verdict, judge_site, worst
 
 _SHORT: Final[Mapping[str, str]] = {
     "stub": "saved by a stub",
@@ -62,12 +62,12 @@ def print_verify(verdicts: Sequence[Verdict], form: str, *, verbose: bool) -> No
             sys.stdout.writelines(line + "\n" for line in lines)
 
 
-def _runs(verdict: Verdict) -> dict[tuple[int, int], Ran]:
+def _runs(verdict: Verdict) -> dict[tuple[int, int], SiteRuns]:
     """(section, offset) -> both runs of the site there."""
     return {(ran.site.section, ran.site.offset): ran for ran in verdict.runs or ()}
 
 
-def _of(runs: Mapping[tuple[int, int], Ran], site: SiteProof) -> Ran | None:
+def _of(runs: Mapping[tuple[int, int], SiteRuns], site: SiteProof) -> SiteRuns | None:
     return runs.get((site.section, site.offset))
 
 
@@ -77,7 +77,7 @@ def _outcome(outcome: Outcome) -> str:
     return "failed" if outcome.reached else "not reached"
 
 
-def _objections(ran: Ran | None) -> list[str]:
+def _objections(ran: SiteRuns | None) -> list[str]:
     """What the runs have against the site."""
     if ran is None:
         return []
@@ -119,7 +119,7 @@ def _fields(verdict: Verdict) -> dict[str, object]:
     }
 
 
-def _site_fields(site: SiteProof, ran: Ran | None) -> dict[str, object]:
+def _site_fields(site: SiteProof, ran: SiteRuns | None) -> dict[str, object]:
     return {
         "section": clean(site.section_name),
         "section_index": site.section,
@@ -130,7 +130,7 @@ def _site_fields(site: SiteProof, ran: Ran | None) -> dict[str, object]:
         "state": site.state,
         "right": site.right,
         "was_right": site.was_right,
-        "good": of_site(site, ran) is Result.PROVEN,
+        "good": judge_site(site, ran) is Result.PROVEN,
         "why": clean(site.why),
         "run_before": _outcome_fields(ran.before) if ran else None,
         "run_after": _outcome_fields(ran.after) if ran else None,
@@ -161,7 +161,7 @@ def _plain(verdict: Verdict) -> Iterator[Sequence[object]]:
             spot,
             site.trampoline,
             site.state,
-            _GOOD[of_site(site, ran)],
+            _GOOD[judge_site(site, ran)],
             _outcome(ran.before) if ran else "",
             _outcome(ran.after) if ran else "",
             site.why,
@@ -181,7 +181,7 @@ def _terminal(verdict: Verdict, where: Screen, *, verbose: bool) -> Iterator[str
     for site, line in zip(verdict.proof.sites, lay_out(rows, where, "  "), strict=True):
         yield line
         ran = _of(runs, site)
-        if verbose or of_site(site, ran) is not Result.PROVEN:
+        if verbose or judge_site(site, ran) is not Result.PROVEN:
             yield from _wrapped(site.why, where)
         for objection in _objections(ran):
             yield from _wrapped(objection, where)
@@ -198,8 +198,8 @@ def _wrapped(text: str, where: Screen) -> Iterator[str]:
     yield from (f"        {line}" for line in wrap(clean(text), where.width - 8, "  "))
 
 
-def _cells(site: SiteProof, ran: Ran | None, *, executed: bool) -> tuple[Cell, ...]:
-    result = of_site(site, ran)
+def _cells(site: SiteProof, ran: SiteRuns | None, *, executed: bool) -> tuple[Cell, ...]:
+    result = judge_site(site, ran)
     style = Style.NEW if result is Result.PROVEN else Style.REFUSED
     cells = (
         Cell("", _MARKS[result], style),

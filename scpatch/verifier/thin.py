@@ -1,9 +1,9 @@
-"""Where the members of a thin archive lie.
+"""Finds the files that hold the members of a thin archive.
 
-`ar t` prints a member of a regular archive that was added to a thin one without that archive's
-name, so that it could be taken for a file of the present directory. So the names are read here, as
-bfd/archive.c of binutils has them: `/N` is the name at N in the table `//`, relative to the
-directory of the archive, and `/N:O` the member whose header is at O in the archive of that name.
+If a regular archive was added to a thin one, `ar t` prints its members without that archive's name,
+like files of the current directory. So the names are read here, as bfd/archive.c of binutils has
+them. `/N` is the name at N in the table `//`, relative to the directory of the archive. `/N:O` is
+the member whose header is at O in the archive of that name.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ _TABLES = (b"/", b"//", b"/SYM64/")
 _LONG = re.compile(rb"/([0-9]+)(?::([0-9]+))?")
 
 
-def files(archive: Path, listed: Sequence[str], folder: Path) -> list[Path]:
-    """The file of each member, in order. Those that lie in a regular archive are copied to
-    `folder`, each into a directory of its own, under the names that `ar` has `listed`.
+def member_files(archive: Path, listed: Sequence[str], folder: Path) -> list[Path]:
+    """The file of each member, in order. Members of a regular archive are copied to `folder`, each
+    into a directory of its own, under the names that `ar` has `listed`.
 
-    Raises ScpatchError (SCP302) for a member that is not there, or where `ar` lists others.
+    Raises ScpatchError (SCP302) for a member without a file, or if `ar` lists others.
     """
-    found: list[Path] = []
     members = list(_members(archive))
     if len(members) != len(listed):
         raise _unclear(archive, f"ar lists {len(listed)} members, it has {len(members)}")
+    paths: list[Path] = []
     for number, (name, origin, size) in enumerate(members):
         path = archive.parent / os.fsdecode(name)
-        if not os.path.isfile(path):  # also of a name that no file can have
-            raise ScpatchError("SCP302", f"its member {path} is no file", file=str(archive))
+        if not os.path.isfile(path):  # false also for a name that no file can have
+            raise _unclear(archive, f"its member {path} is no file")
         if origin is not None:
             content = _content(archive, path, origin, size)
             path = folder / str(number) / os.path.basename(listed[number])
             path.parent.mkdir(parents=True)
             path.write_bytes(content)
-        found.append(path)
-    return found
+        paths.append(path)
+    return paths
 
 
 def _members(archive: Path) -> Iterator[tuple[bytes, int | None, int]]:
-    """Name, offset in the regular archive of that name, and size of each member, in order."""
+    """Of each member the file's name, the offset in it if the file is an archive, and the size."""
     data, names, at = archive.read_bytes(), b"", 8
     while at < len(data):
         field, size = _header(archive, data, at)
@@ -76,7 +76,7 @@ def _header(archive: Path, data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _content(archive: Path, path: Path, origin: int, size: int) -> bytes:
-    """What the member at `origin` of the regular archive `path` holds."""
+    """The content of the member at `origin` of the regular archive `path`."""
     data = path.read_bytes()
     if not data.startswith(_REGULAR):
         raise _unclear(archive, f"{path} is no regular archive")

@@ -20,8 +20,8 @@ from scpatch.files.inputs import is_archive, open_input, read_object
 from scpatch.rewriter import Options, plan_file, write
 from scpatch.sites.choices import Choices
 from scpatch.sites.classify import scan
-from scpatch.verifier.execute import Kernel
-from scpatch.verifier.verdict import verify_files
+from scpatch.verifier.files import verify_files
+from scpatch.verifier.options import VerifyOptions
 from tests.tools import CROSS, assemble, run
 
 SAVE = "std 2, 24(1)\n"
@@ -127,7 +127,7 @@ def steps(path: Path) -> Iterator[tuple[str, Callable[[], object]]]:
                 scan(read_object(source.data, str(path)), options.choices)
 
     def prove() -> None:
-        verdicts = verify_files(path, new, ["__SCT__*"], None, Kernel(), for_kernel=True)
+        verdicts = verify_files(path, new, VerifyOptions(for_kernel=True))
         assert all(verdict.proven for verdict in verdicts), path
 
     yield "scan", look

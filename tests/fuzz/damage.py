@@ -24,10 +24,10 @@ from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
 from scpatch.sites.choices import Choices
 from scpatch.strategies import StrategyOptions
-from scpatch.verifier.execute import Kernel, RunSite, execute, find_tools
+from scpatch.verifier.execute import execute, find_tools, run_site
+from scpatch.verifier.options import KernelOffsets
 from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof
-from scpatch.verifier.verdict import run_site
 from tests.fuzz.damage_cases import Mutation, layout, mutations
 from tests.fuzz.program import LIVEPATCH_SP, PACA_THREAD, PACA_TOC, Call, Setting, behaviour
 from tests.tools import FIXTURES
@@ -112,17 +112,13 @@ class Subject:
 
     def _executed(self, path: Path) -> bool:
         """Whether the execution finds fault with the sites of the right object in this one."""
-        sites = [_marked(site.state, run_site(site)) for site in self._proof.sites]
-        kernel = Kernel(PACA_TOC, PACA_THREAD, LIVEPATCH_SP)
-        wanted = [
-            one
-            for one, site in zip(sites, self._proof.sites, strict=True)
-            if site.state not in ("notoc", "elsewhere")
+        offsets = KernelOffsets(PACA_TOC, PACA_THREAD, LIVEPATCH_SP)
+        sites = [
+            run_site(site) for site in self._proof.sites if site.state not in ("notoc", "elsewhere")
         ]
         try:
-            return not all(
-                one.passed for one in execute(path, wanted, find_tools(), limit=0.1, kernel=kernel)
-            )
+            outcomes = execute(path, sites, find_tools(), offsets, limit=0.1)
+            return not all(outcome.passed for outcome in outcomes)
         except ScpatchError:
             return True
 
@@ -136,12 +132,6 @@ class Subject:
         found = behaviour(self._folder, self._damaged, self._strategy.setting)
         changed = None if found is None else found != self._expected
         return Verdict(mutation.kind, mutation.what, caught, self._executed(self._damaged), changed)
-
-
-def _marked(state: str, site: RunSite) -> RunSite:
-    from dataclasses import replace
-
-    return replace(site, marked=state == "linker")
 
 
 def judge_all(file: str, strategy: str, share: int, *, everything: bool) -> list[Verdict]:

@@ -23,8 +23,9 @@ from scpatch.files.inputs import is_linked
 from scpatch.files.members import open_objects
 from scpatch.rewriter import FilePlan, ObjectPlan, Options, plan_file, plan_object
 from scpatch.sites.model import CHANGED, State
-from scpatch.verifier.linked import verify_link
-from scpatch.verifier.linked.pair import prove_images
+from scpatch.verifier.files import verify_link
+from scpatch.verifier.linked import prove_images
+from scpatch.verifier.options import VerifyOptions
 from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof
 from tests.fuzz.fields import is_archive
@@ -133,7 +134,7 @@ class Exercise:
         """The proof of two linked images, and what is said of the second alone."""
         one, two = self._put("before", before), self._put("after", after)
         try:
-            self._step("the image", after, lambda: verify_link((), two, TRAMPOLINES))
+            self._step("the image", after, lambda: verify_link((), two, VerifyOptions(TRAMPOLINES)))
         except ScpatchError as error:
             told(error)
         return self._step("the images", after, lambda: prove_images(one, two, TRAMPOLINES, 16))

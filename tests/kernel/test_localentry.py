@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.linked import verify_link
+from scpatch.verifier.files import verify_link
 from tests import tools
 from tests.kernel.boot import Log, boot
 from tests.kernel.build import Kernel, build
@@ -41,7 +41,7 @@ def image() -> Kernel:
 
 def states(kernel: Kernel) -> Counter[str]:
     """What became of the calls in an image. Those in its objects are all there."""
-    verdict = verify_link([kernel.vmlinux.with_name("vmlinux.o")], kernel.vmlinux, ["__SCT__*"])
+    verdict = verify_link([kernel.vmlinux.with_name("vmlinux.o")], kernel.vmlinux)
     assert verdict.proof.errors == ()
     found = Counter(site.state for site in verdict.proof.sites)
     assert verdict.proven == ("wrong" not in found)

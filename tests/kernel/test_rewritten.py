@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from scpatch.verifier.linked import verify_link
+from scpatch.verifier.files import verify_link
 from tests.kernel.boot import Log
 from tests.kernel.build import build
 from tests.kernel.cases import CASES, cases
@@ -57,7 +57,7 @@ def test_a_backtrace_names_the_stub(log: Log) -> None:
 
 def test_every_call_in_the_image_is_saved_and_restored(variant: Variant) -> None:
     image = build(variant).vmlinux
-    verdict = verify_link([image.with_name("vmlinux.o")], image, ["__SCT__*"])
+    verdict = verify_link([image.with_name("vmlinux.o")], image)
     assert verdict.proof.errors == ()
     assert [site for site in verdict.proof.sites if not site.right] == []
     assert len(verdict.proof.sites) > 300

@@ -8,8 +8,9 @@ import pytest
 
 from scpatch.report.verify import print_verify, summary_line
 from scpatch.verifier.execute.types import Outcome, RunSite
+from scpatch.verifier.files import verify_files
 from scpatch.verifier.types import Proof, SiteProof
-from scpatch.verifier.verdict import Ran, Verdict, verify_files
+from scpatch.verifier.verdict import SiteRuns, Verdict
 from tests.report.support import FIXTURES, rewritten, validated
 
 
@@ -41,7 +42,7 @@ UNREACHED = Outcome(RUN_SITE, False, ("the target was not reached",))
 
 
 def verdict(site: SiteProof, *runs: Outcome, errors: tuple[str, ...] = ()) -> Verdict:
-    ran = (Ran(site, runs[0], runs[1]),) if runs else None
+    ran = (SiteRuns(site, runs[0], runs[1]),) if runs else None
     return Verdict("x.o", Proof((site,), errors), ran)
 
 
@@ -154,7 +155,7 @@ def test_json_follows_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_real_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     after = rewritten("sites.o", tmp_path)
-    verdicts = verify_files(FIXTURES / "sites.o", after, ["__SCT__*"], None)
+    verdicts = verify_files(FIXTURES / "sites.o", after)
     print_verify(verdicts, "terminal", verbose=False)
     out = capsys.readouterr().out
     assert out.endswith("proven: 22 call sites (14 stub, 6 saved, 1 done, 1 notoc); not executed\n")

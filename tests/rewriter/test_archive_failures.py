@@ -10,7 +10,7 @@ import pytest
 from scpatch.errors import ScpatchError
 from scpatch.files import filling, output
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.verifier.verdict import verify_files
+from scpatch.verifier.files import verify_files
 from tests import archives
 from tests.archives import AR, header, make, objects, tree
 from tests.tools import FIXTURES, rewrite, run
@@ -198,6 +198,6 @@ def test_an_archive_inside_an_archive(tmp_path: Path, kind: str) -> None:
         plan_file(path, Options())
     assert caught.value.code == "SCP119"
     assert caught.value.file == f"{path}(in.a)"
-    (verdict,) = verify_files(path, path, ["__SCT__*"], None)
+    (verdict,) = verify_files(path, path)
     assert verdict.proof.errors == ("an archive inside an archive.",)
     assert not verdict.proven

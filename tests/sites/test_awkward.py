@@ -12,7 +12,7 @@ from scpatch.rewriter import Options, plan_file
 from scpatch.sites.choices import Choices
 from scpatch.sites.model import State
 from scpatch.strategies import StrategyOptions
-from scpatch.verifier.linked import verify_link
+from scpatch.verifier.files import verify_link
 from scpatch.verifier.proof import prove
 from tests import tools
 from tests.awkward import CALL, LOCAL, OTHER, PLAIN, SOURCES, T, typed
@@ -100,7 +100,7 @@ def test_what_linkers_make_of_such_a_stub(assemble: Assemble, linker: str, tmp_p
     path = weakened(assemble, both, "__SCT__x")
     image = tmp_path / "image"
     run(linker, "-o", image, assemble(MAIN, "main.o"), path)
-    sites = {site.function: site for site in verify_link([], image, ["__SCT__*"]).proof.sites}
+    sites = {site.function: site for site in verify_link([], image).proof.sites}
     assert (sites["f"].state, sites["g"].state) == ("wrong", "stub")
     assert "does not lead to its trampoline" in sites["f"].why
     (planned_image,) = plan_file(image, Options(None)).objects
@@ -122,7 +122,7 @@ def test_linked_without_it_a_weak_call_keeps_r2(
         assert 0x60000000 in text
     at = [at for at, word in enumerate(text) if word == tools.LD_R2]
     assert at
-    assert verify_link([], image, ["__SCT__*"]).proof.sites == ()
+    assert verify_link([], image).proof.sites == ()
 
 
 def test_types_that_are_no_code(assemble: Assemble) -> None:
@@ -229,7 +229,7 @@ def test_a_version_in_a_name(assemble: Assemble, linker: str, tmp_path: Path) ->
     script.write_text("V1 { global: *; };\n")
     image = tmp_path / "image.so"
     run(linker, "-shared", f"--version-script={script}", "-o", image, after)
-    verdict = verify_link([after], image, ["__SCT__*"])
+    verdict = verify_link([after], image)
     assert [site.state for site in verdict.proof.sites] == ["stub"]
 
 

@@ -12,8 +12,8 @@ from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file
 from scpatch.sites.model import Scan
 from scpatch.strategies import StrategyOptions
+from scpatch.verifier.files import verify_files
 from scpatch.verifier.types import Proof
-from scpatch.verifier.verdict import verify_files
 from tests.images import (
     LINKS,
     SOURCE,
@@ -45,7 +45,7 @@ def found(path: Path) -> dict[int, str]:
 
 
 def proof(before: Path, after: Path) -> Proof:
-    (verdict,) = verify_files(before, after, ["__SCT__*"], None)
+    (verdict,) = verify_files(before, after)
     return verdict.proof
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.rewriter import Options, plan_file
-from scpatch.verifier.verdict import verify_files
+from scpatch.verifier.files import verify_files
 from tests.images import PACATOC, patched
 from tests.tools import LD, assemble, run
 from tests.verifier.test_linked_stubs import (
@@ -48,7 +48,7 @@ def test_one_beside_a_caller_with_one(tmp_path: Path, how: str, way: str) -> Non
     source = START + CALLS + TOC_CALLER + FAR
     path = far(tmp_path, OPTIONS[how], WAYS[way], assemble(tmp_path, source))
     assert states(path) == {"a": ["notoc"], "b": ["notoc"], "c": ["notoc"], "d": ["paca"]}
-    (verdict,) = verify_files(path, patched(path), ["__SCT__*"], None)
+    (verdict,) = verify_files(path, patched(path))
     assert verdict.proof.errors == ()
     seen = {site.function: site.state for site in verdict.proof.sites}
     assert seen == {"a": "notoc", "b": "notoc", "c": "notoc", "d": "paca"}
@@ -64,7 +64,7 @@ def test_a_direct_call_without_a_toc_pointer(tmp_path: Path, nop: bool) -> None:
     source = source.replace("@notoc", "@notoc\n nop" if nop else "@notoc")
     run(LD, "-o", path, assemble(tmp_path, START + source))
     assert states(path) == {"a": ["paca" if nop else "notoc"]}
-    (verdict,) = verify_files(path, patched(path), ["__SCT__*"], None)
+    (verdict,) = verify_files(path, patched(path))
     assert verdict.proof.errors == ()
 
 

@@ -13,8 +13,10 @@ from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import FilePlan, Options, plan_file, write
 from scpatch.sites.choices import Choices
 from scpatch.strategies import StrategyOptions
-from scpatch.verifier.execute import Kernel, find_tools
-from scpatch.verifier.verdict import Verdict, verify_files
+from scpatch.verifier.execute import find_tools
+from scpatch.verifier.files import verify_files
+from scpatch.verifier.options import KernelOffsets, VerifyOptions
+from scpatch.verifier.verdict import Verdict
 from tests.tools import CROSS, FIXTURES, NOP, code, relocations, run, scan_file, sections, states
 
 Assemble = Callable[..., Path]
@@ -45,8 +47,8 @@ def both(path: Path, offset: int | None = PACATOC, **choices: object) -> tuple[P
 
 
 def verdict(before: Path, after: Path, offset: int | None = None) -> Verdict:
-    kernel = Kernel(paca_toc=offset)
-    (found,) = verify_files(before, after, ["__SCT__*"], find_tools(), kernel)
+    options = VerifyOptions(offsets=KernelOffsets(paca_toc=offset))
+    (found,) = verify_files(before, after, options, find_tools())
     return found
 
 

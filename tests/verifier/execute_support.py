@@ -4,7 +4,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from scpatch.verifier.execute import NO_KERNEL, Kernel, Outcome, RunSite, execute, find_tools
+from scpatch.verifier.execute import Outcome, RunSite, execute, find_tools
+from scpatch.verifier.options import NO_OFFSETS, KernelOffsets
 
 AS = "powerpc64le-linux-gnu-as"
 READELF = "powerpc64le-linux-gnu-readelf"
@@ -99,8 +100,8 @@ def site_at(
     )
 
 
-def run(path: Path, *sites: RunSite, kernel: Kernel = NO_KERNEL) -> list[Outcome]:
-    return execute(path, sites, find_tools(), kernel=kernel)
+def run(path: Path, *sites: RunSite, offsets: KernelOffsets = NO_OFFSETS) -> list[Outcome]:
+    return execute(path, sites, find_tools(), offsets=offsets)
 
 
 def run_one(
@@ -111,11 +112,11 @@ def run_one(
     length: int = 8,
     saved: bool = False,
     loader: bool = False,
-    kernel: Kernel = NO_KERNEL,
+    offsets: KernelOffsets = NO_OFFSETS,
 ) -> Outcome:
     """Assemble, and run the site at the label `site`."""
     path = assemble(directory, source)
     site = site_at(path, trampoline=trampoline, length=length, saved=saved, loader=loader)
-    (outcome,) = run(path, site, kernel=kernel)
+    (outcome,) = run(path, site, offsets=offsets)
     assert outcome.site == site
     return outcome

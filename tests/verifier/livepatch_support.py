@@ -6,11 +6,12 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from scpatch.verifier.execute import Kernel, Outcome, RunSite, execute, find_tools
+from scpatch.verifier.execute import Outcome, RunSite, execute, find_tools
+from scpatch.verifier.options import KernelOffsets
 from tests.strategies.livepatch_support import CODE
 from tests.verifier.execute_support import AS, assemble, labels
 
-KERNEL = Kernel(paca_thread_info=2312, livepatch_sp=16)
+OFFSETS = KernelOffsets(paca_thread_info=2312, livepatch_sp=16)
 LINES = tuple(line.strip() for line in CODE.strip().splitlines())
 
 
@@ -81,7 +82,7 @@ def run_all(directory: Path, variants: Sequence[Sequence[str]]) -> list[Outcome]
     source = "".join(unit(number, lines) for number, lines in enumerate(variants))
     path = assemble(directory, source)
     sites = [site(path, number) for number in range(len(variants))]
-    return execute(path, sites, find_tools(), kernel=KERNEL, limit=0.2)
+    return execute(path, sites, find_tools(), offsets=OFFSETS, limit=0.2)
 
 
 def run_one(directory: Path, lines: Sequence[str] = LINES) -> Outcome:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.execute import Kernel
+from scpatch.verifier.options import KernelOffsets
 from tests.verifier.execute_support import TARGET, TRAMPOLINE, run_one
 
 PACA_TOC = 16
-KERNEL = Kernel(paca_toc=PACA_TOC, paca_thread_info=2200, livepatch_sp=24)
+OFFSETS = KernelOffsets(paca_toc=PACA_TOC, paca_thread_info=2200, livepatch_sp=24)
 
 
 def restored_from(load: str) -> str:
@@ -20,13 +20,13 @@ def restored_from(load: str) -> str:
 @pytest.mark.parametrize("offset", [0, 8, PACA_TOC, 20, 4096, 32764])
 def test_a_load_from_the_paca_keeps_r2(tmp_path: Path, offset: int) -> None:
     source = restored_from(f"ld 2, {offset}(13)")
-    assert run_one(tmp_path, source, kernel=Kernel(paca_toc=offset)).passed
+    assert run_one(tmp_path, source, offsets=KernelOffsets(paca_toc=offset)).passed
 
 
 @pytest.mark.parametrize("offset", [8, 20, 24, 32764])
 def test_a_load_from_elsewhere_in_the_paca_does_not(tmp_path: Path, offset: int) -> None:
     source = restored_from(f"ld 2, {offset}(13)")
-    (reason,) = run_one(tmp_path, source, kernel=Kernel(paca_toc=PACA_TOC)).reasons
+    (reason,) = run_one(tmp_path, source, offsets=KernelOffsets(paca_toc=PACA_TOC)).reasons
     assert re.match(r"r2 is 0x[0-9a-f]+ after the call instead of 0x", reason)
 
 
@@ -38,7 +38,7 @@ def test_without_a_known_paca_the_load_faults(tmp_path: Path) -> None:
 def test_the_paca_is_read_only(tmp_path: Path) -> None:
     source = restored_from("ld 2, 16(13)\n") + f"stub: std 2, 256(13)\n b {TARGET}\n"
     source = source.replace(f"bl {TARGET}", "bl stub")
-    reasons = run_one(tmp_path, source, kernel=KERNEL).reasons
+    reasons = run_one(tmp_path, source, offsets=OFFSETS).reasons
     assert re.search(r"crashed with SIGSEGV at .*, accessing 0x", reasons[0])
 
 
@@ -65,14 +65,14 @@ def pushing(pop: str) -> str:
 
 
 def test_r2_survives_on_the_livepatch_stack(tmp_path: Path) -> None:
-    outcome = run_one(tmp_path, pushing(POP), length=4, kernel=KERNEL)
+    outcome = run_one(tmp_path, pushing(POP), length=4, offsets=OFFSETS)
     assert outcome.reasons == ()
     assert outcome.reached
 
 
 def test_a_stack_that_is_not_popped_is_seen(tmp_path: Path) -> None:
     pop = POP.replace("std 12, 24(11)", "nop")
-    (reason,) = run_one(tmp_path, pushing(pop), length=4, kernel=KERNEL).reasons
+    (reason,) = run_one(tmp_path, pushing(pop), length=4, offsets=OFFSETS).reasons
     assert re.fullmatch(
         r"24\(thread_info\) changed from 0x340800 to 0x340818 over the call", reason
     )
@@ -81,21 +81,23 @@ def test_a_stack_that_is_not_popped_is_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("place", "name"), [("-8(12)", 2040), ("32(11)", 32)])
 def test_an_overwritten_thread_is_seen(tmp_path: Path, place: str, name: int) -> None:
     pop = f"{POP}\n std 2, {place}\n"
-    (reason,) = run_one(tmp_path, pushing(pop), length=4, kernel=KERNEL).reasons
+    (reason,) = run_one(tmp_path, pushing(pop), length=4, offsets=OFFSETS).reasons
     assert reason.startswith(f"{name}(thread_info) changed from ")
 
 
 def test_the_stack_has_its_mark_below_it(tmp_path: Path) -> None:
     """What the reliable unwinder looks for; the result goes where the run compares it."""
     check = "ld 3, -8(12)\n lis 4, 0x57ac\n ori 4, 4, 0x6e9d\n cmpd 3, 4\n beq 1f\n trap\n1:\n"
-    outcome = run_one(tmp_path, pushing(POP + check), length=4, kernel=KERNEL)
+    outcome = run_one(tmp_path, pushing(POP + check), length=4, offsets=OFFSETS)
     assert all("on the way back" in reason for reason in outcome.reasons)
     assert len(outcome.reasons) == 2
 
 
 @pytest.mark.parametrize(
-    "kernel", [Kernel(paca_toc=32776), Kernel(paca_toc=-8), Kernel(0, 8, 4000)], ids=str
+    "offsets",
+    [KernelOffsets(paca_toc=32776), KernelOffsets(paca_toc=-8), KernelOffsets(0, 8, 4000)],
+    ids=str,
 )
-def test_an_offset_out_of_reach(tmp_path: Path, kernel: Kernel) -> None:
+def test_an_offset_out_of_reach(tmp_path: Path, offsets: KernelOffsets) -> None:
     with pytest.raises(ValueError, match="out"):
-        run_one(tmp_path, restored_from("nop"), kernel=kernel)
+        run_one(tmp_path, restored_from("nop"), offsets=offsets)

@@ -11,8 +11,8 @@ import pytest
 from scpatch.verifier.execute import execute, find_tools
 from tests.verifier.execute_support import assemble
 from tests.verifier.livepatch_support import (
-    KERNEL,
     LINES,
+    OFFSETS,
     edited,
     moved,
     run_all,
@@ -31,7 +31,7 @@ def test_the_right_code(tmp_path: Path) -> None:
 def test_a_bctr_loses_r2(tmp_path: Path) -> None:
     """The same way without the code, as before a rewrite: it is r2 that is lost."""
     path = assemble(tmp_path, unit(0, LINES).replace("b code0", "bctr"))
-    (outcome,) = execute(path, [site(path, naive=True)], find_tools(), kernel=KERNEL)
+    (outcome,) = execute(path, [site(path, naive=True)], find_tools(), offsets=OFFSETS)
     assert outcome.reached
     (reason,) = outcome.reasons
     assert reason.endswith("the TOC pointer that the target left")
@@ -102,7 +102,7 @@ def test_what_is_seen_without_interrupts_and_nested_calls(
 ) -> None:
     path = assemble(tmp_path, unit(0, DAMAGE[name][0]))
     plain = replace(site(path), code=None)
-    (outcome,) = execute(path, [plain], find_tools(), kernel=KERNEL)
+    (outcome,) = execute(path, [plain], find_tools(), offsets=OFFSETS)
     assert outcome.reasons == reasons
 
 
@@ -111,7 +111,7 @@ def test_a_sibling_call_returns_to_the_callers_caller(tmp_path: Path) -> None:
     for text, naive in ((source, False), (source.replace("b code0", "bctr"), True)):
         path = assemble(tmp_path, text)
         one = replace(site(path, naive=naive), sibling=True)
-        (outcome,) = execute(path, [one], find_tools(), kernel=KERNEL)
+        (outcome,) = execute(path, [one], find_tools(), offsets=OFFSETS)
         assert outcome.reached
         assert outcome.passed != naive, outcome.reasons
 
@@ -128,7 +128,7 @@ def test_the_caller_goes_on_at_the_trampoline(tmp_path: Path) -> None:
     path = assemble(tmp_path, source)
     one = site(path)
     assert one.resume == one.trampoline_offset
-    (outcome,) = execute(path, [one], find_tools(), kernel=KERNEL)
+    (outcome,) = execute(path, [one], find_tools(), offsets=OFFSETS)
     assert outcome.reasons == ()
 
 

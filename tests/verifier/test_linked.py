@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from scpatch.rewriter import Options, plan_file
-from scpatch.verifier.linked import verify_link
+from scpatch.verifier.files import verify_link
+from scpatch.verifier.options import KernelOffsets, VerifyOptions
 from scpatch.verifier.verdict import Verdict
 from tests import tools
 from tests.strategies.localentry_support import CALLER, LINKERS, TRAMPOLINE, marked, program
@@ -49,7 +50,7 @@ def states(verdict: Verdict) -> dict[str, str]:
 
 
 def look(path: Path, *objects: Path) -> Verdict:
-    return verify_link(objects, path, ["__SCT__*"])
+    return verify_link(objects, path)
 
 
 @pytest.mark.parametrize("linker", LINKERS)
@@ -93,7 +94,7 @@ def test_loads_from_the_paca(tmp_path: Path, linker: str) -> None:
     path = image(tmp_path, linker, after)
     assert set(states(look(path, after)).values()) == {"paca"}
     assert look(path, after).proven
-    assert not verify_link([after], path, ["__SCT__*"], 32).proven
+    assert not verify_link([after], path, VerifyOptions(offsets=KernelOffsets(32))).proven
 
 
 @pytest.mark.parametrize("linker", LINKERS)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.linked.pair import prove_images
+from scpatch.verifier.files import verify_files
+from scpatch.verifier.linked import prove_images
 from scpatch.verifier.types import Proof
-from scpatch.verifier.verdict import verify_files
 from tests.images import LINKS, LOAD, SOURCE, calls, link, patched, with_words
 from tests.tools import CROSS, NOP, assemble, rewritten, run, section, symbol
 
@@ -50,7 +50,7 @@ def test_a_site_left_out(tmp_path: Path) -> None:
     found = prove(path, after)
     assert found.errors == ()
     assert sorted(one.state for one in found.sites) == ["left", "left", "paca"]
-    (verdict,) = verify_files(path, after, GLOBS, None)
+    (verdict,) = verify_files(path, after)
     assert not verdict.proven
 
 
@@ -208,6 +208,6 @@ def test_a_section_that_grows_and_one_that_is_loaded_and_moves(tmp_path: Path) -
 def test_an_object_and_an_image(tmp_path: Path) -> None:
     path = link(tmp_path)
     for pair in ((path, tmp_path / "x.o"), (tmp_path / "x.o", path)):
-        (verdict,) = verify_files(*pair, GLOBS, None)
+        (verdict,) = verify_files(*pair)
         assert verdict.proof.errors == ("not a ppc64le ELFv2 linked image.",)
         assert not verdict.proven

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.linked import verify_link
+from scpatch.verifier.files import verify_link
 from scpatch.verifier.verdict import Verdict
 from tests.awkward import PLAIN
 from tests.strategies.localentry_support import LINKERS, TRAMPOLINE, marked
@@ -55,7 +55,7 @@ def far(tmp_path: Path, command: list[str], address: int, *objects: Path) -> Pat
 
 
 def look(image: Path, *objects: Path) -> Verdict:
-    return verify_link(objects, image, ["__SCT__*"])
+    return verify_link(objects, image)
 
 
 def states(verdict: Verdict) -> dict[str, str]:

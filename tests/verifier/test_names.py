@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from scpatch.verifier.execute import find_tools
+from scpatch.verifier.files import verify_files
 from scpatch.verifier.proof import prove
-from scpatch.verifier.verdict import Result, verify_files
+from scpatch.verifier.verdict import Result
 from tests import elfwriter as ew
 from tests.test_cli import scpatch
 from tests.tools import GCC, GXX, compile_c, rewritten
@@ -48,7 +49,7 @@ def test_latin_1_is_proven_and_run(tmp_path: Path) -> None:
     path = latin(tmp_path)
     after = rewritten(path)
     assert b"r2save.__SCT__caf\xe9." in after.read_bytes()
-    (verdict,) = verify_files(path, after, ["__SCT__*"], find_tools())
+    (verdict,) = verify_files(path, after, tools=find_tools())
     assert (verdict.result, verdict.proof.errors) == (Result.PROVEN, ())
 
 
@@ -102,6 +103,6 @@ def test_undefined_symbols_of_hidden_visibility(tmp_path: Path, name: str) -> No
     source = f"{extern}long __SCT__x(long);\n{declared}\n"
     source += "long f(long x) { return __SCT__x(x) + hx; }\n"
     path = compile_c(tmp_path, source, "-O2", compiler=compiler, language=language)
-    (verdict,) = verify_files(path, rewritten(path), ["__SCT__*"], find_tools())
+    (verdict,) = verify_files(path, rewritten(path), tools=find_tools())
     assert verdict.result is Result.PROVEN
     assert verdict.runs

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.linked import verify_link
+from scpatch.verifier.files import verify_link
 from scpatch.verifier.verdict import Verdict
 from tests import tools
 from tests.awkward import LOCAL, PLAIN
@@ -30,7 +30,7 @@ CALLS = ["stub", "thunk", "saved", "resolved", "resolved_thunk"]
 
 
 def look(image: Path, *objects: Path) -> Verdict:
-    return verify_link(objects, image, ["__SCT__*"])
+    return verify_link(objects, image)
 
 
 def states(verdict: Verdict) -> dict[str, str]:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from scpatch.verifier.execute import find_tools
+from scpatch.verifier.files import verify_files
 from scpatch.verifier.proof import prove
 from scpatch.verifier.reasons.livepatch_code import Code, follow
 from scpatch.verifier.types import Proof
-from scpatch.verifier.verdict import verify_files
 from tests.elfwriter import STB_WEAK, STT_FUNC, Elf, Symbol
 from tests.elfwriter import words as packed
 from tests.strategies.livepatch_support import BCTR, of_the_thread, rewritten, trampoline
@@ -324,12 +324,12 @@ def test_the_whole_way(tmp_path: Path) -> None:
     calls = "CALL __SCT__x\nCALL __SCT__z\nbl __SCT__x\nmr 3, 4\nCALL __SCT__y\n"
     source = f"FRAME f\n{calls}LEAVE f\nFUNC g\n b __SCT__x\nEND g\nFUNC first\n blr\nEND first\n"
     before, after = rewritten_pair(tmp_path, source + trampoline() + of_the_thread("__SCT__z"))
-    (verdict,) = verify_files(before, after, ["__SCT__*"], find_tools())
+    (verdict,) = verify_files(before, after, tools=find_tools())
     assert verdict.proven
     assert len(verdict.runs or ()) == 4
     for run in verdict.runs or ():
         assert not run.before.passed
         assert run.before.reached
         assert run.after.passed
-    (undone,) = verify_files(before, before, ["__SCT__*"], find_tools())
+    (undone,) = verify_files(before, before, tools=find_tools())
     assert not undone.proven

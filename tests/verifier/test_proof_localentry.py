@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.execute import Kernel, RunSite, execute, find_tools
+from scpatch.verifier.execute import execute, find_tools, run_site
+from scpatch.verifier.files import verify_files
+from scpatch.verifier.options import KernelOffsets, VerifyOptions
 from scpatch.verifier.proof import prove
-from scpatch.verifier.verdict import verify_object
 from tests import tools
 from tests.strategies.localentry_support import CALLER, PACA_TOC, TRAMPOLINE, marked
 from tests.tools import NOP, assemble
@@ -71,9 +73,9 @@ def test_every_site_is_the_linkers(before: Path, paca: bool) -> None:
 
 @pytest.mark.parametrize("paca", [False, True])
 def test_every_site_runs(before: Path, paca: bool) -> None:
-    kernel = Kernel(paca_toc=PACA_TOC) if paca else Kernel()
+    options = VerifyOptions(offsets=KernelOffsets(paca_toc=PACA_TOC if paca else None))
     after = marked(before, paca=paca)
-    verdict = verify_object("x", before, after, ["__SCT__*"], find_tools(), kernel)
+    (verdict,) = verify_files(before, after, options, find_tools())
     assert verdict.runs is not None
     assert [(run.before.passed, run.after.reasons) for run in verdict.runs] == [(False, ())] * 5
     assert verdict.proven
@@ -82,24 +84,14 @@ def test_every_site_runs(before: Path, paca: bool) -> None:
 def test_the_prologue_runs_too(before: Path) -> None:
     """With the TOC at another place of the PACA the trampolines load something else."""
     after = marked(before, paca=True)
+    proof = prove(before, after)
     sites = [
-        RunSite(
-            section=one.section,
-            section_name=one.section_name,
-            offset=one.offset,
-            trampoline=one.trampoline,
-            trampoline_section=one.trampoline_section,
-            trampoline_offset=one.trampoline_offset,
-            trampoline_other=one.trampoline_other,
-            resume=one.resume,
-            saved_before=one.saved_before,
-            loader=one.loader,
-        )
-        for one in prove(before, after).sites
-        if one.trampoline in (T, "__SCT__y")
+        replace(run_site(site), marked=False)
+        for site in proof.sites
+        if site.trampoline in (T, "__SCT__y")
     ]
     for offset, wrong in ((PACA_TOC, False), (32, True)):
-        outcomes = execute(after, sites, find_tools(), kernel=Kernel(paca_toc=offset))
+        outcomes = execute(after, sites, find_tools(), offsets=KernelOffsets(paca_toc=offset))
         for outcome in outcomes:
             reasons = " ".join(outcome.reasons)
             assert ("r2 changed" in reasons and "on the way to the target" in reasons) == wrong
@@ -113,8 +105,8 @@ def test_unmarking_is_proven(before: Path, paca: bool) -> None:
     proof = prove(first, second)
     assert proof.errors == ()
     assert [(one.state, one.was_right) for one in proof.sites] == [("stub", True)] * 5
-    kernel = Kernel(paca_toc=PACA_TOC) if paca else Kernel()
-    verdict = verify_object("x", first, second, ["__SCT__*"], find_tools(), kernel)
+    options = VerifyOptions(offsets=KernelOffsets(paca_toc=PACA_TOC if paca else None))
+    (verdict,) = verify_files(first, second, options, find_tools())
     assert verdict.proven
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from scpatch.verifier.execute import find_tools
+from scpatch.verifier.files import verify_files
 from scpatch.verifier.proof import prove
-from scpatch.verifier.verdict import Result, verify_files
+from scpatch.verifier.verdict import Result
 from tests.awkward import LOCAL, SOURCES
 from tests.test_cli import scpatch
 from tests.tools import BL, LD_R2, NOP, assemble, rewritten, section, symbols
@@ -51,7 +52,7 @@ def test_nothing_was_done(tmp_path: Path) -> None:
 def test_every_resolved_call_runs(tmp_path: Path, name: str) -> None:
     path = assemble(tmp_path, SOURCES[name])
     after = rewritten(path, no_nop="thunk")
-    (verdict,) = verify_files(path, after, ["__SCT__*"], find_tools())
+    (verdict,) = verify_files(path, after, tools=find_tools())
     assert verdict.result is Result.PROVEN
     assert verdict.runs
     assert all(not run.before.passed and run.after.passed for run in verdict.runs)
@@ -90,6 +91,6 @@ def test_a_restore_without_a_save_is_not_shown(tmp_path: Path) -> None:
         lines = [line.split("\t") for line in done.stdout.splitlines()]
         assert [line[0] for line in lines] == ["site", "verdict"]
         assert (lines[0][5], lines[0][6], lines[1][2]) == ("restored", "not shown", "not shown")
-    (verdict,) = verify_files(path, path, ["__SCT__*"], None)
+    (verdict,) = verify_files(path, path)
     assert verdict.result is Result.NOT_SHOWN
     assert not verdict.proven

@@ -12,21 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from scpatch.verifier.execute.kernel import NO_KERNEL, Kernel
 from scpatch.verifier.execute.link import link
 from scpatch.verifier.execute.run import run_sites
 from scpatch.verifier.execute.tools import Tools, find_tools
-from scpatch.verifier.execute.types import Outcome, RunSite
+from scpatch.verifier.execute.types import Outcome, RunSite, run_site
+from scpatch.verifier.options import NO_OFFSETS, KernelOffsets
 
 __all__ = [
-    "NO_KERNEL",
     "TIME_LIMIT",
-    "Kernel",
     "Outcome",
     "RunSite",
     "Tools",
     "execute",
     "find_tools",
+    "run_site",
 ]
 
 TIME_LIMIT: Final = 0.5
@@ -37,19 +36,19 @@ def execute(
     path: Path,
     sites: Sequence[RunSite],
     tools: Tools,
+    offsets: KernelOffsets = NO_OFFSETS,
     *,
     limit: float = TIME_LIMIT,
-    kernel: Kernel = NO_KERNEL,
 ) -> list[Outcome]:
     """Run each site of the object at `path`; outcomes in the order of `sites`.
 
-    `limit` is the processor time in seconds that a site may take. `kernel` says what r13 points to;
-    without it every access by way of r13 faults. Raises ScpatchError (SCP302) if
-    the object cannot be linked or the program does not start. Whatever goes wrong at a site is in
-    its outcome.
+    `offsets` say what r13 points to; without them every access through r13 faults. `limit` is the
+    processor time in seconds that a site may take. Whatever goes wrong at a site is in its outcome.
+
+    Raises ScpatchError (SCP302) if the object cannot be linked or the program does not start.
     """
     if not sites:
         return []
     with tempfile.TemporaryDirectory(prefix="scpatch-run-") as directory:
         program = link(path, sites, tools, Path(directory))
-        return run_sites(program, sites, tools, limit, path, kernel)
+        return run_sites(program, sites, tools, limit, path, offsets)

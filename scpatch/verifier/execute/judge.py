@@ -7,11 +7,12 @@ import struct
 from collections.abc import Iterable, Sequence
 
 from scpatch.verifier.execute import state
-from scpatch.verifier.execute.kernel import NO_KERNEL, STACK, Kernel
+from scpatch.verifier.execute.kernel import STACK
 from scpatch.verifier.execute.kernel import thread as thread_at_site
 from scpatch.verifier.execute.places import Program
 from scpatch.verifier.execute.state import Registers, Result
 from scpatch.verifier.execute.types import Outcome, RunSite
+from scpatch.verifier.options import NO_OFFSETS, KernelOffsets
 
 # ELFv2 ABI, 2.2.2.2 and 2.2.4: arguments, results, and the registers that a call leaves alone.
 _ARGUMENT_GPR = range(3, 11)
@@ -27,14 +28,14 @@ _KEPT_CR = range(2, 5)
 
 
 def judge(
-    site: RunSite, data: bytes, program: Program, limit: float, kernel: Kernel = NO_KERNEL
+    site: RunSite, data: bytes, program: Program, limit: float, offsets: KernelOffsets = NO_OFFSETS
 ) -> Outcome:
     """The outcome of a site from the RESULT_SIZE bytes that harness.s wrote.
 
     `limit` is the time limit of the run in seconds of processor time.
     """
     result = state.unpack_result(data)
-    before = state.initial_registers(program.addresses, kernel)
+    before = state.initial_registers(program.addresses, offsets)
     start = state.frame_at_site()
     reasons = list(_end(result, program, limit))
     if result.hits:
@@ -47,7 +48,7 @@ def judge(
         reasons += _by_ctr(result, site, program)
     if result.hits and not result.status:
         reasons += _afterwards(result, before)
-        reasons += _thread(thread_at_site(kernel, program.thread), result.final_thread)
+        reasons += _thread(thread_at_site(offsets, program.thread), result.final_thread)
     complaint = program.complaints.get((site.section_name, site.offset))
     if complaint:
         reasons.append(f"the linker says: {complaint}")

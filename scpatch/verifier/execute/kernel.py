@@ -12,8 +12,9 @@ All sizes and offsets are in bytes and repeat those in harness.s.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+from scpatch.verifier.options import KernelOffsets
 
 PACA_SIZE: Final = 32776
 """All that a load by way of r13 can reach with its offset of 16 bits."""
@@ -29,47 +30,28 @@ _PACA = 0x340000000000
 _THREAD = 0x350000000000
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """Offsets in the kernel that the object is for, as in its asm-offsets.h; None: unknown."""
-
-    paca_toc: int | None = None
-    """PACATOC, from r13."""
-    paca_thread_info: int | None = None
-    """PACA_THREAD_INFO, from r13."""
-    livepatch_sp: int | None = None
-    """TI_livepatch_sp, from the thread_info."""
-
-    @property
-    def has_paca(self) -> bool:
-        return self.paca_toc is not None or self.paca_thread_info is not None
-
-
-NO_KERNEL: Final = Kernel()
-
-
-def paca(kernel: Kernel, toc: int, thread: int) -> bytes:
+def paca(offsets: KernelOffsets, toc: int, thread: int) -> bytes:
     """The PACA, PACA_SIZE bytes, with `toc` and the address `thread` where they belong.
 
     Raises ValueError for an offset that no instruction could have.
     """
     block = _pattern(_PACA, PACA_SIZE)
-    _put(block, kernel.paca_toc, toc)
-    _put(block, kernel.paca_thread_info, thread)
+    _put(block, offsets.paca_toc, toc)
+    _put(block, offsets.paca_thread_info, thread)
     return bytes(block)
 
 
-def thread(kernel: Kernel, address: int) -> bytes:
+def thread(offsets: KernelOffsets, address: int) -> bytes:
     """The thread's block, THREAD_SIZE bytes, for the address that it is at.
 
     Raises ValueError for an offset of the livepatch stack pointer that is not in the thread_info.
     """
     block = _pattern(_THREAD, THREAD_SIZE)
-    if kernel.livepatch_sp is not None:
-        if kernel.livepatch_sp > STACK - 16:
-            raise ValueError(f"TI_livepatch_sp {kernel.livepatch_sp} is outside the thread_info")
+    if offsets.livepatch_sp is not None:
+        if offsets.livepatch_sp > STACK - 16:
+            raise ValueError(f"TI_livepatch_sp {offsets.livepatch_sp} is outside the thread_info")
         _put(block, STACK - 8, STACK_END_MAGIC)
-        _put(block, kernel.livepatch_sp, address + STACK)
+        _put(block, offsets.livepatch_sp, address + STACK)
     return bytes(block)
 
 

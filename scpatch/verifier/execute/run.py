@@ -11,10 +11,10 @@ from pathlib import Path
 from scpatch.errors import ScpatchError
 from scpatch.verifier.execute import state
 from scpatch.verifier.execute.judge import judge, signal_name
-from scpatch.verifier.execute.kernel import NO_KERNEL, Kernel
 from scpatch.verifier.execute.places import Program
 from scpatch.verifier.execute.tools import Tools
 from scpatch.verifier.execute.types import Outcome, RunSite
+from scpatch.verifier.options import NO_OFFSETS, KernelOffsets
 
 # So many sites in one process: bounds memory, and the time that a process can hang.
 _BATCH = 128
@@ -35,7 +35,7 @@ def run_sites(
     tools: Tools,
     limit: float,
     path: Path,
-    kernel: Kernel = NO_KERNEL,
+    offsets: KernelOffsets = NO_OFFSETS,
 ) -> list[Outcome]:
     """Run the sites; `limit` is in seconds of processor time for each.
 
@@ -52,10 +52,10 @@ def run_sites(
             queue.append(number)
     while queue:
         batch = queue[:_BATCH]
-        records = [_record(program, sites[number], kernel) for number in batch]
-        results, end = _run_process(program, records, tools, limit, path, kernel)
+        records = [_record(program, sites[number], offsets) for number in batch]
+        results, end = _run_process(program, records, tools, limit, path, offsets)
         for number, result in zip(batch, results, strict=False):
-            outcomes[number] = judge(sites[number], result, program, limit, kernel)
+            outcomes[number] = judge(sites[number], result, program, limit, offsets)
         queue = queue[len(results) :]
         if len(results) < len(batch):
             number = queue.pop(0)
@@ -99,7 +99,7 @@ def _resume(program: Program, site: RunSite) -> int:
     return program.places[site.section].address + site.resume
 
 
-def _record(program: Program, site: RunSite, kernel: Kernel) -> bytes:
+def _record(program: Program, site: RunSite, offsets: KernelOffsets) -> bytes:
     """What harness.s reads for one site (`record` there)."""
     call = program.places[site.section].address + site.offset
     plants = _plants(program, site)
@@ -111,7 +111,7 @@ def _record(program: Program, site: RunSite, kernel: Kernel) -> bytes:
     back = program.back if site.sibling else state.LR
     return struct.pack("<3Q", call, toc_save, back) + b"".join(
         [
-            _livepatch(program, site, kernel),
+            _livepatch(program, site, offsets),
             *(struct.pack("<4Q", address, word, 0, 0) for address, word in plants),
         ]
     )
@@ -132,7 +132,7 @@ def _plants(program: Program, site: RunSite) -> list[tuple[int, int]]:
     return [*entry, *back]
 
 
-def _livepatch(program: Program, site: RunSite, kernel: Kernel) -> bytes:
+def _livepatch(program: Program, site: RunSite, offsets: KernelOffsets) -> bytes:
     """The part of a record for trampolines that keep r2."""
     if site.way is None:
         return bytes(40)
@@ -140,7 +140,7 @@ def _livepatch(program: Program, site: RunSite, kernel: Kernel) -> bytes:
     end, code = base + site.way[1], (0, 0)
     if site.code is not None:
         code = base + site.code[0], base + sum(site.code)
-    pointer = program.thread + (kernel.livepatch_sp or 0)
+    pointer = program.thread + (offsets.livepatch_sp or 0)
     return struct.pack("<5Q", end, end - 4 if site.code is not None else 0, pointer, *code)
 
 
@@ -150,11 +150,11 @@ def _run_process(
     tools: Tools,
     limit: float,
     path: Path,
-    kernel: Kernel,
+    offsets: KernelOffsets,
 ) -> tuple[list[bytes], str]:
     """Give the records to a new process; returns the results, and how it ended early, if so."""
     ranges = [(address, size) for address, size, _offset in program.segments]
-    config = state.pack_config(program.addresses, kernel, ranges, limit)
+    config = state.pack_config(program.addresses, offsets, ranges, limit)
     command = [tools.emulator] if tools.emulator else []
     try:
         done = subprocess.run(

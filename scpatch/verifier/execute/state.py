@@ -11,7 +11,8 @@ from functools import cache
 from typing import Final
 
 from scpatch.verifier.execute import kernel
-from scpatch.verifier.execute.kernel import PACA_SIZE, THREAD_SIZE, Kernel
+from scpatch.verifier.execute.kernel import PACA_SIZE, THREAD_SIZE
+from scpatch.verifier.options import KernelOffsets
 
 REG_CR: Final = 256
 REG_FPR: Final = 288
@@ -104,7 +105,7 @@ def _block(gpr: list[int], cr: int, lr: int, ctr: int, xer: int, fpr: int, vr: i
     return struct.pack("<132Q", *gpr, cr, lr, ctr, xer, *fprs, *vrs)
 
 
-def initial(at: Addresses, known: Kernel) -> bytes:
+def initial(at: Addresses, known: KernelOffsets) -> bytes:
     """The registers at a site."""
     gpr = [_GPR + n * _STEP for n in range(32)]
     gpr[1] = at.frame + FRAME_R1
@@ -136,7 +137,9 @@ def frame_after_target(arrived: bytes) -> bytes:
     return bytes(frame)
 
 
-def pack_config(at: Addresses, known: Kernel, image: list[tuple[int, int]], limit: float) -> bytes:
+def pack_config(
+    at: Addresses, known: KernelOffsets, image: list[tuple[int, int]], limit: float
+) -> bytes:
     """The configuration; `image` is [(address, size)] to protect, `limit` is in seconds."""
     image = [*image, (at.paca, PACA_SIZE)]
     ranges = [number for pair in image for number in pair]
@@ -162,7 +165,7 @@ WRECKED: Final = _registers(wrecked())
 
 
 @cache
-def initial_registers(at: Addresses, known: Kernel) -> Registers:
+def initial_registers(at: Addresses, known: KernelOffsets) -> Registers:
     return _registers(initial(at, known))
 
 

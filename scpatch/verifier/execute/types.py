@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scpatch.verifier.types import SiteProof
+
 
 @dataclass(frozen=True, slots=True)
 class RunSite:
@@ -60,3 +62,23 @@ class Outcome:
     @property
     def passed(self) -> bool:
         return not self.reasons
+
+
+def run_site(site: SiteProof) -> RunSite:
+    """How to run a call site in the second object."""
+    return RunSite(
+        section=site.section,
+        section_name=site.section_name,
+        offset=site.offset,
+        trampoline=site.trampoline,
+        trampoline_section=site.trampoline_section,
+        trampoline_offset=site.trampoline_offset,
+        trampoline_other=site.trampoline_other,
+        resume=site.resume,
+        saved_before=site.saved_before,
+        loader=site.loader,
+        marked=site.state == "linker",
+        way=site.way,
+        code=site.code,
+        sibling=site.sibling,
+    )

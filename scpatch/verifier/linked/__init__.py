@@ -8,19 +8,20 @@ the code, since an image need not have relocations. It shares nothing with what 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from scpatch.verifier.linked.image import Linked, read_image
 from scpatch.verifier.linked.judge import judge
-from scpatch.verifier.members import is_archive, members
+from scpatch.verifier.linked.pair import prove_images
 from scpatch.verifier.objects import record
 from scpatch.verifier.objects.calls import find_calls
 from scpatch.verifier.objects.forms import read_object
 from scpatch.verifier.objects.read import Place, UnreadableError
 from scpatch.verifier.reasons import paca
 from scpatch.verifier.types import Proof, SiteProof
-from scpatch.verifier.verdict import Verdict
+
+__all__ = ["prove_images", "prove_link"]
 
 _BY_TRAMPOLINES = "livepatch-stack"
 _NOT_SHOWN = (
@@ -29,30 +30,27 @@ _NOT_SHOWN = (
 )
 
 
-def verify_link(
-    objects: Sequence[Path],
-    image: Path,
-    trampolines: Sequence[str],
-    paca_toc: int | None = None,
-) -> Verdict:
-    """Looks at all call sites of an image; with the objects or archives that it was linked from,
-    also whether they are as many as there were. Nothing is executed.
+def prove_link(
+    objects: Iterable[Path], image: Path, trampolines: Sequence[str], paca_toc: int | None = None
+) -> Proof:
+    """The proof for all call sites of an image; with the objects that it was linked from, also
+    that it has as many calls as they. `paca_toc` is as for `prove`.
 
-    A file that cannot be read is an error of the verdict. Raises OSError where one cannot be
-    opened, and ScpatchError where `ar` is missing or cannot read an archive.
+    A file that cannot be read is an error of the proof. Raises OSError for one that cannot be
+    opened.
     """
     try:
         linked = read_image(image, trampolines)
         if _BY_TRAMPOLINES in record.strategies(linked.image):
-            return Verdict(str(image), Proof((), (_NOT_SHOWN,)), None)
+            return Proof((), (_NOT_SHOWN,))
         sites = tuple(judge(linked))
-        errors = [*_lost(_count(objects, trampolines), linked, sites)] if objects else []
+        errors = [*_lost(_count(objects, trampolines), linked, sites)]
         errors += paca.one_offset(_restores(linked, sites), paca_toc)
         if not linked.entries:
             errors.append("no symbol names a trampoline's code: nothing can be said.")
-        return Verdict(str(image), Proof(sites, tuple(errors)), None)
+        return Proof(sites, tuple(errors))
     except UnreadableError as reason:
-        return Verdict(str(image), Proof((), (f"{reason}.",)), None)
+        return Proof((), (f"{reason}.",))
 
 
 def _restores(linked: Linked, sites: Sequence[SiteProof]) -> Iterator[paca.Restore]:
@@ -61,25 +59,15 @@ def _restores(linked: Linked, sites: Sequence[SiteProof]) -> Iterator[paca.Resto
             yield paca.Restore(linked.image.where(Place(one.section, one.offset)), one.paca_toc)
 
 
-def _count(objects: Sequence[Path], trampolines: Sequence[str]) -> Counter[tuple[str, str]]:
+def _count(objects: Iterable[Path], trampolines: Sequence[str]) -> Counter[tuple[str, str]]:
     """How many calls the objects have, by trampoline and function."""
     found: Counter[tuple[str, str]] = Counter()
-    for path in _files(objects):
+    for path in objects:
         calls = find_calls(read_object(path), trampolines)
         for place, site in calls.sites.items():
             function = calls.image.function_at(place)
             found[site.trampoline.symbol.name, function.name if function else ""] += 1
     return found
-
-
-def _files(objects: Sequence[Path]) -> Iterator[Path]:
-    """The objects, those in archives too."""
-    for path in objects:
-        if not is_archive(path):
-            yield path
-            continue
-        with members(path, path) as found:
-            yield from (pair.before for pair in found.pairs if pair.is_object)
 
 
 def _lost(

@@ -17,9 +17,10 @@ from scpatch.rewriter import Options, plan_file, write
 from scpatch.sites.choices import Choices
 from scpatch.sites.model import State
 from scpatch.strategies import StrategyOptions
-from scpatch.verifier.execute import Kernel, find_tools
-from scpatch.verifier.linked import verify_link
-from scpatch.verifier.verdict import Verdict, verify_files
+from scpatch.verifier.execute import find_tools
+from scpatch.verifier.files import verify_files, verify_link
+from scpatch.verifier.options import KernelOffsets, VerifyOptions
+from scpatch.verifier.verdict import Verdict
 from tests.fuzz.programs import toolchain
 from tests.fuzz.programs.generate import Program
 from tests.fuzz.programs.toolchain import Compiler, OptionSet, ToolError
@@ -282,17 +283,15 @@ class Bench:
 
     def verify(self, variant: Variant, *, run: bool) -> Iterator[tuple[str, Verdict]]:
         """The verdicts on the objects and, where one shows it, on the image."""
-        kernel = Kernel(**variant.offsets._asdict())
+        offsets = KernelOffsets(**variant.offsets._asdict())
+        options = VerifyOptions(TRAMPOLINES, offsets, variant.hoist == "kernel")
         tools = find_tools() if run else None
         for before, after in self.pairs_of(variant):
-            verdicts = verify_files(
-                before, after, TRAMPOLINES, tools, kernel, for_kernel=variant.hoist == "kernel"
-            )
+            verdicts = verify_files(before, after, options, tools)
             yield from (("executed" if run else "verify", verdict) for verdict in verdicts)
         if variant.strategy != "livepatch-stack":
             objects = [self.folder / "new.o", self.folder / "new-outside.o"]
-            paca_toc = variant.offsets.paca_toc
-            yield "image", verify_link(objects, self.folder / "program", TRAMPOLINES, paca_toc)
+            yield "image", verify_link(objects, self.folder / "program", options)
 
 
 def _differs(wanted: str, got: str) -> str:

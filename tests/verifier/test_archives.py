@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from scpatch.errors import ScpatchError
-from scpatch.verifier.members import Members, is_archive, members
-from scpatch.verifier.thin import files
+from scpatch.verifier.archives import MemberPairs, is_archive, open_archives
+from scpatch.verifier.thin import member_files
 from tests.archives import header, make, make_bsd, objects
 from tests.tools import rewrite
 
@@ -17,7 +17,7 @@ MEMBERS = ("sites.o", "refused.o")
 
 def pairs(before: Path, after: Path) -> tuple[list[str], tuple[str, ...]]:
     """The labels of the pairs whose members are the same, and the errors."""
-    with members(before, after) as found:
+    with open_archives(before, after, str(after)) as found:
         same = [p.label for p in found.pairs if p.before.read_bytes() == p.after.read_bytes()]
         return same, found.errors
 
@@ -34,7 +34,7 @@ def archive(folder: Path, *, options: str = "rcs", note: bytes = b"hello\n") -> 
 def test_members_are_paired_in_order(tmp_path: Path, options: str) -> None:
     one, two = (archive(tmp_path / name, options=options) for name in ("one", "two"))
     assert is_archive(one)
-    with members(one, two) as found:
+    with open_archives(one, two, str(two)) as found:
         assert [p.label for p in found.pairs] == [
             f"{two}(sites.o)",
             f"{two}(refused.o)",
@@ -56,7 +56,7 @@ def test_members_of_one_name(tmp_path: Path) -> None:
         make(tmp_path / name / "t.a", "a/sites.o", "b/sites.o", options="qcsT")
     for archive_name in ("x.a", "t.a"):
         two = tmp_path / "two" / archive_name
-        with members(tmp_path / "one" / archive_name, two) as found:
+        with open_archives(tmp_path / "one" / archive_name, two, str(two)) as found:
             assert [p.label for p in found.pairs] == [f"{two}(sites.o)", f"{two}(sites.o@2)"]
             contents = [(p.before.read_bytes(), p.after.read_bytes()) for p in found.pairs]
         assert contents[0][0] == contents[0][1]
@@ -72,8 +72,8 @@ def test_bsd_archives(tmp_path: Path) -> None:
 
 def test_an_empty_archive(tmp_path: Path) -> None:
     (tmp_path / "x.a").write_bytes(b"!<arch>\n")
-    with members(tmp_path / "x.a", tmp_path / "x.a") as found:
-        assert found == Members((), ())
+    with open_archives(tmp_path / "x.a", tmp_path / "x.a", str(tmp_path / "x.a")) as found:
+        assert found == MemberPairs((), ())
 
 
 def test_other_members_are_errors(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_what_ar_cannot_read(tmp_path: Path) -> None:
     bad = tmp_path / "bad.a"
     bad.write_bytes(good.read_bytes()[:2000])
     assert is_archive(bad)
-    with pytest.raises(ScpatchError) as caught, members(good, bad):
+    with pytest.raises(ScpatchError) as caught, open_archives(good, bad, str(bad)):
         pass
     assert (caught.value.code, caught.value.file) == ("SCP302", str(bad))
 
@@ -129,7 +129,7 @@ def test_the_copies_of_a_thin_archive(tmp_path: Path) -> None:
     two = tmp_path / "two" / "new.a"
     two.parent.mkdir()
     rewrite(one, two, no_nop="thunk")
-    with members(one, two) as found:
+    with open_archives(one, two, str(two)) as found:
         assert found.errors == ()
         assert [p.label for p in found.pairs] == [f"{two}({p.before.name})" for p in found.pairs]
         assert [p.before.name for p in found.pairs] == [*MEMBERS, "note.txt"]
@@ -158,7 +158,7 @@ def test_no_copy_of_a_thin_archives_member(tmp_path: Path, name: str) -> None:
 def test_a_lost_member_of_a_thin_archive(tmp_path: Path) -> None:
     one, two = (archive(tmp_path / name, options="rcsT") for name in ("one", "two"))
     (tmp_path / "two" / "sites.o").unlink()
-    with pytest.raises(ScpatchError) as caught, members(one, two):
+    with pytest.raises(ScpatchError) as caught, open_archives(one, two, str(two)):
         pass
     assert caught.value.code == "SCP302"
 
@@ -173,13 +173,13 @@ def test_what_no_member_of_a_thin_archive_can_be(tmp_path: Path, name: str) -> N
     path = tmp_path / "x.a"
     path.write_bytes(data + header(b"/0", 4))
     with pytest.raises(ScpatchError) as caught:
-        files(path, ["x.o"], tmp_path / "folder")
+        member_files(path, ["x.o"], tmp_path / "folder")
     assert caught.value.code == "SCP302"
 
 
 def test_a_missing_ar_is_named_with_its_package(tmp_path: Path) -> None:
     one = archive(tmp_path / "one")
-    with pytest.raises(ScpatchError) as caught, members(one, one, ar="no-such-ar"):
+    with pytest.raises(ScpatchError) as caught, open_archives(one, one, str(one), ar="no-such-ar"):
         pass
     assert caught.value.code == "SCP301"
     assert "no-such-ar" in caught.value.message
@@ -196,7 +196,7 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    with members(one, one):
+    with open_archives(one, one, str(one)):
         assert list(scratch.iterdir())
     assert not list(scratch.iterdir())
     shutil.rmtree(scratch)
@@ -224,7 +224,7 @@ def test_members_of_a_regular_archive_in_a_thin_one(
     for name in names:
         (here / name).write_bytes((here / "marked.o").read_bytes())
     monkeypatch.chdir(here)
-    with members(one, one) as found:
+    with open_archives(one, one, str(one)) as found:
         contents = [pair.before.read_bytes() for pair in found.pairs]
         labels = [pair.label for pair in found.pairs]
     first, other = files[0].read_bytes(), (tmp_path / "of" / names[1]).read_bytes()
@@ -232,7 +232,7 @@ def test_members_of_a_regular_archive_in_a_thin_one(
     assert labels[-1] == f"{one}(sites.o@3)"
     two = tmp_path / "new.a"
     rewrite(one, two)
-    with members(one, two) as found:
+    with open_archives(one, two, str(two)) as found:
         assert found.errors == ()
         assert [pair.after.read_bytes() != pair.before.read_bytes() for pair in found.pairs] == [
             True
@@ -270,6 +270,6 @@ def test_a_member_that_is_not_in_the_regular_archive(
     data = path.read_bytes()
     assert data.count(old) == 1
     path.write_bytes(data.replace(old, new))
-    with pytest.raises(ScpatchError) as caught, members(path, path):
+    with pytest.raises(ScpatchError) as caught, open_archives(path, path, str(path)):
         pass
     assert caught.value.code == "SCP302"

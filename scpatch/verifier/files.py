@@ -1,0 +1,137 @@
+"""Verifies files: two objects, archives or linked images, or an image and what it was linked from.
+
+This is the top of the verifier. It opens archives, asks the proof about each pair of objects, and
+executes their call sites. Nothing below imports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from scpatch.verifier.archives import is_archive, open_archive, open_archives
+from scpatch.verifier.execute import Tools, execute, run_site
+from scpatch.verifier.linked import prove_images, prove_link
+from scpatch.verifier.objects.read import is_linked
+from scpatch.verifier.options import DEFAULTS, KernelOffsets, Source, VerifyOptions
+from scpatch.verifier.proof import Proof, prove
+from scpatch.verifier.verdict import SiteRuns, Verdict
+
+IN_MEMORY = "<bytes>"
+"""What messages call a source that is no file."""
+
+
+def verify_files(
+    before: Source, after: Source, options: VerifyOptions = DEFAULTS, tools: Tools | None = None
+) -> list[Verdict]:
+    """Verifies that `after` is `before` with every static call right: one verdict for an object or
+    a linked image, and one for each object of an archive.
+
+    Given `tools`, also executes every call site of both versions, but for those of images: no
+    program can be made of an image. A file that cannot be judged is an error of its verdict.
+
+    Raises OSError for a file that cannot be opened, and ScpatchError if `ar` is missing (SCP301)
+    or cannot read an archive, or if an object cannot be linked or started (SCP302).
+    """
+    label = IN_MEMORY if isinstance(after, bytes) else str(after)
+    with _paths([before, after]) as (old, new):
+        if not is_archive(old) and not is_archive(new):
+            return [_verify_object(label, old, new, options, tools)]
+        with open_archives(old, new, label) as members:
+            verdicts = [
+                _verify_object(pair.label, pair.before, pair.after, options, tools)
+                for pair in members.pairs
+                if pair.is_object
+            ]
+            if members.errors:
+                verdicts.append(Verdict(label, Proof((), members.errors), None))
+            return verdicts
+
+
+def verify_link(
+    objects: Sequence[Source], image: Source, options: VerifyOptions = DEFAULTS
+) -> Verdict:
+    """Verifies every static call of a linked image; with the objects and archives that it was
+    linked from, also that it has as many calls as they. Executes nothing.
+
+    Raises OSError for a file that cannot be opened, and ScpatchError as `verify_files` does for
+    archives.
+    """
+    label = IN_MEMORY if isinstance(image, bytes) else str(image)
+    with _paths([*objects, image]) as (*inputs, linked), ExitStack() as archives:
+        proof = prove_link(
+            _objects(inputs, archives), linked, options.trampolines, options.offsets.paca_toc
+        )
+        return Verdict(label, proof, None)
+
+
+@contextmanager
+def _paths(sources: Sequence[Source]) -> Iterator[list[Path]]:
+    """The paths of sources; bytes are written to a temporary folder, since `ar`, `ld` and LIEF
+    read files."""
+    with ExitStack() as stack:
+        paths = []
+        for source in sources:
+            if isinstance(source, bytes):
+                path = Path(stack.enter_context(TemporaryDirectory(prefix="scpatch-verify-")), "o")
+                path.write_bytes(source)
+            else:
+                path = Path(source)
+            paths.append(path)
+        yield paths
+
+
+def _objects(inputs: Iterable[Path], stack: ExitStack) -> Iterator[Path]:
+    """The objects among the inputs of a link, those in archives too. `stack` keeps them."""
+    for path in inputs:
+        if is_archive(path):
+            members = stack.enter_context(open_archive(path))
+            yield from (member.path for member in members if member.is_object)
+        else:
+            yield path
+
+
+def _verify_object(
+    label: str, before: Path, after: Path, options: VerifyOptions, tools: Tools | None
+) -> Verdict:
+    """The verdict on two objects, or on two linked images."""
+    offsets = options.offsets
+    if is_linked(before) or is_linked(after):
+        proof = prove_images(before, after, options.trampolines, offsets.paca_toc)
+        return Verdict(label, proof, None)
+    proof = prove(
+        before,
+        after,
+        options.trampolines,
+        offsets.paca_toc,
+        livepatch_offsets=(offsets.paca_thread_info, offsets.livepatch_sp),
+        for_kernel=options.for_kernel,
+    )
+    if tools is None or proof.errors:
+        return Verdict(label, proof, None)
+    return Verdict(label, proof, _run(before, after, proof, tools, offsets))
+
+
+def _run(
+    before: Path, after: Path, proof: Proof, tools: Tools, offsets: KernelOffsets
+) -> tuple[SiteRuns, ...]:
+    """Executes the call sites that a program can be made of, in both versions."""
+    sites = [site for site in proof.sites if site.runs and site.state != "elsewhere"]
+    runs = [run_site(site) for site in sites]
+    offsets = _completed(offsets, proof)
+    old = execute(before, [replace(run, code=None, marked=False) for run in runs], tools, offsets)
+    new = execute(after, runs, tools, offsets)
+    return tuple(map(SiteRuns, sites, old, new))
+
+
+def _completed(offsets: KernelOffsets, proof: Proof) -> KernelOffsets:
+    """The offsets with those that the code uses in place of unknown ones."""
+    if offsets.paca_toc is None:
+        offsets = replace(offsets, paca_toc=proof.paca_toc)
+    if proof.livepatch is not None and None in (offsets.paca_thread_info, offsets.livepatch_sp):
+        thread_info, livepatch_sp = proof.livepatch
+        offsets = replace(offsets, paca_thread_info=thread_info, livepatch_sp=livepatch_sp)
+    return offsets

@@ -11,6 +11,7 @@ from functools import cached_property
 from scpatch.differ.model import Range, Reference
 from scpatch.differ.names import Names
 from scpatch.elf.reader import ElfFile
+from scpatch.ppc64.variant import VARIANT
 
 Key = tuple[int, int, tuple[Reference, ...]]
 """A word, its size in bytes, and its relocations: what has to agree."""
@@ -48,9 +49,10 @@ class CodeSection:
     def words(self, start: int, end: int) -> list[int]:
         """The words of a range; what is left over at its end is the last one."""
         data = bytes(self.content[start:end])
-        whole = len(data) // 4 * 4
-        found = memoryview(data[:whole]).cast("I").tolist()
-        return [*found, int.from_bytes(data[whole:], "little")] if whole < len(data) else found
+        words = VARIANT.words(data).tolist()
+        if rest := data[4 * len(words) :]:
+            words.append(int.from_bytes(rest, VARIANT.byte_order))
+        return words
 
     def references(self, start: int, end: int) -> list[tuple[Reference, ...]]:
         """The relocations of each word of a range."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from scpatch.differ.model import Kind, Reference, Segment
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.reloc_names import SUFFIXES
+from scpatch.ppc64.variant import VARIANT
 
 if TYPE_CHECKING:
     from capstone import Cs
@@ -114,7 +115,7 @@ def _plain(word: int) -> tuple[str, str]:
     """Mnemonic and operands of a word, numbers in decimal as listings have them."""
     if word in _CROR_NOPS:
         return "cror", _CROR_NOPS[word]
-    for _, _, mnemonic, operands in _capstone().disasm_lite(word.to_bytes(4, "little"), 0):
+    for _, _, mnemonic, operands in _capstone().disasm_lite(VARIANT.encode(word), 0):
         text = _NUMBER.sub(lambda match: str(int(match[0], 16)), operands).replace(", ", ",")
         if mnemonic.startswith(_VSX) and mnemonic not in _ALTIVEC_HALF:
             text = _REGISTER.sub(_vsx_register, text)

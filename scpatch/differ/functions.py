@@ -15,6 +15,7 @@ from scpatch.differ.model import FunctionDiff, Hunk, Instruction, Kind, Mark, Ra
 from scpatch.differ.names import Names
 from scpatch.differ.pairs import by_name, pair_functions
 from scpatch.differ.tables import Matching
+from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.model import Scan, Site, State
 
 _CHECKED = {
@@ -207,7 +208,7 @@ class _Reader:
         )
         if one.end - offset < 4:
             size = one.end - offset
-            rest = instruction.word.to_bytes(size, "little")
+            rest = instruction.word.to_bytes(size, VARIANT.byte_order)
             shown = Segment(Kind.OPERAND, ",".join(f"{byte:#04x}" for byte in rest))
             return replace(instruction, size=size, text=(Segment(Kind.MNEMONIC, ".byte"), shown))
         label = partial(self._names.label, one.section, inside=one)

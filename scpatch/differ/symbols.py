@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from scpatch.differ.model import FieldChange, Mark, SymbolDiff
 from scpatch.differ.names import Names
-from scpatch.ppc64.abi import local_entry_offset
+from scpatch.ppc64.variant import local_entry_offset
 
 _BINDINGS: Final = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK"}
 _TYPES: Final = {

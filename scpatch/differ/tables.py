@@ -32,8 +32,8 @@ def changed_bytes(one: memoryview, other: memoryview) -> int:
         ours, theirs = bytes(one[at:end]), bytes(other[at:end])
         if ours != theirs:
             # The zero bytes of the exclusive or are the equal ones.
-            mixed = int.from_bytes(ours, "little") ^ int.from_bytes(theirs, "little")
-            total += end - at - mixed.to_bytes(end - at, "little").count(0)
+            mixed = int.from_bytes(ours) ^ int.from_bytes(theirs)
+            total += end - at - mixed.to_bytes(end - at).count(0)
     return total
 
 

@@ -15,7 +15,7 @@ from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.symtab import find_all
 from scpatch.errors import ScpatchError, damaged
-from scpatch.ppc64 import abi
+from scpatch.ppc64 import variant
 
 ARCHIVE = b"!<arch>\n"
 THIN_ARCHIVE = b"!<thin>\n"
@@ -175,7 +175,7 @@ def read_object(data: memoryview, name: str, *, linked: bool = False) -> ElfFile
         from scpatch.elf.image import Image
 
         elf = Image(data, name)
-    if elf.header.e_flags & abi.EF_PPC64_ABI == 0 and _has_descriptors(elf):
+    if elf.header.e_flags & variant.EF_PPC64_ABI == 0 and _has_descriptors(elf):
         raise _elfv1(name)
     if bytes(data[-len(_SIGNATURE) :]) == _SIGNATURE:
         raise ScpatchError("SCP105", "a signed module: any change breaks its signature", file=name)
@@ -203,12 +203,12 @@ def _check_identity(data: memoryview, name: str, others: tuple[int, ...]) -> int
     machine = int.from_bytes(data[18:20], "little" if little else "big")
     if data[4] not in (1, 2) or data[5] not in (1, 2):
         raise damaged(name, f"EI_CLASS is {data[4]}, EI_DATA is {data[5]}")
-    if machine != abi.EM_PPC64 or data[4] != 2:
+    if machine != variant.EM_PPC64 or data[4] != 2:
         known = _MACHINES.get(machine, f"e_machine {machine}")
         raise ScpatchError("SCP102", f"an object for {known}, not for ppc64le", file=name)
     if not little:
         raise ScpatchError("SCP102", f"a {order}-endian ppc64 object, not ppc64le", file=name)
-    if int.from_bytes(data[48:52], "little") & abi.EF_PPC64_ABI == 1:
+    if int.from_bytes(data[48:52], "little") & variant.EF_PPC64_ABI == 1:
         raise _elfv1(name)
     if kind not in (c.ET_REL, *others):
         what = {c.ET_EXEC: "an executable", c.ET_DYN: "a linked image (ET_DYN)"}.get(

@@ -16,6 +16,7 @@ from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import NONE, effects
 from scpatch.ppc64.relocs import R_PPC64_REL64
+from scpatch.ppc64.variant import VARIANT
 
 FEATURES: Final = frozenset({"__ftr_fixup", "__mmu_ftr_fixup", "__fw_ftr_fixup"})
 """Tables of `struct fixup_entry`: mask, value, and four distances from the entry itself, to the
@@ -140,7 +141,7 @@ def _is_quiet(elf: ElfFile, section: int, where: Range | None) -> bool:
     if where.start == where.end:
         return True
     code = elf.content(section)[where.start : where.end]
-    words = {int.from_bytes(code[at : at + 4], "little") for at in range(0, len(code), 4)}
+    words = set(VARIANT.words(code))
     if len(code) < where.end - where.start or any(insn.transfers(word) for word in words):
         return False
     if any(effects(word) != NONE or insn.base_is_r1(word) for word in words):

@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from itertools import accumulate
 
 from scpatch.ppc64 import insn
+from scpatch.ppc64.variant import VARIANT
 
 _CONDITIONAL = bytes(byte >> 2 == 16 for byte in range(256))
 _UNCONDITIONAL = bytes(byte >> 2 == 18 for byte in range(256))
 """For `bytes.translate`: whether an instruction of the B-form or the I-form starts with a byte."""
 
 _NOT_ZERO = bytes(byte > 0 for byte in range(256))
-_LAST_BYTE, _FIRST_BYTE = (bytes(byte & bits > 0 for byte in range(256)) for bits in (0xFC, 3))
+_FIRST_BYTE, _LAST_BYTE = (bytes(byte & bits > 0 for byte in range(256)) for bits in (3, 0xFC))
 """Whether a byte of an I-form branch has a part of its displacement that is not zero."""
 
 _REACH = 0x2000
@@ -29,9 +30,9 @@ def branches_into(code: memoryview, ranges: Iterable[tuple[int, int]]) -> list[t
     All numbers are section offsets in bytes; a range is (start, end). A branch to itself is none:
     that is what a branch looks like that a relocation directs.
     """
-    count = len(code) // 4
-    data = bytes(code[: 4 * count])
-    words = memoryview(data).cast("I")
+    data = bytes(code[: len(code) // 4 * 4])
+    words = VARIANT.words(data)
+    count = len(words)
     # Room at both ends makes an index of every place that a conditional branch can reach.
     wanted = bytearray(count + 2 * _REACH)
     for start, end in ranges:
@@ -39,7 +40,7 @@ def branches_into(code: memoryview, ranges: Iterable[tuple[int, int]]) -> list[t
         wanted[first:last] = b"\1" * (last - first)
     found = [
         at
-        for at in _ones(data[3::4].translate(_CONDITIONAL))
+        for at in _ones(VARIANT.column(data, 0).translate(_CONDITIONAL))
         if wanted[_REACH + at + (((words[at] & 0xFFFC) ^ 0x8000) - 0x8000 >> 2)]
     ]
     found += [
@@ -56,7 +57,7 @@ def branches(code: memoryview) -> list[tuple[int, int]]:
     """(target, branch) of every `b` and `bl` in `code`, wherever it leads, in the order of the
     branches; section offsets in bytes. One to itself is none, as above."""
     data = bytes(code[: len(code) // 4 * 4])
-    words = memoryview(data).cast("I")
+    words = VARIANT.words(data)
     targets = ((insn.direct_target(words[at], 4 * at), 4 * at) for at in _ones(_displaced(data)))
     return [(to, at) for to, at in targets if to is not None]
 
@@ -65,10 +66,10 @@ def _displaced(data: bytes) -> bytes:
     """A 1 for each word that is an I-form branch to elsewhere than itself, a 0 for each other."""
 
     def mask(column: int, table: bytes) -> int:
-        return int.from_bytes(data[column::4].translate(table), "little")
+        return int.from_bytes(VARIANT.column(data, column).translate(table))
 
-    elsewhere = mask(0, _LAST_BYTE) | mask(1, _NOT_ZERO) | mask(2, _NOT_ZERO) | mask(3, _FIRST_BYTE)
-    return (elsewhere & mask(3, _UNCONDITIONAL)).to_bytes(len(data) // 4, "little")
+    elsewhere = mask(0, _FIRST_BYTE) | mask(1, _NOT_ZERO) | mask(2, _NOT_ZERO) | mask(3, _LAST_BYTE)
+    return (elsewhere & mask(0, _UNCONDITIONAL)).to_bytes(len(data) // 4)
 
 
 def _ones(mask: bytes) -> list[int]:

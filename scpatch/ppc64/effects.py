@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from scpatch.ppc64.abi import TOC_SAVE
+from scpatch.ppc64.variant import VARIANT
 
 
 class Effects(NamedTuple):
@@ -133,7 +133,7 @@ def _store(word: int, opcode: int, ra: int) -> Effects:
     if ra != 1:
         return NONE
     offset, size = stored(word)
-    return Effects(r1=False, r2=False, save=-size < offset - TOC_SAVE < 8 and size > 0)
+    return Effects(r1=False, r2=False, save=-size < offset - VARIANT.toc_save < 8 and size > 0)
 
 
 def stored(word: int) -> tuple[int, int]:

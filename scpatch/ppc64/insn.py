@@ -11,10 +11,6 @@ from typing import Final
 B: Final = 0x48000000
 BL: Final = 0x48000001
 NOP: Final = 0x60000000
-STD_R2: Final = 0xF8410018
-"""`std r2,24(r1)`"""
-LD_R2: Final = 0xE8410018
-"""`ld r2,24(r1)`"""
 _LD_R2_R13 = 0xE84D0000
 """`ld r2,0(r13)`: DS-form, whose offset lies in bits 16-29, its last two bits being zero."""
 
@@ -26,6 +22,8 @@ XNOP: Final = 0x68000000
 """`xori 0,0,0`"""
 
 _FRAME_HEADER: Final = 32
+_BRANCH_REACH: Final = 1 << 25
+"""An I-form branch reaches from -32 MiB up to 32 MiB - 4."""
 _I_FORM, _B_FORM, _XL_FORM = 18, 16, 19
 _BCLR, _BCCTR, _BCTAR = 16, 528, 560
 _RETURN_FROM_INTERRUPT = frozenset({18, 50, 82, 274})  # rfid, rfi, rfscv, hrfid
@@ -59,6 +57,11 @@ def ld_r2_from_paca(offset: int) -> int:
 def paca_offset(word: int) -> int | None:
     """The offset of an `ld r2,offset(r13)`, in bytes; None for anything else."""
     return _signed(word & 0xFFFC, 16) if word & 0xFFFF0003 == _LD_R2_R13 else None
+
+
+def in_branch_reach(distance: int) -> bool:
+    """Whether an I-form branch (`b`, `bl`) reaches over `distance` bytes."""
+    return -_BRANCH_REACH <= distance < _BRANCH_REACH
 
 
 def is_prefix(word: int) -> bool:

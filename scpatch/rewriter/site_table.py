@@ -22,6 +22,7 @@ from scpatch.elf.symtab import SymbolTable
 from scpatch.errors import ScpatchError
 from scpatch.ppc64.insn import direct_target
 from scpatch.ppc64.relocs import R_PPC64_REL32
+from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.model import THUNK_PREFIX, ListedSite, NewStub, Plan, Scan, Site, State
 
 SECTION = ".static_call_sites"
@@ -156,7 +157,7 @@ def _thunks(scan: Scan, new: Iterable[NewStub]) -> dict[_Place, _Place]:
     for stub in new:
         if stub.name.startswith(THUNK_PREFIX):
             last = len(stub.code) - 4
-            word = int.from_bytes(stub.code[last:], "little")
+            word = VARIANT.word(stub.code, last)
             resume = direct_target(word, stub.offset + last)
             assert resume is not None, "a thunk ends with a branch"
             found[stub.section, resume - 4] = stub.section, stub.offset + 4

@@ -16,6 +16,7 @@ from scpatch.elf import constants as c
 from scpatch.elf.reader import Relocation
 from scpatch.elf.symtab import SymbolTable
 from scpatch.ppc64 import insn, relocs
+from scpatch.ppc64.variant import VARIANT
 
 _TWO_WORDS = frozenset({38, 43, 44, 51})  # ADDR64, UADDR64, REL64, TOC
 
@@ -46,7 +47,7 @@ def changeable(
             found.unsure.add(at + 4)
         elif kind == relocs.R_PPC64_PCREL_OPT:
             found.unsure.add((one.r_offset + one.r_addend) & ~3)
-        word = int.from_bytes(code[at - start : at - start + 4], "little")
+        word = VARIANT.word(code, at - start)
         if kind == relocs.R_PPC64_TOCSAVE:
             if word in insn.NOPS:
                 found.saves.add(at)
@@ -59,7 +60,7 @@ def with_saves(code: bytes, start: int, saves: set[int]) -> bytes:
     """The code with its possible saves in place; they are unsure all the same."""
     new = bytearray(code)
     for at in saves:
-        new[at - start : at - start + 4] = insn.STD_R2.to_bytes(4, "little")
+        new[at - start : at - start + 4] = VARIANT.encode(VARIANT.save_r2)
     return bytes(new) if saves else code
 
 

@@ -12,15 +12,15 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from scpatch.ppc64 import insn
-from scpatch.ppc64.abi import TOC_SAVE
 from scpatch.ppc64.effects import is_indexed_store, signed, stored
+from scpatch.ppc64.variant import VARIANT
 
 _ADDI, _ADDIS, _ORI, _EXTENDED, _OR = 14, 15, 24, 31, 444
 _ANY: Final = 1 << 64
 """In the place of a distance from r1: one that is not known."""
 _UPDATES: Final = frozenset({37, 39, 45, 53, 55})  # stwu, stbu, sthu, stfsu, stfdu
 _DS_FORM, _STDU = 62, 1
-_BEHIND: Final = TOC_SAVE + 8
+_BEHIND: Final = VARIANT.toc_save + 8
 """Where the header ends: what starts in the function's own variables stays in them, whatever an
 index or a step adds."""
 
@@ -78,4 +78,6 @@ def _reaches(word: int, copies: dict[int, set[int]]) -> bool:
         step = signed(word & (0xFFFC if opcode == _DS_FORM else 0xFFFF))
         return any(one + step < _BEHIND or one == _ANY for one in bases)
     offset, size = stored(word)
-    return size > 0 and any(-size < one + offset - TOC_SAVE < 8 or one == _ANY for one in bases)
+    return size > 0 and any(
+        -size < one + offset - VARIANT.toc_save < 8 or one == _ANY for one in bases
+    )

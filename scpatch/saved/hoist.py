@@ -12,6 +12,7 @@ from typing import Final
 
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import effects
+from scpatch.ppc64.variant import VARIANT
 from scpatch.saved.tocflow import FRAMED, OWN, SAVED, Flow, Function
 
 
@@ -128,7 +129,7 @@ def _confirmed(
         code = bytearray(function.code)
         for nop in frozenset().union(*found.values()):
             at = nop - function.start
-            code[at : at + 4] = insn.STD_R2.to_bytes(4, "little")
+            code[at : at + 4] = VARIANT.encode(VARIANT.save_r2)
         flow = Flow(function._replace(code=bytes(code)))
         good = {
             place: nops

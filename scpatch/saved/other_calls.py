@@ -13,7 +13,7 @@ from typing import Final
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile, Relocation
 from scpatch.ppc64 import insn, relocs
-from scpatch.ppc64.abi import clobbers_r2
+from scpatch.ppc64.variant import VARIANT, clobbers_r2
 
 MCOUNT: Final = "_mcount"
 """Calls of it are patched while the kernel runs, and the module loader makes no restore behind them
@@ -89,7 +89,7 @@ class OtherCalls:
         )
 
 
-_CALL: Final = insn.BL.to_bytes(4, "little") + insn.NOP.to_bytes(4, "little")
+_CALL: Final = VARIANT.encode(insn.BL, insn.NOP)
 
 
 def _crowded(relocations: Iterable[Relocation]) -> set[int]:

@@ -10,7 +10,8 @@ from scpatch.elf.reader import ElfFile, RelaTable, Relocation
 from scpatch.elf.symtab import Symbol
 from scpatch.linux.patched import Patched, words_in
 from scpatch.ppc64 import relocs
-from scpatch.ppc64.abi import in_branch_reach, local_entry_offset
+from scpatch.ppc64.insn import in_branch_reach
+from scpatch.ppc64.variant import local_entry_offset
 from scpatch.saved.calls import After, Call
 from scpatch.saved.changeable import changeable, with_saves
 from scpatch.saved.labels import Labels

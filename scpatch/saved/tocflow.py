@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import effects
+from scpatch.ppc64.variant import VARIANT
 from scpatch.saved.frame_copies import stores_by_copies
 
 OWN: Final = 1
@@ -76,8 +77,7 @@ class Flow:
     def __init__(self, function: Function) -> None:
         self.function = function
         self._start = function.start
-        data = function.code[: len(function.code) // 4 * 4]
-        self.words = array("I", data)
+        self.words = VARIANT.words(function.code)
         self._known = [_UNREACHED] * len(self.words)
         self._edges: dict[int, list[int]] = {}
         for source, target in function.edges:
@@ -175,7 +175,7 @@ class Flow:
     def uses_the_slot(self) -> bool:
         """Whether the function may keep something else than r2 in 24(r1)."""
         return bool(self._stores) or any(
-            effects(word).save and word != insn.STD_R2 and not insn.transfers(word)
+            effects(word).save and word != VARIANT.save_r2 and not insn.transfers(word)
             for word in set(self.words)
         )
 
@@ -256,15 +256,19 @@ def _may_add(words: array[int], at: int) -> bool:
     if not 0 <= at < len(words):
         return False
     word = words[at]
-    return word in (0, insn.STD_R2, insn.LD_R2) or insn.transfers(word) or insn.pushes(word)
+    return (
+        word in (0, VARIANT.save_r2, VARIANT.restore_r2)
+        or insn.transfers(word)
+        or insn.pushes(word)
+    )
 
 
 @cache
 def _after(word: int, before: int) -> int:
     """The facts behind an instruction that is no branch."""
-    if word == insn.STD_R2:
+    if word == VARIANT.save_r2:
         return before | SAVED if before & OWN else before & ~SAVED
-    if word == insn.LD_R2:
+    if word == VARIANT.restore_r2:
         return before | OWN if before & SAVED else before & ~OWN
     changed = effects(word)
     if changed.r2:

@@ -8,6 +8,7 @@ from functools import cached_property
 from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.ppc64 import insn, relocs
+from scpatch.ppc64.variant import VARIANT
 from scpatch.sites import record
 from scpatch.sites.choices import Choices, Hoist, NoNop, Undefined
 from scpatch.sites.model import Scan, Site, State, Stub, Trampoline
@@ -188,7 +189,7 @@ class _Classifier:
         if any(stub.value <= offset < stub.value + stub.size for stub in inside):
             return True
         code = self._elf.content(reference.section)
-        looks = _word(code, offset) == insn.B and _word(code, offset - 4) == insn.STD_R2
+        looks = _word(code, offset) == insn.B and _word(code, offset - 4) == VARIANT.save_r2
         if not looks or not self._stubs:
             return False
         from scpatch.sites.copies import is_dead_copy
@@ -245,7 +246,7 @@ class _Classifier:
             return site._replace(state=State.DONE, detail=f"goes through {callee.name}")
         if isinstance(callee, Trampoline) and callee.indirect:
             return self._indirect(site, callee)
-        if site.after == insn.LD_R2:
+        if site.after == VARIANT.restore_r2:
             if self._module and isinstance(callee, Trampoline) and callee.loaded:
                 return refuse(site, "SCP213", "the module loader will find no nop behind the call")
             return site._replace(state=State.DONE, detail="restored by ld r2,24(r1)")
@@ -292,7 +293,7 @@ class _Classifier:
             return f"the call has no relocation, and {callee.name} is STT_GNU_IFUNC"
         if isinstance(callee, Trampoline) and callee.marked and not self._choices.unmark:
             return "the call has no relocation, in which a linker could see st_other = 1"
-        if reference.table is None and site.after != insn.LD_R2:
+        if reference.table is None and site.after != VARIANT.restore_r2:
             return "the call has no relocation, and its section has none at all"
         return ""
 
@@ -302,7 +303,7 @@ class _Classifier:
             return refuse(site, "SCP247", "the module loader takes it for a plain function")
         if site.symbol != callee.symbol:
             return refuse(site, "SCP247", "another symbol names it, so no linker sees its type")
-        if site.after not in (*insn.NOPS, insn.LD_R2):
+        if site.after not in (*insn.NOPS, VARIANT.restore_r2):
             return refuse(site, "SCP201", "no nop behind the call")
         detail = "the trampoline is STT_GNU_IFUNC, which is called through the PLT"
         return site._replace(state=State.LINKER, detail=detail)
@@ -407,4 +408,4 @@ def _trampoline_name(callee: Trampoline | Stub) -> str:
 def _word(code: memoryview, offset: int) -> int | None:
     if offset < 0 or offset + 4 > len(code):
         return None
-    return int.from_bytes(code[offset : offset + 4], "little")
+    return VARIANT.word(code, offset)

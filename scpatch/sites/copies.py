@@ -11,6 +11,7 @@ from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
 from scpatch.ppc64 import insn
 from scpatch.ppc64.branches import branches_into
+from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.references import Reference
 
 
@@ -28,12 +29,12 @@ def is_dead_copy(elf: ElfFile, reference: Reference, twins: frozenset[tuple[int,
     return not branches_into(code, [(start, end)]) and not _is_named(elf, section, start, end)
 
 
-_STUB = insn.STD_R2.to_bytes(4, "little") + insn.B.to_bytes(4, "little")
+_STUB = VARIANT.encode(VARIANT.save_r2, insn.B)
 
 
 def _runs_on(code: memoryview, start: int) -> bool:
     """Whether control may come from the word before. A zero is padding, and no instruction."""
-    before = int.from_bytes(code[start - 4 : start], "little") if start else 0
+    before = VARIANT.word(code, start - 4) if start else 0
     return before != 0 and insn.falls_through(before)
 
 

@@ -15,8 +15,8 @@ from scpatch.elf.functions import Functions
 from scpatch.elf.image import Image
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import insn, relocs
-from scpatch.ppc64.abi import clobbers_r2
 from scpatch.ppc64.branches import branches, branches_into
+from scpatch.ppc64.variant import VARIANT, clobbers_r2
 from scpatch.sites import record
 from scpatch.sites.choices import Choices
 from scpatch.sites.classify import refuse
@@ -114,7 +114,7 @@ class _Finder:
             if one.section == section
         ]
         for target, offset in branches_into(content, ranges):
-            if not insn.is_branch(_word(content, offset)):
+            if not insn.is_branch(VARIANT.word(content, offset)):
                 yield target, offset
 
     def _site(self, section: int, content: memoryview, offset: int, way: _Way) -> Site:
@@ -131,8 +131,8 @@ class _Finder:
             relocation=-1,
             symbol=way.symbol,
             addend=0,
-            word=_word(content, offset),
-            after=_word(content, offset + 4) if whole else None,
+            word=VARIANT.word(content, offset),
+            after=VARIANT.word(content, offset + 4) if whole else None,
         )
         if self._image.address(section, offset) in self._notoc:
             return site._replace(state=State.NOTOC, detail="the caller does not use r2")
@@ -160,7 +160,7 @@ class _Finder:
             offset = address - self._image.address(index, 0)
             content = self._image.content(index)
             if 0 <= offset < len(content):
-                return _word(content, offset) == insn.STD_R2
+                return VARIANT.word(content, offset) == VARIANT.save_r2
         return False
 
     def _is_linkers(self, site: Site) -> bool:
@@ -185,7 +185,7 @@ def _judge(site: Site, way: _Way) -> Site:
         return refuse(site, "SCP205", "the call does not go to the trampoline's entry")
     if site.after is None:
         return refuse(site, "SCP207", "the section ends behind the call")
-    if site.after == insn.LD_R2:
+    if site.after == VARIANT.restore_r2:
         return site._replace(state=State.DONE, detail=f"restored by ld r2,24(r1){by}")
     if (offset := insn.paca_offset(site.after)) is not None:
         return site._replace(state=State.DONE, detail=f"restored by ld r2,{offset}(r13){by}")
@@ -231,7 +231,7 @@ def _stub_ways(image: Image, stubs: Sequence[Stub]) -> dict[int, _Way]:
 def _is_lost(image: Image, stub: Stub) -> bool:
     """Whether a stub ends in no branch, or in one to itself: what GNU ld and lld make of a branch
     to a weak undefined symbol."""
-    word = _word(image.content(stub.section), stub.value + 4)
+    word = VARIANT.word(image.content(stub.section), stub.value + 4)
     return not insn.is_branch(word) or insn.direct_target(word, 0) == 0
 
 
@@ -243,7 +243,3 @@ def _notoc_calls(image: Image) -> frozenset[int]:
         for index, info in enumerate(table.r_info)
         if info & 0xFFFFFFFF in relocs.NOTOC
     )
-
-
-def _word(content: memoryview, offset: int) -> int:
-    return int.from_bytes(content[offset : offset + 4], "little")

@@ -33,6 +33,7 @@ from scpatch.elf.functions import Functions
 from scpatch.elf.image import Image
 from scpatch.ppc64 import insn
 from scpatch.ppc64.relocs import R_PPC64_RELATIVE
+from scpatch.ppc64.variant import VARIANT
 
 _STUB_NAME = re.compile(
     r"__(long_branch|toc_save|gep_setup)_.+|[0-9a-f]{8}\.(long_branch|plt_branch)(_r2off)?\..+"
@@ -105,7 +106,7 @@ class _Found:
         address, content = self._image.address(section, offset), self._image.content(section)
         self.stubs[address] = to
         before, first = _word(content, offset - 4), _word(content, offset)
-        if before == insn.STD_R2:
+        if before == VARIANT.save_r2:
             self.stubs[address - 4] = to
         aligns = before == insn.NOP and insn.is_prefix(first) and address % 8 == 0
         # A nop that nothing leads to may have been a branch to a weak undefined symbol.
@@ -212,7 +213,7 @@ class _Pointers:
 
 
 def _word(content: memoryview, offset: int) -> int:
-    return int.from_bytes(content[offset : offset + 4], "little") if offset >= 0 else 0
+    return VARIANT.word(content, offset) if offset >= 0 else 0
 
 
 def _signed(value: int, bits: int) -> int:

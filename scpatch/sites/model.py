@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.layout import Edits
-from scpatch.ppc64.abi import clobbers_r2, local_entry_offset
+from scpatch.ppc64.variant import clobbers_r2, local_entry_offset
 
 
 class State(StrEnum):

@@ -14,6 +14,7 @@ from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile
 from scpatch.ppc64 import insn
 from scpatch.ppc64.branches import branches_into
+from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.model import Stub, Trampoline
 from scpatch.sites.references import Callee, Reference
 
@@ -42,7 +43,7 @@ def resolved_calls(
             if callee is None or offset in relocated or _is_inside(callee, offset):
                 continue
             functions = functions or Functions(elf, by_section)
-            word = int.from_bytes(code[offset : offset + 4], "little")
+            word = VARIANT.word(code, offset)
             is_call = insn.links(word) or (isinstance(callee, Stub) and callee.is_thunk)
             # Between functions GNU as pads with a branch over the padding.
             if is_call or functions.covering(section, offset) is not None:

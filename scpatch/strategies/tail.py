@@ -5,6 +5,7 @@ from __future__ import annotations
 from scpatch.elf.reader import ElfFile
 from scpatch.ppc64 import insn
 from scpatch.ppc64.asm import branch
+from scpatch.ppc64.variant import VARIANT
 
 
 def lead(elf: ElfFile, section: int, size: int) -> bytes:
@@ -23,8 +24,8 @@ def lead(elf: ElfFile, section: int, size: int) -> bytes:
 
 def _falls_through(code: memoryview) -> bool:
     """Whether control may reach the end of a section's code."""
-    words = code.cast("I")
-    for index in range(len(words) - 1, -1, -1):
-        if words[index] not in (0, *insn.NOPS):
-            return insn.falls_through(words[index])
+    for at in range(len(code) - 4, -1, -4):
+        word = VARIANT.word(code, at)
+        if word not in (0, *insn.NOPS):
+            return insn.falls_through(word)
     return True

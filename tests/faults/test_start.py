@@ -62,7 +62,6 @@ def without(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[
         ("capstone", "capstone", "diff"),
         ("capstone", "capstone", "verify"),
         ("lief", "lief", "verify"),
-        ("keystone", "keystone-engine", "advise"),
         ("elftools", "pyelftools", "scan"),
         ("typer", "typer", "scan"),
         ("click", "click", "scan"),
@@ -79,6 +78,16 @@ def test_a_package_that_is_missing(tmp_path: Path, module: str, package: str, co
     assert "[SCP137]\n" in done.stderr
     assert f"\nhint: {sys.executable} -m pip install {package}\n" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_no_strategy_needs_keystone(tmp_path: Path) -> None:
+    """What keystone makes of their lines is recorded, and `advise` plans by each of them."""
+    path, offsets = tmp_path / "x.o", tmp_path / "asm-offsets.h"
+    path.write_bytes((FIXTURES / "calls-gcc-dwarf.o").read_bytes())
+    fields = ("PACATOC", "PACA_THREAD_INFO", "TI_livepatch_sp")
+    offsets.write_text("".join(f"#define {name} 136\n" for name in fields))
+    done = without("keystone", "advise", "--asm-offsets", offsets, path)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 _FAULTS = """

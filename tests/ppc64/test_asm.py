@@ -9,28 +9,44 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scpatch.ppc64.asm import ASSEMBLED, assemble, branch, encode
+from scpatch.ppc64.asm import RECORDED, assemble, branch, encode
+from scpatch.ppc64.variant import VARIANT
 from tests.tools import CROSS
 
 
-@pytest.mark.parametrize("line", ASSEMBLED)
-def test_known_words_are_what_keystone_makes(line: str) -> None:
-    assert encode(line) == ASSEMBLED[line]
+@pytest.mark.parametrize("line", RECORDED)
+def test_recorded_lines_are_what_keystone_makes(line: str) -> None:
+    assert encode(line) == RECORDED[line]
 
 
-def test_known_words_are_what_gnu_as_makes(tmp_path: Path) -> None:
+def test_recorded_lines_are_what_gnu_as_makes(tmp_path: Path) -> None:
     source, target = tmp_path / "x.s", tmp_path / "x.o"
-    # A branch to an absolute 0 would get a relocation; the distance 0 is what is meant.
-    source.write_text(
-        "".join(f"{line.replace('b 0', 'b .').replace('bl 0', 'bl .')}\n" for line in ASSEMBLED)
-    )
+    source.write_text("".join(f"{_relative(line)}\n" for line in RECORDED))
     subprocess.run([CROSS + "as", "-mlittle", "-o", target, source], check=True)
     subprocess.run([CROSS + "objcopy", "-O", "binary", "-j", ".text", target], check=True)
-    assert target.read_bytes() == assemble("\n".join(ASSEMBLED))
+    assert target.read_bytes() == assemble("\n".join(RECORDED))
+
+
+def _relative(line: str) -> str:
+    """GNU as would make a relocation of a branch to an absolute address."""
+    return {"b 0": "b .", "bl 0": "bl .", "bcl 20,31,4": "bcl 20,31,.+4"}.get(line, line)
+
+
+@pytest.mark.parametrize("displacement", [-0x8000, -24, 24, 0x7FFC])
+@pytest.mark.parametrize("line", ["ld 2,{}(1)", "std 11,{}(12)", "ld 30,{}(31)"])
+def test_displacements_are_what_keystone_makes(line: str, displacement: int) -> None:
+    text = line.format(displacement)
+    assert assemble(text) == VARIANT.encode(encode(text))
+
+
+@pytest.mark.parametrize("displacement", [-0x8004, 0x8000, 6])
+def test_displacements_that_do_not_fit(displacement: int) -> None:
+    with pytest.raises(ValueError, match=f"no room for the displacement {displacement}"):
+        assemble(f"ld 2,{displacement}(1)")
 
 
 def test_other_lines_are_assembled_by_keystone() -> None:
-    assert assemble("mflr 0\n  nop\n") == bytes.fromhex("a602087c00000060")
+    assert assemble("mflr 0\n  mr 31,1\n") == bytes.fromhex("a602087c780b3f7c")
 
 
 @pytest.mark.parametrize("line", ["ld r2,24(r1)", "nonsense 1,2", "ld 2,24(1"])
@@ -43,9 +59,7 @@ def test_what_cannot_be_assembled(line: str) -> None:
 @given(st.integers(-(1 << 23), (1 << 23) - 1), st.integers(0, 1 << 24))
 def test_branches_are_what_keystone_makes(words: int, start: int) -> None:
     distance = 4 * words
-    assert branch(4 * start, 4 * start + distance) == encode(f"b .{distance:+d}").to_bytes(
-        4, "little"
-    )
+    assert branch(4 * start, 4 * start + distance) == VARIANT.encode(encode(f"b .{distance:+d}"))
 
 
 @pytest.mark.parametrize("distance", [1 << 25, -(1 << 25) - 4, 2, 1 << 30])

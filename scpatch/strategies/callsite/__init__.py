@@ -14,9 +14,10 @@ from typing import NamedTuple
 from scpatch.elf.additions import Additions, NewRelocation, NewSymbol
 from scpatch.elf.reader import ElfFile
 from scpatch.ppc64 import insn
-from scpatch.ppc64.abi import in_branch_reach, with_one_entry
 from scpatch.ppc64.asm import assemble, branch
+from scpatch.ppc64.insn import in_branch_reach
 from scpatch.ppc64.relocs import R_PPC64_REL24
+from scpatch.ppc64.variant import VARIANT, with_one_entry
 from scpatch.sites import record
 from scpatch.sites.model import (
     STUB_PREFIX,
@@ -58,8 +59,8 @@ where the target shares the caller's TOC. It is option 1 of the thread "Out-of-l
 for powerpc64 ELF V2" (linuxppc-dev, September 2022)."""
 
 _UNDONE = "localentry"
-_STUB = "std 2,24(1)\nb 0"
-_THUNK = "std 2,24(1)\nbl 0\nld 2,24(1)"
+_STUB = f"std 2,{VARIANT.toc_save}(1)\nb 0"
+_THUNK = f"std 2,{VARIANT.toc_save}(1)\nbl 0\nld 2,{VARIANT.toc_save}(1)"
 
 
 class _Group(NamedTuple):
@@ -99,9 +100,9 @@ def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOption
             stubs.append(_add_stub(additions, digest, group, unique=is_local or group.thunk))
     for site in sites:
         if site.state in (State.REWRITE, State.SAVED):
-            additions.patch(site.section, site.offset + 4, _word(insn.LD_R2))
+            additions.patch(site.section, site.offset + 4, VARIANT.encode(VARIANT.restore_r2))
     for section, nop in {(site.section, nop) for site in sites for nop in site.saves}:
-        additions.patch(section, nop, _word(insn.STD_R2))
+        additions.patch(section, nop, VARIANT.encode(VARIANT.save_r2))
     edits = _unmark(elf, scan, additions) if options.unmark else []
     return Plan("callsite", sites, tuple(stubs), tuple(edits))
 
@@ -181,7 +182,7 @@ def _add_stub(additions: Additions, digest: Digest, group: _Group, *, unique: bo
             continue
         additions.retarget(group.section, site.relocation, symbol, R_PPC64_REL24)
         if group.thunk:
-            additions.patch(group.section, site.offset, _word(insn.B))
+            additions.patch(group.section, site.offset, VARIANT.encode(insn.B))
     return NewStub(
         name,
         first.trampoline,
@@ -191,7 +192,3 @@ def _add_stub(additions: Additions, digest: Digest, group: _Group, *, unique: bo
         code,
         len(group.sites),
     )
-
-
-def _word(value: int) -> bytes:
-    return value.to_bytes(4, "little")

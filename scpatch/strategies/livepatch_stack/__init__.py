@@ -12,8 +12,8 @@ from scpatch.elf.additions import Additions, NewSymbol
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import NAMES, Offsets
-from scpatch.ppc64.abi import in_branch_reach
 from scpatch.ppc64.asm import branch
+from scpatch.ppc64.insn import in_branch_reach
 from scpatch.sites.classify import refuse
 from scpatch.sites.model import (
     LIVEPATCH_PREFIX,

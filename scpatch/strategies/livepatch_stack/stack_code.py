@@ -29,9 +29,9 @@ from scpatch.elf.functions import section_of
 from scpatch.elf.reader import ElfFile
 from scpatch.linux.offsets import Offsets
 from scpatch.ppc64 import insn
-from scpatch.ppc64.abi import local_entry_offset
 from scpatch.ppc64.asm import assemble
 from scpatch.ppc64.effects import effects
+from scpatch.ppc64.variant import VARIANT, local_entry_offset
 from scpatch.sites.model import Site, State, Trampoline
 
 NAME: Final = "livepatch-stack"
@@ -84,7 +84,7 @@ def read_code(content: memoryview, at: int) -> Offsets | None:
     found = bytes(content[at : at + SIZE])
     if at < 0 or len(found) < SIZE:
         return None
-    displacements = (int.from_bytes(found[start : start + 2], "little") for start in (0, 4))
+    displacements = (VARIANT.word(found, start) & 0xFFFF for start in (0, 4))
     thread_info, livepatch_sp = displacements
     if max(thread_info, livepatch_sp) >= 0x8000 or (thread_info | livepatch_sp) % 8:
         return None
@@ -130,9 +130,7 @@ class Reader:
         start, end = trampoline.value, trampoline.value + trampoline.size
         if not trampoline.size or start % 4 or end > len(content):
             return Slow(code="SCP230", fault=f"{name} has no size, so that its end is not known")
-        words = {
-            at: int.from_bytes(content[at : at + 4], "little") for at in range(start, end - 3, 4)
-        }
+        words = {at: VARIANT.word(content, at) for at in range(start, end - 3, 4)}
         relocated = self._places(trampoline.section).intersection(words)
         exits: list[int] = []
         saving: list[Saving] = []

@@ -15,8 +15,9 @@ from scpatch.elf.functions import section_of
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import insn, relocs
-from scpatch.ppc64.abi import in_branch_reach, without_local_entry
 from scpatch.ppc64.asm import assemble, branch
+from scpatch.ppc64.insn import in_branch_reach
+from scpatch.ppc64.variant import VARIANT, without_local_entry
 from scpatch.sites.classify import refuse
 from scpatch.sites.model import (
     TOC_PREFIX,
@@ -168,7 +169,7 @@ def _ready(additions: Additions, ours: _Trampolines, site: Site) -> None:
         # Linkers look at the st_other of the symbol that the relocation names.
         additions.retarget(site.section, site.relocation, one.symbol, relocs.R_PPC64_REL24)
     if site.after in insn.NOPS and site.after != insn.NOP:
-        additions.patch(site.section, site.offset + 4, insn.NOP.to_bytes(4, "little"))
+        additions.patch(site.section, site.offset + 4, VARIANT.encode(insn.NOP))
 
 
 def _mark(
@@ -203,7 +204,7 @@ def _load_from_paca(
 ) -> None:
     if offset % 4 or not 0 <= offset < 0x8000:
         raise ScpatchError("SCP228", f"`ld r2,{offset}(r13)` is no instruction", file=elf.name)
-    load = assemble(f"ld 2,{offset}(13)") + insn.NOP.to_bytes(4, "little")
+    load = assemble(f"ld 2,{offset}(13)") + VARIANT.encode(insn.NOP)
     for one in trampolines:
         _replace(additions, one, prologues[one.symbol], load)
 
@@ -238,7 +239,7 @@ def _compute_from_pc(
             assert toc is not None
             stubs.append(_append_code(elf, additions, digest, one, toc))
             start = stubs[-1].offset
-            detour = branch(one.value, start) + insn.NOP.to_bytes(4, "little")
+            detour = branch(one.value, start) + VARIANT.encode(insn.NOP)
             _replace(additions, one, prologues[one.symbol], detour)
     return stubs
 

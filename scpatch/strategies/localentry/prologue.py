@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from scpatch.elf.reader import ElfFile, Relocation
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import relocs
+from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.model import Trampoline
 
 SIZE: Final = 8
@@ -112,7 +113,7 @@ def _read(elf: ElfFile, one: Trampoline, inside: Indexed) -> Prologue:
 
 def _words(elf: ElfFile, one: Trampoline) -> tuple[int, int]:
     content = bytes(elf.content(one.section)[one.value : one.value + SIZE]).ljust(SIZE, b"\0")
-    return int.from_bytes(content[:4], "little"), int.from_bytes(content[4:], "little")
+    return VARIANT.word(content, 0), VARIANT.word(content, 4)
 
 
 def _form(words: tuple[int, int]) -> Form:

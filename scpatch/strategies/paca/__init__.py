@@ -14,6 +14,7 @@ from scpatch.elf.additions import Additions
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import insn
+from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.model import Plan, Scan, Site, State
 from scpatch.strategies import Cost, StrategyOptions
 
@@ -64,7 +65,7 @@ def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOption
             _check_offset(elf, site, offset)
         elif site.state is State.PACA:
             word = insn.ld_r2_from_paca(offset)
-            additions.patch(site.section, site.offset + 4, word.to_bytes(4, "little"))
+            additions.patch(site.section, site.offset + 4, VARIANT.encode(word))
     return Plan("paca", sites)
 
 

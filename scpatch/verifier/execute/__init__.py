@@ -1,8 +1,8 @@
 """Run every call site of an object, with a hostile target behind its trampoline.
 
-The dynamic half of `scpatch verify`. The object is linked with harness.s into a user-space program
-(link), which does to each site what the kernel does at run time (run), and what it
-records is held against what the ABI wants (judge). It shares no code with scpatch.elf.
+The dynamic half of `scpatch verify`. `link` links the object with harness.s into a user-space
+program. `run` has the harness do to each site what the kernel does at run time. `judge` compares
+what it records with what the ABI permits. Nothing is shared with scpatch.elf.
 """
 
 from __future__ import annotations
@@ -51,4 +51,4 @@ def execute(
         return []
     with tempfile.TemporaryDirectory(prefix="scpatch-run-") as directory:
         program = link(path, sites, tools, Path(directory))
-        return run_sites(program, sites, tools, limit, path, offsets)
+        return run_sites(program, sites, tools, offsets, limit)

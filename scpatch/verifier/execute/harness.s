@@ -180,7 +180,7 @@
         .quad   loader_stub
         .quad   load_target
         .quad   frame
-        .quad   paca
+        .quad   fake_paca
         .quad   thread
 
         .globl  scpatch_harness_start
@@ -212,7 +212,7 @@ scpatch_harness_start:
         cmpdi   3, config_end - config
         li      3, EXIT_INPUT
         bne     exit
-        address 3, paca
+        address 3, fake_paca
         lis     4, PACA_SIZE@ha
         addi    4, 4, PACA_SIZE@l
         bl      read_all
@@ -791,7 +791,7 @@ frame:          .skip   FRAME_SIZE
 
         .section .scpatch_paca, "aw", @progbits
         .balign 16
-paca:           .skip   PACA_SIZE
+fake_paca:      .skip   PACA_SIZE
 
 # The thread_info, and behind it the livepatch stack.
 

@@ -1,12 +1,12 @@
 """What a site finds at r13: a fake PACA, and the running thread's thread_info.
 
 Kernel code keeps the address of the processor's PACA in r13. In the program r13 points at memory
-that is nothing but a pattern, with the few fields that a strategy needs put in at the offsets of
-the kernel that the object is for. Where the user has named no offset, r13 points at no memory.
+with a pattern in it, and the few fields that a strategy needs, at the offsets of the kernel that
+the object is for. If the user has named no offset, r13 points at no memory.
 
-The PACA is read-only while a site runs. The thread_info is not, and neither is the livepatch stack
-behind it; harness.s makes both new for each site and records them with the frame.
-All sizes and offsets are in bytes and repeat those in harness.s.
+The PACA is read-only while a site runs. The thread_info and the livepatch stack after it are not;
+harness.s makes both new for each site and records them with the frame. All sizes and offsets are in
+bytes; harness.s has the same numbers.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from scpatch.verifier.objects.variant import STRUCT
 from scpatch.verifier.options import KernelOffsets
 
 PACA_SIZE: Final = 32776
-"""All that a load by way of r13 can reach with its offset of 16 bits."""
+"""As far as a load through r13 reaches with its offset of 16 bits."""
 THREAD_SIZE: Final = 4096
 STACK: Final = 2048
-"""In the thread's block: the first doubleword of the livepatch stack, behind the end-of-stack mark.
+"""In the thread's block: the first doubleword of the livepatch stack, after the end-of-stack mark.
 The thread_info is at the block's start."""
 STACK_END_MAGIC: Final = 0x57AC6E9D
-"""include/uapi/linux/magic.h; it lies below whatever is on the livepatch stack."""
+"""include/uapi/linux/magic.h; it is below whatever is on the livepatch stack."""
 
 # Addresses that nothing is mapped at, as in state.py.
 _PACA = 0x340000000000
 _THREAD = 0x350000000000
 
 
-def paca(offsets: KernelOffsets, toc: int, thread: int) -> bytes:
+def make_paca(offsets: KernelOffsets, toc: int, thread: int) -> bytes:
     """The PACA, PACA_SIZE bytes, with `toc` and the address `thread` where they belong.
 
     Raises ValueError for an offset that no instruction could have.
@@ -41,7 +42,7 @@ def paca(offsets: KernelOffsets, toc: int, thread: int) -> bytes:
     return bytes(block)
 
 
-def thread(offsets: KernelOffsets, address: int) -> bytes:
+def make_thread(offsets: KernelOffsets, address: int) -> bytes:
     """The thread's block, THREAD_SIZE bytes, for the address that it is at.
 
     Raises ValueError for an offset of the livepatch stack pointer that is not in the thread_info.
@@ -57,7 +58,7 @@ def thread(offsets: KernelOffsets, address: int) -> bytes:
 
 def _pattern(start: int, size: int) -> bytearray:
     numbers = range(start, start + size, 8)
-    return bytearray(struct.pack(f"<{len(numbers)}Q", *numbers))
+    return bytearray(struct.pack(f"{STRUCT}{len(numbers)}Q", *numbers))
 
 
 def _put(block: bytearray, offset: int | None, value: int) -> None:
@@ -65,4 +66,4 @@ def _put(block: bytearray, offset: int | None, value: int) -> None:
         return
     if not 0 <= offset <= len(block) - 8:
         raise ValueError(f"the offset {offset} is out of reach")
-    struct.pack_into("<Q", block, offset, value)
+    struct.pack_into(f"{STRUCT}Q", block, offset, value)

@@ -1,7 +1,7 @@
 """Link the object with the harness into a program.
 
-GNU ld makes a user-space program of anything relocatable, a kernel module or a whole vmlinux.o
-included: symbols that are not there are left at zero, since no site uses them on its way.
+GNU ld makes a user-space program of any object, also of a kernel module or a whole vmlinux.o.
+Undefined symbols are left at zero: no site uses them on the way to its target.
 """
 
 from __future__ import annotations
@@ -12,21 +12,11 @@ from collections.abc import Collection, Sequence, Set
 from importlib import resources
 from pathlib import Path
 
-from scpatch.errors import ScpatchError
-from scpatch.verifier.execute.places import (
-    CODE,
-    COMPLAINT,
-    FRAME,
-    PACA,
-    SLOT,
-    STATE,
-    THREAD,
-    Program,
-    read_program,
-)
+from scpatch.errors import ScpatchError, damaged
+from scpatch.verifier.execute.program import COMPLAINT, SLOT, STARTS, Program, read_program
 from scpatch.verifier.execute.tools import Tools
 from scpatch.verifier.execute.types import RunSite
-from scpatch.verifier.objects.read import UnreadableError, read
+from scpatch.verifier.objects.read import Image, UnreadableError, read
 
 _VISIBILITY, _STT_TLS = 3, 6
 """The bits of st_other that hold it, and the type of a thread-local symbol (gABI 4)."""
@@ -35,32 +25,41 @@ _VISIBILITY, _STT_TLS = 3, 6
 def link(path: Path, sites: Sequence[RunSite], tools: Tools, directory: Path) -> Program:
     """Link the object at `path` with the harness, in `directory`.
 
-    Raises ScpatchError (SCP302) if the linker makes no program, or one without a site's section.
+    Raises ScpatchError if the linker makes no program, or one without a site's section (SCP302),
+    or for a damaged object (SCP107).
     """
+    image = _read(path)
     (directory / "object.o").symlink_to(path.resolve())
     harness = resources.files("scpatch.verifier.execute").joinpath("harness.s").read_bytes()
     (directory / "harness.s").write_bytes(harness)
     undefined = sorted({site.trampoline for site in sites if not site.trampoline_section})
     marked = {site.trampoline for site in sites if site.marked}
-    text = _trampolines(undefined, marked) + _hidden(path, undefined)
+    text = _trampolines(undefined, marked) + (_hidden(image, undefined) if image else "")
     (directory / "tramps.s").write_text(text, "utf-8", "surrogateescape")
     for name in ("harness", "tramps"):
         _call([tools.assembler, "-o", f"{name}.o", f"{name}.s"], directory, path)
     errors = _call(_ld_command(tools), directory, path)
-    return read_program(path, sites, undefined, directory, errors)
+    if image is None:
+        raise damaged(str(path), "its section headers cannot be read")
+    return read_program(path, image.sections, sites, undefined, directory, errors)
 
 
-def _hidden(path: Path, others: Collection[str]) -> str:
-    """Assembly source of what GNU ld wants defined in any case: undefined symbols that are not of
-    default visibility. At zero, as all that nobody defines."""
+def _read(path: Path) -> Image | None:
+    """The object; None for one that cannot be read, since the linker says what is wrong with it."""
     try:
-        found = read(path).symbols
+        return read(path)
     except UnreadableError:
-        return ""  # the linker says what is wrong
+        return None
+
+
+def _hidden(image: Image, others: Collection[str]) -> str:
+    """Assembly source for the symbols that GNU ld requires to be defined: undefined symbols without
+    default visibility. They are at zero, like all symbols that nobody defines."""
+    skipped = {"", *others}
     symbols = {
-        one.name: one.type
-        for one in found
-        if one.section == 0 and one.other & _VISIBILITY and one.name and one.name not in others
+        symbol.name: symbol.type
+        for symbol in image.symbols
+        if symbol.section == 0 and symbol.other & _VISIBILITY and symbol.name not in skipped
     }
     lines = []
     for name, kind in sorted(symbols.items()):
@@ -80,7 +79,7 @@ def _quoted(name: str) -> str:
 def _trampolines(undefined: list[str], marked: Set[str]) -> str:
     """Assembly source of the trampolines that the object only refers to.
 
-    The .toc entry makes the linker put a TOC beside the object, also where the object has none.
+    The .toc entry makes the linker put a TOC beside the object even if the object has none.
     """
     lines = [
         '.section .toc, "aw"',
@@ -96,7 +95,6 @@ def _trampolines(undefined: list[str], marked: Set[str]) -> str:
 
 
 def _ld_command(tools: Tools) -> list[str]:
-    starts = {"code": CODE, "state": STATE, "frame": FRAME, "paca": PACA, "thread": THREAD}
     return [
         tools.ld,
         "-static",
@@ -108,7 +106,7 @@ def _ld_command(tools: Tools) -> list[str]:
         "--verbose",  # else only the first ten overflows are told
         "-Map=map",
         "--entry=scpatch_harness_start",
-        *(f"--section-start=.scpatch_{name}={start:#x}" for name, start in starts.items()),
+        *(f"--section-start={name}={start:#x}" for name, start in STARTS.items()),
         "-o",
         "prog",
         "harness.o",
@@ -138,8 +136,8 @@ def _call(command: list[str], directory: Path, path: Path) -> str:
 
 def _link_error(path: Path, errors: str) -> ScpatchError:
     lines = errors.strip().splitlines() or ["no reason was given"]
-    told = COMPLAINT.search(errors)
-    reason = f"{told[1]}+0x{told[2]}: {told[3]}" if told else lines[-1]
+    complaint = COMPLAINT.search(errors)
+    reason = f"{complaint[1]}+0x{complaint[2]}: {complaint[3]}" if complaint else lines[-1]
     return ScpatchError(
         "SCP302",
         f"cannot be linked into a program to run: {reason}",

@@ -55,13 +55,15 @@ def write_scpatch(cache: Path, text: str) -> None:
 def test_demo_passes(programs: Path, tmp_path: Path) -> None:
     result = script("demo.sh", str(tmp_path / "demo"))
     assert result.returncode == 0, result.stdout + result.stderr
+    expectation = "Expect 19 of 24 cases to FAIL"
+    assert result.stdout.index(expectation) < result.stdout.index(" FAIL got ")
     verdict = result.stdout.splitlines()[-1]
     assert verdict.startswith("demo: PASSED: before: 5 ok, 19 failed; after: 24 ok, 0 failed; ")
     assert (programs / "scpatch").exists()
 
 
 def test_demo_fails_where_nothing_is_rewritten(fake: Path, tmp_path: Path) -> None:
-    write_scpatch(fake, '[ "$1" != rewrite ] || cp "$2" "$4"\n')
+    write_scpatch(fake, 'case $1 in rewrite) cp "$2" "$4" ;; diff) exit 1 ;; esac\n')
     result = script("demo.sh", str(tmp_path / "demo"), XDG_CACHE_HOME=str(fake))
     assert result.returncode == 1
     assert result.stdout.endswith("\ndemo: FAILED: a case failed after the rewrite\n")
@@ -123,7 +125,7 @@ def test_a_home_that_cannot_be_written(name: str, variable: str) -> None:
         f"setup: cannot write to {where}, where the virtual environment is kept",
         "setup: set XDG_CACHE_HOME to a folder that you can write to",
     ]
-    verdict = "\ndemo: FAILED: the set-up did not end well\n" if name == "demo.sh" else ""
+    verdict = "\ndemo: FAILED: the set-up failed\n" if name == "demo.sh" else ""
     assert result.stdout == verdict
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from scpatch.program import run
 
+_COMPLETE = "_SCPATCH_COMPLETE"
+"""Set by a shell that asks what could follow: `scpatch completion`."""
+
 
 def main() -> None:
     """Runs the command line; does not return."""
@@ -11,12 +14,17 @@ def main() -> None:
 
 
 def _command_line() -> int:
+    import os
     import sys
 
     import click
 
     from scpatch.cli import application
 
+    if _COMPLETE in os.environ:
+        from typer.completion import completion_init  # type: ignore[attr-defined]
+
+        completion_init()
     app = application(sys.argv[1] if sys.argv[1:] else "")
     try:
         # Without its "standalone mode", which has its own ways to end at a signal or a closed pipe.

@@ -41,8 +41,8 @@ class ScpatchError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        place = [part for part in (self.file, self.where) if part]
-        return ": ".join([*place, f"{self.message} [{self.code}]"])
+        message = f"{self.message} [{self.code}]" if self.code else self.message
+        return ": ".join(filter(None, (self.file, self.where, message)))
 
 
 class RefusedError(ScpatchError):

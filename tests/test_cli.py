@@ -252,7 +252,7 @@ def test_explain() -> None:
     assert "SCP301" in scpatch("explain").stdout
     unknown = scpatch("explain", "SCP999")
     assert unknown.returncode == 1
-    assert "nothing is known of 'SCP999'" in unknown.stderr
+    assert "unknown code or strategy 'SCP999'\n" in unknown.stderr
 
 
 def test_a_pipe_gets_no_colour(copy: Path) -> None:

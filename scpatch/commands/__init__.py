@@ -1,1 +1,201 @@
-"""One module a command: what happens between the parsed options and the exit code."""
+"""The commands of `scpatch`: their options and help here, what each does in a module of its name.
+
+Such a module has `Values`, the values of the options and arguments by their names, and
+`run(values)`, which returns the exit code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from scpatch import options as o
+from scpatch.options import Parameter, Value
+
+
+class Shell(StrEnum):
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+class Command(NamedTuple):
+    summary: str
+    """One line for the list of commands."""
+    text: str
+    """The help."""
+    parameters: tuple[Parameter, ...]
+    hidden: bool = False
+    """Not for users: left out of lists, and takes options as they come."""
+
+
+def _argument(metavar: str, kind: type[Value], text: str, *, required: bool = True) -> Parameter:
+    name = metavar.lower()
+    return Parameter(name, text, kind, metavar, is_argument=True, required=required)
+
+
+def _files(metavar: str, text: str) -> Parameter:
+    return Parameter("files", text, Path, metavar, is_argument=True, repeatable=True)
+
+
+TEXT: Final = "Make static calls preserve r2 in ppc64le ELFv2 objects, and prove it."
+EXIT_CODES: Final = "Exit codes: 0 done, 1 error, 2 usage, 3 a call site was refused."
+
+_FILES = _files("FILE...", "Objects (.o, .ko) and archives (.a).")
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "scan": Command(
+        "List trampolines and call sites.",
+        "List the trampolines and call sites of FILE..., and what each site needs.",
+        (
+            _FILES,
+            o.TRAMPOLINE,
+            o.UNDEFINED,
+            o.NO_NOP,
+            o.HOIST,
+            Parameter("lines", "Look up source lines in DWARF.", default=True),
+            o.TABLE_FORMAT,
+        ),
+    ),
+    "rewrite": Command(
+        "Rewrite call sites, in place or to OUT.",
+        "Rewrite the call sites of FILE..., in place or to OUT.\n\n"
+        "All files are written, or none of them.",
+        (
+            _FILES,
+            Parameter("output", "Write here, not in place.", Path, "OUT", short="-o"),
+            o.STRATEGY,
+            o.TRAMPOLINE,
+            o.UNDEFINED,
+            o.NO_NOP,
+            o.HOIST,
+            o.ASM_OFFSETS,
+            o.PACA_TOC_OFFSET,
+            o.EMIT_SITES,
+            o.UNMARK,
+            Parameter("dry_run", "Print what would be done; write nothing.", short="-n"),
+            Parameter("diff", "Show the changed code."),
+            Parameter("backup", "Keep the old file as FILE.orig."),
+            Parameter(
+                "keep_going", "Rewrite the other sites and files if one is refused.", short="-k"
+            ),
+            Parameter("stats", "Print counts by section and state."),
+            o.TABLE_FORMAT._replace(help="Also print the result on stdout.", shown_default=""),
+            o.QUIET,
+            o.VERBOSE,
+        ),
+    ),
+    "diff": Command(
+        "Show what differs between two versions.",
+        "Show what differs between two versions of an object, whoever changed it.\n\n"
+        "Exit codes: 0 the same, 1 different.",
+        (
+            _argument("BEFORE", Path, "The object as it was."),
+            _argument("AFTER", Path, "The object as it is now."),
+            o.TEXT_FORMAT,
+            Parameter(
+                "context", "Unchanged instructions around a change.", int, "N", 3, short="-U"
+            ),
+        ),
+    ),
+    "verify": Command(
+        "Prove a rewritten file, and execute it.",
+        "Prove that AFTER is BEFORE with every call site right, and execute both.\n\n"
+        "If the last file is a linked IMAGE: prove that every call site in it saves and restores "
+        "r2, and that it has as many as the OBJECTs and archives that it was linked from.\n\n"
+        "Exit codes: 0 proven, 1 not proven or not shown.",
+        (
+            _files(
+                "BEFORE AFTER | [OBJECT]... IMAGE",
+                "A file and its rewritten version; or an image and what it was linked from.",
+            ),
+            Parameter("run", "Execute every site under QEMU.", default=True),
+            o.TRAMPOLINE,
+            o.HOIST._replace(help="The --hoist value that the file was rewritten with."),
+            o.ASM_OFFSETS,
+            o.PACA_TOC_OFFSET,
+            o.TEXT_FORMAT,
+            o.QUIET,
+            o.VERBOSE,
+        ),
+    ),
+    "advise": Command(
+        "Recommend a strategy.",
+        "Show what each strategy would change in FILE... and cost, and recommend one.\n\n"
+        "Nothing is written.",
+        (
+            _FILES,
+            Parameter("image", "The files will be linked into vmlinux, not into a module."),
+            o.TRAMPOLINE,
+            o.NO_NOP,
+            o.ASM_OFFSETS,
+            o.PACA_TOC_OFFSET,
+            o.TABLE_FORMAT,
+        ),
+    ),
+    "explain": Command(
+        "Print the text behind a diagnostic.",
+        "Print the long text behind a diagnostic or a strategy. Without TOPIC, list them.",
+        (_argument("TOPIC", str, "A code, such as SCP203, or a strategy.", required=False),),
+    ),
+    "completion": Command(
+        "Print a shell's completion script.",
+        "Print the script that completes commands, options and their values in a shell.\n\n"
+        '\b\nIn ~/.bashrc: eval "$(scpatch completion bash)"',
+        (_argument("SHELL", Shell, "bash, zsh or fish."),),
+    ),
+}
+
+KBUILD_TEXT: Final = """Make scpatch a step of a Linux kernel's build.
+
+If scpatch is part of the linker's name, nothing in the tree changes:
+
+\b
+  make LD="scpatch-ld powerpc64le-linux-gnu-ld"
+  make LLVM=1 LD="scpatch-ld ld.lld"
+
+vmlinux is then linked from rewritten copies of the objects and archives that have call sites. The
+copies are in .tmp_vmlinux.scpatch and serve all passes. Each module is rewritten before it appears
+under its name. Every other call of the linker passes through unchanged. make -j, O=, M=, V=1, -s,
+incremental builds and make clean work as before.
+
+The options of scpatch-ld go before the linker, or into the variable SCPATCH_FLAGS. If they or the
+version of scpatch changed, the next make links again:
+
+\b
+  make LD="scpatch-ld --warn-only powerpc64le-linux-gnu-ld"
+
+`scpatch kbuild edit` writes the step into a tree that you own instead."""
+
+KBUILD: Final[Mapping[str, Command]] = {
+    "edit": Command(
+        "Write the build step into a kernel's source tree.",
+        "Write the build step into a kernel's source tree.\n\n"
+        "This adds scripts/Makefile.scpatch and a few marked lines to the files that link vmlinux "
+        "and modules. A plain `make` then runs `$(SCPATCH)`; `make SCPATCH=` builds without it. "
+        "A second run changes nothing.",
+        (
+            _argument("TREE", Path, "The kernel's source tree."),
+            Parameter("undo", "Remove the step again."),
+        ),
+    ),
+    "step": Command(
+        "Rewrite a module, or make the copy of an archive.",
+        "What the rules in the tree run, with the options of scpatch-ld.\n\n"
+        "Rewrites a module in place, or makes the copy of an archive that vmlinux is linked from.",
+        (
+            Parameter(
+                "words",
+                "",
+                str,
+                "[OPTION...] MODULE | ARCHIVE COPY",
+                is_argument=True,
+                repeatable=True,
+            ),
+        ),
+        hidden=True,
+    ),
+}
+"""The commands of `scpatch kbuild`."""

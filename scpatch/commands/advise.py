@@ -3,40 +3,52 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch.advisor import Advice, advise
 from scpatch.errors import Exit, ScpatchError
+from scpatch.options import TableFormat, library_options
 from scpatch.report.advise import print_advice
 from scpatch.report.messages import note_intermediate, print_error, print_unmatched
 from scpatch.report.progress import ProgressBar
-from scpatch.rewriter import Options
+from scpatch.sites.choices import Hoist, NoNop, Undefined
 
 
-def run(
-    files: Sequence[Path],
-    options: Options,
-    form: str | None,
-    *,
-    image: bool,
-    patterns: Sequence[str] = (),
-) -> Exit:
-    """Prints what could be done to the files; one that cannot be read does not hide the others.
-    `patterns` are those of trampolines' names that the user gave."""
-    found: list[Advice] = []
+class Values(NamedTuple):
+    files: tuple[Path, ...]
+    image: bool
+    trampoline: tuple[str, ...]
+    no_nop: NoNop
+    asm_offsets: Path | None
+    paca_toc_offset: int | None
+    format: TableFormat | None
+
+
+def run(values: Values) -> Exit:
+    """Prints what could be done to the files; one that cannot be read does not hide the others."""
+    options = library_options(
+        None,
+        trampoline=values.trampoline,
+        undefined=Undefined.REWRITE if values.image else Undefined.AUTO,
+        no_nop=values.no_nop,
+        hoist=Hoist.KERNEL if values.image else Hoist.AUTO,
+        asm_offsets=values.asm_offsets,
+        paca_toc_offset=values.paca_toc_offset,
+    )
+    advices: list[Advice] = []
     errors: list[ScpatchError] = []
-    with ProgressBar(len(files), "planning") as progress:
-        for path in files:
+    with ProgressBar(len(values.files), "planning") as progress:
+        for path in values.files:
             try:
-                found.append(advise(path, options, image=image))
+                advices.append(advise(path, options, image=values.image))
             except ScpatchError as error:
                 errors.append(error)
             progress.step(path)
-    if found or not errors:
-        print_advice(found, form or ("table" if sys.stdout.isatty() else "plain"))
-    note_intermediate(name for one in found for name in one.intermediate)
-    print_unmatched(patterns, (name for advice in found for name in advice.trampolines))
-    for one in errors:
-        print_error(one)
+    if advices or not errors:
+        print_advice(advices, values.format or ("table" if sys.stdout.isatty() else "plain"))
+    note_intermediate(name for advice in advices for name in advice.intermediate)
+    print_unmatched(values.trampoline, (name for advice in advices for name in advice.trampolines))
+    for message in errors:
+        print_error(message)
     return Exit.ERROR if errors else Exit.OK

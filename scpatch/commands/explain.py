@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import NamedTuple
 
 from scpatch import strategies
 from scpatch.diagnostics import DIAGNOSTICS
@@ -11,9 +12,13 @@ from scpatch.errors import Exit, ScpatchError
 _WIDTH = 80
 
 
-def run(topic: str | None) -> Exit:
-    """Prints the text of `topic`, or the list of topics. Raises ScpatchError for an unknown one."""
-    print(_list() if topic is None else _text(topic))
+class Values(NamedTuple):
+    topic: str | None
+
+
+def run(values: Values) -> Exit:
+    """Prints the text of a topic, or the list of topics. Raises ScpatchError for an unknown one."""
+    print(_list() if values.topic is None else _text(values.topic))
     return Exit.OK
 
 
@@ -30,7 +35,7 @@ def _text(topic: str) -> str:
         strategy = strategies.load(topic)
         return f"{topic}: {strategy.SUMMARY}\n\n{strategy.TEXT}"
     raise ScpatchError(
-        "", f"nothing is known of {topic!r}", hint="`scpatch explain` lists what there is"
+        "", f"unknown code or strategy {topic!r}", hint="`scpatch explain` lists them"
     )
 
 

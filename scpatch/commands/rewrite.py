@@ -11,44 +11,62 @@ from typing import NamedTuple
 from scpatch.errors import Exit, RefusedError
 from scpatch.files import output
 from scpatch.files.inputs import THIN_ARCHIVE, open_input
-from scpatch.kbuild.note import note
+from scpatch.options import TableFormat, UsageError, library_options
 from scpatch.report import rewrite as report
 from scpatch.report.messages import note_intermediate, print_error, print_unmatched
 from scpatch.report.progress import ProgressBar
 from scpatch.report.refusals import print_refusals
 from scpatch.rewriter import FilePlan, Options, check_refused, plan_all, staged
+from scpatch.sites.choices import Hoist, NoNop, Undefined
+
+_NOTE = (
+    "note: Kbuild makes {file} for modpost and links the image from vmlinux.a on powerpc; to get "
+    "an image that is right, build with LD='scpatch-ld LINKER', or with LD='scpatch-ld --prelink "
+    "LINKER' from one object (scpatch kbuild --help)"
+)
+"""About an object of Kbuild's that is not linked into anything. It has no mark but its name."""
 
 
-class Asked(NamedTuple):
-    """What the user asked for beside the rewriting itself."""
-
-    target: Path | None
+class Values(NamedTuple):
+    files: tuple[Path, ...]
+    output: Path | None
+    strategy: str
+    trampoline: tuple[str, ...]
+    undefined: Undefined
+    no_nop: NoNop
+    hoist: Hoist
+    asm_offsets: Path | None
+    paca_toc_offset: int | None
+    emit_sites: bool
+    unmark: bool
     dry_run: bool
     diff: bool
     backup: bool
     keep_going: bool
     stats: bool
-    form: str | None
+    format: TableFormat | None
     quiet: bool
     verbose: bool
-    patterns: Sequence[str] = ()
-    """Of trampolines' names."""
 
 
-def run(files: Sequence[Path], options: Options, asked: Asked) -> Exit:
-    """Rewrites the files; returns the exit code of the worst thing that happened."""
-    with ProgressBar(len(files), "rewriting", quiet=asked.quiet) as progress:
-        plans, errors = plan_all(files, options, asked.target, progress.step)
+def run(values: Values) -> Exit:
+    """Rewrites the files; returns the exit code of the worst thing that happened.
+
+    Raises UsageError for options that do not go together.
+    """
+    options = _options(values)
+    with ProgressBar(len(values.files), "rewriting", quiet=values.quiet) as progress:
+        plans, errors = plan_all(values.files, options, values.output, progress.step)
     for error in errors:
         print_error(error)
     print_refusals(plans)
-    writing = asked.keep_going or not errors
+    writing = values.keep_going or not errors
     try:
         if writing:
-            _write(plans, asked)
+            _write(plans, values)
     except RefusedError:
         writing = False
-    _report(plans, asked, written=writing and not asked.dry_run)
+    _report(plans, values, written=writing and not values.dry_run)
     if not writing:
         rest = any(plan.outputs for plan in plans)
         advice = "; --keep-going rewrites the rest" if rest else ""
@@ -58,50 +76,70 @@ def run(files: Sequence[Path], options: Options, asked: Asked) -> Exit:
     return Exit.REFUSED if any(plan.refused for plan in plans) else Exit.OK
 
 
-def _write(plans: Sequence[FilePlan], asked: Asked) -> None:
+def _options(values: Values) -> Options:
+    if values.output is not None and (len(values.files) != 1 or values.backup):
+        other = "--backup" if values.backup else "several files"
+        raise UsageError(f"--output does not go with {other}")
+    if values.quiet and values.verbose:
+        raise UsageError("--verbose does not go with --quiet")
+    return library_options(
+        values.strategy,
+        trampoline=values.trampoline,
+        undefined=values.undefined,
+        no_nop=values.no_nop,
+        hoist=values.hoist,
+        asm_offsets=values.asm_offsets,
+        paca_toc_offset=values.paca_toc_offset,
+        unmark=values.unmark,
+        emit_sites=values.emit_sites,
+        lines="all" if values.verbose else "refused",
+    )
+
+
+def _write(plans: Sequence[FilePlan], values: Values) -> None:
     """Puts the outputs in place, all or none; shows the diff of what is about to be there.
 
     Raises RefusedError if call sites were refused, without --keep-going.
     """
-    if asked.dry_run and not asked.diff:
-        if not asked.keep_going:
+    if values.dry_run and not values.diff:
+        if not values.keep_going:
             check_refused(plans)
         return
-    where = plans
-    if asked.dry_run:
+    if values.dry_run:
         import tempfile
 
-        where = _elsewhere(plans, Path(tempfile.gettempdir()))
-    with staged(where, allow_refused=asked.keep_going) as files:
-        if asked.diff:
+        plans = _elsewhere(plans, Path(tempfile.gettempdir()))
+    with staged(plans, allow_refused=values.keep_going) as files:
+        if values.diff:
             _show_diff(plans, files)
             # What cannot be shown is not written either.
             sys.stdout.flush()
-        if not asked.dry_run:
-            output.commit(files, backup=asked.backup)
+        if not values.dry_run:
+            output.commit(files, backup=values.backup)
 
 
 def _elsewhere(plans: Sequence[FilePlan], folder: Path) -> list[FilePlan]:
     """The same plans with their outputs in `folder`, under names that nothing else has."""
-    moved = []
-    for plan in plans:
-        outputs = [
-            one._replace(target=folder / f"scpatch-{os.urandom(8).hex()}", folder=False)
-            for one in plan.outputs
-        ]
-        moved.append(plan._replace(outputs=tuple(outputs)))
-    return moved
+    return [
+        plan._replace(
+            outputs=tuple(
+                entry._replace(target=folder / f"scpatch-{os.urandom(8).hex()}", folder=False)
+                for entry in plan.outputs
+            )
+        )
+        for plan in plans
+    ]
 
 
 def _show_diff(plans: Sequence[FilePlan], files: Sequence[output.Staged]) -> None:
     from scpatch.commands.diff import show
 
     form = "terminal" if sys.stdout.isatty() else "plain"
-    outputs = [(plan, one) for plan in plans for one in plan.outputs]
-    for (plan, one), file in zip(outputs, files, strict=True):
+    outputs = [(plan, entry) for plan in plans for entry in plan.outputs]
+    for (plan, entry), file in zip(outputs, files, strict=True):
         # A thin archive holds no code; its members are outputs of their own.
-        if one.source != plan.path or not _is_thin(one.source):
-            show(one.source, file.path, form, 3, name=one.target)
+        if entry.source != plan.path or not _is_thin(entry.source):
+            show(entry.source, file.path, form, 3, name=entry.target)
 
 
 def _is_thin(path: Path) -> bool:
@@ -109,19 +147,19 @@ def _is_thin(path: Path) -> bool:
         return bytes(source.data[:8]) == THIN_ARCHIVE
 
 
-def _report(plans: Sequence[FilePlan], asked: Asked, *, written: bool) -> None:
-    if asked.form is not None:
-        report.print_rewrite(plans, asked.form, written=written)
-    if asked.quiet:
+def _report(plans: Sequence[FilePlan], values: Values, *, written: bool) -> None:
+    if values.format is not None:
+        report.print_rewrite(plans, values.format, written=written)
+    if values.quiet:
         return
-    objects = [one for plan in plans for one in plan.objects]
-    note_intermediate(one.name for one in objects if one.intermediate)
-    print_unmatched(asked.patterns, (name for one in objects for name in one.scan.names))
+    objects = [entry for plan in plans for entry in plan.objects]
+    note_intermediate(entry.name for entry in objects if entry.intermediate)
+    print_unmatched(values.trampoline, (name for entry in objects for name in entry.scan.names))
     for plan in plans:
-        if asked.verbose:
+        if values.verbose:
             report.print_sites(plan)
         print(report.summary_line(plan, written=written), file=sys.stderr)
-        if text := note(plan.path):
-            print(text, file=sys.stderr)
-    if asked.stats:
+        if plan.path.name == "vmlinux.o":
+            print(_NOTE.format(file=plan.path), file=sys.stderr)
+    if values.stats:
         report.print_stats(plans)

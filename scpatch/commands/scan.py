@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch.errors import Exit
+from scpatch.options import TableFormat, library_options
 from scpatch.report.messages import note_intermediate, print_error, print_unmatched
 from scpatch.report.progress import ProgressBar
 from scpatch.report.scan import print_scan
-from scpatch.rewriter import Options, plan_all
-from scpatch.sites.choices import Choices
+from scpatch.rewriter import plan_all
+from scpatch.sites.choices import Hoist, NoNop, Undefined
 
 
-def run(
-    files: Sequence[Path],
-    choices: Choices,
-    form: str | None,
-    *,
-    lines: bool,
-    patterns: Sequence[str] = (),
-) -> Exit:
-    """Prints what the files hold; a file that cannot be read does not hide the others. `patterns`
-    are those of the choices that the user gave."""
-    options = Options(strategy=None, choices=choices, lines="all" if lines else "none")
-    with ProgressBar(len(files), "scanning") as progress:
-        plans, errors = plan_all(files, options, None, progress.step)
-    found = [(one.name, one.scan) for plan in plans for one in plan.objects]
-    if found or not errors:
-        print_scan(found, form or ("table" if sys.stdout.isatty() else "plain"))
-    note_intermediate(one.name for plan in plans for one in plan.objects if one.intermediate)
-    print_unmatched(patterns, (name for _, scan in found for name in scan.names))
+class Values(NamedTuple):
+    files: tuple[Path, ...]
+    trampoline: tuple[str, ...]
+    undefined: Undefined
+    no_nop: NoNop
+    hoist: Hoist
+    lines: bool
+    format: TableFormat | None
+
+
+def run(values: Values) -> Exit:
+    """Prints what the files hold; a file that cannot be read does not hide the others."""
+    options = library_options(
+        None,
+        trampoline=values.trampoline,
+        undefined=values.undefined,
+        no_nop=values.no_nop,
+        hoist=values.hoist,
+        lines="all" if values.lines else "none",
+    )
+    with ProgressBar(len(values.files), "scanning") as progress:
+        plans, errors = plan_all(values.files, options, None, progress.step)
+    objects = [entry for plan in plans for entry in plan.objects]
+    if objects or not errors:
+        form = values.format or ("table" if sys.stdout.isatty() else "plain")
+        print_scan([(entry.name, entry.scan) for entry in objects], form)
+    note_intermediate(entry.name for entry in objects if entry.intermediate)
+    print_unmatched(values.trampoline, (name for entry in objects for name in entry.scan.names))
     for error in errors:
         print_error(error)
     return Exit.ERROR if errors else Exit.OK

@@ -6,60 +6,77 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch.elf.constants import ET_REL
 from scpatch.errors import Exit, ScpatchError
 from scpatch.files.inputs import is_archive, open_input, read_object
 from scpatch.files.members import label, open_objects
-from scpatch.linux.offsets import Offsets
+from scpatch.options import TextFormat, UsageError, library_options
 from scpatch.report.messages import note_intermediate, print_unmatched
 from scpatch.report.verify import print_verify
+from scpatch.sites.choices import Hoist
 from scpatch.sites.symbols import find_trampolines
 from scpatch.verifier.execute import find_tools
 from scpatch.verifier.files import verify_files, verify_link
 from scpatch.verifier.objects.read import is_linked
 from scpatch.verifier.options import KernelOffsets, VerifyOptions
+from scpatch.verifier.verdict import Verdict
 
 
-def run(
-    files: Sequence[Path],
-    trampolines: Sequence[str],
-    *,
-    patterns: Sequence[str] = (),
-    execute: bool,
-    for_kernel: bool,
-    form: str | None,
-    quiet: bool,
-    verbose: bool,
-    offsets: Offsets,
-) -> Exit:
-    """Proves and executes `BEFORE AFTER`, or looks at what was linked, `[OBJECT...] IMAGE`.
+class Values(NamedTuple):
+    files: tuple[Path, ...]
+    run: bool
+    trampoline: tuple[str, ...]
+    hoist: Hoist
+    asm_offsets: Path | None
+    paca_toc_offset: int | None
+    format: TextFormat | None
+    quiet: bool
+    verbose: bool
 
-    OK means that all is proven. `patterns` are those of `trampolines` that the user gave. Raises
-    SCP301 where a tool is missing.
+
+def run(values: Values) -> Exit:
+    """Proves and executes `BEFORE AFTER`, or proves what was linked, `[OBJECT...] IMAGE`.
+
+    OK means that all is proven. Raises UsageError for other files, and SCP301 if a tool is
+    missing.
     """
-    options = VerifyOptions(tuple(trampolines), KernelOffsets(**offsets._asdict()), for_kernel)
-    *others, last = files
-    if is_link(files):
+    verdicts = _verify(values)
+    if not values.quiet:
+        _warn(values.files, values.trampoline)
+        form = values.format or ("terminal" if sys.stdout.isatty() else "plain")
+        print_verify(verdicts, form, verbose=values.verbose)
+        note_intermediate(one.label for one in verdicts if one.proof.intermediate)
+    return Exit.OK if all(verdict.proven for verdict in verdicts) else Exit.ERROR
+
+
+def _verify(values: Values) -> list[Verdict]:
+    options = library_options(
+        None,
+        trampoline=values.trampoline,
+        hoist=values.hoist,
+        asm_offsets=values.asm_offsets,
+        paca_toc_offset=values.paca_toc_offset,
+    )
+    offsets = KernelOffsets(**options.own.offsets._asdict())
+    kernel = values.hoist is Hoist.KERNEL
+    verify_options = VerifyOptions(options.choices.trampolines, offsets, for_kernel=kernel)
+    *others, last = values.files
+    if is_link(values.files):
         for path in others:
             _check(path, linked=False)
         _check(last, linked=True)
-        verdicts = [verify_link(others, last, options)]
-    else:
-        tools = find_tools() if execute else None
-        # One that is linked can be compared with another such image only.
-        linked = all(_check(path, linked=True) for path in files)
-        if not linked:
-            for path in files:
-                _check(path, linked=False)
-        (before,) = others
-        verdicts = verify_files(before, last, options, tools)
-    if not quiet:
-        _warn(files, patterns)
-        form = form or ("terminal" if sys.stdout.isatty() else "plain")
-        print_verify(verdicts, form, verbose=verbose)
-        note_intermediate(one.label for one in verdicts if one.proof.intermediate)
-    return Exit.OK if all(verdict.proven for verdict in verdicts) else Exit.ERROR
+        return [verify_link(others, last, verify_options)]
+    if len(others) != 1:
+        raise UsageError("name two files, or a linked image after the objects in it")
+    tools = find_tools() if values.run else None
+    # A linked image can be compared with another one only.
+    linked = all(_check(path, linked=True) for path in values.files)
+    if not linked:
+        for path in values.files:
+            _check(path, linked=False)
+    return verify_files(others[0], last, verify_options, tools)
 
 
 def _warn(files: Sequence[Path], patterns: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from scpatch.kbuild.settings import UsageError
+from scpatch.options import UsageError
 
 _SHORT = frozenset("AFGILORTYabcefhlmouyz")
 """Short options whose value is the rest of the argument or, where nothing is left, the next."""
@@ -95,7 +95,6 @@ def split(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     count = next((i for i, word in enumerate(words) if not word.startswith("-")), None)
     if count is None:
         raise UsageError(
-            "SCP401",
             "no linker on the command line",
             file="scpatch-ld",
             hint='make LD="scpatch-ld powerpc64le-linux-gnu-ld"',

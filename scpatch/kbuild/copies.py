@@ -13,12 +13,11 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch.errors import ScpatchError
-from scpatch.kbuild.record import Record, identities
+from scpatch.kbuild.record import Record, digest, identities
 from scpatch.kbuild.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,8 +95,8 @@ def make(copy: Copy, settings: Settings) -> None:
 def _name(source: str) -> str:
     """A file name for the copy; two inputs of one link never share it."""
     stem, suffix = os.path.splitext(os.path.basename(source))
-    digest = blake2b(os.fsencode(os.path.normpath(source)), digest_size=6).hexdigest()
-    return f"{stem.lstrip('.')[:100]}.{digest}{suffix[:20]}"
+    number = digest(os.fsencode(os.path.normpath(source)))
+    return f"{stem.lstrip('.')[:100]}.{number}{suffix[:20]}"
 
 
 def _remove_others(folder: Path, wanted: set[str]) -> None:

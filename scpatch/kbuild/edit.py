@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from scpatch.errors import ScpatchError
+from scpatch.errors import Exit, ScpatchError
 
 RULES = "scripts/Makefile.scpatch"
 _BEGIN = "# scpatch: begin"
@@ -69,6 +69,18 @@ INSERTIONS = (
         "\t\tfi\n",
     ),
 )
+
+
+class Values(NamedTuple):
+    tree: Path
+    undo: bool
+
+
+def run(values: Values) -> Exit:
+    """Edits the tree and prints the names of the changed files."""
+    for name in edit(values.tree, undo=values.undo):
+        print(name)
+    return Exit.OK
 
 
 def edit(tree: Path, *, undo: bool = False) -> list[str]:

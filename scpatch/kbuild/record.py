@@ -13,6 +13,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+try:
+    # What hashlib gives as well, but that loads OpenSSL, which takes longer than all the rest.
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
+
 Identities = dict[str, list[int]]
 """What tells a file from a changed one, by its path."""
 
@@ -64,6 +70,11 @@ class Record(NamedTuple):
         temporary = self.path.with_name(self.path.name + ".new")
         temporary.write_text(json.dumps({"key": self.key, **known._asdict()}))
         temporary.replace(self.path)
+
+
+def digest(data: bytes) -> str:
+    """Twelve hexadecimal digits."""
+    return blake2b(data, digest_size=6).hexdigest()
 
 
 def identities(paths: Iterable[str]) -> Identities:

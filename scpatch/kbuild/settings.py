@@ -5,156 +5,157 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from scpatch import __version__
-from scpatch.errors import Exit, ScpatchError
-from scpatch.kbuild.record import identity
+from scpatch import __version__, strategies
+from scpatch import options as o
+from scpatch.kbuild.record import digest, identity
+from scpatch.options import Parameter, UsageError, Value
+from scpatch.sites.choices import Hoist, NoNop, Undefined
 
 if TYPE_CHECKING:
     from scpatch.rewriter import Options
 
-_VALUES = {
-    "--strategy": (),
-    "--module-strategy": (),
-    "--undefined": ("auto", "rewrite", "skip"),
-    "--no-nop": ("refuse", "thunk"),
-    "--hoist": ("auto", "kernel", "never"),
-    "--asm-offsets": (),
-    "--paca-toc-offset": (),
-}
-"""What an option may be; the strategies are looked up where they are needed."""
-_SWITCHES = ("--prelink", "--warn-only", "--unmark", "--emit-sites")
 _ASM_OFFSETS = "include/generated/asm-offsets.h"
-"""From the object tree, in which Kbuild links."""
+"""Relative to the object tree, where Kbuild links."""
 
-
-class UsageError(ScpatchError):
-    """A wrong option or a missing linker; ends with exit code 2."""
-
-    status = Exit.USAGE
+OPTIONS: Final = (
+    Parameter(
+        "warn_only",
+        "Leave refused call sites as they are, instead of ending the build. For bring-up only: "
+        "such calls lose r2.",
+    ),
+    o.TRAMPOLINE._replace(short=""),
+    o.UNDEFINED,
+    o.NO_NOP,
+    # What is built here is a kernel: no function of it is preempted.
+    o.HOIST._replace(default=Hoist.KERNEL),
+    o.STRATEGY,
+    o.STRATEGY._replace(
+        name="module_strategy",
+        help="How to preserve r2 in modules, if not as in vmlinux.",
+        default=None,
+        shown_default="--strategy's, or what it names for modules",
+    ),
+    o.ASM_OFFSETS._replace(shown_default=_ASM_OFFSETS),
+    o.PACA_TOC_OFFSET,
+    o.UNMARK,
+    o.EMIT_SITES._replace(
+        help="Add the table of call sites, .static_call_sites, for a kernel with "
+        "HAVE_STATIC_CALL_INLINE."
+    ),
+    Parameter("prelink", "Link vmlinux from one rewritten object, not from an archive."),
+)
+"""What `scpatch-ld` takes before the linker, as --NAME or --NAME=VALUE."""
 
 
 class Settings(NamedTuple):
-    """The options as they were given.
+    """The values of OPTIONS, by their names."""
 
-    What works with them is imported by `options` only: a pass of kallsyms that finds the copies of
-    the one before it starts in half the time without.
-    """
-
-    strategy: str = "callsite"
-    module_strategy: str = ""
-    """Empty for the same, or for the one that goes with an image by `strategy`."""
-    undefined: str = "auto"
-    no_nop: str = "refuse"
-    hoist: str = "kernel"
-    """What is built here is a kernel: no function of it is preempted."""
-    asm_offsets: str = ""
-    """The kernel's asm-offsets.h; where it is where Kbuild makes it, it need not be named."""
-    paca_toc_offset: str = ""
+    warn_only: bool = False
+    trampoline: tuple[str, ...] = ()
+    undefined: Undefined = Undefined.AUTO
+    no_nop: NoNop = NoNop.REFUSE
+    hoist: Hoist = Hoist.KERNEL
+    strategy: str = strategies.DEFAULT
+    module_strategy: str | None = None
+    asm_offsets: Path | None = None
+    paca_toc_offset: int | None = None
     unmark: bool = False
     emit_sites: bool = False
-    trampolines: tuple[str, ...] = ()
-    """Empty for the default."""
     prelink: bool = False
-    """Whether vmlinux is linked from one object instead of vmlinux.a."""
-    warn_only: bool = False
-    """Whether a refused site is left as it is, with a message, instead of ending the build."""
-
-    @property
-    def options(self) -> Options:
-        """The same for `plan_file`. Raises UsageError for an unknown strategy or a wrong number."""
-        from scpatch import strategies
-        from scpatch.rewriter import Options
-        from scpatch.sites.choices import Choices
-
-        for name in ("strategy", "module_strategy"):
-            chosen, known = getattr(self, name) or strategies.DEFAULT, strategies.names()
-            if chosen not in known:
-                option = "--" + name.replace("_", "-")
-                raise _wrong(f"{option}={chosen}", option, known)
-        if self.unmark and self.strategy != strategies.DEFAULT:
-            raise _wrong("--unmark", "--strategy", (strategies.DEFAULT,))
-        offset = self.paca_toc_offset
-        if offset and not offset.isdecimal():
-            raise _wrong(f"--paca-toc-offset={offset}", "--paca-toc-offset", ("N",))
-        header = Path(self.asm_offsets or _ASM_OFFSETS)
-        own = strategies.options(
-            header if self.asm_offsets or header.exists() else None,
-            int(offset) if offset else None,
-            unmark=self.unmark,
-        )
-        choices = Choices(undefined=self.undefined, no_nop=self.no_nop, hoist=self.hoist)
-        if self.trampolines:
-            choices = choices._replace(trampolines=self.trampolines)
-        return Options(self.strategy, choices, own, emit_sites=self.emit_sites)
 
     @property
     def image_options(self) -> Options:
-        """The same for what goes into vmlinux: a trampoline that one input does not define is
-        another input's there, so no module loader will want the nop behind its calls."""
-        from scpatch.sites.choices import Undefined
+        """How the library rewrites what is linked into vmlinux. Raises UsageError.
 
-        options = self.options
-        if self.undefined != "auto":
-            return options
-        return options._replace(choices=options.choices._replace(undefined=Undefined.REWRITE))
+        If one input does not define a trampoline, another input does: no module loader will look
+        for the nop after its calls.
+        """
+        undefined = self.undefined
+        if undefined is Undefined.AUTO:
+            undefined = Undefined.REWRITE
+        return self._options(self.strategy, undefined)
 
     @property
     def module_options(self) -> Options:
-        """The same for modules."""
-        from scpatch import strategies
+        """How the library rewrites modules. Raises UsageError."""
+        options = self._options(self.strategy, self.undefined)
+        strategy = self.module_strategy or strategies.for_modules(self.strategy)
+        return options._replace(strategy=strategy)
 
-        options = self.options
-        chosen = self.module_strategy or strategies.for_modules(self.strategy)
-        return options._replace(strategy=chosen)
+    def _options(self, strategy: str, undefined: Undefined) -> Options:
+        generated = Path(_ASM_OFFSETS)
+        return o.library_options(
+            strategy,
+            trampoline=self.trampoline,
+            undefined=undefined,
+            no_nop=self.no_nop,
+            hoist=self.hoist,
+            asm_offsets=self.asm_offsets or (generated if generated.exists() else None),
+            paca_toc_offset=self.paca_toc_offset,
+            unmark=self.unmark,
+            emit_sites=self.emit_sites,
+        )
 
     @property
     def key(self) -> str:
-        """What the rewritten files depend on beside their sources: scpatch, the options, and the
-        kernel's offsets, also where no object was compiled again for them."""
-        offsets = identity(self.asm_offsets or _ASM_OFFSETS)
-        return repr((__version__, _code(), offsets, *self._replace(prelink=False)))
+        """What the copies depend on apart from their sources: scpatch, the options, and the
+        kernel's offsets, even if no object was compiled again for them.
+
+        A checkout or a reinstallation can change the code and keep the version.
+        """
+        code = package_digest(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        offsets = identity(str(self.asm_offsets or _ASM_OFFSETS))
+        values = [str(value) for value in self._replace(prelink=False)]
+        return repr((__version__, code, offsets, values))
 
 
-def _code() -> int:
-    """When scpatch itself last changed, in nanoseconds: in a checkout, and after a reinstallation,
-    other code has the same version."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return max(
-        os.stat(os.path.join(folder, name)).st_mtime_ns
-        for folder, _, names in os.walk(package)
-        for name in names
-        if name.endswith((".py", ".s"))
-    )
+def package_digest(folder: str) -> str:
+    """Tells a package from one with other files, or with other contents of files."""
+    parts: list[bytes] = []
+    for path, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in sorted(names):
+            with open(os.path.join(path, name), "rb", buffering=0) as file:
+                content = file.read()
+            relative = os.path.relpath(os.path.join(path, name), folder)
+            parts += [os.fsencode(relative), b"\0%d\0" % len(content), content]
+    return digest(b"".join(parts))
 
 
 def parse(words: Sequence[str]) -> Settings:
-    """The settings that the options `--prelink`, `--warn-only` and `--NAME=VALUE` stand for.
+    """The settings for the options `--NAME` and `--NAME=VALUE`.
 
-    The last one of a name counts, but every `--trampoline` does. Raises UsageError.
+    The last value of an option counts, but all of a repeatable one. Raises UsageError.
     """
-    found = Settings()
+    known = {option.flag: option for option in OPTIONS}
+    values: dict[str, object] = {}
+    several: dict[str, list[Value]] = {}
     for word in words:
-        name, _, value = word.partition("=")
-        field = name.removeprefix("--").replace("-", "_")
-        if word in _SWITCHES:
-            found = found._replace(**{field: True})  # type: ignore[arg-type]
-        elif name == "--trampoline" and value:
-            found = found._replace(trampolines=(*found.trampolines, value))
-        elif name in _VALUES and value and (value in _VALUES[name] or not _VALUES[name]):
-            found = found._replace(**{field: value})  # type: ignore[arg-type]
+        flag, equals, text = word.partition("=")
+        option = known.get(flag)
+        if option is None:
+            raise _with_hint(UsageError(f"unknown option {word}"))
+        if (option.kind is bool) == bool(equals):
+            raise _with_hint(option.wrong("it takes none" if equals else "there is none"))
+        try:
+            value = not equals or option.read(text)
+        except UsageError as error:
+            raise _with_hint(error) from error
+        if option.repeatable:
+            several.setdefault(option.name, []).append(value)
         else:
-            raise _wrong(word, name, _VALUES.get(name, ()))
-    return found
+            values[option.name] = value
+    values |= {name: tuple(items) for name, items in several.items()}
+    return Settings(**values)  # type: ignore[arg-type]
 
 
-def _wrong(word: str, name: str, values: Sequence[str]) -> UsageError:
-    if values:
-        hint = f"write {name}=" + " or ".join(values)
-    elif name == "--trampoline":
-        hint = "write --trampoline=GLOB"
-    else:
-        named = (f"{one}={'|'.join(values) or 'VALUE'}" for one, values in _VALUES.items())
-        hint = "the options are " + ", ".join([*_SWITCHES, "--trampoline=GLOB", *named])
-    return UsageError("SCP401", f"wrong option {word}", file="scpatch-ld", hint=hint)
+def _with_hint(error: UsageError) -> UsageError:
+    hint = "the options are " + ", ".join(map(spelling, OPTIONS))
+    return UsageError(error.message, file="scpatch-ld", hint=hint)
+
+
+def spelling(option: Parameter) -> str:
+    """An option as it is written before the linker."""
+    return option.flag if option.kind is bool else f"{option.flag}={option.value_name}"

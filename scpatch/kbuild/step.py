@@ -5,32 +5,35 @@ The same as `scpatch-ld` does, file by file, since there make sees to what is do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch.errors import Exit
 from scpatch.kbuild import messages
 from scpatch.kbuild.copies import Copy, make
 from scpatch.kbuild.record import Record
-from scpatch.kbuild.settings import Settings, UsageError, parse
+from scpatch.kbuild.settings import Settings, parse
+from scpatch.options import UsageError
 
 
-def run(words: Sequence[str]) -> Exit:
+class Values(NamedTuple):
+    words: tuple[str, ...]
+
+
+def run(values: Values) -> Exit:
     """Options as for `scpatch-ld`, then a module, which is rewritten where it lies, or an archive
     for vmlinux and the name of its rewritten copy.
 
     Returns the exit code. Raises ScpatchError; nothing is written then.
     """
-    options = [word for word in words if word.startswith("-")]
-    files = [word for word in words if not word.startswith("-")]
-    settings = parse(options)
+    files = [word for word in values.words if not word.startswith("-")]
+    settings = parse([word for word in values.words if word.startswith("-")])
     if len(files) == 1 and not settings.prelink:
         return _module(files[0], settings)
     if len(files) == 2 and not settings.prelink:
         return _archive(files[0], Path(files[1]), settings)
     raise UsageError(
-        "SCP401",
-        f"wrong arguments: {' '.join(words)}",
+        f"wrong arguments: {' '.join(values.words)}",
         file="scpatch kbuild step",
         hint="name a module, or an archive and its copy; --prelink is for scpatch-ld",
     )
@@ -55,7 +58,7 @@ def _archive(source: str, target: Path, settings: Settings) -> Exit:
     record = Record(target.with_name(f".tmp_{target.name}.json"), settings.key)
     planned = plan_copy(source, target, settings.image_options, record.read())
     if planned is None:
-        raise UsageError("SCP401", "no archive and no object", file=source)
+        raise UsageError(f"{source}: neither an archive nor an object")
     messages.refused([planned.plan], settings)
     make(Copy(source, str(target), planned, record), settings)
     messages.summary(planned.plan, kept=planned.kept)

@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
-from scpatch.elf.additions import Additions
-from scpatch.elf.reader import ElfFile
 from scpatch.linux.offsets import Offsets
-from scpatch.sites.model import Plan, Scan, State
+
+if TYPE_CHECKING:
+    # The command lines import this package for its names alone.
+    from scpatch.elf.additions import Additions
+    from scpatch.elf.reader import ElfFile
+    from scpatch.sites.model import Plan, Scan, State
 
 DEFAULT = "callsite"
 

@@ -183,8 +183,8 @@ def test_one_changed_member_is_planned_alone(tree: Path) -> None:
     [
         (["--prelink", "vmlinux.a", "new.a"], "--prelink is for scpatch-ld"),
         (["one", "two", "three"], "wrong arguments"),
-        (["--no-such", "fs/fs.o"], "wrong option --no-such"),
-        (["Makefile", "new.a"], "no archive and no object"),
+        (["--no-such", "fs/fs.o"], "unknown option --no-such"),
+        (["Makefile", "new.a"], "neither an archive nor an object"),
     ],
 )
 def test_wrong_arguments_of_the_step(tree: Path, words: list[str], said: str) -> None:

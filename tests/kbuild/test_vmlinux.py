@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from scpatch.kbuild.settings import package_digest
 from tests import archives
 from tests.kbuild.support import (
     CALLER,
@@ -155,8 +156,7 @@ def test_copies_are_made_anew_for_other_options(tree: Path) -> None:
 def test_copies_are_made_anew_by_other_code_of_the_same_version(tree: Path, tmp_path: Path) -> None:
     """As in a checkout, where the version stays while the code changes."""
     checkout = tmp_path / "checkout"
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "scpatch", checkout / "scpatch", ignore=ignored)
+    _copy_package(checkout / "scpatch")
     script = checkout / "scpatch/kbuild/scpatch-ld"
     command = [str(script), LD, *image_arguments()]
 
@@ -165,8 +165,37 @@ def test_copies_are_made_anew_by_other_code_of_the_same_version(tree: Path, tmp_
 
     assert linked() != ""
     assert linked() == ""
-    os.utime(checkout / "scpatch/saved/tocflow.py")
+    with (checkout / "scpatch/saved/tocflow.py").open("a") as file:
+        file.write("#\n")
     assert linked() != ""
+
+
+def _copy_package(target: Path) -> None:
+    shutil.copytree(ROOT / "scpatch", target, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def test_the_key_of_the_copies_covers_each_file_of_the_package(tmp_path: Path) -> None:
+    """By its content: an installation can keep the times of files, and their sizes."""
+    package = tmp_path / "scpatch"
+    _copy_package(package)
+    keys = {package_digest(str(package))}
+    files = [path for path in package.rglob("*") if path.is_file()]
+    assert {".py", ".s", ".json", ".scpatch"} <= {path.suffix for path in files}
+    for path in files:
+        status = path.stat()
+        path.write_bytes(bytes(status.st_size - 1) + b"x" if status.st_size else b"x")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        keys.add(package_digest(str(package)))
+    assert len(keys) == len(files) + 1
+    path.rename(path.with_name("other"))
+    assert package_digest(str(package)) not in keys
+
+
+def test_the_key_of_the_copies_is_that_of_the_content_alone(tmp_path: Path) -> None:
+    """Another checkout, compiled or not, has the same."""
+    package = tmp_path / "scpatch"
+    _copy_package(package)
+    assert package_digest(str(package)) == package_digest(str(ROOT / "scpatch"))
 
 
 def test_verbose_shows_the_command_and_what_was_done(tree: Path) -> None:
@@ -301,7 +330,7 @@ def test_a_response_file_is_an_error(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "linker", "status", "text"),
     [
-        (["--no-such"], LD, 2, "wrong option --no-such"),
+        (["--no-such"], LD, 2, "unknown option --no-such"),
         ([], "no-such-ld", 1, "no-such-ld: cannot run the linker"),
     ],
 )

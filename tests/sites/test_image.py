@@ -324,7 +324,7 @@ def test_the_difference(
     tmp_path: Path, how: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = link(tmp_path, SOURCE, how)
-    assert diff.run(path, patched(path), "plain", 0) == 1
+    assert diff.show(path, patched(path), "plain", 0)
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert lines[0][4] == f"linked image ({kind}) ppc64le ELFv2"
     code = [line for line in lines if line[0] == "code"]
@@ -333,7 +333,7 @@ def test_the_difference(
     ] * 3
     assert {line[2] for line in lines if line[0] == "section"} >= {".text", ".comment"}
     with pytest.raises(ScpatchError) as caught:
-        diff.run(path, tmp_path / "x.o", "plain", 3)
+        diff.show(path, tmp_path / "x.o", "plain", 3)
     assert caught.value.code == "SCP104"
 
 

@@ -1,0 +1,196 @@
+"""The options of the command lines, as data: what each is called, takes, and is for.
+
+`scpatch` and `scpatch-ld` read their options by these definitions, and the man pages come from
+them. `commands` lists those of each command, `kbuild.settings` those of the build step. Light to
+import: a build starts scpatch for each link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from scpatch import strategies
+from scpatch.errors import Exit, ScpatchError
+from scpatch.sites.choices import Hoist, NoNop, Undefined
+
+if TYPE_CHECKING:
+    from scpatch.rewriter import Options
+
+Value = bool | int | str | Path
+
+
+class TableFormat(StrEnum):
+    TABLE = "table"
+    PLAIN = "plain"
+    JSON = "json"
+
+
+class TextFormat(StrEnum):
+    TERMINAL = "terminal"
+    PLAIN = "plain"
+    JSON = "json"
+
+
+class UsageError(ScpatchError):
+    """The command line is wrong: SCP401, exit code 2."""
+
+    status = Exit.USAGE
+
+    def __init__(self, message: str, *, file: str = "", hint: str = "") -> None:
+        super().__init__("SCP401", message, file=file, hint=hint)
+
+
+class Parameter(NamedTuple):
+    """An option or an argument."""
+
+    name: str
+    """Of the value. An option is `--NAME`, with dashes."""
+    help: str
+    kind: type[Value] = bool
+    """Of the value. A bool is a switch; one that is on has a `--no-NAME` to turn it off."""
+    metavar: str = ""
+    """What the help calls the value; an enum needs none."""
+    default: Value | None = None
+    shown_default: str = ""
+    """What the help gives as the default, if it is not `default`."""
+    short: str = ""
+    repeatable: bool = False
+    choices: Callable[[], Sequence[str]] | None = None
+    """The valid values, if they are not those of an enum."""
+    is_argument: bool = False
+    required: bool = True
+    """Only an argument can be."""
+
+    @property
+    def flag(self) -> str:
+        """What messages call it: the long flag of an option."""
+        return self.metavar if self.is_argument else "--" + self.name.replace("_", "-")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The valid values, if they are a few words."""
+        if issubclass(self.kind, StrEnum):
+            return tuple(self.kind)
+        return () if self.choices is None else tuple(self.choices())
+
+    @property
+    def value_name(self) -> str:
+        """What the help calls the value."""
+        return self.metavar or "|".join(self.words)
+
+    @property
+    def full_help(self) -> str:
+        """The help, with the default."""
+        default = self.shown_default or ("" if self.default is None else str(self.default))
+        if self.kind is bool:
+            default = self.name if self.default else ""
+        return f"{self.help}  [default: {default}]" if default else self.help
+
+    def read(self, text: str) -> Value:
+        """The value that `text` stands for. Raises UsageError."""
+        words = self.words
+        if words and text not in words:
+            raise self.wrong(f"{text!r} is not one of {', '.join(words)}")
+        if not text:
+            raise self.wrong("it is empty")
+        if self.kind is int and not (text.isascii() and text.isdecimal()):
+            raise self.wrong(f"{text!r} is not a number, 0 or more")
+        return self.kind(text)
+
+    def wrong(self, reason: str) -> UsageError:
+        """The error for a value that is wrong, or that does not go with another one."""
+        return UsageError(f"invalid value for {self.flag}: {reason}")
+
+
+TRAMPOLINE = Parameter(
+    "trampoline",
+    "Names of trampolines, a shell pattern; repeatable.",
+    str,
+    "GLOB",
+    short="-t",
+    repeatable=True,
+    shown_default="__SCT__*",
+)
+UNDEFINED = Parameter(
+    "undefined",
+    "Calls of trampolines that the object does not define: rewrite them, leave them to the module "
+    "loader (skip), or skip them in .ko files only (auto).",
+    Undefined,
+    default=Undefined.AUTO,
+)
+NO_NOP = Parameter(
+    "no_nop",
+    "Calls without a usable nop: refuse them, or send each through its own thunk.",
+    NoNop,
+    default=NoNop.REFUSE,
+)
+HOIST = Parameter(
+    "hoist",
+    "Reuse the nop after an earlier call to save r2. auto: only in .ko files; kernel: also in "
+    "objects that will be linked into a kernel; never: off.",
+    Hoist,
+    default=Hoist.AUTO,
+)
+STRATEGY = Parameter(
+    "strategy",
+    "How to preserve r2 (see `scpatch explain`).",
+    str,
+    "NAME",
+    default=strategies.DEFAULT,
+    choices=strategies.names,
+)
+ASM_OFFSETS = Parameter(
+    "asm_offsets",
+    "The kernel's include/generated/asm-offsets.h, for strategies that need it.",
+    Path,
+    "FILE",
+)
+PACA_TOC_OFFSET = Parameter(
+    "paca_toc_offset", "PACATOC offset in bytes, if you have no asm-offsets.h.", int, "N"
+)
+UNMARK = Parameter(
+    "unmark",
+    "Unmark trampolines that are marked for the linker, and rewrite their calls.",
+)
+EMIT_SITES = Parameter("emit_sites", "Add the table of call sites, .static_call_sites.")
+QUIET = Parameter("quiet", "Print errors only.", short="-q")
+VERBOSE = Parameter("verbose", "Print every call site.", short="-v")
+TABLE_FORMAT = Parameter(
+    "format", "Output format.", TableFormat, shown_default="table on a terminal, else plain"
+)
+TEXT_FORMAT = Parameter(
+    "format", "Output format.", TextFormat, shown_default="terminal on a terminal, else plain"
+)
+
+
+def library_options(
+    strategy: str | None,
+    *,
+    trampoline: Sequence[str] = (),
+    undefined: Undefined = Undefined.AUTO,
+    no_nop: NoNop = NoNop.REFUSE,
+    hoist: Hoist = Hoist.AUTO,
+    asm_offsets: Path | None = None,
+    paca_toc_offset: int | None = None,
+    unmark: bool = False,
+    emit_sites: bool = False,
+    lines: str = "refused",
+) -> Options:
+    """The options of a command line as the library takes them.
+
+    Raises UsageError if two of them do not go together, and ScpatchError for a file without
+    offsets.
+    """
+    from scpatch.rewriter import Options
+    from scpatch.sites.choices import Choices
+
+    if unmark and strategy != strategies.DEFAULT:
+        raise UNMARK.wrong(f"it goes with --strategy={strategies.DEFAULT} only")
+    choices = Choices(undefined=undefined, no_nop=no_nop, hoist=hoist)
+    if trampoline:
+        choices = choices._replace(trampolines=tuple(trampoline))
+    own = strategies.options(asm_offsets, paca_toc_offset, unmark=unmark)
+    return Options(strategy, choices, own, lines, emit_sites)

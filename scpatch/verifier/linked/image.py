@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch.verifier.objects.calls import Calls
+from scpatch.verifier.objects.insn import target
 from scpatch.verifier.objects.read import (
     ET_DYN,
     ET_EXEC,
@@ -24,25 +26,32 @@ from scpatch.verifier.objects.read import (
 )
 from scpatch.verifier.objects.stubs import STUB_NAME, unescaped
 from scpatch.verifier.objects.trampolines import Trampoline
+from scpatch.verifier.objects.variant import BYTE_ORDER, STRUCT
 
 _RELATIVE = 22
 """R_PPC64_RELATIVE"""
-_I_FORM, _B_FORM = 18, 16
 _TOC_BIAS = 0x8000
-"""The TOC pointer is that far behind the start of .got (ELFv2 ABI, TOC)."""
+"""The TOC pointer is that far past the start of .got (ELFv2 ABI, TOC)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(NamedTuple):
     """A branch at `place` to the address `to`."""
 
     place: Place
     to: int
 
 
+class _Range(NamedTuple):
+    """The addresses of a trampoline."""
+
+    start: int
+    end: int
+    trampoline: Trampoline
+
+
 @dataclass(frozen=True, eq=False)
 class Linked:
-    """An image. `calls` has its symbols with section offsets as in an object; addresses are those
+    """An image. `calls` has its symbols with section offsets as in an object. Addresses are those
     that it was linked to."""
 
     calls: Calls
@@ -54,13 +63,14 @@ class Linked:
     @cached_property
     def _starts(self) -> list[tuple[int, int]]:
         """(address, index) of each section of code, sorted."""
-        return sorted((self.image.address(one.number), one.number) for one in self.image.code)
+        code = self.image.code
+        return sorted((self.image.address(section.number), section.number) for section in code)
 
     def address(self, place: Place) -> int:
         return self.image.address(place.section) + place.offset
 
     def place(self, address: int) -> Place | None:
-        """Where in the code an address is."""
+        """The place in the code of an address."""
         at = bisect_right(self._starts, (address, len(self.image.sections))) - 1
         if at < 0:
             return None
@@ -68,75 +78,77 @@ class Linked:
         inside = address - start < self.image.sections[section].size
         return Place(section, address - start) if inside else None
 
+    def function_at(self, address: int) -> Symbol | None:
+        """The function symbol that covers an address."""
+        place = self.place(address)
+        return self.image.function_at(place) if place is not None else None
+
     @cached_property
     def entries(self) -> dict[int, Trampoline]:
         """The entry points of trampolines, by address."""
-        found: dict[int, Trampoline] = {}
-        code = {one.number for one in self.image.code}
-        for place, (one, *_) in self.calls.trampolines.items():
+        entries: dict[int, Trampoline] = {}
+        code = {section.number for section in self.image.code}
+        for place, (trampoline, *_) in self.calls.trampolines.items():
             if place.section in code:
                 start = self.image.address(place.section)
-                found[start + one.place.offset] = found[start + one.local_entry] = one
-        return found
+                entries[start + place.offset] = trampoline
+                entries[start + trampoline.local_entry] = trampoline
+        return entries
 
     @cached_property
     def named(self) -> dict[str, Trampoline]:
         """The trampolines by their names."""
-        return {one.symbol.name: one for here in self.calls.trampolines.values() for one in here}
-
-    @cached_property
-    def stubs(self) -> dict[int, tuple[str, Symbol]]:
-        """The stubs of scpatch's that save r2, by address: whose trampoline each is, and its
-        symbol."""
-        found = {}
-        for one in self.image.symbols:
-            match = STUB_NAME.fullmatch(one.name) if one.section > 0 else None
-            if match is not None and match[1] == "save":
-                name = unescaped(match[2])
-                if any(fnmatchcase(name, glob) for glob in self.calls.globs):
-                    found[self.address(Place(one.section, one.value))] = name, one
-        return found
+        return {
+            trampoline.symbol.name: trampoline
+            for same in self.calls.trampolines.values()
+            for trampoline in same
+        }
 
     def names(self, trampoline: str) -> tuple[str, ...]:
         """All names of the trampoline that has this one."""
-        return self._names.get(trampoline, (trampoline,))
+        if trampoline not in self.named:
+            return (trampoline,)
+        same = self.calls.trampolines[self.named[trampoline].place]
+        return tuple(dict.fromkeys(alias.symbol.name for alias in same))
 
     @cached_property
-    def _names(self) -> dict[str, tuple[str, ...]]:
-        found = {}
-        for here in self.calls.trampolines.values():
-            names = tuple(dict.fromkeys(one.symbol.name for one in here))
-            found.update(dict.fromkeys(names, names))
-        return found
+    def stubs(self) -> dict[int, tuple[str, Symbol]]:
+        """The stubs that a rewrite has added, by address: the name of the trampoline that each is
+        for, and its symbol."""
+        stubs = {}
+        for symbol in self.image.symbols:
+            match = STUB_NAME.fullmatch(symbol.name) if symbol.section > 0 else None
+            if match is not None and match[1] == "save":
+                name = unescaped(match[2])
+                if any(fnmatchcase(name, glob) for glob in self.calls.globs):
+                    stubs[self.address(Place(symbol.section, symbol.value))] = name, symbol
+        return stubs
 
     @cached_property
-    def _insides(self) -> list[tuple[int, int, Trampoline]]:
-        """(start, end) of trampolines by address, sorted."""
-        found = [
-            (self.address(one.place), self.address(one.place) + max(one.symbol.size, 4), one)
-            for one in {id(one): one for one in self.entries.values()}.values()
-        ]
-        return sorted(found, key=lambda row: row[:2])
+    def _ranges(self) -> list[_Range]:
+        """The addresses of all trampolines, sorted."""
+        unique = {id(trampoline): trampoline for trampoline in self.entries.values()}.values()
+        starts = [(self.address(trampoline.place), trampoline) for trampoline in unique]
+        ranges = [_Range(start, start + max(one.symbol.size, 4), one) for start, one in starts]
+        return sorted(ranges, key=lambda covered: covered[:2])
 
     def inside(self, address: int) -> Trampoline | None:
         """The trampoline that an address is in."""
-        at = bisect_right(self._insides, address, key=lambda row: row[0]) - 1
-        if at < 0 or address >= self._insides[at][1]:
+        at = bisect_right(self._ranges, address, key=lambda covered: covered.start) - 1
+        if at < 0 or address >= self._ranges[at].end:
             return None
-        return self._insides[at][2]
+        return self._ranges[at].trampoline
 
     def branches(self) -> Iterator[Branch]:
         """All branches to addresses that they name themselves."""
         for section in self.image.code:
             start = self.image.address(section.number)
             for number, word in enumerate(self.calls.words(section.number)):
-                opcode = word >> 26
-                if opcode in (_I_FORM, _B_FORM):
-                    bits = 26 if opcode == _I_FORM else 16
-                    distance = word & ((1 << bits) - 4)
-                    distance -= (distance >> (bits - 1)) << bits
-                    base = 0 if word & 2 else start + 4 * number
-                    yield Branch(Place(section.number, 4 * number), base + distance)
+                if word >> 26 in (16, 18):  # I-form and B-form
+                    # Of an absolute branch, the same field is the address.
+                    to = target(word & ~2, 0 if word & 2 else start + 4 * number)
+                    assert to is not None, "it is a branch"
+                    yield Branch(Place(section.number, 4 * number), to)
 
     @cached_property
     def entered(self) -> frozenset[int]:
@@ -145,58 +157,69 @@ class Linked:
 
     @cached_property
     def labels(self) -> frozenset[Place]:
-        """Where symbols point that name something."""
+        """The places of symbols, except those of sections and files."""
         return frozenset(
-            Place(one.section, one.value)
-            for one in self.image.symbols
-            if one.section > 0 and one.type not in (STT_SECTION, STT_FILE)
+            Place(symbol.section, symbol.value)
+            for symbol in self.image.symbols
+            if symbol.section > 0 and symbol.type not in (STT_SECTION, STT_FILE)
         )
 
     @cached_property
     def symbols(self) -> dict[str, int]:
         """The addresses of the symbols __start_* and __stop_*."""
         return {
-            one.name: self.image.address(one.section) + one.value
-            for one in self.image.symbols
-            if one.section > 0 and one.name.startswith(("__start_", "__stop_"))
+            symbol.name: self.image.address(symbol.section) + symbol.value
+            for symbol in self.image.symbols
+            if symbol.section > 0 and symbol.name.startswith(("__start_", "__stop_"))
         }
 
     @cached_property
     def toc(self) -> int | None:
-        """What r2 holds in the image; None where that is not to be found."""
+        """The value of r2 in the image; None if there is no TOC."""
         for symbol in self.image.symbols:
             if symbol.name == ".TOC." and symbol.section > 0:
                 return self.image.address(symbol.section) + symbol.value
-        gots = [self.image.address(one.number) for one in self.image.sections if one.name == ".got"]
-        return gots[0] + _TOC_BIAS if gots else None
+        gots = [section.number for section in self.image.sections if section.name == ".got"]
+        return self.image.address(gots[0]) + _TOC_BIAS if gots else None
+
+    @cached_property
+    def _loaded(self) -> list[tuple[int, int, int]]:
+        """(address, size, file offset) of each section that is loaded from the file."""
+        return [
+            (self.image.address(section.number), section.size, section.offset)
+            for section in self.image.sections
+            if section.flags & SHF_ALLOC and section.has_bytes
+        ]
 
     def doubleword(self, address: int) -> int | None:
         """What the image holds at an address when it runs where it was linked to."""
         if address in self._relocated:
             return self._relocated[address]
-        for section in self.image.sections:
-            at = address - self.image.address(section.number)
-            if section.flags & SHF_ALLOC and section.has_bytes and 0 <= at <= section.size - 8:
-                return int.from_bytes(self.image.content(section.number)[at : at + 8], "little")
+        for start, size, offset in self._loaded:
+            if 0 <= address - start <= size - 8:
+                at = offset + address - start
+                return int.from_bytes(self.image.data[at : at + 8], BYTE_ORDER)
         return None
 
     @cached_property
     def _relocated(self) -> dict[int, int]:
         """The pointers of a position-independent image, by address."""
-        found: dict[int, int] = {}
+        pointers: dict[int, int] = {}
         for section in self.image.sections:
             if section.name == ".rela.dyn":
-                table = struct.iter_unpack("<QQQ", self.image.content(section.number))
-                found |= {at: to for at, info, to in table if info & 0xFFFFFFFF == _RELATIVE}
-        return found
+                table = struct.iter_unpack(f"{STRUCT}QQQ", self.image.content(section.number))
+                pointers |= {at: to for at, info, to in table if info & 0xFFFFFFFF == _RELATIVE}
+        return pointers
 
 
 def read_image(path: Path, trampolines: Sequence[str]) -> Linked:
     """Reads a linked image. Raises UnreadableError, OSError."""
     image = read(path, (ET_EXEC, ET_DYN))
-    starts = [image.address(one.number) for one in image.sections]
+    starts = [image.address(section.number) for section in image.sections]
     symbols = tuple(
-        one._replace(value=one.value - starts[one.section]) if one.section > 0 else one
-        for one in image.symbols
+        symbol._replace(value=symbol.value - starts[symbol.section])
+        if symbol.section > 0
+        else symbol
+        for symbol in image.symbols
     )
     return Linked(Calls(replace(image, symbols=symbols), tuple(trampolines)))

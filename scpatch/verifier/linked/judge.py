@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scpatch.verifier.linked.image import Branch, Linked
-from scpatch.verifier.linked.paths import Way, follow, is_between, missed
+from scpatch.verifier.linked.paths import StubPath, follow, is_end_of_stub, missed
 from scpatch.verifier.linked.saved import Saves
 from scpatch.verifier.objects.read import Place
 from scpatch.verifier.objects.stubs import STUB_NAME
@@ -25,7 +25,7 @@ class Call:
 
     branch: Branch
     trampoline: Trampoline
-    way: Way | None
+    way: StubPath | None
     lost: str = ""
 
 
@@ -71,7 +71,7 @@ def judge(linked: Linked) -> Iterator[SiteProof]:
 def find(linked: Linked) -> Iterator[Call]:
     """The branches to trampolines that are calls: not those at the end of a stub, nor the
     trampolines' own, nor those that come back from code which stands for a prologue."""
-    ways: dict[int, Way | None] = {}
+    ways: dict[int, StubPath | None] = {}
     found: list[Call] = []
     for branch in linked.branches():
         if branch.to not in ways:
@@ -87,7 +87,7 @@ def find(linked: Linked) -> Iterator[Call]:
     own = set(_detours(linked))
     for call in found:
         at = linked.address(call.branch.place)
-        if at in steps or at in own or is_between(linked, call.branch.place):
+        if at in steps or at in own or is_end_of_stub(linked, call.branch.place):
             continue
         if not _leads_over_stubs(linked, call.branch):
             yield call
@@ -128,7 +128,7 @@ def _is_reached(linked: Linked, place: Place) -> bool:
     return False
 
 
-def _lost(linked: Linked, branch: Branch, way: Way | None) -> Call | None:
+def _lost(linked: Linked, branch: Branch, way: StubPath | None) -> Call | None:
     """A branch to a stub of scpatch's that does not lead to the trampoline in its name.
 
     A linker has done that: the trampoline was weak and undefined, or may be replaced by that of
@@ -190,7 +190,7 @@ def _judge(linked: Linked, call: Call, saves: Saves) -> tuple[str, str]:
     return _restored(linked, call, way, saves)
 
 
-def _restored(linked: Linked, call: Call, way: Way, saves: Saves) -> tuple[str, str]:
+def _restored(linked: Linked, call: Call, way: StubPath, saves: Saves) -> tuple[str, str]:
     """The state of a call with a restore behind it."""
     place = call.branch.place
     if reason := saves.entered(Place(place.section, place.offset + 4)):

@@ -304,7 +304,7 @@ def _differs(wanted: str, got: str) -> str:
 
 def _reasons(kind: str, verdict: Verdict) -> list[str]:
     """What `verify` has against a program. Of an image it need not show the save of the function
-    itself: it cannot where there is a jump table (docs/how-it-works.md)."""
+    itself: it cannot where there is a jump table (docs/explanation/how-it-works.md)."""
     if verdict.proven:
         return []
     reasons = list(verdict.proof.errors)

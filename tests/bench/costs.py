@@ -25,38 +25,37 @@ from tests.bench.calls import LINKERS, MARKED, NAIVE, OFFSETS, TARGETS, Counted,
 HEAD = """# What a call costs
 
 The instructions that one static call executes, and the code that a rewrite adds. Nothing here is
-timed: QEMU writes down every instruction that it executes, so that the figures are exact, and the
-same on any machine. How long they take on a real processor they do not say. This page was written
+timed: QEMU logs every instruction that it executes, so the figures are exact and the same on any
+machine. They do not say how long the instructions take on a real processor. This page was written
 by
 
     python -m tests.bench.costs --write docs/explanation/costs.md
 
 ## One call
 
-Counted from the call's first instruction to where it goes on, without the target's own
-instructions, those from its local entry on. The trampolines are those of `fixtures/kernel`: one
-branch to a target with the caller's TOC, or a load of the target's address and a jump to its
-global entry, whose two instructions count as well. A call through a pointer counts from the load of
-the pointer.
+The count starts at the call's first instruction and ends where the caller continues. It leaves out
+the target's instructions from its local entry on. The trampolines are those of `fixtures/kernel`: a
+branch to a target with the caller's TOC, or else a load of the target's address and a jump to its
+global entry, whose two instructions count too. A call through a pointer counts from the load of the
+pointer.
 """
 
 RIGHT = """
-The naive call comes back from another TOC with a wrong r2; all others were seen to come back with
-the right one. A stub of `callsite` costs what the linker's stub costs, a store and a branch. What
-`localentry` costs more than the linker's stub is that its trampolines set r2 anew, from the PACA,
-where the two instructions of the prologue were, which calls to the local entry skip otherwise;
-without a PACA it is six more. "r2 saved before" is where r2 lies in `24(r1)` already, or the nop
-behind an earlier call can store it
+The naive call returns from another TOC with a wrong r2; all others returned with the right one. A
+stub of `callsite` costs as much as the linker's stub, a store and a branch. `localentry` costs two
+more: its trampolines load r2 from the PACA in place of the prologue's two instructions, which calls
+to the local entry otherwise skip. Without a PACA it costs another six. "r2 saved before" means that
+r2 is already at `24(r1)`, or that the nop after an earlier call can store it
 ([how it works](how-it-works.md#is-r2-saved-already)).
 """
 
 THREAD = """
 ## What was measured in 2022
 
-The author of the series on linuxppc-dev timed calls on a Power9. These figures are his, not ours,
-and in other units: calls per millisecond, so that more is better. The static calls went through the
-linker's stub, to which he put down that those to another TOC got slower. Caller, trampoline and
-target lie in the kernel (K) or a module (M).
+The author of the series on linuxppc-dev (September 2022) timed calls on a Power9. These figures are
+his, not ours, and in another unit: calls per millisecond, so more is better. The static calls went
+through the linker's stub. He attributed to it that calls of a target with another TOC became
+slower. Caller, trampoline and target are in the kernel (K) or a module (M).
 
 | calls per millisecond, Power9, 2022 | indirect call | static call |
 |---|---:|---:|
@@ -147,7 +146,7 @@ def _new(folder: Path, name: str) -> Path:
 
 
 def program_table(programs: dict[str, Program]) -> Iterator[str]:
-    yield "| | same TOC | other TOC | more than naive |"
+    yield "| | same TOC | other TOC | extra |"
     yield "|---|---:|---:|---:|"
     for program in programs.values():
         for row in program.rows:
@@ -209,7 +208,7 @@ def shares(path: Path, own: StrategyOptions) -> list[Share | str]:
 
 
 def share_table(path: Path, own: StrategyOptions, programs: dict[str, Program]) -> Iterator[str]:
-    yield "| | sites | of them free | stubs | trampolines changed | bytes | a site | more a call |"
+    yield "| | sites | of them free | stubs | trampolines changed | bytes | bytes per site | extra per call |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     found = shares(path, own)
     (linkers,) = programs[MARKED].rows
@@ -239,21 +238,21 @@ def page(files: Sequence[Path], own: StrategyOptions) -> str:
 
 
 CODE = """
-The code that comes with it, for the {sites} sites and two trampolines of this program, as linked by
-GNU ld or lld, whichever adds more: what the linker adds is counted. A stub of `callsite` is eight
-bytes for each section and trampoline, the linker's is for each trampoline. The code of
-`livepatch-stack` is there once a section.
+The table below shows the added code for the {sites} call sites and two trampolines of this program.
+It includes what the linker adds, and takes GNU ld or lld, whichever adds more. A stub of `callsite`
+is eight bytes for each section and trampoline; the linker makes a stub for each trampoline. The
+code of `livepatch-stack` is there once per section.
 
-| | stubs by scpatch | bytes of code | a site | a trampoline |
+| | stubs by scpatch | bytes of code | per site | per trampoline |
 |---|---:|---:|---:|---:|
 """
 
 OBJECT = """
 ## All calls of {name}
 
-Every site counts once, however often it is executed. `free` are the sites that execute no
-instruction more than a naive call. The bytes are those in the object; the linker's stubs come on
-top for `localentry`. The last column is for targets with the caller's TOC and with another.
+Every call site counts once, however often it is executed. A `free` call site executes no extra
+instruction. The bytes are those in the object; for `localentry` the linker's stubs come on top. The
+last column is for targets with the caller's TOC and with another.
 
 """
 

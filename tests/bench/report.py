@@ -7,20 +7,19 @@ from tests.bench.measure import MIB, Result
 
 HEAD = """# Benchmarks
 
-How long `scpatch` takes beside a plain copy of the same file, beside other tools that read or write
-objects, and beside a Python that does nothing. The figures are of one machine at one time and say
-nothing about another; what carries over is the ratio of two lines of a table. This page was
-written by
+How long `scpatch` takes, compared with a plain copy of the same file, with other tools that read or
+write objects, and with a Python that does nothing. The figures are from one machine at one time and
+do not apply to another; only the ratio of two lines of a table does. This page was written by
 
     python -m tests.bench.run --write docs/explanation/benchmarks.md
 
-Every figure is the median wall time of whole processes, start-up included, input in the page cache.
-The commands of a table take turns, in another order each round, and write to a name that does not
-exist yet; one round before the first is not counted, and dirty pages are written back between the
-commands, outside the measured time. `scpatch rewrite` syncs its output to the disk before it
-renames it, which the other tools do not do; that time is counted. Processor time is the median of
-user and system time, memory the peak resident size, both as the kernel reports them for the
-process. The objects come from `tests/bench/generate.py`.
+Every figure is the median wall time of whole processes, including start-up, with the input in the
+page cache. The commands of a table take turns, in a different order each round, and write to a name
+that does not exist yet. A first round is not counted. Dirty pages are written back between the
+commands, outside the measured time. Unlike the other tools, `scpatch rewrite` syncs its output to
+the disk before it renames it; that time is counted. Processor time is the median of user and system
+time, memory is the peak resident size, both as the kernel reports them for the process. The objects
+come from `tests/bench/generate.py`.
 """
 
 

@@ -208,7 +208,7 @@ def shares(path: Path, own: StrategyOptions) -> list[Share | str]:
 
 
 def share_table(path: Path, own: StrategyOptions, programs: dict[str, Program]) -> Iterator[str]:
-    yield "| | sites | of them free | stubs | trampolines changed | bytes | per site | extra a call |"
+    yield "| | sites | free | stubs | trampolines changed | bytes | per site | extra per call |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     found = shares(path, own)
     (linkers,) = programs[MARKED].rows

@@ -134,9 +134,7 @@ def _parameter(parameter: Parameter) -> click.Parameter:
             help=parameter.help,
         )
     switch = parameter.kind is bool
-    flags = parameter.flag
-    if switch and parameter.default:
-        flags += f"/--no-{flags.removeprefix('--')}"
+    flags = "/".join(filter(None, [parameter.flag, parameter.off_flag]))
     return TyperOption(
         param_decls=[parameter.name, flags, *filter(None, [parameter.short])],
         type=None if switch else _Type(parameter),

@@ -70,6 +70,11 @@ class Parameter(NamedTuple):
         return self.metavar if self.is_argument else "--" + self.name.replace("_", "-")
 
     @property
+    def off_flag(self) -> str:
+        """The flag that turns a switch off that is on; else empty."""
+        return f"--no-{self.name}" if self.kind is bool and self.default else ""
+
+    @property
     def words(self) -> tuple[str, ...]:
         """The valid values, if they are a few words."""
         if issubclass(self.kind, StrEnum):

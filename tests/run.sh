@@ -26,6 +26,7 @@ ruff format --check .
 mypy
 mypy fixtures/build.py
 mypy fixtures/kernel/apply.py
+mypy docs/man/generate.py
 shellcheck .ci/run
 find fixtures tests -name "*.sh" -exec shellcheck {} +
 exec pytest -n auto "$@"

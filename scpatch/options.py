@@ -9,29 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch import strategies
 from scpatch.errors import Exit, ScpatchError
+from scpatch.report import forms
 from scpatch.sites.choices import Hoist, NoNop, Undefined
 
 if TYPE_CHECKING:
     from scpatch.rewriter import Options
 
 Value = bool | int | str | Path
-
-
-class TableFormat(StrEnum):
-    TABLE = "table"
-    PLAIN = "plain"
-    JSON = "json"
-
-
-class TextFormat(StrEnum):
-    TERMINAL = "terminal"
-    PLAIN = "plain"
-    JSON = "json"
 
 
 class UsageError(ScpatchError):
@@ -164,10 +154,18 @@ EMIT_SITES = Parameter("emit_sites", "Add the table of call sites, .static_call_
 QUIET = Parameter("quiet", "Print errors only.", short="-q")
 VERBOSE = Parameter("verbose", "Print every call site.", short="-v")
 TABLE_FORMAT = Parameter(
-    "format", "Output format.", TableFormat, shown_default="table on a terminal, else plain"
+    "format",
+    "Output format.",
+    str,
+    choices=partial(forms.choices, "table"),
+    shown_default="table on a terminal, else plain",
 )
 TEXT_FORMAT = Parameter(
-    "format", "Output format.", TextFormat, shown_default="terminal on a terminal, else plain"
+    "format",
+    "Output format.",
+    str,
+    choices=partial(forms.choices, "terminal"),
+    shown_default="terminal on a terminal, else plain",
 )
 
 

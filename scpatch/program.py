@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
+    from scpatch.errors import ScpatchError
+
 
 class Stopped(SystemExit):
     """A signal told the program to end. An exception, so that what is unfinished is removed."""
@@ -44,6 +46,11 @@ class ReportError(Exception):
     def __init__(self, stream: int, error: OSError) -> None:
         super().__init__(error.strerror)
         self.stream = {1: "stdout", 2: "stderr"}[stream]
+
+    def message(self) -> ScpatchError:
+        from scpatch.errors import ScpatchError
+
+        return ScpatchError("SCP136", f"cannot write the report: {self}", file=self.stream)
 
 
 def run(program: Callable[[], int]) -> NoReturn:
@@ -136,9 +143,9 @@ def _status(program: Callable[[], int]) -> int:
         status = program()
         sys.stdout.flush()
     except Exception as error:
-        from scpatch.report.messages import as_message, print_error
+        from scpatch.report.errors import as_message, print_error
 
-        message = as_message(error)
+        message = error.message() if isinstance(error, ReportError) else as_message(error)
         with contextlib.suppress(ReportError):
             print_error(message)
         return message.status

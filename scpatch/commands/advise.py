@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from scpatch.advisor import Advice, advise
 from scpatch.errors import Exit, ScpatchError
-from scpatch.options import TableFormat, library_options
-from scpatch.report.advise import print_advice
-from scpatch.report.messages import note_intermediate, print_error, print_unmatched
+from scpatch.options import library_options
+from scpatch.report.advise import AdviseReport
+from scpatch.report.errors import print_error
+from scpatch.report.forms import print_report
+from scpatch.report.messages import note_intermediate, print_unmatched
 from scpatch.report.progress import ProgressBar
 from scpatch.sites.choices import Hoist, NoNop, Undefined
 
@@ -22,7 +23,7 @@ class Values(NamedTuple):
     no_nop: NoNop
     asm_offsets: Path | None
     paca_toc_offset: int | None
-    format: TableFormat | None
+    format: str | None
 
 
 def run(values: Values) -> Exit:
@@ -46,7 +47,7 @@ def run(values: Values) -> Exit:
                 errors.append(error)
             progress.step(path)
     if advices or not errors:
-        print_advice(advices, values.format or ("table" if sys.stdout.isatty() else "plain"))
+        print_report(AdviseReport(advices), values.format)
     note_intermediate(name for advice in advices for name in advice.intermediate)
     print_unmatched(values.trampoline, (name for advice in advices for name in advice.trampolines))
     for message in errors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,26 +9,27 @@ from scpatch.differ.objects import diff_objects
 from scpatch.errors import Exit
 from scpatch.files.inputs import check_code, has_intermediate, is_linked, read_object
 from scpatch.files.members import label, open_objects, pair
-from scpatch.options import TextFormat
-from scpatch.report.diff import print_diff
+from scpatch.report.diff import DiffReport
+from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate
 
 
 class Values(NamedTuple):
     before: Path
     after: Path
-    format: TextFormat | None
+    format: str | None
     context: int
 
 
 def run(values: Values) -> Exit:
     """Prints the differences. ERROR means that there are some, as `diff` and `cmp` have it."""
-    form = values.format or ("terminal" if sys.stdout.isatty() else "plain")
-    different = show(values.before, values.after, form, values.context)
+    different = show(values.before, values.after, values.format, values.context)
     return Exit.ERROR if different else Exit.OK
 
 
-def show(before: Path, after: Path, form: str, context: int, name: Path | None = None) -> bool:
+def show(
+    before: Path, after: Path, form: str | None, context: int, name: Path | None = None
+) -> bool:
     """Prints the differences of two files; returns whether there are any.
 
     `name` is what the report calls the second one, if not by its path.
@@ -48,5 +48,5 @@ def show(before: Path, after: Path, form: str, context: int, name: Path | None =
                 if has_intermediate(new_file):
                     note_intermediate([names[1]])
                 differences.append((*names, diff_objects(old_file, new_file, context)))
-        print_diff(differences, form)
+        print_report(DiffReport(differences), form)
     return bool(differences)

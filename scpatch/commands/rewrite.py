@@ -11,11 +11,19 @@ from typing import NamedTuple
 from scpatch.errors import Exit, RefusedError
 from scpatch.files import output
 from scpatch.files.inputs import THIN_ARCHIVE, open_input
-from scpatch.options import TableFormat, UsageError, library_options
-from scpatch.report import rewrite as report
-from scpatch.report.messages import note_intermediate, print_error, print_unmatched
+from scpatch.options import UsageError, library_options
+from scpatch.report.errors import print_error
+from scpatch.report.forms import print_report
+from scpatch.report.messages import (
+    note_intermediate,
+    print_findings,
+    print_sites,
+    print_stats,
+    print_unmatched,
+)
 from scpatch.report.progress import ProgressBar
-from scpatch.report.refusals import print_refusals
+from scpatch.report.rewrite import RewriteReport
+from scpatch.report.summary import summary_line
 from scpatch.rewriter import FilePlan, Options, check_refused, plan_all, staged
 from scpatch.sites.choices import Hoist, NoNop, Undefined
 
@@ -44,7 +52,7 @@ class Values(NamedTuple):
     backup: bool
     keep_going: bool
     stats: bool
-    format: TableFormat | None
+    format: str | None
     quiet: bool
     verbose: bool
 
@@ -59,7 +67,7 @@ def run(values: Values) -> Exit:
         plans, errors = plan_all(values.files, options, values.output, progress.step)
     for error in errors:
         print_error(error)
-    print_refusals(plans)
+    print_findings(RewriteReport(plans, written=False).findings())
     writing = values.keep_going or not errors
     try:
         if writing:
@@ -134,12 +142,11 @@ def _elsewhere(plans: Sequence[FilePlan], folder: Path) -> list[FilePlan]:
 def _show_diff(plans: Sequence[FilePlan], files: Sequence[output.Staged]) -> None:
     from scpatch.commands.diff import show
 
-    form = "terminal" if sys.stdout.isatty() else "plain"
     outputs = [(plan, entry) for plan in plans for entry in plan.outputs]
     for (plan, entry), file in zip(outputs, files, strict=True):
         # A thin archive holds no code; its members are outputs of their own.
         if entry.source != plan.path or not _is_thin(entry.source):
-            show(entry.source, file.path, form, 3, name=entry.target)
+            show(entry.source, file.path, None, 3, name=entry.target)
 
 
 def _is_thin(path: Path) -> bool:
@@ -149,7 +156,7 @@ def _is_thin(path: Path) -> bool:
 
 def _report(plans: Sequence[FilePlan], values: Values, *, written: bool) -> None:
     if values.format is not None:
-        report.print_rewrite(plans, values.format, written=written)
+        print_report(RewriteReport(plans, written), values.format)
     if values.quiet:
         return
     objects = [entry for plan in plans for entry in plan.objects]
@@ -157,9 +164,9 @@ def _report(plans: Sequence[FilePlan], values: Values, *, written: bool) -> None
     print_unmatched(values.trampoline, (name for entry in objects for name in entry.scan.names))
     for plan in plans:
         if values.verbose:
-            report.print_sites(plan)
-        print(report.summary_line(plan, written=written), file=sys.stderr)
+            print_sites(plan)
+        print(summary_line(plan, written=written), file=sys.stderr)
         if plan.path.name == "vmlinux.o":
             print(_NOTE.format(file=plan.path), file=sys.stderr)
     if values.stats:
-        report.print_stats(plans)
+        print_stats(plans)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from scpatch.errors import Exit
-from scpatch.options import TableFormat, library_options
-from scpatch.report.messages import note_intermediate, print_error, print_unmatched
+from scpatch.options import library_options
+from scpatch.report.errors import print_error
+from scpatch.report.forms import print_report
+from scpatch.report.messages import note_intermediate, print_unmatched
 from scpatch.report.progress import ProgressBar
-from scpatch.report.scan import print_scan
+from scpatch.report.scan import ScanReport
 from scpatch.rewriter import plan_all
 from scpatch.sites.choices import Hoist, NoNop, Undefined
 
@@ -22,7 +23,7 @@ class Values(NamedTuple):
     no_nop: NoNop
     hoist: Hoist
     lines: bool
-    format: TableFormat | None
+    format: str | None
 
 
 def run(values: Values) -> Exit:
@@ -39,8 +40,8 @@ def run(values: Values) -> Exit:
         plans, errors = plan_all(values.files, options, None, progress.step)
     objects = [entry for plan in plans for entry in plan.objects]
     if objects or not errors:
-        form = values.format or ("table" if sys.stdout.isatty() else "plain")
-        print_scan([(entry.name, entry.scan) for entry in objects], form)
+        report = ScanReport([(entry.name, entry.scan) for entry in objects])
+        print_report(report, values.format)
     note_intermediate(entry.name for entry in objects if entry.intermediate)
     print_unmatched(values.trampoline, (name for entry in objects for name in entry.scan.names))
     for error in errors:

@@ -3,7 +3,6 @@ what became of the calls in a linked image."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +11,10 @@ from scpatch.elf.constants import ET_REL
 from scpatch.errors import Exit, ScpatchError
 from scpatch.files.inputs import is_archive, open_input, read_object
 from scpatch.files.members import label, open_objects
-from scpatch.options import TextFormat, UsageError, library_options
+from scpatch.options import UsageError, library_options
+from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate, print_unmatched
-from scpatch.report.verify import print_verify
+from scpatch.report.verify import VerifyReport
 from scpatch.sites.choices import Hoist
 from scpatch.sites.symbols import find_trampolines
 from scpatch.verifier.execute import find_tools
@@ -31,7 +31,7 @@ class Values(NamedTuple):
     hoist: Hoist
     asm_offsets: Path | None
     paca_toc_offset: int | None
-    format: TextFormat | None
+    format: str | None
     quiet: bool
     verbose: bool
 
@@ -45,8 +45,7 @@ def run(values: Values) -> Exit:
     verdicts = _verify(values)
     if not values.quiet:
         _warn(values.files, values.trampoline)
-        form = values.format or ("terminal" if sys.stdout.isatty() else "plain")
-        print_verify(verdicts, form, verbose=values.verbose)
+        print_report(VerifyReport(verdicts, values.verbose), values.format)
         note_intermediate(one.label for one in verdicts if one.proof.intermediate)
     return Exit.OK if all(verdict.proven for verdict in verdicts) else Exit.ERROR
 

@@ -5,23 +5,33 @@ Offsets are section offsets in bytes, `function_offset` counts from the start of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, Self
+
+from scpatch.ppc64.reloc_names import name
 
 
 class Mark(StrEnum):
     """What a row means; printed in the gutter, so that nothing depends on colour."""
 
-    CONTEXT = " "
-    RELOCATION = "~"
-    WORD = "*"
-    ADDED = "+"
-    REMOVED = "-"
-    REFUSED = "!"
+    meaning: str
+
+    def __new__(cls, mark: str, meaning: str) -> Self:
+        member = str.__new__(cls, mark)
+        member._value_ = mark
+        member.meaning = meaning
+        return member
+
+    CONTEXT = " ", "unchanged"
+    RELOCATION = "~", "relocation"
+    WORD = "*", "word"
+    ADDED = "+", "added"
+    REMOVED = "-", "removed"
+    REFUSED = "!", "refused"
     """A call site that rewriting leaves as it is."""
-    CHECKED = "="
+    CHECKED = "=", "checked, unchanged"
     """A call site that needs no change and has none."""
 
 
@@ -57,6 +67,11 @@ class Reference:
             return self.symbol
         return f"{self.symbol}{'-' if self.addend < 0 else '+'}{abs(self.addend):#x}"
 
+    @property
+    def kind(self) -> str:
+        """`REL24`, with the distance if its place is not the start of the word: `ADDR16+2`."""
+        return name(self.type) + (f"+{self.at}" if self.at else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
@@ -68,6 +83,17 @@ class Instruction:
     text: tuple[Segment, ...]
     relocations: tuple[Reference, ...] = ()
     size: int = 4
+
+    @property
+    def digits(self) -> str:
+        """The word in hexadecimal, two digits a byte."""
+        return f"{self.word:0{2 * self.size}x}"
+
+    @property
+    def line(self) -> str:
+        """`ld r2,24(r1)`"""
+        mnemonic, *rest = (segment.text for segment in self.text)
+        return f"{mnemonic} {''.join(rest)}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +167,30 @@ class FunctionDiff:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over functions: words of code, and call sites."""
+
+    functions: int
+    """How many differ."""
+    changed: int
+    added: int
+    removed: int
+    sites: int
+    refused: int
+
+    @classmethod
+    def of(cls, functions: Sequence[FunctionDiff]) -> Totals:
+        return cls(
+            sum(function.differs for function in functions),
+            sum(function.changed for function in functions),
+            sum(function.added for function in functions),
+            sum(function.removed for function in functions),
+            sum(function.sites for function in functions),
+            sum(function.refused for function in functions),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class FieldChange:
     """A field of a header or a symbol."""
 
@@ -172,6 +222,13 @@ class ReferenceDiff:
 
     added: tuple[Reference, ...]
     removed: tuple[Reference, ...]
+
+    @property
+    def entries(self) -> tuple[tuple[Mark, Reference], ...]:
+        return (
+            *((Mark.REMOVED, reference) for reference in self.removed),
+            *((Mark.ADDED, reference) for reference in self.added),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,3 +270,15 @@ class ObjectDiff:
         """The bytes differ, but nothing that a linker would see: file offsets, or padding."""
         changes = (self.header, self.sections, self.symbols)
         return not self.same and not any(changes) and not any(f.differs for f in self.functions)
+
+    @property
+    def total(self) -> Totals:
+        return Totals.of(self.functions)
+
+    @property
+    def by_section(self) -> Mapping[str, Totals]:
+        """Section name -> totals of its functions, in the order of the second object."""
+        sections: dict[str, list[FunctionDiff]] = {}
+        for function in self.functions:
+            sections.setdefault(function.range.section_name, []).append(function)
+        return {name: Totals.of(functions) for name, functions in sections.items()}

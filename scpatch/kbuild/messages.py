@@ -22,10 +22,11 @@ def refused(plans: Sequence[FilePlan], settings: Settings) -> None:
         note_intermediate(names)
     if not any(plan.refused for plan in plans):
         return
-    from scpatch.report.refusals import print_refusals
+    from scpatch.report.messages import print_findings
+    from scpatch.report.rewrite import RewriteReport
     from scpatch.rewriter import check_refused
 
-    print_refusals(plans)
+    print_findings(RewriteReport(plans, written=False).findings())
     if settings.warn_only:
         return
     try:
@@ -47,7 +48,7 @@ def summary(plan: FilePlan, *, kept: int = 0) -> None:
     """With V=1, says what was done; `kept` members are as an earlier run made them."""
     if not verbose():
         return
-    from scpatch.report.rewrite import summary_line
+    from scpatch.report.summary import summary_line
 
     others = f"; {kept:,} other members are as before" if kept else ""
     print(summary_line(plan._replace(outputs=()), written=True) + others, flush=True)

@@ -1,24 +1,260 @@
-"""`scpatch diff`: the difference of two objects in each form."""
+"""The report of `diff`: what differs between two versions of objects."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from scpatch.differ.model import ObjectDiff
+from scpatch.diagnostics import hint
+from scpatch.differ.model import (
+    FieldChange,
+    FunctionDiff,
+    Instruction,
+    Mark,
+    ObjectDiff,
+    Reference,
+    RefusedSite,
+    SectionDiff,
+    Totals,
+)
+from scpatch.ppc64.reloc_names import name as relocation_name
+from scpatch.report.blocks import (
+    GAP,
+    Block,
+    Cell,
+    Code,
+    Finding,
+    Line,
+    Paragraph,
+    Record,
+    Style,
+    Table,
+    Title,
+    heading,
+    number,
+)
+from scpatch.report.marks import STYLES
+from scpatch.report.words import count, place
+
+if TYPE_CHECKING:
+    from scpatch.report.documents.diff import DiffDocument
+
+_MANY: Final = 20
+"""How many rows of a table a person gets."""
 
 
-def print_diff(diffs: Sequence[tuple[str, str, ObjectDiff]], form: str) -> None:
-    """Prints (name before, name after, difference) on stdout; `form` is `terminal`, `plain` or
-    `json`."""
-    if form == "json":
-        from scpatch.report.diff_json import print_json
+class DiffReport(NamedTuple):
+    files: Sequence[tuple[str, str, ObjectDiff]]
+    """The names before and after, and the difference."""
 
-        print_json(diffs)
-    elif form == "plain":
-        from scpatch.report.diff_plain import print_plain
+    def blocks(self) -> Iterator[Block]:
+        for index, (before, after, diff) in enumerate(self.files):
+            if index:
+                yield GAP
+            strategy = f"   strategy {diff.strategy}" if diff.strategy else ""
+            yield Title(f"{before} -> {after}", diff.kind + strategy)
+            yield from _object(diff)
 
-        print_plain(diffs)
-    else:
-        from scpatch.report.diff_terminal import print_terminal
+    def records(self) -> Iterator[Record]:
+        for before, after, diff in self.files:
+            for kind, *fields in _records(before, diff):
+                yield kind, after, *fields
 
-        print_terminal(diffs)
+    def document(self) -> DiffDocument:
+        from scpatch.report.documents.diff import diff_document
+
+        return diff_document(self.files)
+
+    def findings(self) -> Iterator[Finding]:
+        for _, after, diff in self.files:
+            for site in diff.refused:
+                yield Finding(after, site.place, "", site.code, site.detail)
+
+
+def _object(diff: ObjectDiff) -> Iterator[Block]:
+    if diff.same:
+        yield _line("no difference")
+        return
+    if diff.only_layout:
+        yield _line("the same contents: only file offsets or padding between sections differ")
+    for index, function in enumerate(diff.functions):
+        yield Code(function, legend=not index)
+    if diff.symbols:
+        yield from _section("Symbols")
+        yield Table(
+            [
+                (
+                    Cell("", str(symbol.mark), STYLES[symbol.mark]),
+                    Cell(symbol.name or "(no name)"),
+                    Cell("", _changes(symbol.fields) or symbol.what),
+                )
+                for symbol in diff.symbols
+            ],
+            indent=0,
+            limit=_MANY,
+        )
+    for section in diff.sections:
+        if section.references is not None:
+            yield from _section(f"Relocations in {section.name}")
+            entries = sorted(section.references.entries, key=_offset)
+            rows = [_reference_cells(mark, entry) for mark, entry in entries]
+            yield Table(rows, indent=0, limit=_MANY)
+    if diff.refused:
+        yield from _section("Refused")
+        yield from _refused(diff.refused)
+    yield from _summary(diff)
+
+
+def _line(text: str) -> Line:
+    return Line((Cell(text),))
+
+
+def _section(title: str) -> Iterator[Block]:
+    yield GAP
+    yield Line((Cell(title, style=Style.HEADING),))
+
+
+def _offset(entry: tuple[Mark, Reference]) -> int:
+    return entry[1].at
+
+
+def _reference_cells(mark: Mark, entry: Reference) -> tuple[Cell, ...]:
+    return (
+        Cell("", str(mark), STYLES[mark]),
+        Cell("", f"{entry.at:#x}"),
+        Cell("", relocation_name(entry.type)),
+        Cell(entry.symbol, entry.target[len(entry.symbol) :]),
+    )
+
+
+def _changes(fields: Sequence[FieldChange]) -> str:
+    return ", ".join(f"{f.name} {f.before or '-'} -> {f.after or '-'}" for f in fields)
+
+
+def _refused(refused: Sequence[RefusedSite]) -> Iterator[Block]:
+    """The sites by their codes, and for each code what to do."""
+    for code, sites in groupby(sorted(refused, key=_code), _code):
+        for site in sites:
+            lead = Cell(f"! {code}", style=Style.REFUSED)
+            yield Paragraph(f"{site.place}: {site.detail}", hanging=4, lead=lead)
+        if advice := hint(code):
+            yield Paragraph(f"hint: {advice}", indent=2, hanging=2)
+
+
+def _code(site: RefusedSite) -> str:
+    return site.code
+
+
+def _summary(diff: ObjectDiff) -> Iterator[Block]:
+    if diff.functions:
+        yield from _section("Functions")
+        titles = _titles("place", "changed", "added", "removed", "sites", "refused")
+        rows = [(Cell(""), *titles), *map(_function_cells, diff.functions)]
+        yield Table(rows, limit=_MANY + 1)
+    if diff.sections:
+        yield from _section("Sections")
+        totals = diff.by_section
+        rows = [
+            _titles("", "functions", "size", "bytes changed", "fields"),
+            *(_section_cells(section, totals.get(section.name)) for section in diff.sections),
+        ]
+        if not any(section.fields for section in diff.sections):
+            rows = [row[:-1] for row in rows]
+        yield Table(rows, limit=_MANY + 1)
+    if diff.header:
+        yield GAP
+        yield Line((Cell("ELF header", style=Style.HEADING), Cell(f"  {_changes(diff.header)}")))
+    yield GAP
+    yield _line(_total(diff))
+
+
+def _titles(first: str, *titles: str) -> tuple[Cell, ...]:
+    return tuple(heading(first, *titles, style=Style.QUIET))
+
+
+def _function_cells(function: FunctionDiff) -> tuple[Cell, ...]:
+    where = Cell(function.range.section_name, f"+{function.range.start:#x}")
+    return (Cell(function.range.name), where, *(number(n, zero="") for n in _counts(function)))
+
+
+def _counts(entry: FunctionDiff | Totals) -> tuple[int, int, int, int, int]:
+    return entry.changed, entry.added, entry.removed, entry.sites, entry.refused
+
+
+def _section_cells(section: SectionDiff, total: Totals | None) -> tuple[Cell, ...]:
+    return (
+        Cell(section.name),
+        number(total.functions if total else 0, zero=""),
+        Cell("", _sizes(section), right=True),
+        number(section.changed_bytes, zero=""),
+        Cell("", _changes(section.fields)),
+    )
+
+
+def _sizes(section: SectionDiff) -> str:
+    before, after = section.size_before, section.size_after
+    if before is None:
+        return f"added, {after:,}"
+    if after is None:
+        return f"removed, {before:,}"
+    return f"{after:,}" if before == after else f"{before:,} -> {after:,}"
+
+
+def _total(diff: ObjectDiff) -> str:
+    """`3 functions: 6 words changed, 4 added, 0 removed; 3 call sites; 5 sections, 2 symbols`"""
+    total = diff.total
+    parts = [
+        f"{count(total.functions, 'function')}: {count(total.changed, 'word')} changed, "
+        f"{total.added:,} added, {total.removed:,} removed",
+    ]
+    if total.sites:
+        refused = f", {total.refused:,} refused" if total.refused else ""
+        parts.append(count(total.sites, "call site") + refused)
+    parts.append(f"{count(len(diff.sections), 'section')}, {count(len(diff.symbols), 'symbol')}")
+    return "; ".join(parts)
+
+
+def _records(before: str, diff: ObjectDiff) -> Iterator[Record]:
+    """The records of one comparison, without the name of the second file."""
+    state = "same" if diff.same else "layout" if diff.only_layout else "different"
+    yield "file", before, state, diff.kind, diff.strategy
+    for change in diff.header:
+        yield "header", change.name, change.before, change.after
+    for function in diff.functions:
+        yield from _function_records(function)
+    for section in diff.sections:
+        sizes = ("" if size is None else size for size in (section.size_before, section.size_after))
+        yield "section", section.name, *sizes, section.changed_bytes, _changes(section.fields)
+        for mark, entry in section.references.entries if section.references else ():
+            where = place(section.name, entry.at)
+            yield "relocation", str(mark), where, relocation_name(entry.type), entry.target
+    for symbol in diff.symbols:
+        yield "symbol", str(symbol.mark), symbol.name, symbol.what, _changes(symbol.fields)
+    for site in diff.refused:
+        yield "refused", site.place, site.code, site.detail
+    for name, total in [*diff.by_section.items(), ("total", diff.total)]:
+        yield "summary", name, total.functions, *_counts(total)
+
+
+def _function_records(function: FunctionDiff) -> Iterator[Record]:
+    """One record for the function, and one for each row that differs."""
+    where = place(function.range.section_name, function.range.start)
+    yield "function", function.range.name, where, *_counts(function), function.line, function.note
+    for row in (row for hunk in function.hunks() for row in hunk.rows):
+        instruction = row.after or row.before
+        code = function.range if row.after else function.before
+        if instruction and code and row.mark not in (Mark.CONTEXT, Mark.CHECKED):
+            spot = place(code.name, instruction.function_offset) if code.name else ""
+            yield (
+                *("code", str(row.mark), place(code.section_name, instruction.offset), spot),
+                *(*_side(row.before), *_side(row.after), row.note),
+            )
+
+
+def _side(instruction: Instruction | None) -> tuple[str, str, str]:
+    """The word, text and relocations."""
+    if instruction is None:
+        return "", "", ""
+    relocations = (f"{entry.kind}:{entry.target}" for entry in instruction.relocations)
+    return instruction.digits, instruction.line, " ".join(relocations)

@@ -3,32 +3,58 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from types import TracebackType
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
 
-from scpatch.errors import ScpatchError
-from scpatch.program import ReportError
+from scpatch.report.escape import clean
+from scpatch.report.words import MEANING
 
-_PACKAGES = {
-    "capstone": "capstone",
-    "click": "click",
-    "elftools": "pyelftools",
-    "keystone": "keystone-engine",
-    "lief": "lief",
-    "msgspec": "msgspec",
-    "rich": "rich",
-    "typer": "typer",
-}
-"""The names that pip has for the modules of other projects."""
+if TYPE_CHECKING:
+    from scpatch.report.blocks import Finding
+    from scpatch.rewriter import FilePlan
 
 
-def print_error(error: ScpatchError) -> None:
+def print_findings(findings: Iterable[Finding]) -> None:
+    """Prints each refused site, and after those of one code what to do about it."""
     from scpatch.diagnostics import hint
+    from scpatch.report.blocks import Style
+    from scpatch.report.terminal.screen import screen
 
-    advice = error.hint or hint(error.code)
-    print(f"scpatch: {error}", file=sys.stderr)
-    if advice:
-        print(f"\nhint: {advice}\n", file=sys.stderr)
+    where = screen(sys.stderr)
+    for code, group in groupby(sorted(findings, key=_code), _code):
+        for finding in group:
+            line = f" ({finding.line})" if finding.line else ""
+            text = clean(f"{finding.file}: {finding.place}{line}: {finding.text}")
+            print(f"scpatch: {text} {where.paint(f'[{code}]', Style.REFUSED)}", file=sys.stderr)
+        advice = hint(code)
+        print(f"\nhint: {advice}\n" if advice else "", file=sys.stderr)
+
+
+def _code(finding: Finding) -> str:
+    return finding.code
+
+
+def print_sites(plan: FilePlan) -> None:
+    """Prints one line a call site (`--verbose`)."""
+    for entry in plan.objects:
+        for site in entry.plan.sites:
+            notes = [text for text in (site.line, site.code, site.detail) if text]
+            ending = f" ({': '.join(notes)})" if notes else ""
+            line = f"{entry.name}: {site.place}: {site.trampoline}: {MEANING[site.state]}{ending}"
+            print(clean(line), file=sys.stderr)
+
+
+def print_stats(plans: Sequence[FilePlan]) -> None:
+    """Prints counts by section and state (`--stats`)."""
+    from scpatch.report.forms.text import draw_block
+    from scpatch.report.stats import stats
+    from scpatch.report.terminal.screen import screen
+
+    where = screen(sys.stderr)
+    for block in stats(entry.plan for plan in plans for entry in plan.objects):
+        for line in draw_block(block, where):
+            print(line, file=sys.stderr)
 
 
 def note_intermediate(names: Iterable[str]) -> None:
@@ -53,41 +79,3 @@ def print_unmatched(patterns: Sequence[str], names: Iterable[str]) -> None:
         if not any(fnmatchcase(name, pattern) for name in known):
             what = f"no symbol matches --trampoline {pattern!r}"
             print(f"scpatch: warning: {what}", file=sys.stderr)
-
-
-def as_message(error: Exception) -> ScpatchError:
-    """The message for an exception that nothing expected. For one that can only come from a fault
-    in scpatch, prints the traceback too: whoever looks for the fault needs it."""
-    if isinstance(error, ScpatchError):
-        return error
-    if isinstance(error, ImportError) and (package := _package(error)):
-        return ScpatchError(
-            "SCP137",
-            f"the Python package {package} cannot be imported: {error}",
-            hint=f"{sys.executable} -m pip install {package}",
-        )
-    if isinstance(error, ReportError):
-        return ScpatchError("SCP136", f"cannot write the report: {error}", file=error.stream)
-    if isinstance(error, MemoryError):
-        return ScpatchError("SCP138", "there is not enough memory")
-    if isinstance(error, OSError):
-        place = error.filename if isinstance(error.filename, str) else ""
-        return ScpatchError("SCP138", error.strerror or str(error), file=place)
-    import traceback
-
-    traceback.print_exception(error)
-    return ScpatchError("SCP139", f"internal error: {type(error).__name__}: {error}")
-
-
-def _package(error: ImportError) -> str:
-    """The package that is missing, or that fails when it is imported; empty for scpatch itself."""
-    for module in (error.name or "", *_modules(error.__traceback__)):
-        if package := _PACKAGES.get(module.partition(".")[0]):
-            return package
-    return ""
-
-
-def _modules(trace: TracebackType | None) -> Iterator[str]:
-    while trace is not None:
-        yield str(trace.tb_frame.f_globals.get("__name__", ""))
-        trace = trace.tb_next

@@ -1,153 +1,80 @@
-"""`scpatch scan`: the trampolines and call sites of objects."""
+"""The report of `scan`: the trampolines and call sites of objects."""
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
 
-from scpatch.report import words
-from scpatch.report.columns import Cell, lay_out
-from scpatch.report.documents import print_document, print_lines
-from scpatch.report.term import Screen, Style, clean, count, screen, wrap
-from scpatch.sites.model import Scan, Site, State, Trampoline
+from scpatch.report.blocks import GAP, Block, Cell, Finding, Line, Paragraph, Record, Style, Table
+from scpatch.report.sites import refusals, site_record, site_table
+from scpatch.report.words import by_state, call_sites, count, enumerate_states
+from scpatch.sites.model import Scan, Trampoline
 
-
-def print_scan(found: Sequence[tuple[str, Scan]], form: str) -> None:
-    """Prints (object name, what it holds) on stdout; `form` is `table`, `plain` or `json`."""
-    if form == "json":
-        print_document("scan", {"files": [scan_fields(name, one) for name, one in found]})
-    elif form == "plain":
-        for name, one in found:
-            print_lines(_plain(name, one))
-    else:
-        where = screen(sys.stdout)
-        for index, (name, one) in enumerate(found):
-            lines = _table(clean(name), one, where)
-            sys.stdout.writelines(line + "\n" for line in [*[""] * (index > 0), *lines])
+if TYPE_CHECKING:
+    from scpatch.report.documents.sites import ScanDocument
 
 
-def place(site: Site) -> str:
-    """`.text+0x1a0`"""
-    return f"{site.section_name}+{site.offset:#x}"
+class ScanReport(NamedTuple):
+    objects: Sequence[tuple[str, Scan]]
+    """The name of each object, and what it holds."""
+
+    def blocks(self) -> Iterator[Block]:
+        for index, (name, scan) in enumerate(self.objects):
+            if index:
+                yield GAP
+            yield from _object(name, scan)
+
+    def records(self) -> Iterator[Record]:
+        for name, scan in self.objects:
+            for strategy in scan.strategies:
+                yield "strategy", name, strategy
+            calls = scan.calls
+            for trampoline in scan.trampolines:
+                place = f"[{trampoline.section}]+{trampoline.value:#x}"
+                yield (
+                    *("trampoline", name, place if trampoline.defined else "undefined"),
+                    *(trampoline.name, f"st_other={trampoline.st_other:#x}"),
+                    calls[trampoline.name],
+                )
+            for site in scan.sites:
+                yield site_record(name, site)
+
+    def document(self) -> ScanDocument:
+        from scpatch.report.documents.sites import scan_document
+
+        return scan_document(self.objects)
+
+    def findings(self) -> Iterator[Finding]:
+        for name, scan in self.objects:
+            yield from refusals(name, scan.sites)
 
 
-def spot(site: Site) -> str:
-    """`tcp_sendmsg+0x40`; empty where no symbol covers the site."""
-    return f"{site.function}+{site.function_offset:#x}" if site.function else ""
-
-
-def scan_fields(name: str, scan: Scan) -> dict[str, object]:
-    """One object of the JSON document."""
-    calls = Counter(site.trampoline for site in scan.sites)
-    return {
-        "file": clean(name),
-        "module": scan.module,
-        "image": scan.image,
-        "strategies": list(scan.strategies),
-        "trampolines": [_trampoline_fields(one, calls[one.name]) for one in scan.trampolines],
-        "sites": [site_fields(site) for site in scan.sites],
-        "states": {str(state): n for state, n in words.by_state(scan.sites).items()},
-    }
-
-
-def _trampoline_fields(one: Trampoline, calls: int) -> dict[str, object]:
-    return {
-        "name": clean(one.name),
-        "symbol": one.symbol,
-        "section": one.section,
-        "offset": one.value,
-        "size": one.size,
-        "st_other": one.st_other,
-        "local": one.local,
-        "sites": calls,
-    }
-
-
-def site_fields(site: Site) -> dict[str, object]:
-    """One call site of a JSON document."""
-    return {
-        "section": clean(site.section_name),
-        "section_index": site.section,
-        "offset": site.offset,
-        "function": clean(site.function),
-        "function_offset": site.function_offset,
-        "trampoline": clean(site.trampoline),
-        "state": str(site.state),
-        "code": site.code,
-        "detail": clean(site.detail),
-        "line": clean(site.line),
-        "saves": list(site.saves),
-        "word": f"{site.word:#010x}",
-        "after": None if site.after is None else f"{site.after:#010x}",
-    }
-
-
-def _plain(name: str, scan: Scan) -> Iterator[Sequence[object]]:
-    """Rows of fields: the kind of row, the file, and what the kind has."""
-    for strategy in scan.strategies:
-        yield "strategy", name, strategy
-    calls = Counter(site.trampoline for site in scan.sites)
-    for one in scan.trampolines:
-        where = f"[{one.section}]+{one.value:#x}" if one.defined else "undefined"
-        yield "trampoline", name, where, one.name, f"st_other={one.st_other:#x}", calls[one.name]
-    for site in scan.sites:
-        yield "site", name, *site_row(site)
-
-
-def site_row(site: Site) -> tuple[str, ...]:
-    """A site's fields in plain lines: place, function, trampoline, state, code, line, detail."""
-    state = str(site.state)
-    return place(site), spot(site), site.trampoline, state, site.code, site.line, site.detail
-
-
-def _table(name: str, scan: Scan, where: Screen) -> Iterator[str]:
+def _object(name: str, scan: Scan) -> Iterator[Block]:
     kind = "kernel module" if scan.module else "linked image" if scan.image else "object"
     after = f", strategy {' and '.join(scan.strategies)}" if scan.strategies else ""
-    total = f"{count(len(scan.trampolines), 'trampoline')}, {words.sites(len(scan.sites))}"
-    yield f"{where.paint(name, Style.HEADING)}: {kind}, {total}{after}"
-    calls = Counter(site.trampoline for site in scan.sites)
+    total = f"{count(len(scan.trampolines), 'trampoline')}, {call_sites(len(scan.sites))}"
+    yield Line((Cell(name, style=Style.HEADING), Cell(f": {kind}, {total}{after}")))
     if scan.trampolines:
-        yield ""
-        ordered = sorted(scan.trampolines, key=lambda one: (one.section, one.value, one.name))
-        yield from lay_out([_trampoline_row(one, calls[one.name]) for one in ordered], where, "  ")
+        calls = scan.calls
+        ordered = sorted(scan.trampolines, key=attrgetter("section", "value", "name"))
+        yield GAP
+        yield Table([_trampoline_cells(entry, calls[entry.name]) for entry in ordered])
     if scan.sites:
-        yield ""
-        yield from site_table(scan.sites, where)
-        yield ""
-        states = words.enumerate_states(words.by_state(scan.sites))
-        yield from (f"  {line}" for line in wrap(states, where.width - 2, ""))
+        yield GAP
+        yield from site_table(scan.sites)
+        yield GAP
+        yield Paragraph(enumerate_states(by_state(scan.sites)), indent=2)
 
 
-def _trampoline_row(one: Trampoline, calls: int) -> tuple[Cell, ...]:
-    notes = ["local symbol"] if one.local else []
-    if one.clobbers_r2:
+def _trampoline_cells(trampoline: Trampoline, calls: int) -> tuple[Cell, ...]:
+    notes = ["local symbol"] if trampoline.local else []
+    if trampoline.clobbers_r2:
         notes.append("no local entry point (st_other = 1)")
-    where = f"section {one.section}+{one.value:#x}" if one.defined else "undefined"
+    place = f"section {trampoline.section}+{trampoline.value:#x}"
     return (
-        Cell(clean(one.name)),
-        Cell("", where),
+        Cell(trampoline.name),
+        Cell("", place if trampoline.defined else "undefined"),
         Cell("", count(calls, "call"), right=True),
         Cell("", ", ".join(notes)),
     )
-
-
-def site_table(sites: Sequence[Site], where: Screen) -> Iterator[str]:
-    """One line a site; a refused one has its reason on a second line."""
-    lines = any(site.line for site in sites)
-    rows = [_site_cells(site, lines) for site in sites]
-    for site, line in zip(sites, lay_out(rows, where, "  "), strict=True):
-        yield line
-        if site.state is State.REFUSED:
-            yield f"           {site.code} {clean(site.detail)}"
-
-
-def _site_cells(site: Site, lines: bool) -> tuple[Cell, ...]:
-    cells = (
-        Cell("", str(site.state), words.style(site.state)),
-        Cell(clean(site.section_name), f"+{site.offset:#x}"),
-        Cell(clean(site.function), f"+{site.function_offset:#x}" if site.function else ""),
-        Cell(clean(site.trampoline)),
-    )
-    path, colon, number = clean(site.line).rpartition(":")
-    return (*cells, Cell(path, colon + number)) if lines else cells

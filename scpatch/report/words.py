@@ -1,4 +1,4 @@
-"""What the reports call the states of a call site."""
+"""The words for numbers and for the states of call sites. Light to import: a build prints them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from scpatch.report.term import Style, count
-from scpatch.sites.model import CHANGED, Site, State
+from scpatch.sites.model import Site, State
 
 MEANING: Final[Mapping[State, str]] = {
     State.REWRITE: "to rewrite",
@@ -23,16 +22,10 @@ MEANING: Final[Mapping[State, str]] = {
 }
 
 
-def style(state: State) -> Style:
-    if state is State.REFUSED:
-        return Style.REFUSED
-    return Style.CHANGED if state in CHANGED else Style.PLAIN
-
-
 def by_state(sites: Iterable[Site]) -> dict[State, int]:
-    """How many sites there are of each state that occurs, in the order of `State`."""
-    found = Counter(site.state for site in sites)
-    return {state: found[state] for state in State if found[state]}
+    """The number of sites of each state that occurs, in the order of `State`."""
+    numbers = Counter(site.state for site in sites)
+    return {state: numbers[state] for state in State if numbers[state]}
 
 
 def enumerate_states(counts: Mapping[State, int]) -> str:
@@ -40,5 +33,20 @@ def enumerate_states(counts: Mapping[State, int]) -> str:
     return ", ".join(f"{number:,} {MEANING[state]}" for state, number in counts.items())
 
 
-def sites(number: int) -> str:
+def count(number: int, noun: str) -> str:
+    """`1 stub`, `1,204 stubs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def call_sites(number: int) -> str:
     return count(number, "call site")
+
+
+def place(section_name: str, offset: int) -> str:
+    """`.text+0x1a0`"""
+    return f"{section_name}+{offset:#x}"
+
+
+def spot(function: str, offset: int) -> str:
+    """`tcp_sendmsg+0x40`; empty if no symbol covers the place."""
+    return place(function, offset) if function else ""

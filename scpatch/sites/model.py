@@ -6,6 +6,7 @@ seventh of the time to define, which a build pays for each object.
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -208,6 +209,11 @@ class Scan(NamedTuple):
     """Whether it is a linked image, such as vmlinux."""
 
     @property
+    def calls(self) -> Counter[str]:
+        """Name of a trampoline -> number of its call sites."""
+        return Counter(site.trampoline for site in self.sites)
+
+    @property
     def names(self) -> frozenset[str]:
         """The names of trampolines that there are, or that are called."""
         called = frozenset(site.trampoline for site in self.sites)
@@ -230,6 +236,19 @@ class NewStub(NamedTuple):
     code: bytes
     sites: int
     """How many sites go through it."""
+
+    @property
+    def is_thunk(self) -> bool:
+        return self.name.startswith(THUNK_PREFIX)
+
+    @property
+    def kind(self) -> str:
+        return "thunk" if self.is_thunk else "stub"
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return len(self.code)
 
 
 class TrampolineEdit(NamedTuple):

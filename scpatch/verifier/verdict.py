@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -35,6 +35,14 @@ class SiteRuns:
             return False
         return self.before.passed and not self.site.was_right
 
+    @property
+    def objections(self) -> tuple[str, ...]:
+        """What the runs have against the site."""
+        failed = tuple(f"after: {reason}" for reason in self.after.reasons)
+        if not self.harmless:
+            return failed
+        return (*failed, "before: it passed although r2 was wrong, so the run proves nothing")
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -60,6 +68,12 @@ class Verdict:
     @property
     def proven(self) -> bool:
         return self.result is Result.PROVEN
+
+    @property
+    def sites(self) -> Iterator[tuple[SiteProof, SiteRuns | None]]:
+        """Every call site of the proof, and how it ran; None if it was not executed."""
+        ran = {(runs.site.section, runs.site.offset): runs for runs in self.runs or ()}
+        return ((site, ran.get((site.section, site.offset))) for site in self.proof.sites)
 
 
 def judge_site(site: SiteProof, runs: SiteRuns | None) -> Result:

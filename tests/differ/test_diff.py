@@ -8,7 +8,6 @@ import pytest
 
 from scpatch.differ.model import Mark, ObjectDiff, SymbolDiff
 from scpatch.errors import ScpatchError
-from scpatch.report.diff_plain import text
 from tests import elfwriter
 from tests.elfwriter import BL, LD_R2, NOP, R_PPC64_ADDR64, R_PPC64_REL24, Elf, words
 from tests.report.support import (
@@ -120,7 +119,7 @@ def test_marks_of_a_rewrite(tmp_path: Path) -> None:
     assert len(stubs) == 7
     for one in stubs.values():
         assert (one.before, marks(one)) == (None, "++")
-        texts = [text(row.after) for row in rows(one) if row.after]
+        texts = [row.after.line for row in rows(one) if row.after]
         assert texts[0] == "std r2,24(r1)"
         assert texts[1].startswith("b __SCT__") or texts[1].startswith("b .")
         assert one.note.startswith("stub for ")
@@ -142,7 +141,7 @@ def test_refused_sites_are_shown_with_their_codes(tmp_path: Path) -> None:
         "SCP203 sibling call (b) to __SCT__name: left as it is"
     ]
     assert refused[0].after is not None
-    assert text(refused[0].after) == "b __SCT__name"
+    assert refused[0].after.line == "b __SCT__name"
     assert not found["sibling_call"].differs
     assert found["accepted"].differs
 
@@ -209,7 +208,7 @@ def test_a_renamed_callee_changes_the_relocations_only(tmp_path: Path) -> None:
     found = changed_rows(diff)
     assert found
     assert {row.mark for row in found} == {Mark.RELOCATION}
-    assert {text(row.after) for row in found if row.after} == {"bl other"}
+    assert {row.after.line for row in found if row.after} == {"bl other"}
     marks_of = {one.name: one.mark for one in diff.symbols}
     assert marks_of == {"__SCT__elsewhere": Mark.REMOVED, "other": Mark.ADDED}
 
@@ -359,7 +358,7 @@ def test_code_without_symbols_or_whole_words(tmp_path: Path) -> None:
     assert section.relocations == []
     other = built(tmp_path, "b.o", Elf(sections=[odd]))
     found = changed_rows(compare(one, other))
-    assert [(str(row.mark), text(row.after)) for row in found if row.after] == [
+    assert [(str(row.mark), row.after.line) for row in found if row.after] == [
         ("*", "ld r2,24(r1)"),
         ("+", ".byte 0x01,0x02,0x03"),
     ]

@@ -13,7 +13,6 @@ from scpatch.differ.disassembly import shows, suffixes, text_of
 from scpatch.differ.model import Instruction, Kind, Reference, Segment
 from scpatch.differ.names import Names
 from scpatch.ppc64.reloc_names import NAMES, SUFFIXES, name
-from scpatch.report.diff_plain import text
 from tests import elfwriter
 from tests.report.support import (
     FIXTURES,
@@ -41,7 +40,7 @@ SYNONYMS = {
 
 
 def joined(segments: tuple[Segment, ...]) -> str:
-    return text(Instruction(0, 0, 0, segments))
+    return Instruction(0, 0, 0, segments).line
 
 
 def agree(ours: str, listed: Listed) -> bool:
@@ -125,11 +124,11 @@ def test_rows_read_as_in_objdump(fixture: str, tmp_path: Path) -> None:
                     ours = re.sub(
                         r"\+0x([0-9a-f]+)$",
                         lambda m, start=inside.start: f"{start + int(m[1], 16):x}",  # type: ignore[misc]
-                        text(one),
+                        one.line,
                     )
                     assert agree(ours.replace(inside.section_name, ""), listed)
                 elif any(r.type == 10 for r in one.relocations):
-                    assert text(one).endswith(" " + listed.relocations[0][1])
+                    assert one.line.endswith(" " + listed.relocations[0][1])
     assert compared > 250
 
 

@@ -9,11 +9,12 @@ import pytest
 
 from scpatch.advisor import advise
 from scpatch.differ.model import Mark
-from scpatch.report.advise import print_advice
-from scpatch.report.diff import print_diff
-from scpatch.report.rewrite import print_rewrite
-from scpatch.report.scan import print_scan
-from scpatch.report.verify import print_verify
+from scpatch.report.advise import AdviseReport
+from scpatch.report.diff import DiffReport
+from scpatch.report.forms import print_report
+from scpatch.report.rewrite import RewriteReport
+from scpatch.report.scan import ScanReport
+from scpatch.report.verify import VerifyReport
 from scpatch.rewriter import Options, plan_file
 from scpatch.sites.model import ListedSite, State, TrampolineEdit
 from scpatch.verifier.files import verify_files
@@ -39,21 +40,19 @@ def kinds(text: str) -> dict[str, int]:
 def test_kinds_of_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = documented()
     after = rewritten("sites.o", tmp_path)
-    print_scan([("x.o", plan_file(after, Options(strategy=None)).objects[0].scan)], "plain")
+    print_report(
+        ScanReport([("x.o", plan_file(after, Options(strategy=None)).objects[0].scan)]), "plain"
+    )
     assert kinds(capsys.readouterr().out) == table["scan"]
     whole = plan("sites.o")
     (one,) = whole.objects
     edit = TrampolineEdit("__SCT__x", 1, ".text", 0, "marked")
     entry = ListedSite(1, ".text", 0, "__SCK__x")
     one = one._replace(plan=one.plan._replace(trampolines=(edit,), listed=(entry,)))
-    print_rewrite([whole._replace(objects=(one,))], "plain", written=True)
+    print_report(RewriteReport([whole._replace(objects=(one,))], True), "plain")
     assert kinds(capsys.readouterr().out) == table["rewrite"]
-    print_verify(verify_files(FIXTURES / "sites.o", after), "plain", verbose=False)
-    print_verify(
-        verify_files(FIXTURES / "sites.o", FIXTURES / "marked.o"),
-        "plain",
-        verbose=False,
-    )
+    print_report(VerifyReport(verify_files(FIXTURES / "sites.o", after)), "plain")
+    print_report(VerifyReport(verify_files(FIXTURES / "sites.o", FIXTURES / "marked.o")), "plain")
     found = kinds(capsys.readouterr().out)
     assert found.keys() == table["verify"].keys()
     assert found["site"] == 9
@@ -62,7 +61,7 @@ def test_kinds_of_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_kinds_of_lines_of_a_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = compare(FIXTURES / "refused.o", rewritten("refused.o", tmp_path))
     other = compare(FIXTURES / "calls-gcc.o", FIXTURES / "calls-clang.o")
-    print_diff([("a", "b", one), ("c", "d", other)], "plain")
+    print_report(DiffReport([("a", "b", one), ("c", "d", other)]), "plain")
     found = kinds(capsys.readouterr().out)
     assert found.keys() == documented()["diff"].keys()
     # "then of each side word, text, relocations" is six fields, "changed, added, removed" three.
@@ -72,7 +71,7 @@ def test_kinds_of_lines_of_a_diff(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_kinds_of_lines_of_advice(capsys: pytest.CaptureFixture[str]) -> None:
-    print_advice([advise(FIXTURES / "sites.o", Options(None), image=False)], "plain")
+    print_report(AdviseReport([advise(FIXTURES / "sites.o", Options(None), image=False)]), "plain")
     found = kinds(capsys.readouterr().out)
     table = documented()["advise"]
     assert found.keys() == table.keys()

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from scpatch.differ.model import Mark
-from scpatch.report.diff import print_diff
-from scpatch.report.diff_terminal import report
-from scpatch.report.term import Screen
+from scpatch.report.diff import DiffReport
+from scpatch.report.forms import print_report
+from scpatch.report.forms.text import draw
+from scpatch.report.terminal.screen import Screen
 from tests.report.support import (
     FIXTURES,
     changed_rows,
@@ -24,7 +25,7 @@ from tests.report.support import (
 
 def lines(fixture: str, folder: Path, width: int, colours: int = 0) -> list[str]:
     diff = compare(FIXTURES / fixture, rewritten(fixture, folder))
-    return list(report("before.o", "after.o", diff, Screen(width, colours)))
+    return list(draw(DiffReport([("before.o", "after.o", diff)]), Screen(width, colours)))
 
 
 def test_side_by_side(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_nothing_is_lost_on_any_screen(fixture: str, width: int, tmp_path: Path)
 
 def test_both_offsets_are_shown_where_code_has_moved() -> None:
     diff = compare(FIXTURES / "calls-gcc.o", FIXTURES / "calls-clang.o")
-    found = list(report("a.o", "b.o", diff, Screen(120, 0)))
+    found = list(draw(DiffReport([("a.o", "b.o", diff)]), Screen(120, 0)))
     moved = 0
     for row in (row for one in diff.functions for row in rows(one)):
         if row.before and row.after and row.before.function_offset != row.after.function_offset:
@@ -122,18 +123,21 @@ def test_refused_sites_come_with_hints(tmp_path: Path) -> None:
 
 def test_a_long_file_name_has_its_own_line(tmp_path: Path) -> None:
     diff = compare(FIXTURES / "sites.o", rewritten("sites.o", tmp_path))
-    found = list(report("b" * 60, "a" * 60, diff, Screen(80, 0)))
+    found = list(draw(DiffReport([("b" * 60, "a" * 60, diff)]), Screen(80, 0)))
     assert found[:2] == [f"{'b' * 60} -> {'a' * 60}", "  ET_REL ppc64le ELFv2   strategy callsite"]
 
 
 def test_no_difference() -> None:
     diff = compare(FIXTURES / "sites.o", FIXTURES / "sites.o")
-    assert list(report("a.o", "b.o", diff, Screen(80, 0))) == ["a.o -> b.o", "no difference"]
+    assert list(draw(DiffReport([("a.o", "b.o", diff)]), Screen(80, 0))) == [
+        "a.o -> b.o",
+        "no difference",
+    ]
 
 
 def test_plain_is_one_line_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     diff = compare(FIXTURES / "sites.o", rewritten("sites.o", tmp_path))
-    print_diff([("a.o", "b.o", diff)], "plain")
+    print_report(DiffReport([("a.o", "b.o", diff)]), "plain")
     found = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert all(fields[1] == "b.o" for fields in found)
     code = [fields[2:] for fields in found if fields[0] == "code"]
@@ -161,7 +165,9 @@ def test_json_follows_the_schema_and_has_the_same_rows(
     before = FIXTURES / pair[0]
     after = FIXTURES / pair[1] if pair[1] else rewritten(pair[0], tmp_path)
     diff = compare(before, after)
-    print_diff([("a.o", "b.o", diff), ("c.o", "d.o", compare(before, before))], "json")
+    print_report(
+        DiffReport([("a.o", "b.o", diff), ("c.o", "d.o", compare(before, before))]), "json"
+    )
     document = validated(capsys.readouterr().out)
     files = document["files"]
     assert isinstance(files, list)
@@ -184,9 +190,9 @@ def test_json_follows_the_schema_and_has_the_same_rows(
 
 def test_no_files_are_an_empty_report(capsys: pytest.CaptureFixture[str]) -> None:
     for form in ("terminal", "plain"):
-        print_diff([], form)
+        print_report(DiffReport([]), form)
     assert capsys.readouterr().out == ""
-    print_diff([], "json")
+    print_report(DiffReport([]), "json")
     assert validated(capsys.readouterr().out)["files"] == []
 
 
@@ -196,8 +202,8 @@ def test_a_pipe_gets_no_escape_sequences(
     diff = compare(FIXTURES / "sites.o", rewritten("sites.o", tmp_path))
     for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    print_diff([("a.o", "b.o", diff)], "terminal")
+    print_report(DiffReport([("a.o", "b.o", diff)]), "terminal")
     assert "\x1b" not in capsys.readouterr().out
     monkeypatch.setenv("FORCE_COLOR", "1")
-    print_diff([("a.o", "b.o", diff)], "terminal")
+    print_report(DiffReport([("a.o", "b.o", diff)]), "terminal")
     assert "\x1b" in capsys.readouterr().out

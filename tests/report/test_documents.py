@@ -8,8 +8,11 @@ from importlib import resources
 import jsonschema
 import pytest
 
-from scpatch.report.documents import SCHEMA, plain_line
-from scpatch.report.scan import print_scan
+from scpatch.report.documents import SCHEMA
+from scpatch.report.forms import print_report
+from scpatch.report.forms.plain import plain_line
+from scpatch.report.scan import ScanReport
+from scpatch.report.schema import FILE, text
 from tests.report.support import plan, schema, validated
 
 
@@ -50,7 +53,7 @@ def test_every_object_of_the_schema_is_closed() -> None:
 def test_a_wrong_document_is_rejected(
     change: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_scan([("x.o", plan("sites.o").objects[0].scan)], "json")
+    print_report(ScanReport([("x.o", plan("sites.o").objects[0].scan)]), "json")
     text = capsys.readouterr().out
     document = validated(text)
     assert document["schema"] == SCHEMA
@@ -60,3 +63,8 @@ def test_a_wrong_document_is_rejected(
 
 def test_plain_lines_have_a_fixed_number_of_fields() -> None:
     assert plain_line(["a", "", 0, "b\tc\n"]) == "a\t-\t0\tb\\x09c\\x0a\n"
+
+
+def test_the_schema_is_made_from_the_documents() -> None:
+    """`python -m scpatch.report.schema` makes it anew."""
+    assert FILE.read_text() == text()

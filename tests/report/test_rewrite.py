@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from scpatch.elf.layout import Edits, SectionEdit
-from scpatch.report.refusals import print_refusals
-from scpatch.report.rewrite import print_rewrite, print_sites, print_stats, summary_line
+from scpatch.report.forms import print_report
+from scpatch.report.messages import print_findings, print_sites, print_stats
+from scpatch.report.rewrite import RewriteReport
+from scpatch.report.summary import summary_line
 from scpatch.rewriter import FilePlan, ObjectPlan, Options, plan_file
 from scpatch.sites.model import CHANGED, ListedSite, NewStub, Plan, Scan, Site, State
 from tests.report.support import FIXTURES, plan, rewritten, run, validated
@@ -94,16 +96,16 @@ def test_summary_of_an_archive_that_gets_tables() -> None:
 def test_the_listed_sites_in_each_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = assemble(tmp_path, key("x") + "FRAME f\nCALL __SCT__x\nLEAVE f\n")
     found = plan_file(path, Options(emit_sites=True))
-    print_rewrite([found], "plain", written=True)
+    print_report(RewriteReport([found], True), "plain")
     lines = capsys.readouterr().out.splitlines()
     assert f"listed\t{path}\t.text+0x14\t__SCK__x" in lines
-    print_rewrite([found], "json", written=True)
+    print_report(RewriteReport([found], True), "json")
     files = validated(capsys.readouterr().out)["files"]
     assert isinstance(files, list)
     (entry,) = files[0]["objects"][0]["listed"]
     index = section(path, ".text").index
     assert entry == {"section": ".text", "section_index": index, "offset": 20, "key": "__SCK__x"}
-    print_rewrite([found], "table", written=True)
+    print_report(RewriteReport([found], True), "table")
     assert re.search(r"listed +\.text\+0x14 +__SCK__x", capsys.readouterr().out)
 
 
@@ -127,7 +129,7 @@ def test_bytes_of_code_are_what_size_tells(tmp_path: Path) -> None:
 
 def test_plain_has_a_line_for_each_site_and_stub(capsys: pytest.CaptureFixture[str]) -> None:
     found = plan("sites.o")
-    print_rewrite([found], "plain", written=True)
+    print_report(RewriteReport([found], True), "plain")
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     kinds = [fields[0] for fields in lines]
     one = found.objects[0].plan
@@ -141,7 +143,7 @@ def test_stubs_of_the_report_are_in_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     after = rewritten("refused.o", tmp_path, thunks=True)
-    print_rewrite([plan("refused.o", thunks=True)], "json", written=True)
+    print_report(RewriteReport([plan("refused.o", thunks=True)], True), "json")
     document = validated(capsys.readouterr().out)
     files = document["files"]
     assert isinstance(files, list)
@@ -158,7 +160,7 @@ def test_stubs_of_the_report_are_in_the_file(
 
 
 def test_table_tells_states_and_stubs(capsys: pytest.CaptureFixture[str]) -> None:
-    print_rewrite([plan("sites.o"), plan("unmarked.o")], "table", written=False)
+    print_report(RewriteReport([plan("sites.o"), plan("unmarked.o")], written=False), "table")
     out = capsys.readouterr().out
     assert "  rewrite  .text+0x14 " in out
     assert "  stub  .text+0x384 " in out
@@ -197,7 +199,7 @@ def test_stats_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_refusals_have_one_hint_for_each_code(capsys: pytest.CaptureFixture[str]) -> None:
-    print_refusals([plan("refused.o"), plan("refused.o")])
+    print_findings(RewriteReport([plan("refused.o"), plan("refused.o")], written=False).findings())
     captured = capsys.readouterr()
     assert captured.out == ""
     lines = captured.err.splitlines()
@@ -216,10 +218,10 @@ def test_refusals_name_the_source_line(capsys: pytest.CaptureFixture[str]) -> No
     one = found.objects[0]
     sites = tuple(site._replace(line="net/core.c:1204") for site in one.plan.sites)
     lined = found._replace(objects=(one._replace(plan=one.plan._replace(sites=sites)),))
-    print_refusals([lined])
+    print_findings(RewriteReport([lined], written=False).findings())
     assert ".text+0x64 in no_nop+0x14 (net/core.c:1204): no nop" in capsys.readouterr().err
 
 
 def test_no_refusals_are_no_output(capsys: pytest.CaptureFixture[str]) -> None:
-    print_refusals([plan("calls-gcc.o")])
+    print_findings(RewriteReport([plan("calls-gcc.o")], written=False).findings())
     assert capsys.readouterr() == ("", "")

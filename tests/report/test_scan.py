@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from scpatch.report.scan import print_scan
+from scpatch.report.forms import print_report
+from scpatch.report.scan import ScanReport
 from scpatch.sites.model import Scan, Site, State, Trampoline
 from tests.report.support import FIXTURES, PREFIX, plan, run, validated
 
@@ -16,7 +17,7 @@ def scanned(name: str) -> tuple[str, Scan]:
 
 
 def test_plain_has_one_line_a_site(capsys: pytest.CaptureFixture[str]) -> None:
-    print_scan([scanned("refused.o")], "plain")
+    print_report(ScanReport([scanned("refused.o")]), "plain")
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [fields[0] for fields in lines] == ["trampoline"] + ["site"] * 8
     assert all(fields[1] == "refused.o" for fields in lines)
@@ -28,7 +29,7 @@ def test_plain_has_one_line_a_site(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_plain_places_are_those_of_the_relocations(capsys: pytest.CaptureFixture[str]) -> None:
-    print_scan([scanned("sites.o")], "plain")
+    print_report(ScanReport([scanned("sites.o")]), "plain")
     places = re.findall(r"^site\t\S+\t(\S+)\+0x([0-9a-f]+)\t", capsys.readouterr().out, re.M)
     found = {(section, int(offset, 16)) for section, offset in places}
     wanted = set()
@@ -45,7 +46,7 @@ def test_plain_places_are_those_of_the_relocations(capsys: pytest.CaptureFixture
 def test_json_follows_the_schema_and_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     names = ["refused.o", "sites.o", "marked.o", "module.ko", "calls-gcc-dwarf.o", "unmarked.o"]
     found = [scanned(name) for name in names]
-    print_scan(found, "json")
+    print_report(ScanReport(found), "json")
     document = validated(capsys.readouterr().out)
     assert document["command"] == "scan"
     files = document["files"]
@@ -63,7 +64,7 @@ def test_table_fits_the_screen(
     columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    print_scan([scanned("refused.o"), scanned("sites.o")], "table")
+    print_report(ScanReport([scanned("refused.o"), scanned("sites.o")]), "table")
     out = capsys.readouterr().out
     assert "\x1b" not in out
     for site in [*scanned("refused.o")[1].sites, *scanned("sites.o")[1].sites]:
@@ -76,7 +77,7 @@ def test_table_fits_the_screen(
 
 def test_an_object_without_call_sites(capsys: pytest.CaptureFixture[str]) -> None:
     for form in ("table", "plain", "json"):
-        print_scan([("none.o", Scan((), (), (), module=False))], form)
+        print_report(ScanReport([("none.o", Scan((), (), (), module=False))]), form)
     out = capsys.readouterr().out
     assert out.startswith("none.o: object, 0 trampolines, 0 call sites\n{")
 
@@ -87,9 +88,9 @@ def test_hostile_names_stay_on_their_line(capsys: pytest.CaptureFixture[str]) ->
     trampoline = Trampoline(evil, 1, 0, 0, 0, 0, 0)
     scan = Scan((trampoline,), (), (site,), module=False)
     for form, lines in (("plain", 2), ("table", 7)):
-        print_scan([(evil, scan)], form)
+        print_report(ScanReport([(evil, scan)]), form)
         out = capsys.readouterr().out
         assert "\x1b" not in out
         assert len(out.splitlines()) == lines
-    print_scan([(evil, scan)], "json")
+    print_report(ScanReport([(evil, scan)]), "json")
     validated(capsys.readouterr().out)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.report.verify import print_verify, summary_line
+from scpatch.report.forms import print_report
+from scpatch.report.verify import VerifyReport, summary_line
 from scpatch.verifier.execute.types import Outcome, RunSite
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.types import Proof, SiteProof
@@ -81,7 +82,7 @@ def test_summary(one: Verdict, text: str) -> None:
             "  BAD  .text+0x14  f+0x4  saved by a stub  passed -> passed",
             [
                 "because",
-                "before: it passed although r2 was wrong, so that the run proves nothing",
+                "before: it passed although r2 was wrong, so the run proves nothing",
             ],
         ),
         (
@@ -105,7 +106,7 @@ def test_terminal(
     reasons: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    print_verify([one], "terminal", verbose=False)
+    print_report(VerifyReport([one]), "terminal")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "x.o"
     assert lines[2] == row
@@ -114,14 +115,14 @@ def test_terminal(
 
 
 def test_verbose_gives_the_whole_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    print_verify([GOOD], "terminal", verbose=True)
+    print_report(VerifyReport([GOOD], True), "terminal")
     assert capsys.readouterr().out.splitlines()[3] == "        because"
 
 
 def test_every_row_is_good_exactly_if_the_verdict_is(capsys: pytest.CaptureFixture[str]) -> None:
     """The report must not contradict the exit code."""
     for one in [GOOD, HARMLESS, FAILING, LEFT, UNRUN, RESTORED]:
-        print_verify([one], "plain", verbose=False)
+        print_report(VerifyReport([one]), "plain")
         lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
         assert (lines[0][6] == "good") == one.proven
         words = {"good": "proven", "not shown": "not shown", "bad": "not proven"}
@@ -129,7 +130,7 @@ def test_every_row_is_good_exactly_if_the_verdict_is(capsys: pytest.CaptureFixtu
 
 
 def test_plain(capsys: pytest.CaptureFixture[str]) -> None:
-    print_verify([FAILING, BROKEN], "plain", verbose=False)
+    print_report(VerifyReport([FAILING, BROKEN]), "plain")
     assert [line.split("\t") for line in capsys.readouterr().out.splitlines()] == [
         [
             *("site", "x.o", ".text+0x14", "f+0x4", "__SCT__x", "stub", "bad"),
@@ -142,7 +143,7 @@ def test_plain(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_follows_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
-    print_verify(ALL, "json", verbose=False)
+    print_report(VerifyReport(ALL), "json")
     document = validated(capsys.readouterr().out)
     assert (document["proven"], document["verdict"]) == (False, "not proven")
     files = document["files"]
@@ -156,9 +157,9 @@ def test_json_follows_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_real_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     after = rewritten("sites.o", tmp_path)
     verdicts = verify_files(FIXTURES / "sites.o", after)
-    print_verify(verdicts, "terminal", verbose=False)
+    print_report(VerifyReport(verdicts), "terminal")
     out = capsys.readouterr().out
     assert out.endswith("proven: 22 call sites (14 stub, 6 saved, 1 done, 1 notoc); not executed\n")
     assert "\n  ok  .text+0x104 " in out
-    print_verify(verdicts, "json", verbose=False)
+    print_report(VerifyReport(verdicts), "json")
     validated(capsys.readouterr().out)

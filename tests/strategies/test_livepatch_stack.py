@@ -16,7 +16,8 @@ import pytest
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
-from scpatch.report.rewrite import print_rewrite
+from scpatch.report.forms import print_report
+from scpatch.report.rewrite import RewriteReport
 from scpatch.rewriter import plan_file
 from scpatch.sites.model import State
 from scpatch.strategies.livepatch_stack import stack_code as livepatch
@@ -388,7 +389,7 @@ def test_only_noted_members_of_an_archive(assemble: Assemble, tmp_path: Path) ->
     run("ar", "rcD", archive, assemble(CALLER, "a.o"), assemble("FUNC g\n blr\nEND g\n", "b.o"))
     done = scpatch("rewrite", "--strategy", "livepatch-stack", archive)
     assert done.returncode == 0, done.stderr
-    assert "the strategy was noted in 1 of 2 members" in done.stdout + done.stderr
+    assert "strategy recorded in .comment in 1 of 2 members" in done.stdout + done.stderr
 
 
 def test_fixtures_have_trampolines_without_another_way() -> None:
@@ -409,7 +410,7 @@ def test_the_reader_reads_relocations_once(assemble: Assemble) -> None:
 def test_the_document(assemble: Assemble, capsys: pytest.CaptureFixture[str]) -> None:
     far = '.section .text.far, "ax"\n' + trampoline("__SCT__z")
     plan = plan_file(assemble(CALLER + trampoline() + far), options())
-    print_rewrite([plan], "json", written=False)
+    print_report(RewriteReport([plan], written=False), "json")
     document = json.loads(capsys.readouterr().out)
     jsonschema.validate(document, schema())
     (one,) = document["files"][0]["objects"]

@@ -1,4 +1,4 @@
-"""The terminal: how wide it is, whether it shows colours, and text that cannot harm it.
+"""The screen: how wide it is, whether it shows colours, and text that fits.
 
 Colours are an extra; every report reads the same without them. They are chosen to be readable on a
 light and on a dark background, and no background is ever set.
@@ -7,26 +7,24 @@ light and on a dark background, and no background is ever set.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
-from enum import Enum
 from typing import Final, NamedTuple, TextIO
 
+from scpatch.report.blocks import Style
 
-class Style(Enum):
-    """What a piece of text is; each style is a pair of SGR parameters: for 256 colours and for 8.
+SGR: Final = {
+    Style.HEADING: ("1", "1"),
+    Style.QUIET: ("38;5;243", ""),
+    Style.OLD: ("38;5;160", "31"),
+    Style.NEW: ("38;5;28", "32"),
+    Style.CHANGED: ("38;5;27", "34"),
+    Style.REFUSED: ("1;38;5;160", "1;31"),
+}
+"""SGR parameters for 256 colours and for 8.
 
-    The 256-colour values lie midway between black and white, with a contrast of 3.8 or more to
-    each. The 8 basic colours are what the user's theme makes them; yellow and white are not used.
-    """
-
-    PLAIN = ("", "")
-    HEADING = ("1", "1")
-    QUIET = ("38;5;243", "")
-    OLD = ("38;5;160", "31")
-    NEW = ("38;5;28", "32")
-    CHANGED = ("38;5;27", "34")
-    REFUSED = ("1;38;5;160", "1;31")
+The 256-colour values lie midway between black and white, with a contrast of at least 3.8 to each.
+The 8 basic colours are what the user's theme makes them; yellow and white are not used.
+"""
 
 
 class Screen(NamedTuple):
@@ -37,9 +35,9 @@ class Screen(NamedTuple):
 
     def paint(self, text: str, style: Style) -> str:
         """The text with the escape sequences of its style; as it is where there are no colours."""
-        if not self.colours or not text:
+        if not self.colours or not text or style not in SGR:
             return text
-        parameters = style.value[0] if self.colours >= 256 else style.value[1]
+        parameters = SGR[style][self.colours < 256]
         return f"\x1b[{parameters}m{text}\x1b[0m" if parameters else text
 
 
@@ -80,22 +78,6 @@ def _colours(stream: TextIO, environ: Mapping[str, str]) -> int:
 
 
 _FORCE: Final = ("FORCE_COLOR", "CLICOLOR_FORCE")
-_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\ud800-\udfff]")
-
-
-def clean(text: str) -> str:
-    """The text with control characters, and bytes that are no UTF-8, written as `\\xNN`.
-
-    Names come from the object: they must neither move the cursor nor break a line of a report.
-    """
-    return _UNPRINTABLE.sub(_escape, text) if not text.isprintable() else text
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that surrogateescape has carried along
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def shorten(text: str, width: int) -> str:
@@ -111,13 +93,16 @@ def shorten(text: str, width: int) -> str:
     return f"{text[: width - 2 - tail].rstrip('.')}..{text[-tail:].lstrip('.')}"
 
 
-def wrap(text: str, width: int, indent: str) -> list[str]:
-    """Running text as lines of at most `width` columns, all but the first indented."""
+def wrap(text: str, width: int, hanging: int = 0, lead: int = 0) -> list[str]:
+    """Running text as lines of at most `width` columns: the first with room for `lead` columns
+    before it, the others indented by `hanging`."""
     import textwrap
 
-    return textwrap.wrap(text, max(width, 20), subsequent_indent=indent, break_long_words=False)
-
-
-def count(number: int, noun: str, plural: str = "") -> str:
-    """`1 stub`, `1,204 stubs`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    first = "." * lead
+    lines = textwrap.wrap(
+        first + text,
+        max(width, 20),
+        subsequent_indent=" " * hanging,
+        break_long_words=False,
+    )
+    return [line.removeprefix(first) for line in lines[:1]] + lines[1:]

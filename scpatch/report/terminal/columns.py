@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-from scpatch.report.term import Screen, Style, shorten
+from scpatch.report.blocks import Cell, Row
+from scpatch.report.escape import clean
+from scpatch.report.terminal.screen import Screen, shorten
 
 _GAP = "  "
 _NARROWEST = 10
 
 
-class Cell(NamedTuple):
-    """One cell. `text` may be shortened, `tail` (an offset, a number) never is."""
-
-    text: str
-    tail: str = ""
-    style: Style = Style.PLAIN
-    right: bool = False
-    """Whether it is set flush right."""
-
-    @property
-    def width(self) -> int:
-        return len(self.text) + len(self.tail)
-
-
-def lay_out(rows: Sequence[Sequence[Cell]], screen: Screen, indent: str = "") -> Iterator[str]:
+def lay_out(rows: Sequence[Row], screen: Screen, indent: str = "") -> Iterator[str]:
     """The rows as lines of at most the screen's width, as far as what must stay whole allows.
 
     All rows have the same number of cells.
     """
     if not rows:
         return
+    rows = [[_clean(cell) for cell in row] for row in rows]
     natural = [max(cell.width for cell in column) for column in zip(*rows, strict=True)]
     fixed = [max(len(cell.tail) for cell in column) for column in zip(*rows, strict=True)]
     room = screen.width - len(indent) - len(_GAP) * (len(natural) - 1)
@@ -39,6 +27,10 @@ def lay_out(rows: Sequence[Sequence[Cell]], screen: Screen, indent: str = "") ->
     for row in rows:
         cells = [_draw(cell, width, screen) for cell, width in zip(row, widths, strict=True)]
         yield (indent + _GAP.join(cells)).rstrip()
+
+
+def _clean(cell: Cell) -> Cell:
+    return cell._replace(text=clean(cell.text), tail=clean(cell.tail))
 
 
 def _fit(natural: Sequence[int], fixed: Sequence[int], room: int) -> list[int]:

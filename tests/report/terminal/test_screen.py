@@ -1,4 +1,4 @@
-"""Width, colours, and text that comes from the object."""
+"""Width, colours, and text that fits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from scpatch.report.term import Screen, Style, clean, count, screen, shorten
+from scpatch.report.blocks import Style
+from scpatch.report.terminal.screen import SGR, Screen, screen, shorten
 
 
 class Terminal(io.StringIO):
@@ -86,9 +87,9 @@ def luminance(index: int) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("style", list(Style))
+@pytest.mark.parametrize("style", list(SGR))
 def test_every_colour_is_readable_on_black_and_on_white(style: Style) -> None:
-    many, few = style.value
+    many, few = SGR[style]
     for index in re.findall(r"38;5;(\d+)", many):
         light = luminance(int(index))
         assert 1.05 / (light + 0.05) >= 3.8, "on white"
@@ -97,22 +98,6 @@ def test_every_colour_is_readable_on_black_and_on_white(style: Style) -> None:
     for parameter in {*many.split(";"), *few.split(";")} - {"38", "5", ""}:
         assert parameter not in ("2", "33", "37")
         assert not 40 <= int(parameter) <= 49
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain name", "plain name"),
-        ("grüße", "grüße"),
-        ("a\x1b[31mb", "a\\x1b[31mb"),
-        ("a\tb\nc\rd", "a\\x09b\\x0ac\\x0dd"),
-        ("\x9b1m", "\\x9b1m"),
-        ("caf\udce9", "caf\\xe9"),
-        ("abc\u202ecba", "abc\\u202ecba"),
-    ],
-)
-def test_names_cannot_control_the_terminal(text: str, shown: str) -> None:
-    assert clean(text) == shown
 
 
 @pytest.mark.parametrize("width", range(5, 40))
@@ -130,10 +115,3 @@ def test_shortened_names_keep_both_ends(width: int) -> None:
 def test_what_fits_is_not_shortened() -> None:
     assert shorten("abcdef", 6) == "abcdef"
     assert shorten("abcdef", 3) == "abc"
-
-
-def test_plurals() -> None:
-    assert count(0, "stub") == "0 stubs"
-    assert count(1, "stub") == "1 stub"
-    assert count(1234, "stub") == "1,234 stubs"
-    assert count(2, "entry", "entries") == "2 entries"

@@ -1,4 +1,4 @@
-"""Draws one row of the diff report as lines of text."""
+"""Draws the code of a function in two versions as lines of text."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from typing import Final
 
 from scpatch.differ.disassembly import shows
 from scpatch.differ.model import FunctionDiff, Instruction, Kind, Mark, Reference, Row, Segment
-from scpatch.ppc64.reloc_names import name as relocation_name
-from scpatch.report.term import Screen, Style, clean, shorten, wrap
+from scpatch.report.blocks import Style
+from scpatch.report.escape import clean
+from scpatch.report.marks import STYLES
+from scpatch.report.terminal.screen import Screen, shorten, wrap
+from scpatch.report.words import call_sites
 
-_MARKS: Final = {
-    Mark.CONTEXT: Style.PLAIN,
-    Mark.RELOCATION: Style.CHANGED,
-    Mark.WORD: Style.CHANGED,
-    Mark.ADDED: Style.NEW,
-    Mark.REMOVED: Style.OLD,
-    Mark.REFUSED: Style.REFUSED,
-    Mark.CHECKED: Style.QUIET,
-}
+SIDE_BY_SIDE: Final = 100
+"""Columns from which the two versions stand side by side; below, one is above the other."""
+
 _MNEMONIC: Final = 6
 _WORD: Final = 8
 _GAP: Final = "  "
@@ -57,6 +54,44 @@ class Drawing:
         side = offset + len(_GAP) + _WORD + len(_GAP)
         fixed = 2 + side + len(_MIDDLE) + (side if twice else _WORD + len(_GAP))
         return cls(offset, twice, (where.width - fixed) // 2, where.width - 3 - side)
+
+
+def draw_legend(function: FunctionDiff, where: Screen) -> Iterator[str]:
+    """What the marks mean, and which side is which."""
+    meanings = (f"{mark} {mark.meaning}" for mark in Mark if mark is not Mark.CONTEXT)
+    yield where.paint("   ".join(meanings), Style.QUIET)
+    if where.width >= SIDE_BY_SIDE:
+        drawing = Drawing.of(function, where)
+        start = " " * drawing.start
+        yield where.paint(f"{start}{'before':{drawing.side}} | after", Style.QUIET)
+
+
+def draw_function(function: FunctionDiff, where: Screen) -> Iterator[str]:
+    """The heading of a function and its rows, `...` between hunks."""
+    drawing = Drawing.of(function, where)
+    draw_row = side_by_side if where.width >= SIDE_BY_SIDE else stacked
+    gap = where.paint("     ...", Style.QUIET)
+    yield _heading(function, where)
+    end = 0
+    for hunk in function.hunks():
+        first, last = (row.after or row.before for row in (hunk.rows[0], hunk.rows[-1]))
+        if first is not None and first.function_offset > end:
+            yield gap
+        for row in hunk.rows:
+            yield from draw_row(row, drawing, where)
+        end = last.function_offset + last.size if last is not None else end
+    if end < function.range.end - function.range.start:
+        yield gap
+
+
+def _heading(function: FunctionDiff, where: Screen) -> str:
+    code = function.range
+    parts = [f"{code.section_name}+{code.start:#x}", function.line, function.note]
+    if function.sites:
+        parts.append(call_sites(function.sites))
+    ending = "".join(f"  {clean(part)}" for part in parts if part)
+    name = shorten(clean(code.name) or "(no symbol)", max(where.width - len(ending), 24))
+    return where.paint(name, Style.HEADING) + ending
 
 
 def side_by_side(row: Row, drawing: Drawing, where: Screen) -> Iterator[str]:
@@ -105,13 +140,13 @@ def _gutter(row: Row, index: int, where: Screen) -> str:
     if index:
         differs = row.relocations_differ and mark is Mark.WORD
         mark = Mark.RELOCATION if differs else Mark.CONTEXT
-    return where.paint(str(mark), _MARKS[mark])
+    return where.paint(str(mark), STYLES[mark])
 
 
 def _note(row: Row, drawing: Drawing, where: Screen) -> Iterator[str]:
     if row.note and row.mark is not Mark.CHECKED:
         indent = " " * (drawing.offset + 1 + len(_GAP))
-        for line in wrap(clean(row.note), where.width - len(indent) - 1, "  "):
+        for line in wrap(clean(row.note), where.width - len(indent) - 1, hanging=2):
             yield f"{where.paint('!', Style.REFUSED)}{indent}{line}"
 
 
@@ -135,7 +170,7 @@ def _half(
     other = row.after if one is row.before else row.before
     if row.mark in (Mark.CONTEXT, Mark.CHECKED, Mark.REFUSED):
         other = one
-    word = f"{one.word:0{2 * one.size}x}".ljust(_WORD)
+    word = one.digits.ljust(_WORD)
     differs = other is None or (other.word, other.size) != (one.word, one.size)
     segments = _fit(one.text, width)
     theirs = _fit(other.text, width) if other is not None else ()
@@ -178,8 +213,7 @@ def _short_symbol(text: str, width: int) -> str:
 def _reference(
     reference: Reference, other: Instruction | None, style: Style, width: int, where: Screen
 ) -> _Line:
-    at = f"+{reference.at}" if reference.at else ""
-    kind = f"{relocation_name(reference.type)}{at}".ljust(_WORD + len(_GAP))
+    kind = reference.kind.ljust(_WORD + len(_GAP))
     symbol = _short_symbol(clean(reference.target), max(width - max(len(kind) - _WORD - 2, 0), 12))
     text = kind + symbol if len(kind) > _WORD + 1 and kind.endswith(" ") else f"{kind} {symbol}"
     same = other is not None and reference in other.relocations

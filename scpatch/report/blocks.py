@@ -1,0 +1,130 @@
+"""What a report says, apart from how a form draws it.
+
+A report gives the same contents in four shapes, and a form uses the one that suits it: blocks for
+a person, records for line tools, a document for programs, findings for what annotates sources.
+Text in them is as it came out of the object: each form escapes it in its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum, auto
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from scpatch.differ.model import FunctionDiff
+    from scpatch.report.documents import Document
+
+
+class Style(Enum):
+    """What a piece of text is; a form may give it a colour, and must not depend on that."""
+
+    PLAIN = auto()
+    HEADING = auto()
+    QUIET = auto()
+    OLD = auto()
+    NEW = auto()
+    CHANGED = auto()
+    REFUSED = auto()
+
+
+class Cell(NamedTuple):
+    """A piece of text. `text` may be shortened, `tail` (an offset, a number) never is."""
+
+    text: str
+    tail: str = ""
+    style: Style = Style.PLAIN
+    right: bool = False
+    """Whether it is set flush right in its column."""
+
+    @property
+    def width(self) -> int:
+        return len(self.text) + len(self.tail)
+
+
+Row = Sequence[Cell]
+
+
+class Line(NamedTuple):
+    """Cells side by side, whole; a line without cells separates blocks."""
+
+    cells: Row = ()
+    indent: int = 0
+
+
+class Paragraph(NamedTuple):
+    """Running text, wrapped; all lines but the first are indented by `hanging` more."""
+
+    text: str
+    indent: int = 0
+    hanging: int = 0
+    lead: Cell | None = None
+    """Stands before the text, in its first line."""
+
+
+class Table(NamedTuple):
+    """Rows with the same number of cells."""
+
+    rows: Sequence[Row]
+    indent: int = 2
+    notes: Mapping[int, Sequence[Line | Paragraph]] = {}
+    """Index of a row -> what stands below it."""
+    limit: int | None = None
+    """The number of rows from which a form that a person reads may leave out the rest."""
+
+
+class Title(NamedTuple):
+    """A heading, and what kind of thing it names."""
+
+    text: str
+    about: str
+
+
+class Code(NamedTuple):
+    """The rows of a function that differ."""
+
+    function: FunctionDiff
+    legend: bool
+    """Whether it is the first of its file, and the meaning of the marks comes before it."""
+
+
+Block = Line | Paragraph | Table | Title | Code
+Record = Sequence[object]
+"""The kind of the record, the file, then fields; docs list them."""
+
+GAP = Line()
+
+
+class Finding(NamedTuple):
+    """Something that a person has to look at, and its place."""
+
+    file: str
+    """The file's name, for a member `ARCHIVE(MEMBER)`."""
+    place: str
+    """`.text+0x1a0 in tcp_sendmsg+0x40`"""
+    line: str
+    """`FILE:LINE`, if DWARF has it."""
+    code: str
+    """A key of `diagnostics.DIAGNOSTICS`; empty for what has none."""
+    text: str
+
+
+class Report(Protocol):
+    """The result of one command, for any form."""
+
+    def blocks(self) -> Iterable[Block]: ...
+
+    def records(self) -> Iterable[Record]: ...
+
+    def document(self) -> Document: ...
+
+    def findings(self) -> Iterable[Finding]: ...
+
+
+def heading(*titles: str, style: Style = Style.HEADING) -> Row:
+    """The first row of a table: the first title flush left, the others, of numbers, right."""
+    return tuple(Cell("", title, style, right=at > 0) for at, title in enumerate(titles))
+
+
+def number(value: int, *, zero: str = "0") -> Cell:
+    return Cell("", f"{value:,}" if value else zero, right=True)

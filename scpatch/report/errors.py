@@ -1,0 +1,66 @@
+"""Errors on stderr: what is wrong and where, then what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+
+from scpatch.errors import ScpatchError
+
+_PACKAGES = {
+    "capstone": "capstone",
+    "click": "click",
+    "elftools": "pyelftools",
+    "keystone": "keystone-engine",
+    "lief": "lief",
+    "msgspec": "msgspec",
+    "rich": "rich",
+    "typer": "typer",
+}
+"""The names that pip has for the modules of other projects."""
+
+
+def print_error(error: ScpatchError) -> None:
+    from scpatch.diagnostics import hint
+
+    advice = error.hint or hint(error.code)
+    print(f"scpatch: {error}", file=sys.stderr)
+    if advice:
+        print(f"\nhint: {advice}\n", file=sys.stderr)
+
+
+def as_message(error: Exception) -> ScpatchError:
+    """The message for an exception that nothing expected. For one that can only come from a fault
+    in scpatch, prints the traceback too: whoever looks for the fault needs it."""
+    if isinstance(error, ScpatchError):
+        return error
+    if isinstance(error, ImportError) and (package := _package(error)):
+        return ScpatchError(
+            "SCP137",
+            f"the Python package {package} cannot be imported: {error}",
+            hint=f"{sys.executable} -m pip install {package}",
+        )
+    if isinstance(error, MemoryError):
+        return ScpatchError("SCP138", "there is not enough memory")
+    if isinstance(error, OSError):
+        place = error.filename if isinstance(error.filename, str) else ""
+        return ScpatchError("SCP138", error.strerror or str(error), file=place)
+    import traceback
+
+    traceback.print_exception(error)
+    return ScpatchError("SCP139", f"internal error: {type(error).__name__}: {error}")
+
+
+def _package(error: ImportError) -> str:
+    """The package that is missing, or that fails when it is imported; empty for scpatch itself."""
+    for module in (error.name or "", *_modules(error.__traceback__)):
+        if package := _PACKAGES.get(module.partition(".")[0]):
+            return package
+    return ""
+
+
+def _modules(trace: TracebackType | None) -> Iterator[str]:
+    while trace is not None:
+        yield str(trace.tb_frame.f_globals.get("__name__", ""))
+        trace = trace.tb_next

@@ -1,0 +1,17 @@
+"""Records as lines of tab-separated fields, for grep, cut and awk; `-` is an empty field."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from scpatch.report.blocks import Record, Report
+from scpatch.report.escape import clean
+
+
+def write(report: Report, stream: TextIO) -> None:
+    for record in report.records():
+        stream.write(plain_line(record))
+
+
+def plain_line(record: Record) -> str:
+    return "\t".join(clean(str(field)) or "-" for field in record) + "\n"

@@ -1,0 +1,54 @@
+"""Call sites as `scan` and `rewrite` show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from scpatch.report.blocks import Block, Cell, Finding, Line, Style, Table
+from scpatch.report.words import place, spot
+from scpatch.sites.model import CHANGED, Site, State
+
+
+def site_table(sites: Sequence[Site]) -> Iterator[Block]:
+    """One row a site; below a refused one, why."""
+    lined = any(site.line for site in sites)
+    notes = {
+        index: [Line((Cell(f"{site.code} {site.detail}"),), indent=11)]
+        for index, site in enumerate(sites)
+        if site.state is State.REFUSED
+    }
+    if sites:
+        yield Table([_cells(site, lined=lined) for site in sites], notes=notes)
+
+
+def _cells(site: Site, *, lined: bool) -> tuple[Cell, ...]:
+    cells = (
+        Cell("", str(site.state), _style(site.state)),
+        Cell(site.section_name, f"+{site.offset:#x}"),
+        Cell(site.function, f"+{site.function_offset:#x}" if site.function else ""),
+        Cell(site.trampoline),
+    )
+    path, colon, number = site.line.rpartition(":")
+    return (*cells, Cell(path, colon + number)) if lined else cells
+
+
+def _style(state: State) -> Style:
+    if state is State.REFUSED:
+        return Style.REFUSED
+    return Style.CHANGED if state in CHANGED else Style.PLAIN
+
+
+def site_record(name: str, site: Site) -> tuple[str, ...]:
+    """The place, function, trampoline, state, code, line and detail of a site in an object."""
+    return (
+        *("site", name, place(site.section_name, site.offset)),
+        *(spot(site.function, site.function_offset), site.trampoline, str(site.state)),
+        *(site.code, site.line, site.detail),
+    )
+
+
+def refusals(name: str, sites: Sequence[Site]) -> Iterator[Finding]:
+    """The refused sites of an object."""
+    for site in sites:
+        if site.state is State.REFUSED:
+            yield Finding(name, site.place, site.line, site.code, site.detail)

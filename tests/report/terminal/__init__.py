@@ -1,0 +1,1 @@
+"""Tests of drawing on a screen."""

@@ -1,0 +1,23 @@
+"""Text that comes from the object."""
+
+from __future__ import annotations
+
+import pytest
+
+from scpatch.report.escape import clean
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain name", "plain name"),
+        ("grüße", "grüße"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("a\tb\nc\rd", "a\\x09b\\x0ac\\x0dd"),
+        ("\x9b1m", "\\x9b1m"),
+        ("caf\udce9", "caf\\xe9"),
+        ("abc\u202ecba", "abc\\u202ecba"),
+    ],
+)
+def test_names_cannot_control_the_terminal(text: str, shown: str) -> None:
+    assert clean(text) == shown

@@ -23,6 +23,7 @@ if [ "$speed" = kernel ]; then
 fi
 ruff check .
 ruff format --check .
+lint-imports
 mypy
 mypy fixtures/build.py
 mypy fixtures/kernel/apply.py

@@ -8,7 +8,7 @@ patches static branches and what ftrace hooks into.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from scpatch.elf.functions import section_of
@@ -55,22 +55,37 @@ class Range(NamedTuple):
     end: int
 
 
-class Patched(NamedTuple):
-    """By section index, what may be patched: without overlaps, sorted."""
+class Patches(NamedTuple):
+    """What may be patched in one section: ranges without overlaps, sorted."""
 
-    quiet: Mapping[int, Sequence[Range]]
+    quiet: Sequence[Range]
     """Each word may become a nop, or something that touches neither r1, r2 nor 24(r1)."""
-    loud: Mapping[int, Sequence[Range]]
+    loud: Sequence[Range]
     """Each word may become anything."""
-    ends: Mapping[int, set[int]]
-    """Where such a range starts or ends."""
+    ends: frozenset[int]
+    """Where a table's entry starts or ends."""
+
+
+NO_PATCHES: Final = Patches((), (), frozenset())
+
+
+class Patched(NamedTuple):
+    """What may be patched in an object."""
+
+    sections: Mapping[int, Patches]
+    """By section index."""
     unread: str
-    """The name of a table that could not be read; empty where all could."""
+    """The name of a table that could not be read; empty if all could."""
+
+
+class _Entry(NamedTuple):
+    section: int
+    code: Range
+    is_quiet: bool
 
 
 def find_patched(elf: ElfFile) -> Patched:
-    quiet: dict[int, list[Range]] = {}
-    loud: dict[int, list[Range]] = {}
+    entries: dict[int, list[_Entry]] = {}
     unread = ""
     for target in elf.relocated:
         size = elf.section(target, "a SHT_RELA table").file_size
@@ -78,25 +93,24 @@ def find_patched(elf: ElfFile) -> Patched:
         if not name.endswith(_SUFFIX):
             continue
         table = elf.relocations(target)
-        entries = None
-        if table is not None and name in FIXUPS:
-            entries = _read(elf, name, table, size)
-        if entries is None:
+        read = _read(elf, name, table, size) if table is not None and name in FIXUPS else None
+        if read is None:
             unread = name
-            continue
-        for section, where, is_quiet in entries:
-            (quiet if is_quiet else loud).setdefault(section, []).append(where)
-    ends: dict[int, set[int]] = {}
-    for ranges in (quiet, loud):
-        for section, here in ranges.items():
-            ends.setdefault(section, set()).update(at for one in here for at in one)
-    return Patched(merged(quiet), merged(loud), ends, unread)
+        for entry in read or ():
+            entries.setdefault(entry.section, []).append(entry)
+    return Patched({section: _patches(here) for section, here in entries.items()}, unread)
 
 
-def _read(
-    elf: ElfFile, name: str, table: RelaTable, size: int
-) -> list[tuple[int, Range, bool]] | None:
-    """(section, range, quiet) of each entry; None for a table of another form."""
+def _patches(entries: Sequence[_Entry]) -> Patches:
+    return Patches(
+        merged(entry.code for entry in entries if entry.is_quiet),
+        merged(entry.code for entry in entries if not entry.is_quiet),
+        frozenset(end for entry in entries for end in entry.code),
+    )
+
+
+def _read(elf: ElfFile, name: str, table: RelaTable, size: int) -> list[_Entry] | None:
+    """The entries of a table; None if it has another form."""
     length = _FEATURE_ENTRY if name in FEATURES else 16 if name == FLUSHES else 8
     fields = _FEATURE_FIELDS if name in FEATURES else tuple(range(0, length, 8))
     places: dict[int, tuple[int, int]] = {}
@@ -110,24 +124,23 @@ def _read(
         places[offset] = home, value + table.r_addend[index] - offset % length
     if set(places) != {at + field for at in range(0, size, length) for field in fields}:
         return None
-    found = []
-    for entry in range(0, size, length):
-        here = [places[entry + field] for field in fields]
+    entries = []
+    for at in range(0, size, length):
+        ends = [places[at + field] for field in fields]
         if name in BARRIERS:
-            section, start = here[0]
-            here.append((section, start + 4 * BARRIERS[name]))
-        ranges = [_range(elf, one, two) for one, two in zip(here[::2], here[1::2], strict=True)]
-        if any(one is None for one in ranges):
+            section, start = ends[0]
+            ends.append((section, start + 4 * BARRIERS[name]))
+        code = _range(elf, *ends[:2])
+        alternative = _range(elf, *ends[2:]) if name in FEATURES else code
+        if code is None or alternative is None:
             return None
-        code = ranges[0]
-        assert code is not None
-        is_quiet = name not in FEATURES or _is_quiet(elf, here[2][0], ranges[1])
-        found.append((here[0][0], code, is_quiet))
-    return found
+        is_quiet = name not in FEATURES or _is_quiet(elf, ends[2][0], alternative)
+        entries.append(_Entry(ends[0][0], code, is_quiet))
+    return entries
 
 
 def _range(elf: ElfFile, start: tuple[int, int], end: tuple[int, int]) -> Range | None:
-    """The words between two places of one section; None where they are not that."""
+    """The words between two places of one section; None if they are not that."""
     section, (first, last) = start[0], (start[1], end[1])
     if section != end[0] or not 0 < section < len(elf.sections) or first % 4 or last % 4:
         return None
@@ -135,38 +148,34 @@ def _range(elf: ElfFile, start: tuple[int, int], end: tuple[int, int]) -> Range 
     return Range(first, min(last, size)) if 0 <= first <= last and first <= size else None
 
 
-def _is_quiet(elf: ElfFile, section: int, where: Range | None) -> bool:
+def _is_quiet(elf: ElfFile, section: int, alternative: Range) -> bool:
     """Whether an alternative has neither branches nor anything that touches r1, r2 or 24(r1)."""
-    assert where is not None, "every range was read"
-    if where.start == where.end:
-        return True
-    code = elf.content(section)[where.start : where.end]
+    start, end = alternative
+    code = elf.content(section)[start:end]
     words = set(VARIANT.words(code))
-    if len(code) < where.end - where.start or any(insn.transfers(word) for word in words):
+    if len(code) < end - start or any(insn.transfers(word) for word in words):
         return False
     if any(effects(word) != NONE or insn.base_is_r1(word) for word in words):
         return False
     table = elf.relocations(section)
-    return table is None or not any(where.start <= at < where.end for at in table.r_offset)
+    return table is None or not any(start <= offset < end for offset in table.r_offset)
 
 
-def merged(ranges: Mapping[int, Sequence[Range]]) -> dict[int, list[Range]]:
-    """The same words without overlaps, sorted."""
-    found: dict[int, list[Range]] = {}
-    for section, here in ranges.items():
-        merged: list[Range] = []
-        for one in sorted(here):
-            if merged and one.start <= merged[-1].end:
-                one = Range(merged[-1].start, max(one.end, merged.pop().end))
-            merged.append(one)
-        found[section] = merged
-    return found
+def merged(ranges: Iterable[Range]) -> list[Range]:
+    """The same words in ranges without overlaps, sorted."""
+    result: list[Range] = []
+    for start, end in sorted(ranges):
+        if result and start <= result[-1].end:
+            start, last = result.pop()
+            end = max(end, last)
+        result.append(Range(start, end))
+    return result
 
 
 def words_in(ranges: Sequence[Range], start: int, end: int) -> Iterator[int]:
     """The section offsets of the words of `ranges` from `start` to before `end`."""
-    first = max(bisect_right(ranges, start, key=lambda one: one.start) - 1, 0)
-    for one in ranges[first:]:
-        if one.start >= end:
+    first = max(bisect_right(ranges, start, key=lambda item: item.start) - 1, 0)
+    for item in ranges[first:]:
+        if item.start >= end:
             return
-        yield from range(max(one.start, start), min(one.end, end), 4)
+        yield from range(max(item.start, start), min(item.end, end), 4)

@@ -1,14 +1,14 @@
-"""Instructions of a function that are not what their words say, by their relocations.
+"""Instructions of a function that a linker may change, by their relocations.
 
-A linker may replace an instruction that carries a marker, with or without a trace of what it was,
-and makes a nop of a branch to a weak symbol that nobody defines. The kernel's own changes are in
-`patched`.
+A linker may replace an instruction that carries a marker, and makes a nop of a branch to a weak
+symbol that nobody defines. What the kernel changes is in `scpatch.linux.patched`.
 
 Source: GNU ld, ppc64_elf_relocate_section, ppc64_elf_inline_plt, ppc64_elf_tls_optimize.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -27,41 +27,44 @@ class Changeable(NamedTuple):
     unsure: set[int]
     """Those that may be nops."""
     unknown: set[int]
-    """Those that may be anything: relocated where the displacement from r1 is."""
+    """Those that may be anything: a relocation fills in their displacement from r1."""
     saves: set[int]
-    """Nops that GNU ld may make `std r2,24(r1)` of (R_PPC64_TOCSAVE)."""
+    """Nops that GNU ld may turn into `std r2,24(r1)` (R_PPC64_TOCSAVE)."""
 
 
 def changeable(
-    code: bytes, start: int, relocations: Sequence[Relocation], symbols: SymbolTable
+    words: array[int], start: int, relocations: Sequence[Relocation], symbols: SymbolTable
 ) -> Changeable:
-    """What the relocations of a function allow a linker. `code` lies at the offset `start`."""
-    found = Changeable(set(), set(), set())
-    for one in relocations:
-        at, kind = one.r_offset & ~3, one.type
+    """What the relocations of a function allow a linker. `start` is the section offset of its first
+    word."""
+    changes = Changeable(set(), set(), set())
+    for item in relocations:
+        at, kind = item.r_offset & ~3, item.type
         if kind == relocs.R_PPC64_NONE:
             continue
-        if kind not in relocs.BRANCHES or kind in relocs.PLT_CALLS or _is_weak(symbols, one.symbol):
-            found.unsure.add(at)
+        is_plain = kind in relocs.BRANCHES and kind not in relocs.PLT_CALLS
+        if not is_plain or _is_weak(symbols, item.symbol):
+            changes.unsure.add(at)
         if kind in relocs.PLT_CALLS | relocs.TLS_CALLS or kind in _TWO_WORDS:
-            found.unsure.add(at + 4)
+            changes.unsure.add(at + 4)
         elif kind == relocs.R_PPC64_PCREL_OPT:
-            found.unsure.add((one.r_offset + one.r_addend) & ~3)
-        word = VARIANT.word(code, at - start)
+            changes.unsure.add((item.r_offset + item.r_addend) & ~3)
+        index = at - start >> 2
+        word = words[index] if 0 <= index < len(words) else 0
         if kind == relocs.R_PPC64_TOCSAVE:
             if word in insn.NOPS:
-                found.saves.add(at)
+                changes.saves.add(at)
         elif kind not in relocs.BRANCHES | relocs.MARKERS and insn.base_is_r1(word):
-            found.unknown.add(at)
-    return found
+            changes.unknown.add(at)
+    return changes
 
 
-def with_saves(code: bytes, start: int, saves: set[int]) -> bytes:
+def with_saves(words: array[int], start: int, saves: set[int]) -> array[int]:
     """The code with its possible saves in place; they are unsure all the same."""
-    new = bytearray(code)
+    changed = array("I", words)
     for at in saves:
-        new[at - start : at - start + 4] = VARIANT.encode(VARIANT.save_r2)
-    return bytes(new) if saves else code
+        changed[at - start >> 2] = VARIANT.save_r2
+    return changed
 
 
 def _is_weak(symbols: SymbolTable, index: int) -> bool:

@@ -1,4 +1,4 @@
-"""Where control can arrive inside functions, other than by falling or branching there directly.
+"""Where control can arrive inside functions, except by running on or by a branch in the code.
 
 Relocations of allocated sections that point into code, sorted by what they mean: an edge from one
 instruction to another (exception table, jump label), a mere mark on an instruction, or an address
@@ -7,7 +7,7 @@ that somebody may branch to (a jump table, a computed goto, a return address).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
@@ -51,30 +51,28 @@ _RESTART_ENTRY, _RESTART_TARGET = 24, 16
 
 
 class Labels(NamedTuple):
-    """Places inside code that relocations point at, by section index."""
+    """Section offsets of places in the code of one section that relocations point at, sorted."""
 
-    taken: Mapping[int, Sequence[int]]
-    """Addresses that code or data holds, so that somebody may branch there: sorted offsets."""
-    possible: Mapping[int, Sequence[Range]]
-    """Where further such places may be, which a distance from an unknown place does not tell."""
-    branched: Mapping[int, Sequence[int]]
+    taken: list[int]
+    """Addresses that code or data holds, so that somebody may branch there."""
+    possible: list[Range]
+    """Where further such places may be, since the distance counts from an unknown place."""
+    branched: list[int]
     """Targets of relocated branches."""
-    marked: Mapping[int, Sequence[int]]
+    marked: list[int]
     """Instructions that a table names and nobody branches to."""
-    changed: Mapping[int, Sequence[int]]
+    changed: list[int]
     """Those that the kernel patches while it runs."""
-    edges: Mapping[int, Sequence[tuple[int, Place]]]
+    edges: list[tuple[int, Place]]
     """(target, from): control may pass from one instruction to another, outside the code's own
-    branches; sorted by target, under the target's section."""
+    branches."""
 
 
-def find_labels(elf: ElfFile, sections: set[int]) -> Labels:
-    """The labels in the code sections `sections`."""
-    kinds = "taken", "branched", "marked", "changed"
-    found: dict[str, dict[int, list[int]]] = {kind: {} for kind in kinds}
-    edges: dict[int, list[tuple[int, Place]]] = {}
+def find_labels(elf: ElfFile, sections: Collection[int]) -> dict[int, Labels]:
+    """The labels in each of some code sections."""
+    labels = {section: Labels([], [], [], [], [], []) for section in sections}
     relative: list[Relative] = []
-    homes = _homes(elf, sections)
+    homes = {} if elf.symbols is None else dict(elf.symbols.in_sections(set(sections)))
     words = {index for name in WORDS for index in elf.sections_named(name)}
     for target in elf.relocated:
         flags = elf.section(target, "a SHT_RELA table").sh_flags
@@ -84,56 +82,58 @@ def find_labels(elf: ElfFile, sections: set[int]) -> Labels:
             continue
         name = elf.section_name(target)
         if name in PAIRS:
-            _pairs(name, table, hits, found, edges)
-            continue
-        for index, (section, offset) in hits:
-            kind, at = table.r_info[index] & 0xFFFFFFFF, table.r_offset[index]
-            meaning = _meaning(name, kind, at)
-            if meaning == "relative":
-                relative.append(Relative(target, at, kind, section, offset))
-            else:
-                found[meaning].setdefault(section, []).append(offset)
-            if name in WORDS:
-                found["changed"].setdefault(section, []).append(offset)
-    possible: dict[int, list[Range]] = {}
-    for section, where in find_places(elf, relative):
-        if isinstance(where, Range):
-            possible.setdefault(section, []).append(where)
+            _add_pairs(labels, name, table, hits)
         else:
-            found["taken"].setdefault(section, []).append(where)
-    for by_section in found.values():
-        for places in by_section.values():
-            places.sort()
-    for pairs in edges.values():
-        pairs.sort()
-    return Labels(**found, possible=merged(possible), edges=edges)
+            relative += _add_places(labels, name, table, hits)
+    for section, place in find_places(elf, relative):
+        if isinstance(place, Range):
+            labels[section].possible.append(place)
+        else:
+            labels[section].taken.append(place)
+    return {section: _sorted(here) for section, here in labels.items()}
 
 
-def _meaning(name: str, kind: int, at: int) -> str:
-    """What a relocation at the offset `at` of a section says about the place that it names."""
+def _sorted(labels: Labels) -> Labels:
+    for places in labels:
+        places.sort()
+    return labels._replace(possible=merged(labels.possible))
+
+
+def _add_places(
+    labels: Mapping[int, Labels], name: str, table: RelaTable, hits: Iterable[tuple[int, Place]]
+) -> Iterator[Relative]:
+    """Adds what the relocations of a section name; yields what is relative to an unknown place."""
+    for index, (section, offset) in hits:
+        kind, at = table.r_info[index] & 0xFFFFFFFF, table.r_offset[index]
+        if _is_mark(name, kind, at):
+            labels[section].marked.append(offset)
+        elif kind in BRANCHES:
+            labels[section].branched.append(offset)
+        elif kind in PC_RELATIVE_DATA or kind in PC_RELATIVE_CODE:
+            yield Relative(table.target, at, kind, section, offset)
+        else:
+            labels[section].taken.append(offset)
+        if name in WORDS:
+            labels[section].changed.append(offset)
+
+
+def _is_mark(name: str, kind: int, at: int) -> bool:
+    """Whether nobody branches to what a relocation at the offset `at` of a section names."""
     if name in MARKS or name.startswith(DISCARDED):
-        return "marked"
+        return True
     if name == RESTARTS and kind == R_PPC64_ADDR64 and at % _RESTART_ENTRY != _RESTART_TARGET:
-        return "marked"
-    if kind in BRANCHES:
-        return "branched"
-    if kind in MARKERS:
-        return "marked"
-    return "relative" if kind in PC_RELATIVE_DATA or kind in PC_RELATIVE_CODE else "taken"
-
-
-def _homes(elf: ElfFile, sections: set[int]) -> dict[int, int]:
-    """Symbol index -> section index, of the symbols in `sections`."""
-    return {} if elf.symbols is None else dict(elf.symbols.in_sections(sections))
+        return True
+    return kind in MARKERS and kind not in BRANCHES
 
 
 def _hits(
     table: RelaTable, homes: Mapping[int, int], elf: ElfFile, *, every: bool
 ) -> list[tuple[int, Place]]:
-    """(index in the table, place) of the relocations against the symbols in `homes`.
+    """(index in the table, place) of the relocations against the symbols in `homes`, which are
+    symbol index -> section index.
 
-    Those without an addend name a symbol's own place or a section's start; symbols count as
-    entries anyway, so they are passed over where not `every` one is wanted.
+    Those without an addend name a symbol's own place or a section's start. Symbols count as entries
+    anyway, so these are left out unless `every` one is wanted.
     """
     symbols, named, addends, info = elf.symbols, table.symbol, table.r_addend, table.r_info
     if symbols is None or homes.keys().isdisjoint(named):
@@ -147,33 +147,29 @@ def _hits(
     return [(at, (homes[named[at]], values[named[at]] + addends[at])) for at in hits]
 
 
-def _pairs(
-    name: str,
-    table: RelaTable,
-    hits: Sequence[tuple[int, Place]],
-    found: Mapping[str, dict[int, list[int]]],
-    edges: dict[int, list[tuple[int, Place]]],
+def _add_pairs(
+    labels: Mapping[int, Labels], name: str, table: RelaTable, hits: Sequence[tuple[int, Place]]
 ) -> None:
     """Adds what one of `PAIRS` says."""
-    for start, end in _edges(table, hits, PAIRS[name]):
+    for start, end in _pairs(table, hits, PAIRS[name]):
         if start is not None:
-            found["marked"].setdefault(start[0], []).append(start[1])
+            labels[start[0]].marked.append(start[1])
         if end is not None and start is not None:
-            edges.setdefault(end[0], []).append((end[1], start))
+            labels[end[0]].edges.append((end[1], start))
         elif end is not None:
-            found["taken"].setdefault(end[0], []).append(end[1])
+            labels[end[0]].taken.append(end[1])
         place = start or end
         if name in WORDS and place is not None:
-            found["changed"].setdefault(place[0], []).append(place[1])
+            labels[place[0]].changed.append(place[1])
 
 
-def _edges(
+def _pairs(
     table: RelaTable, hits: Iterable[tuple[int, Place]], size: int
-) -> Iterable[tuple[Place | None, Place | None]]:
+) -> Iterator[tuple[Place | None, Place | None]]:
     """The pairs of a table whose entries are `size` bytes and start with two 32-bit words.
 
-    A half is None where it lies in code that nobody asked about, and the first one for every place
-    that a table of another form names.
+    Half of a pair is None if it is in code that nobody asked about. If the table has another form,
+    each place that it names is the second half of a pair.
     """
     starts: dict[int, Place] = {}
     ends: dict[int, Place] = {}

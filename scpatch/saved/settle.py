@@ -1,26 +1,52 @@
-"""For the calls of trampolines in one object: can the nop hold the restore, and who saves r2?
+"""For the calls of trampolines in an object: can the nop hold the restore, and what saves r2?
 
 The nop after a call can become `ld r2,24(r1)` only if control reaches it from the call alone. A
-call needs no stub if r2 is in 24(r1) on every path to it, or if nops before it can save it there.
+call needs no stub if r2 is in 24(r1) on every path to it, or if earlier nops can save it there.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
 from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile
-from scpatch.linux.patched import find_patched
-from scpatch.ppc64.branches import branches_into
-from scpatch.saved.calls import After, Call
+from scpatch.linux.patched import NO_PATCHES, find_patched
+from scpatch.ppc64.insn import in_branch_reach
+from scpatch.saved.analysis import OWN, SAVED, Analysis
 from scpatch.saved.hoist import hoist
-from scpatch.saved.labels import Labels, Place, find_labels
+from scpatch.saved.labels import Place, find_labels
 from scpatch.saved.other_calls import OtherCalls
-from scpatch.saved.surroundings import Direct, Surroundings
-from scpatch.saved.tocflow import OWN, SAVED, Flow
+from scpatch.saved.surroundings import CallEffects, CodeSection, code_section, describe
+
+_MOST_CODE_FOR_A_CALL = 16
+"""Bytes of the largest code that is added for a call at the end of its section."""
+
+
+class After(Enum):
+    """What is in r2 after a call of a trampoline, and why."""
+
+    STUB = auto()
+    """The caller's TOC: a stub saves r2, and the nop becomes the restore."""
+    SAVED = auto()
+    """The caller's TOC, if r2 is saved before the call: the call cannot have a stub."""
+    KEPT = auto()
+    """The caller's TOC: something else preserves r2."""
+    CLOBBERED = auto()
+    """Perhaps another TOC: the call is refused."""
+
+
+class Call(NamedTuple):
+    """A call of a trampoline. Offsets are section offsets in bytes."""
+
+    section: int
+    offset: int
+    after: After
+    needs_nop: bool = False
+    """The nop after the call is to become the restore."""
+    may_reuse: bool = False
+    """The call can do without a stub if r2 is saved before it."""
 
 
 class Fault(Enum):
@@ -33,11 +59,13 @@ class Fault(Enum):
 
 
 class Settled(NamedTuple):
+    """By the places of calls."""
+
     faults: Mapping[Place, Fault]
-    """By the place of the call, of those that need the nop."""
+    """The calls whose nop is needed and cannot be had."""
     saves: Mapping[Place, tuple[int, ...]]
-    """Calls before which r2 is saved on every path -> the nops that must save it for that; none if
-    the function does it by itself."""
+    """The calls that need no stub -> the nops that must save r2 for that (section offsets); none if
+    the function saves it by itself."""
 
 
 def settle(
@@ -49,96 +77,82 @@ def settle(
     module: bool,
     free_nops: bool,
 ) -> Settled:
-    """Settles the calls of an object, which must be all that name a trampoline or a stub.
+    """Settles the calls of an object, which must be all those of trampolines and stubs.
 
     `trampolines` are the symbols that they name; `module` says that the object is a linked kernel
     module, `free_nops` that no linker needs the nop after a call within the object.
     """
-    nops = [call for call in calls if call.needs_nop]
-    labels = find_labels(elf, {call.section for call in nops})
+    by_section: dict[int, list[Call]] = {call.section: [] for call in calls if call.needs_nop}
+    for call in calls:
+        if call.section in by_section:
+            by_section[call.section].append(call)
+    labels = find_labels(elf, by_section.keys())
     patched = find_patched(elf)
-    direct = _direct_branches(elf, functions, nops)
-    entered = _branch_targets(functions, labels, direct, nops)
-    changed = {(section, at) for section, here in labels.changed.items() for at in here}
-    changed |= {(section, at) for section, here in patched.ends.items() for at in here}
-    faults: dict[Place, Fault] = {}
-    for section, offset, *_ in nops:
-        if (section, offset + 4) in entered:
-            faults[section, offset] = Fault.ENTERED
-        elif (section, offset + 4) in changed:
-            faults[section, offset] = Fault.PATCHED
-    if patched.unread:
-        return Settled(faults, {})
-    calls = [
-        call._replace(after=After.CLOBBERED, may_reuse=False)
-        if call.needs_nop and call[:2] in faults
-        else call
-        for call in calls
-    ]
     others = OtherCalls(elf, trampolines, module=module, free=free_nops)
-    surroundings = Surroundings(elf, functions, labels, direct, patched, others)
-    return Settled(faults, _saves(surroundings, elf, functions, calls))
-
-
-def _branch_targets(
-    functions: Functions, labels: Labels, direct: Direct, calls: Sequence[Call]
-) -> set[Place]:
-    """Which nops after `calls` control can reach from elsewhere than from the call."""
-    nops = {(call.section, call.offset + 4) for call in calls}
-    found: set[Place] = set()
-    for section in {section for section, _ in nops}:
-        places: list[int] = [*labels.taken.get(section, ()), *labels.branched.get(section, ())]
-        places += [target for target, _ in labels.edges.get(section, ())]
-        found |= nops & {(section, place) for place in places}
-        found |= nops & {(section, target) for target, _ in direct[section]}
-    for section, place in nops:
-        if functions.inside(section, place - 1, place + 1):
-            found.add((section, place))
-    return found
-
-
-def _direct_branches(elf: ElfFile, functions: Functions, calls: Sequence[Call]) -> Direct:
-    """The branches to a nop after one of `calls`, or into the function around it, from anywhere
-    in the section: hand-written code may branch into its neighbour."""
-    ranges: dict[int, set[tuple[int, int]]] = {}
-    for call in calls:
-        inside = ranges.setdefault(call.section, set())
-        inside.add((call.offset + 4, call.offset + 8))
-        index = functions.covering(call.section, call.offset)
-        if index is not None and elf.symbols is not None:
-            symbol = elf.symbols[index]
-            inside.add((symbol.st_value, symbol.st_value + symbol.st_size))
-    return {section: branches_into(elf.content(section), ranges[section]) for section in ranges}
-
-
-def _saves(
-    surroundings: Surroundings, elf: ElfFile, functions: Functions, calls: Sequence[Call]
-) -> dict[Place, tuple[int, ...]]:
-    """What saves r2 for the calls that may reuse a save.
-
-    Nothing in an object with C++ exceptions: its tables say in a form that is not read here where
-    the unwinder enters a function, from calls with anything or nothing saved.
-    """
-    symbols = elf.symbols
-    if symbols is None or elf.sections_named(".gcc_except_table", prefix=True):
-        return {}
-    by_function: dict[tuple[int, int], list[Call]] = {}
-    number = Counter(call.section for call in calls)
-    for call in calls:
-        index = functions.covering(call.section, call.offset)
-        if index is not None:
-            by_function.setdefault((call.section, index), []).append(call)
+    # The tables of C++ exceptions are not read. They say where the unwinder enters a function, with
+    # r2 saved or not.
+    is_readable = not patched.unread and not elf.sections_named(".gcc_except_table", prefix=True)
+    faults: dict[Place, Fault] = {}
     saves: dict[Place, tuple[int, ...]] = {}
-    for (section, index), inside in by_function.items():
-        places = [call.offset for call in inside if call.may_reuse]
-        symbol = symbols[index]
-        if not places or symbol.st_value % 4:
+    for index, inside in by_section.items():
+        patches = patched.sections.get(index, NO_PATCHES)
+        offsets = [call.offset for call in inside if call.needs_nop]
+        section = code_section(elf, index, functions, labels[index], patches, others, offsets)
+        faulty = _faults(section, inside)
+        faults |= {(index, offset): fault for offset, fault in faulty.items()}
+        if is_readable:
+            saved = _saves(section, [_refused(call, faulty) for call in inside])
+            saves |= {(index, offset): nops for offset, nops in saved.items()}
+    return Settled(faults, saves)
+
+
+def _faults(section: CodeSection, calls: Sequence[Call]) -> dict[int, Fault]:
+    nops = {call.offset + 4 for call in calls if call.needs_nop}
+    patched = nops.intersection(section.patches.ends.union(section.labels.changed))
+    faults = dict.fromkeys(patched, Fault.PATCHED)
+    faults |= dict.fromkeys(section.entered(nops), Fault.ENTERED)
+    return {nop - 4: fault for nop, fault in faults.items()}
+
+
+def _refused(call: Call, faults: Mapping[int, Fault]) -> Call:
+    """The call, without anything that could be done about it if its nop is faulty."""
+    if not call.needs_nop or call.offset not in faults:
+        return call
+    return call._replace(after=After.CLOBBERED, may_reuse=False)
+
+
+def _saves(section: CodeSection, calls: Sequence[Call]) -> dict[int, tuple[int, ...]]:
+    """What saves r2 for the calls of a section that may reuse a save."""
+    by_function: dict[int, list[int]] = {}
+    for call in calls:
+        if call.may_reuse:
+            index = section.functions.covering(section.number, call.offset)
+            if index is not None:
+                by_function.setdefault(index, []).append(call.offset)
+    symbols, effects = section.elf.symbols, _effects(section, calls)
+    saves: dict[int, tuple[int, ...]] = {}
+    for index, places in by_function.items():
+        if symbols is None or symbols[index].st_value % 4:
             continue
-        code = bytes(elf.content(section)[symbol.st_value :][: symbol.st_size])
-        function, nops = surroundings.function(section, symbol, code, inside, number[section])
-        flow = Flow(function)
-        saved = {place: () for place in places if flow.holds(place, OWN | SAVED)}
-        rest = [place for place in places if place not in saved]
-        by_call = {**saved, **(hoist(flow, rest, nops) if nops and rest else {})}
-        saves |= {(section, place): by_call[place] for place in by_call}
+        function, nops = describe(section, symbols[index], effects)
+        analysis = Analysis(function)
+        with_jumps = analysis.with_jumps()
+        unsaved = [place for place in places if not with_jumps.holds(place, OWN | SAVED)]
+        saves |= {place: () for place in places if place not in unsaved}
+        saves |= hoist(analysis, unsaved, nops) if nops and unsaved else {}
     return saves
+
+
+def _effects(section: CodeSection, calls: Sequence[Call]) -> CallEffects:
+    """What the calls do to r2. A call so far from the section's end that it could not reach its
+    stub gets none."""
+    size = section.elf.sections[section.number].sh_size + _MOST_CODE_FOR_A_CALL * (len(calls) + 1)
+    effects = CallEffects(set(), set(), set())
+    for call in calls:
+        if call.after is After.CLOBBERED:
+            effects.clobbering.add(call.offset)
+        elif call.after is After.STUB and in_branch_reach(size - call.offset):
+            effects.saving.add(call.offset)
+        elif call.after in (After.STUB, After.SAVED):
+            effects.restoring.add(call.offset)
+    return effects

@@ -1,159 +1,167 @@
-"""What the rest of an object says about the control flow of one of its functions."""
+"""Describes a function for the analysis: its code, and what the object says about it."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from scpatch.elf.functions import Functions, section_of
-from scpatch.elf.reader import ElfFile, RelaTable, Relocation
+from scpatch.elf.reader import ElfFile, Relocation
 from scpatch.elf.symtab import Symbol
-from scpatch.linux.patched import Patched, words_in
+from scpatch.linux.patched import Patches, words_in
 from scpatch.ppc64 import relocs
-from scpatch.ppc64.insn import in_branch_reach
-from scpatch.ppc64.variant import local_entry_offset
-from scpatch.saved.calls import After, Call
+from scpatch.ppc64.branches import branches_into
+from scpatch.ppc64.variant import VARIANT, local_entry_offset
+from scpatch.saved.analysis import FunctionCode
 from scpatch.saved.changeable import changeable, with_saves
 from scpatch.saved.labels import Labels
 from scpatch.saved.other_calls import OtherCalls
-from scpatch.saved.tocflow import Function
-
-Direct = dict[int, list[tuple[int, int]]]
-"""Section index -> (target, branch) of branches without a relocation, sorted."""
-
-_MOST_CODE_A_SITE = 16
-"""Bytes of the largest code that a site can be given at the end of its section."""
 
 
-class Surroundings:
-    """Answers for the functions of one object."""
+class CodeSection(NamedTuple):
+    """A section with calls of trampolines, and what the object says about its code."""
 
-    def __init__(
-        self,
-        elf: ElfFile,
-        functions: Functions,
-        labels: Labels,
-        direct: Direct,
-        patched: Patched,
-        calls: OtherCalls,
-    ) -> None:
-        self._elf = elf
-        self._patched = patched
-        self._functions = functions
-        self._labels = labels
-        self._direct = direct
-        self._calls = calls
-        self._sorted: dict[int, tuple[RelaTable, list[int]]] = {}
+    elf: ElfFile
+    number: int
+    """Its section index."""
+    functions: Functions
+    labels: Labels
+    patches: Patches
+    others: OtherCalls
+    branches: Sequence[tuple[int, int]]
+    """(target, branch) of the branches without a relocation into functions with calls, sorted."""
+    order: Sequence[int]
+    """The indices of the section's relocations in the order of r_offset."""
 
-    def function(
-        self, section: int, symbol: Symbol, code: bytes, sites: Sequence[Call], number: int
-    ) -> tuple[Function, set[int]]:
-        """The function, and the nops in it that may become a save of r2 (section offsets).
+    def entered(self, places: Collection[int]) -> set[int]:
+        """Which instructions control can reach from elsewhere than from the previous one."""
+        labels, inside = self.labels, self.functions.inside
+        targets = {target for target, _ in (*labels.edges, *self.branches)}
+        targets.update(labels.taken, labels.branched)
+        named = {place for place in places if inside(self.number, place - 1, place + 1)}
+        return targets.intersection(places) | named
 
-        `sites` are those in it; `number` is that of all sites in the section.
-        """
-        start = symbol.st_value
-        end = start + len(code)
-        entry = start + local_entry_offset(symbol.st_other)
-        entries = set(self._functions.inside(section, start, end))
-        labels = self._labels
-        for places in (labels.taken, labels.branched):
-            entries |= _between(places, section, start, end)
-        entries |= set(words_in(labels.possible.get(section, ()), start + 4, end))
-        into = self._direct.get(section, [])
-        into = into[bisect_left(into, (start + 1,)) : bisect_left(into, (end,))]
-        entries |= {target for target, source in into if not start <= source < end}
-        edges = []
-        pairs = labels.edges.get(section, ())
-        for target, (home, source) in pairs[
-            bisect_left(pairs, (start,)) : bisect_left(pairs, (end,))
-        ]:
-            if home == section and start <= source < end:
-                edges.append((source, target))
-            else:
-                entries.add(target)
-        relocations = self._relocations(section, start, end)
-        stubbed, unsaved = self._stubbed(section, sites, number)
-        branches = self._branches(section, relocations)
-        foreign = [at for at, (kind, _) in branches.items() if kind in relocs.NOTOC]
-        assert self._elf.symbols is not None, "it has the function's symbol"
-        linkers = changeable(code, start, relocations, self._elf.symbols)
-        loud = set(words_in(self._patched.loud.get(section, ()), start, end))
-        quiet = set(words_in(self._patched.quiet.get(section, ()), start, end))
-        function = Function(
-            code=with_saves(code, start, linkers.saves),
-            start=start,
-            entry=entry,
-            relocated={at: target for at, (_, target) in branches.items()},
-            entries=entries - {entry},
-            edges=edges,
-            foreign_after=foreign + [s.offset for s in sites if s.after is After.CLOBBERED],
-            saving=self._calls.saving(code, start, relocations) | stubbed,
-            unsaved=unsaved,
-            unsure=linkers.unsure | quiet | _between(labels.changed, section, start - 4, end),
-            unknown=linkers.unknown | loud,
-        )
-        nops = self._calls.free_nops(code, start, relocations)
-        return function, nops - self._named(section, start, end)
-
-    def _stubbed(
-        self, section: int, sites: Sequence[Call], number: int
-    ) -> tuple[set[int], set[int]]:
-        """Calls that save r2, in one way or another: where not before, then by a stub. And those
-        that save it by no stub, if it is out of reach, or cannot branch to the trampoline. Those of
-        the module loader are among the other calls."""
-        size = self._elf.sections[section].sh_size + _MOST_CODE_A_SITE * (number + 1)
-        saving: set[int] = set()
-        unsaved: set[int] = set()
-        for site in sites:
-            reached = site.after is After.STUB and in_branch_reach(size - site.offset)
-            if reached:
-                saving.add(site.offset)
-            elif site.after in (After.STUB, After.SAVED):
-                unsaved.add(site.offset)
-        return saving, unsaved
-
-    def _named(self, section: int, start: int, end: int) -> set[int]:
-        """Words that the kernel may patch, or a table names, and those behind them: what looks
-        like a free nop there need not be one."""
-        found = _between(self._labels.marked, section, start, end)
-        for ranges in (self._patched.quiet, self._patched.loud):
-            found.update(words_in(ranges.get(section, ()), start, end))
-        return found | {place + 4 for place in found}
-
-    def _relocations(self, section: int, start: int, end: int) -> list[Relocation]:
+    def relocations(self, start: int, end: int) -> list[Relocation]:
         """The relocations of a range, by r_offset."""
-        table, order = self._by_offset(section)
+        table = self.elf.relocations(self.number)
+        if table is None:
+            return []
         offset = table.r_offset.__getitem__
-        first, last = (bisect_left(order, place, key=offset) for place in (start, end))
-        return [table[index] for index in order[first:last]]
-
-    def _branches(
-        self, section: int, relocations: Sequence[Relocation]
-    ) -> dict[int, tuple[int, int | None]]:
-        """Branches with a relocation -> its type, and the section offset that they go to, None for
-        another section."""
-        symbols = self._elf.symbols
-        found: dict[int, tuple[int, int | None]] = {}
-        for relocation in relocations:
-            if relocation.type in relocs.BRANCHES and symbols is not None:
-                home = section_of(symbols, relocation.symbol)
-                value = symbols[relocation.symbol].st_value + relocation.r_addend
-                target = value if home == section else None
-                found[relocation.r_offset] = relocation.type, target
-        return found
-
-    def _by_offset(self, section: int) -> tuple[RelaTable, list[int]]:
-        """The section's relocations and their indices in the order of r_offset."""
-        if section not in self._sorted:
-            table = self._elf.relocations(section)
-            assert table is not None, "a section with call sites has relocations"
-            order = sorted(range(len(table)), key=table.r_offset.tolist().__getitem__)
-            self._sorted[section] = table, order
-        return self._sorted[section]
+        first, last = (bisect_left(self.order, place, key=offset) for place in (start, end))
+        return [table[index] for index in self.order[first:last]]
 
 
-def _between(places: Mapping[int, Sequence[int]], section: int, start: int, end: int) -> set[int]:
-    """The section offsets among `places` strictly between two."""
-    inside = places.get(section, ())
-    return set(inside[bisect_right(inside, start) : bisect_left(inside, end)])
+def code_section(
+    elf: ElfFile,
+    number: int,
+    functions: Functions,
+    labels: Labels,
+    patches: Patches,
+    others: OtherCalls,
+    calls: Iterable[int],
+) -> CodeSection:
+    """The section with `calls`, which are section offsets."""
+    table = elf.relocations(number)
+    offsets = table.r_offset.tolist() if table is not None else []
+    order = sorted(range(len(offsets)), key=offsets.__getitem__)
+    branches = _branches_to(elf, functions, number, calls)
+    return CodeSection(elf, number, functions, labels, patches, others, branches, order)
+
+
+def _branches_to(
+    elf: ElfFile, functions: Functions, section: int, calls: Iterable[int]
+) -> list[tuple[int, int]]:
+    """The branches to the nop after a call, or into the function around it, from anywhere in the
+    section: hand-written code may branch into its neighbour."""
+    ranges: set[tuple[int, int]] = set()
+    for call in calls:
+        ranges.add((call + 4, call + 8))
+        index = functions.covering(section, call)
+        if index is not None and elf.symbols is not None:
+            symbol = elf.symbols[index]
+            ranges.add((symbol.st_value, symbol.st_value + symbol.st_size))
+    return branches_into(elf.content(section), ranges)
+
+
+class CallEffects(NamedTuple):
+    """What the calls of trampolines do to r2, by their section offsets; the others preserve it."""
+
+    saving: set[int]
+    """Each stores r2 in 24(r1) and loads it from there."""
+    restoring: set[int]
+    """Each only loads r2 from there."""
+    clobbering: set[int]
+    """Each may return with another TOC."""
+
+
+def describe(
+    section: CodeSection, symbol: Symbol, calls: CallEffects
+) -> tuple[FunctionCode, set[int]]:
+    """The function, and the nops in it that may become a save of r2 (section offsets)."""
+    symbols, start = section.elf.symbols, symbol.st_value
+    assert symbols is not None, "one of them is the function's"
+    code = section.elf.content(section.number)[start:][: symbol.st_size]
+    end, words = start + len(code), VARIANT.words(code)
+    entry = start + local_entry_offset(symbol.st_other)
+    entries, edges = _ways_in(section, start, end)
+    relocations = section.relocations(start, end)
+    targets = _targets(section, relocations)
+    linkers = changeable(words, start, relocations, symbols)
+    quiet = set(words_in(section.patches.quiet, start, end))
+    loud = set(words_in(section.patches.loud, start, end))
+    saving, nops = section.others.judge(words, start, relocations)
+    notoc = {item.r_offset for item in relocations if item.type in relocs.NOTOC}
+    function = FunctionCode(
+        words=with_saves(words, start, linkers.saves),
+        start=start,
+        entry=entry,
+        targets=targets,
+        entries=entries - {entry},
+        edges=edges,
+        clobbering=calls.clobbering | notoc,
+        saving=calls.saving | saving,
+        restoring=calls.restoring,
+        unsure=linkers.unsure | quiet | _between(section.labels.changed, start - 4, end),
+        unknown=linkers.unknown | loud,
+    )
+    # What looks like a free nop need not be one where the kernel patches, or a table names, it or
+    # the call before it.
+    named = _between(section.labels.marked, start, end) | quiet | loud
+    return function, nops - named - {place + 4 for place in named}
+
+
+def _ways_in(section: CodeSection, start: int, end: int) -> tuple[set[int], list[tuple[int, int]]]:
+    """Where control may enter a function from outside, and (from, to) of transfers inside that the
+    code does not show."""
+    labels, branches = section.labels, section.branches
+    entries = set(section.functions.inside(section.number, start, end))
+    entries |= _between(labels.taken, start, end) | _between(labels.branched, start, end)
+    entries.update(words_in(labels.possible, start + 4, end))
+    into = branches[bisect_left(branches, (start + 1,)) : bisect_left(branches, (end,))]
+    entries.update(target for target, source in into if not start <= source < end)
+    edges = []
+    pairs = labels.edges
+    for target, (home, source) in pairs[bisect_left(pairs, (start,)) : bisect_left(pairs, (end,))]:
+        if home == section.number and start <= source < end:
+            edges.append((source, target))
+        else:
+            entries.add(target)
+    return entries, edges
+
+
+def _targets(section: CodeSection, relocations: Iterable[Relocation]) -> dict[int, int | None]:
+    """Relocated branches -> the section offset that they go to, None for another section."""
+    symbols = section.elf.symbols
+    targets: dict[int, int | None] = {}
+    for relocation in relocations:
+        if relocation.type in relocs.BRANCHES and symbols is not None:
+            value = symbols[relocation.symbol].st_value + relocation.r_addend
+            is_here = section_of(symbols, relocation.symbol) == section.number
+            targets[relocation.r_offset] = value if is_here else None
+    return targets
+
+
+def _between(places: Sequence[int], start: int, end: int) -> set[int]:
+    """Those of some sorted section offsets that are strictly between two."""
+    return set(places[bisect_right(places, start) : bisect_left(places, end)])

@@ -102,8 +102,7 @@ class _Classifier:
     def _settled(self, sites: list[Site], marked: frozenset[int]) -> list[Site]:
         """The sites, with SAVED and the refusals told from REWRITE that need the whole object."""
         # Most objects of a build have no such site, and need not load this either.
-        from scpatch.saved.calls import After, Call
-        from scpatch.saved.settle import Fault, settle
+        from scpatch.saved.settle import After, Call, Fault, settle
 
         callees = self._callees()
         stubless = callees if self._kept else marked

@@ -165,7 +165,7 @@ def test_copies_are_made_anew_by_other_code_of_the_same_version(tree: Path, tmp_
 
     assert linked() != ""
     assert linked() == ""
-    with (checkout / "scpatch/saved/tocflow.py").open("a") as file:
+    with (checkout / "scpatch/saved/analysis.py").open("a") as file:
         file.write("#\n")
     assert linked() != ""
 

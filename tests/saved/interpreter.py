@@ -1,4 +1,4 @@
-"""A tiny PowerPC that runs one function on random paths: the oracle for `tocflow`.
+"""A tiny PowerPC that runs one function on random paths: the oracle for `analysis`.
 
 It knows the dozen instructions that `programs` writes and shares nothing with the package. Values
 are tokens; memory is a dictionary of doublewords. A path is any sequence of choices at

@@ -9,11 +9,11 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scpatch.saved.analysis import OWN, SAVED, Analysis
 from scpatch.saved.hoist import hoist
-from scpatch.saved.tocflow import OWN, SAVED, Flow
 from tests.saved.interpreter import Op, Program, wrong_sites
 from tests.saved.programs import random_program
-from tests.saved.test_tocflow import START, described, sites
+from tests.saved.test_analysis import START, described, sites
 
 PUSH = Op("push", 0xF821FFC1, displacement=-64)
 """`stdu r1,-64(r1)`"""
@@ -31,11 +31,12 @@ def framed(source: random.Random) -> Program:
 
 def chosen(program: Program) -> tuple[set[int], Program]:
     """The sites that nops can save r2 for, by their index, and the program with those saves."""
-    flow = Flow(described(program))
+    analysis = Analysis(described(program))
     places = [START + 4 * at for at in sites(program)]
-    places = [place for place in places if not flow.holds(place, OWN | SAVED)]
+    with_jumps = analysis.with_jumps()
+    places = [place for place in places if not with_jumps.holds(place, OWN | SAVED)]
     nops = {START + 4 * at for at, op in enumerate(program.ops) if op.name == "nop"}
-    found = hoist(flow, places, nops)
+    found = hoist(analysis, places, nops)
     changed = {(nop - START) // 4 for used in found.values() for nop in used}
     assert changed <= {(nop - START) // 4 for nop in nops}
     save = Op("hoisted", 0xF8410018)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scpatch.saved.tocflow import Function, saved_at
+from scpatch.saved.analysis import FunctionCode, saved_at
 from tests.saved.interpreter import Op, Program, wrong_sites
 from tests.saved.programs import random_program
 
@@ -19,24 +20,22 @@ def sites(program: Program) -> list[int]:
     return [at for at, op in enumerate(program.ops) if op.name == "site"]
 
 
-def described(program: Program) -> Function:
+def described(program: Program) -> FunctionCode:
     """The program as the analysis takes it."""
-    relocated = {
+    targets = {
         START + 4 * at: None
         for at, op in enumerate(program.ops)
         if op.name in ("site", "call", "notoc_call")
     }
-    return Function(
-        code=b"".join(op.word.to_bytes(4, "little") for op in program.ops),
+    return FunctionCode(
+        words=array("I", [op.word for op in program.ops]),
         start=START,
         entry=START,
-        relocated=relocated,
+        targets=targets,
         entries={START + 4 * at for at in program.entries},
         edges={(START + 4 * at, START + 4 * to) for at, to in (program.edges or {}).items()},
         unsure={START + 4 * at for at in program.unsure},
-        foreign_after={
-            START + 4 * at for at, op in enumerate(program.ops) if op.name == "notoc_call"
-        },
+        clobbering={START + 4 * at for at, op in enumerate(program.ops) if op.name == "notoc_call"},
     )
 
 

@@ -80,7 +80,7 @@ def test_calls_of_a_marked_trampoline_are_the_linkers(tmp_path: Path) -> None:
     assert (states(proof.sites), proof.sites[0].right) == (["linker"], True)
     assert proof.sites[0].trampoline_other == 0x20
     wrong = prove_change(tmp_path, before, with_stub(before, calls(before)))
-    assert "no linker takes a branch without nop" in wrong.errors[0]
+    assert "no linker accepts a branch without nop" in wrong.errors[0]
 
 
 def test_a_call_without_toc_needs_nothing(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from scpatch.report.documents.advise import AdviseDocument
 from scpatch.report.documents.diff import DiffDocument
 from scpatch.report.documents.sites import RewriteDocument, ScanDocument
 from scpatch.report.documents.verify import VerifyDocument
-from scpatch.report.verify import _SHORT
 from scpatch.sites.model import State
+from scpatch.verifier.reasons import every_reason
 
 FILE: Final = Path(__file__).with_name("schema.json")
 
@@ -33,7 +33,7 @@ def schema() -> dict[str, object]:
         "oneOf": list(documents),
         "$defs": {
             "state": {"enum": list(map(str, State))},
-            "reason": {"enum": list(_SHORT)},
+            "reason": {"enum": list(map(str, every_reason()))},
             **definitions,
         },
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from scpatch.report.blocks import GAP, Block, Cell, Finding, Line, Paragraph, Record, Style, Table
 from scpatch.report.words import call_sites, count, place, spot
 from scpatch.verifier.execute.types import Outcome
+from scpatch.verifier.reasons import every_reason
 from scpatch.verifier.types import SiteProof
 from scpatch.verifier.verdict import Result, SiteRuns, Verdict, judge_site
 
@@ -73,7 +74,7 @@ class VerifyReport(NamedTuple):
 def summary_line(verdict: Verdict) -> str:
     """`core.o: proven: 12 call sites (9 stub, 3 saved); 12 executed: 12 failed before, ...`"""
     states = Counter(site.state for site in verdict.proof.sites)
-    shown = ", ".join(f"{states[state]:,} {state}" for state in _SHORT if states[state])
+    shown = ", ".join(f"{states[state]:,} {state}" for state in every_reason() if states[state])
     text = str(verdict.result) if verdict.proven else verdict.result.upper()
     text += ": " + call_sites(len(verdict.proof.sites)) + (f" ({shown})" if shown else "")
     if (offset := verdict.proof.paca_toc) is not None:
@@ -113,26 +114,9 @@ def _cells(
         Cell("", _MARKS[result], Style.NEW if result is Result.PROVEN else Style.REFUSED),
         Cell(site.section_name, f"+{site.offset:#x}"),
         Cell(site.function, f"+{site.function_offset:#x}" if site.function else ""),
-        Cell("", _SHORT.get(site.state, site.state)),
+        Cell("", site.state.text),
     )
     if not executed:
         return cells
     ran = f"{_word(runs.before)} -> {_word(runs.after)}" if runs else "not executed"
     return (*cells, Cell("", ran))
-
-
-_SHORT: Final = {
-    "stub": "saved by a stub",
-    "thunk": "saved by a thunk",
-    "saved": "saved by function",
-    "paca": "loaded from PACA",
-    "done": "right before",
-    "restored": "save not shown",
-    "trampoline": "kept by trampoline",
-    "elsewhere": "kept elsewhere",
-    "linker": "saved by linker",
-    "loader": "saved by loader",
-    "notoc": "r2 not needed",
-    "left": "wrong, as before",
-    "wrong": "wrong now",
-}

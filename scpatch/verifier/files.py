@@ -119,7 +119,7 @@ def _run(
     before: Path, after: Path, proof: Proof, tools: Tools, offsets: KernelOffsets
 ) -> tuple[SiteRuns, ...]:
     """Executes the call sites that a program can be made of, in both versions."""
-    sites = [site for site in proof.sites if site.runs and site.state != "elsewhere"]
+    sites = [site for site in proof.sites if site.runs]
     runs = [run_site(site) for site in sites]
     offsets = _completed(offsets, proof)
     old = execute(before, [replace(run, code=None, marked=False) for run in runs], tools, offsets)

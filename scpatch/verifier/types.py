@@ -14,11 +14,13 @@ class Reason(StrEnum):
     """
 
     text: str
+    by_change: bool
+    """What a change makes of a call: one that was so before is `done`."""
 
-    def __new__(cls, word: str, text: str) -> Self:
+    def __new__(cls, word: str, text: str, by_change: bool = False) -> Self:
         member = str.__new__(cls, word)
         member._value_ = word
-        member.text = text
+        member.text, member.by_change = text, by_change
         return member
 
     @property
@@ -30,7 +32,7 @@ class Reason(StrEnum):
 class Common(Reason):
     """The reasons that belong to no strategy."""
 
-    SAVED = "saved", "saved by function"
+    SAVED = "saved", "saved by function", True
     """Restores what the function itself has saved on every path."""
     DONE = "done", "right before"
     """Saved and restored before already."""
@@ -66,7 +68,7 @@ class SiteProof:
     """Of its global entry; 0 if the object does not define it."""
     trampoline_other: int
     """Its st_other, or one that says where the kernel patches it all the same."""
-    state: str
+    state: Reason
     right: bool
     """r2 is right after the call in the second object."""
     was_right: bool

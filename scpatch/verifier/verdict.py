@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from scpatch.verifier.execute.types import Outcome
-from scpatch.verifier.types import Proof, SiteProof
+from scpatch.verifier.types import Common, Proof, SiteProof
 
 
 class Result(StrEnum):
@@ -31,7 +31,7 @@ class SiteRuns:
     def harmless(self) -> bool:
         """The proof says that r2 was wrong before, but the site passed: so the run proves nothing.
         If no save was shown, nobody knows whether r2 was wrong."""
-        if self.site.state == "restored":
+        if self.site.state is Common.RESTORED:
             return False
         return self.before.passed and not self.site.was_right
 
@@ -82,7 +82,7 @@ def judge_site(site: SiteProof, runs: SiteRuns | None) -> Result:
         return Result.NOT_PROVEN
     if site.right:
         return Result.PROVEN
-    return Result.NOT_SHOWN if site.state == "restored" else Result.NOT_PROVEN
+    return Result.NOT_SHOWN if site.state is Common.RESTORED else Result.NOT_PROVEN
 
 
 def worst(results: Iterable[Result]) -> Result:

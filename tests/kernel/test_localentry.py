@@ -43,7 +43,7 @@ def states(kernel: Kernel) -> Counter[str]:
     """What became of the calls in an image. Those in its objects are all there."""
     verdict = verify_link([kernel.vmlinux.with_name("vmlinux.o")], kernel.vmlinux)
     assert verdict.proof.errors == ()
-    found = Counter(site.state for site in verdict.proof.sites)
+    found = Counter(str(site.state) for site in verdict.proof.sites)
     assert verdict.proven == ("wrong" not in found)
     return found
 

@@ -10,6 +10,7 @@ from scpatch.report.forms import print_report
 from scpatch.report.verify import VerifyReport, summary_line
 from scpatch.verifier.execute.types import Outcome, RunSite
 from scpatch.verifier.files import verify_files
+from scpatch.verifier.reasons import every_reason
 from scpatch.verifier.types import Proof, SiteProof
 from scpatch.verifier.verdict import SiteRuns, Verdict
 from tests.report.support import FIXTURES, rewritten, validated
@@ -26,7 +27,7 @@ def proof(state: str = "stub", *, right: bool = True, was_right: bool = False) -
         trampoline_section=0,
         trampoline_offset=0,
         trampoline_other=0,
-        state=state,
+        state={str(reason): reason for reason in every_reason()}[state],
         right=right,
         was_right=was_right,
         why="because",

@@ -246,7 +246,7 @@ def test_stubs_in_several_sections(tmp_path: Path) -> None:
     assert prove_change(tmp_path, before, here, other).errors == ()
     away = replace(other, retarget={site: STUB})
     proof = prove_change(tmp_path, before, here, away)
-    assert any("lies in another section" in error for error in proof.errors)
+    assert any("is in another section" in error for error in proof.errors)
     assert any("no call uses the stub" in error for error in proof.errors)
 
 

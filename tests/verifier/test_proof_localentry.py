@@ -169,7 +169,7 @@ BROKEN: dict[str, tuple[bool, Callable[[Path], None], str]] = {
         lambda path: patch(
             path, ".text", tools.section(path, ".text").size - 4, word(0x48000000 | 0x3FFFFFC)
         ),
-        "does not set r2 and go on behind the prologue",
+        "does not set r2 and go on after the prologue",
     ),
     "code at the end": (
         False,

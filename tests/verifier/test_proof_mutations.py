@@ -325,7 +325,7 @@ def test_a_stub_is_new_code(tmp_path: Path) -> None:
     site, old_branch = calls(before)
     change = replace(restored([site]), retarget={site: STUB}, symbols=[stub_symbol(old_branch - 4)])
     errors = prove_change(tmp_path, before, change).errors
-    assert any("lies in code that was there before" in error for error in errors)
+    assert any("is in code that was there before" in error for error in errors)
 
 
 def test_a_thunks_symbol_is_global(tmp_path: Path) -> None:
@@ -338,4 +338,4 @@ def test_a_thunks_symbol_is_global(tmp_path: Path) -> None:
 
 def test_a_bad_stub_is_told_beside_its_calls(tmp_path: Path, before: Elf) -> None:
     errors = prove_change(tmp_path, before, *wrong_stub_word(before)).errors
-    assert any("is no good stub: its instructions are not" in error for error in errors)
+    assert any("is no good: its instructions are not" in error for error in errors)

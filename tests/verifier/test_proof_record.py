@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.objects import record
 from scpatch.verifier.objects.read import read
-from scpatch.verifier.proof import prove
+from scpatch.verifier.proof import note, prove
 from tests.tools import rewritten, section, sections
 
 BODY = "FRAME f\nCALL __SCT__x\nLEAVE f\nFUNC __SCT__x\n blr\nEND __SCT__x\n"
@@ -59,4 +58,4 @@ def test_a_note_without_a_change(assemble: Callable[..., Path]) -> None:
     before = assemble(BODY)
     after = assemble(BODY + ' .ident "scpatch strategy callsite"\n', "y.o")
     noted = ".comment: strategy callsite was noted, none was applied."
-    assert noted in record.check(read(before), read(after), frozenset())
+    assert noted in note.check(read(before), read(after), frozenset())

@@ -17,17 +17,12 @@ from scpatch.verifier.linked.pair import prove_images
 from scpatch.verifier.objects import record
 from scpatch.verifier.objects.calls import find_calls
 from scpatch.verifier.objects.forms import read_object
-from scpatch.verifier.objects.read import Place, UnreadableError
-from scpatch.verifier.reasons import paca
+from scpatch.verifier.objects.read import UnreadableError
+from scpatch.verifier.proof import loads
+from scpatch.verifier.reasons import not_in_images
 from scpatch.verifier.types import Proof, SiteProof
 
 __all__ = ["prove_images", "prove_link"]
-
-_BY_TRAMPOLINES = "livepatch-stack"
-_NOT_SHOWN = (
-    "its trampolines keep r2 on the livepatch stack, which the calls in an image do not show; "
-    "verify the objects that it was linked from."
-)
 
 
 def prove_link(
@@ -41,22 +36,16 @@ def prove_link(
     """
     try:
         linked = read_image(image, trampolines)
-        if _BY_TRAMPOLINES in record.strategies(linked.image):
-            return Proof((), (_NOT_SHOWN,))
+        if fault := not_in_images(record.strategies(linked.image)):
+            return Proof((), (fault,))
         sites = tuple(judge(linked))
         errors = [*_lost(_count(objects, trampolines), linked, sites)]
-        errors += paca.one_offset(_restores(linked, sites), paca_toc)
+        errors += loads.one_offset(loads.loads_of(linked.image, sites), paca_toc)
         if not linked.entries:
             errors.append("no symbol names a trampoline's code: nothing can be said.")
         return Proof(sites, tuple(errors))
     except UnreadableError as reason:
         return Proof((), (f"{reason}.",))
-
-
-def _restores(linked: Linked, sites: Sequence[SiteProof]) -> Iterator[paca.Restore]:
-    for one in sites:
-        if one.paca_toc is not None:
-            yield paca.Restore(linked.image.where(Place(one.section, one.offset)), one.paca_toc)
 
 
 def _count(objects: Iterable[Path], trampolines: Sequence[str]) -> Counter[tuple[str, str]]:

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from scpatch.verifier.linked.image import Branch, Linked
 from scpatch.verifier.linked.paths import StubPath, follow, is_end_of_stub, missed
 from scpatch.verifier.linked.saved import Saves
+from scpatch.verifier.objects.insn import toc_load
 from scpatch.verifier.objects.read import Place
-from scpatch.verifier.objects.stubs import STUB_NAME
 from scpatch.verifier.objects.trampolines import Trampoline
 from scpatch.verifier.objects.variant import LD_R2, NOPS
-from scpatch.verifier.reasons import livepatch_stack as livepatch
-from scpatch.verifier.reasons import paca
-from scpatch.verifier.reasons.localentry import BLOCK_NAME
-from scpatch.verifier.types import SiteProof
+from scpatch.verifier.reasons import is_added_code, judge_in_image
+from scpatch.verifier.types import Common, Reason, SiteProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +28,7 @@ class Call:
 
 
 def judge(linked: Linked) -> Iterator[SiteProof]:
-    """All calls, in the order of the code. The state of each is one of
-    linker    saved by the linker's stub, restored behind the call
-    restored  restored behind the call, its save not shown
-    stub      saved by scpatch's stub, restored behind the call
-    saved     saved by the function itself on every path, restored behind the call
-    paca      loaded from the PACA behind the call
-    notoc     the caller has no TOC pointer in r2 (st_other bits 5-7 = 1)
-    wrong     r2 is not what it was
-    """
+    """All calls, in the order of the code."""
     calls = list(find(linked))
     saves = Saves(
         linked, {one.branch.place: one.trampoline for one in calls if one.way and one.way.saves}
@@ -58,13 +48,13 @@ def judge(linked: Linked) -> Iterator[SiteProof]:
             trampoline_offset=call.trampoline.place.offset,
             trampoline_other=call.trampoline.symbol.other,
             state=state,
-            right=state not in ("wrong", "restored"),
+            right=state.right,
             was_right=False,
             why=why,
             resume=place.offset + 8,
-            saved_before=state == "saved",
+            saved_before=state is Common.SAVED,
             loader=False,
-            paca_toc=paca.offset(linked.calls.word(Place(place.section, place.offset + 4))),
+            paca_toc=toc_load(linked.calls.word(place.after(4))),
         )
 
 
@@ -107,15 +97,10 @@ def _leads_over_stubs(linked: Linked, branch: Branch) -> bool:
     end, after = linked.place(branch.to), Place(at.section, at.offset + 4)
     while end is not None and after.section == end.section and after.offset < end.offset:
         stub = linked.image.function_at(after)
-        if stub is None or not _is_appended(stub.name) or stub.size <= 0:
+        if stub is None or not is_added_code(stub.name) or stub.size <= 0:
             return False
         after = Place(at.section, stub.value + stub.size)
     return after == end and not _is_reached(linked, at)
-
-
-def _is_appended(name: str) -> bool:
-    """Whether a symbol is that of code which scpatch appends to sections."""
-    return any(one.fullmatch(name) for one in (STUB_NAME, BLOCK_NAME, livepatch.SYMBOL))
 
 
 def _is_reached(linked: Linked, place: Place) -> bool:
@@ -160,53 +145,57 @@ def _detours(linked: Linked) -> Iterator[int]:
             yield start + name.size - 4
 
 
-def _judge(linked: Linked, call: Call, saves: Saves) -> tuple[str, str]:
+def _judge(linked: Linked, call: Call, saves: Saves) -> tuple[Reason, str]:
     place, way = call.branch.place, call.way
     word = linked.calls.word(place)
     after = linked.calls.word(Place(place.section, place.offset + 4))
     function = linked.image.function_at(place)
     if call.lost:
         where = f", but to {way.trampoline.symbol.name}" if way is not None else ""
-        return "wrong", f"{call.lost} does not lead to its trampoline{where}"
+        return Common.WRONG, f"{call.lost} does not lead to its trampoline{where}"
     if way is None and linked.inside(call.branch.to) is None:
-        return "wrong", f"the linker's stub at {call.branch.to:#x} does not lead to the trampoline"
+        return (
+            Common.WRONG,
+            f"the linker's stub at {call.branch.to:#x} does not lead to the trampoline",
+        )
     if way is not None and way.runs_on:
-        return "wrong", "there is a nop in the stub, so that control runs on"
+        return Common.WRONG, "there is a nop in the stub, so that control runs on"
     if way is None:
-        return "wrong", "it lands inside the trampoline, at no entry point"
+        return Common.WRONG, "it lands inside the trampoline, at no entry point"
     without_toc = function is not None and function.other >> 5 == 1
     if word & 0xFC000003 == 0x48000000 and without_toc and not way.saves:
-        return "notoc", "a sibling call of a function that does not preserve r2"
+        return Common.NOTOC, "a sibling call of a function that does not preserve r2"
     if word & 0xFC000003 != 0x48000001:
         what = ", and a stub saves r2 in its caller's frame" if way.saves else ""
-        return "wrong", f"a sibling call: nothing can restore r2 after it{what}"
-    if (offset := paca.offset(after)) is not None:
-        return "paca", f"r2 is loaded from {offset}(r13) behind the call"
+        return Common.WRONG, f"a sibling call: nothing can restore r2 after it{what}"
+    if (found := judge_in_image(after, "")) is not None:
+        return found
     if after != LD_R2:
         if without_toc:
-            return "notoc", "the function does not use r2 as its TOC pointer"
+            return Common.NOTOC, "the function does not use r2 as its TOC pointer"
         what = "saved, but not restored" if way.saves else "neither saved nor restored"
-        return "wrong", f"r2 is {what}: {'a' if after in NOPS else 'no'} nop follows"
+        return Common.WRONG, f"r2 is {what}: {'a' if after in NOPS else 'no'} nop follows"
     return _restored(linked, call, way, saves)
 
 
-def _restored(linked: Linked, call: Call, way: StubPath, saves: Saves) -> tuple[str, str]:
+def _restored(linked: Linked, call: Call, way: StubPath, saves: Saves) -> tuple[Reason, str]:
     """The state of a call with a restore behind it."""
     place = call.branch.place
     if reason := saves.entered(Place(place.section, place.offset + 4)):
-        return "wrong", f"the restore may run without the call: {reason}"
+        return Common.WRONG, f"the restore may run without the call: {reason}"
     if way.saves:
         stub = linked.place(call.branch.to)
         symbol = linked.image.function_at(stub) if stub is not None else None
-        if symbol is not None and STUB_NAME.fullmatch(symbol.name):
-            return "stub", f"saved by {symbol.name}, restored behind the call"
+        found = judge_in_image(LD_R2, symbol.name) if symbol is not None else None
+        if found is not None:
+            return found
         return (
-            "linker",
+            Common.LINKER,
             f"saved by the linker's stub at {call.branch.to:#x}, restored behind the call",
         )
     answer = saves.before(place)
     if answer.fault:
-        return "restored", f"restored, its save not shown: {answer.fault}"
+        return Common.RESTORED, f"restored, its save not shown: {answer.fault}"
     where = ", ".join(f"{linked.address(Place(place.section, at)):#x}" for at in answer.saves)
     where += f" and {answer.more} more" if answer.more else ""
-    return "saved", f"the function saves r2 itself ({where}), restored behind the call"
+    return Common.SAVED, f"the function saves r2 itself ({where}), restored behind the call"

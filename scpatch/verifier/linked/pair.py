@@ -17,9 +17,9 @@ from scpatch.verifier.objects.insn import decode
 from scpatch.verifier.objects.read import ET_DYN, ET_EXEC, Image, Place, UnreadableError, read
 from scpatch.verifier.objects.second_opinion import disagreements
 from scpatch.verifier.objects.variant import NOPS
-from scpatch.verifier.proof import same
-from scpatch.verifier.reasons import paca
-from scpatch.verifier.types import Proof, SiteProof
+from scpatch.verifier.proof import loads, note, same
+from scpatch.verifier.reasons import image_patches
+from scpatch.verifier.types import Common, Proof, SiteProof
 
 
 def prove_images(
@@ -74,18 +74,15 @@ def _compare(before: Linked, after: Linked, paca_toc: int | None) -> Proof:
         if changed:
             words.append(_next(place))
             errors += _change_errors(before, after, was, sites[-1])
-    restores = [
-        paca.Restore(after.image.where(_place(one)), one.paca_toc)
-        for one in sites
-        if one.paca_toc is not None
-    ]
-    errors += paca.one_offset(restores, paca_toc)
-    errors += same.sections(before.image, after.image, words, ())
+    of_r2 = loads.loads_of(after.image, sites)
+    errors += loads.one_offset(of_r2, paca_toc)
+    errors += same.sections(before.image, after.image, words)
     errors += same.appended_names(before.image, after.image)
     errors += same.gaps(before.image, after.image)
-    applied = frozenset("paca" for one in sites if one.state == "paca")
-    errors += record.check(before.image, after.image, applied)
-    return Proof(tuple(sites), tuple(errors), restores[0].offset if restores else None)
+    patched = (site.state for site in sites if site.state in image_patches())
+    applied = frozenset(image_patches()[state] for state in patched)
+    errors += note.check(before.image, after.image, applied)
+    return Proof(tuple(sites), tuple(errors), of_r2[0].offset if of_r2 else None)
 
 
 def _place(site: SiteProof) -> Place:
@@ -99,11 +96,11 @@ def _next(place: Place) -> Place:
 def _site(after: Linked, was: SiteProof, now: SiteProof, *, changed: bool) -> SiteProof:
     """A call in the second image, with what became of it for its state."""
     if changed:
-        state = "paca" if now.state == "paca" else "wrong"
-    elif now.right:
-        state = now.state if now.state in ("linker", "notoc") else "done"
+        state = now.state if now.state in image_patches() else Common.WRONG
+    elif now.state is Common.WRONG:
+        state = Common.LEFT
     else:
-        state = "restored" if now.state == "restored" else "left"
+        state = Common.DONE if now.state.by_change else now.state
     return replace(now, state=state, was_right=was.right)
 
 
@@ -113,11 +110,11 @@ def _change_errors(
     """What a changed word behind a call may not be, and what it must have been."""
     place = _place(proof)
     where = after.image.where(place)
-    if proof.state != "paca":
+    if proof.state not in image_patches():
         yield f"{where}: the word behind the call was changed to none that may be: {proof.why}."
     if before.calls.word(_next(place)) not in NOPS:
         yield f"{where}: an instruction that is no nop was overwritten by the restore."
-    if was.right and was.state != "notoc":  # There a load of r2 does nothing.
+    if was.right and was.state is not Common.NOTOC:  # There a load of r2 does nothing.
         yield f"{where}: a call after which r2 was right already was changed."
     if not decode(after.calls.word(place), after.address(place)).startswith("bl "):
         yield f"{where}: capstone does not take this for a call."

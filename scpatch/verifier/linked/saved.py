@@ -20,7 +20,7 @@ from scpatch.verifier.objects.read import Place, Rela, Symbol
 from scpatch.verifier.objects.stubs import Stub
 from scpatch.verifier.objects.trampolines import Trampoline
 from scpatch.verifier.search.entries import Entries
-from scpatch.verifier.search.frame import Answer, is_saved
+from scpatch.verifier.search.frame import Answer, Code
 
 _TABLES = {"__ex_table": 8, "__jump_table": 16}
 """By symbols __start_NAME and __stop_NAME; entries begin with the distances of an instruction
@@ -167,11 +167,11 @@ class Saves:
 
     def __init__(self, linked: Linked, saving: Mapping[Place, Trampoline]) -> None:
         self._calls = _Calls(linked.image, linked.calls.globs, saving)
-        self._entries = _Entries(self._calls, linked=linked)
+        self._code = Code(_Entries(self._calls, linked=linked))
 
     def entered(self, place: Place) -> str:
         """How control may come to a place other than from the instruction before it."""
-        return self._entries.entered(place)
+        return self._code.entries.entered(place)
 
     def before(self, place: Place) -> Answer:
         """Whether the function has r2 in 24(r1) whenever control comes to a call."""
@@ -182,7 +182,7 @@ class Saves:
                 word = self._calls.word(Place(place.section, offset))
                 if word not in _BLR and word >> 26 == 19 and _leaves(word):
                     return Answer(fault=f"the function jumps by way of a register at +{offset:#x}")
-        return is_saved(self._entries, place)
+        return self._code.is_saved(place)
 
 
 def _leaves(word: int) -> bool:

@@ -11,17 +11,17 @@ from enum import Enum, auto
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from scpatch.verifier.objects.variant import BYTE_ORDER, TOC_SLOT
+
 if TYPE_CHECKING:
     from capstone import Cs
-
-TOC_SLOT = 24
-"""The TOC save doubleword: 24(r1) (ELFv2 ABI, stack frame organization)."""
 
 _I_FORM, _B_FORM, _XL_FORM = 18, 16, 19
 _BCLR, _BCCTR, _BCTAR = 16, 528, 560
 _ALWAYS = 0b10100
 """BO field of a branch that is always taken (Power ISA, branch instructions)."""
 
+_LOAD_FROM_PACA = re.compile(r"ld r2, (-?(?:0x)?[0-9a-f]+)\(r13\)")
 _MEMORY = re.compile(r"(-?(?:0x)?[0-9a-f]+)\((r\d+)\)")
 _STORED = {"stb": 1, "sth": 2, "stw": 4, "stfs": 4, "std": 8, "stfd": 8, "stxsd": 8, "stxssp": 4}
 _WIDEST = 32
@@ -104,7 +104,7 @@ def target(word: int, offset: int) -> int | None:
 @cache
 def effect(word: int) -> Effect:
     """What the instruction `word` does, by itself: what a relocation changes is no register."""
-    for _, _, mnemonic, operands in _decoder().disasm_lite(word.to_bytes(4, "little"), 0):
+    for _, _, mnemonic, operands in _decoder().disasm_lite(word.to_bytes(4, BYTE_ORDER), 0):
         return _effect(mnemonic, operands)
     if word >> 26 == 31 and word >> 1 & 0x3FF in _WRITES_NONE:
         return Effect.NONE
@@ -114,7 +114,7 @@ def effect(word: int) -> Effect:
 @cache
 def decode(word: int, address: int = 0) -> str:
     """What capstone makes of a word, `ld r2, 0x18(r1)`; empty for what it cannot decode."""
-    for _, _, mnemonic, operands in _decoder().disasm_lite(word.to_bytes(4, "little"), address):
+    for _, _, mnemonic, operands in _decoder().disasm_lite(word.to_bytes(4, BYTE_ORDER), address):
         return f"{mnemonic} {operands}".rstrip()
     return ""
 
@@ -225,6 +225,13 @@ def as_store(word: int) -> Stored | None:
     if memory is None:
         return Stored(tuple(operands[name.startswith("st") :]), None, _WIDEST, moves)
     return Stored((memory[2],), int(memory[1], 0), _STORED.get(name, _WIDEST), moves)
+
+
+@cache
+def toc_load(word: int) -> int | None:
+    """The offset of `ld r2,offset(r13)`, which loads r2 from the PACA; None for another word."""
+    match = _LOAD_FROM_PACA.fullmatch(decode(word))
+    return int(match[1], 0) if match else None
 
 
 def base_is_r1(word: int) -> bool:

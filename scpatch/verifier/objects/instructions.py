@@ -90,18 +90,23 @@ class Instructions:
     def relocations_at(self, place: Place, size: int) -> list[tuple[Place, Rela]]:
         """The relocations on `size` bytes of code, with the place of each record."""
         end = min(place.offset + size, self.image.sections[place.section].size)
-        return [
-            found
-            for offset in range(place.offset, end)
-            for found in self._relocations_by_place.get(Place(place.section, offset), ())
-        ]
+        here = self._by_offset(place.section)
+        return [found for at in range(place.offset, end) for found in here.get(at, ())]
+
+    def _by_offset(self, section: int) -> dict[int, list[tuple[Place, Rela]]]:
+        """The relocations on a section, by section offset."""
+        if section not in self._relocations_of:
+            found: dict[int, list[tuple[Place, Rela]]] = {}
+            for table in self.image.rela_sections.get(section, ()):
+                for entry, rela in enumerate(self.image.relas(table)):
+                    record = Place(table, entry * RELA_SIZE)
+                    found.setdefault(rela.offset, []).append((record, rela))
+            self._relocations_of[section] = found
+        return self._relocations_of[section]
 
     @cached_property
-    def _relocations_by_place(self) -> dict[Place, list[tuple[Place, Rela]]]:
-        found: dict[Place, list[tuple[Place, Rela]]] = {}
-        for place, record, rela in self._relocations():
-            found.setdefault(place, []).append((record, rela))
-        return found
+    def _relocations_of(self) -> dict[int, dict[int, list[tuple[Place, Rela]]]]:
+        return {}
 
     def plain_call(self, place: Place) -> Symbol | None:
         """The symbol that a `bl` followed by a nop calls, if nothing else applies to the two."""

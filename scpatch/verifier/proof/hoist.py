@@ -8,43 +8,41 @@ from __future__ import annotations
 
 from scpatch.verifier.objects.patches import Patch
 from scpatch.verifier.objects.read import STB_GLOBAL, STB_LOCAL, STT_FUNC, Place, Symbol
-from scpatch.verifier.objects.variant import STD_R2
-from scpatch.verifier.search.entries import Entries
-from scpatch.verifier.search.frame import is_framed, other_store, saves_among
+from scpatch.verifier.objects.variant import NOP, STD_R2
+from scpatch.verifier.search.frame import Code
 
-_NOP = 0x60000000
 _SHF_GROUP = 0x200
 _ONE_ENTRY_NO_R2, _RESERVED = 1, 7
 
 
-def _became_save(old: Entries, new: Entries, place: Place) -> bool:
+def _became_save(old: Code, new: Code, place: Place) -> bool:
     """Whether the word at `place` is a save of r2 that was none."""
     return new.calls.word(place) == STD_R2 != old.calls.word(place)
 
 
-def hoisted(old: Entries, new: Entries, site: Place) -> tuple[int, ...]:
+def hoisted(old: Code, new: Code, site: Place) -> tuple[int, ...]:
     """The section offsets of the saves that a site relies on and that were none."""
-    return saves_among(new, site, lambda place: _became_save(old, new, place))
+    return new.saves_among(site, lambda place: _became_save(old, new, place))
 
 
-def fault(old: Entries, new: Entries, place: Place, *, kernel: bool) -> str:
+def fault(old: Code, new: Code, place: Place, *, kernel: bool) -> str:
     """Why the nop at `place` must not have become a save; empty where it may.
 
     `kernel` says that the object ends in a kernel, where nothing preempts a function.
     """
-    call = Place(place.section, place.offset - 4)
+    call = place.after(-4)
     callee = old.calls.plain_call(call)
-    if old.calls.word(place) != _NOP or callee is None:
+    if old.calls.word(place) != NOP or callee is None:
         return "it was no nop behind a call"
     return (
         _callee(old, call, callee, kernel=kernel)
         or _named(old, place)
         or _slot(new, place)
-        or is_framed(new, place).fault
+        or new.is_framed(place).fault
     )
 
 
-def _callee(old: Entries, call: Place, callee: Symbol, *, kernel: bool) -> str:
+def _callee(old: Code, call: Place, callee: Symbol, *, kernel: bool) -> str:
     """Why the call may come back with another r2, or why the linker may need the nop."""
     calls, image = old.calls, old.calls.image
     if callee.section <= 0:
@@ -62,19 +60,20 @@ def _callee(old: Entries, call: Place, callee: Symbol, *, kernel: bool) -> str:
     return ""
 
 
-def _named(old: Entries, place: Place) -> str:
+def _named(old: Code, place: Place) -> str:
     """Which table names the nop or the call before it, so that the kernel may patch them."""
-    for one in (place, Place(place.section, place.offset - 4)):
-        if one in old.named or one in old.taken:
-            return f"{old.named.get(one) or old.taken[one]} names it"
-    if old.changes.patches.at(place) is not Patch.NONE:
+    entries = old.entries
+    for named in (place, place.after(-4)):
+        if named in entries.named or named in entries.taken:
+            return f"{entries.named.get(named) or entries.taken[named]} names it"
+    if entries.changes.patches.at(place) is not Patch.NONE:
         return "the kernel patches it when it starts"
     if old.calls.image.function_at(place) is None:
         return "no function symbol covers it"
     return ""
 
 
-def _slot(new: Entries, place: Place) -> str:
+def _slot(new: Code, place: Place) -> str:
     """What else the function may keep in 24(r1)."""
-    at = other_store(new, place)
+    at = new.other_store(place)
     return "" if at is None else f"another value may go to 24(r1) at +{at:#x}"

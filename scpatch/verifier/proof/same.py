@@ -8,8 +8,7 @@ cost one comparison and no parsing.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from scpatch.verifier.objects import record
@@ -22,7 +21,10 @@ from scpatch.verifier.objects.read import (
     Place,
     Section,
 )
-from scpatch.verifier.proof import site_table
+from scpatch.verifier.proof import note, site_table
+
+Spans = dict[int, list[range]]
+"""Bytes that may differ: section offsets by section."""
 
 _CHUNK = 1 << 20
 _SHOWN = 5
@@ -73,9 +75,7 @@ def structure(before: Image, after: Image, others: Collection[int] = ()) -> Iter
         return
     for section in after.sections[len(before.sections) :]:
         number = section.number
-        if not record.is_new(before, after, number) and not site_table.is_new(
-            before, after, number
-        ):
+        if not note.is_new(before, after, number) and not site_table.is_new(before, after, number):
             yield f"section {section.number} ({section.name}) was added."
         if any(_raw_header(after, number)[byte] for byte in _SH_ADDR):
             yield f"section {section.number} ({section.name}) was added with an address."
@@ -199,21 +199,22 @@ def _gaps(image: Image) -> list[tuple[str, bytes]]:
 def sections(
     before: Image,
     after: Image,
-    words: Collection[Place],
-    records: Collection[Place],
-    others: Mapping[int, Sequence[range]] = MappingProxyType({}),
+    words: Iterable[Place],
+    records: Iterable[Place] = (),
+    others: Iterable[Spans] = (),
 ) -> Iterator[str]:
     """Differences of the old bytes of every section.
 
     `words` are the section offsets of the instruction words that may differ, `records` the
     section offsets, in their SHT_RELA section, of the relocations whose r_info's symbol and
-    r_addend may, `others` what else may differ: section offsets by section.
+    r_addend may, `others` what else may differ.
     """
-    spans: dict[int, list[range]] = {section: [*parts] for section, parts in others.items()}
-    for place in words:
-        spans.setdefault(place.section, []).append(range(place.offset, place.offset + 4))
-    for place in records:
-        spans.setdefault(place.section, []).append(range(place.offset + 12, place.offset + 24))
+    spans: Spans = {}
+    parts = [(section, part) for more in others for section in more for part in more[section]]
+    parts += [(section, range(offset, offset + 4)) for section, offset in words]
+    parts += [(section, range(offset + 12, offset + 24)) for section, offset in records]
+    for section, part in parts:
+        spans.setdefault(section, []).append(part)
     known = {before.symtab, before.shndx}
     if before.symtab:
         known.add(before.sections[before.symtab].link)  # `structure` has compared these

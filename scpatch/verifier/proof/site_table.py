@@ -20,12 +20,14 @@ from scpatch.verifier.objects.read import (
     Place,
     Rela,
 )
+from scpatch.verifier.types import Common, Reason
 
 NAME = ".static_call_sites"
 _RELA_NAME = ".rela" + NAME
 _REL32 = 26
 _SHF_WRITE, _SHF_INFO_LINK = 1, 0x40
 _ENTRY = 8
+_UNLISTED = frozenset((Common.LOADER, Common.NOTOC, Common.LEFT, Common.WRONG))
 _TRAMPOLINE, _KEY = "__SCT__", "__SCK__"
 _COPIED = "__ftr_alt_"
 """Sections whose code the kernel copies to where it runs: no site to patch."""
@@ -48,7 +50,7 @@ def is_new(before: Image, after: Image, number: int) -> bool:
 
 
 def _added(before: Image, after: Image) -> list[int]:
-    """The tables that the second object has more."""
+    """The tables that were added."""
     return [
         section.number for section in after.sections[len(before.sections) :] if section.name == NAME
     ]
@@ -114,13 +116,13 @@ def _key_fault(after: Calls, rela: Rela, trampoline: str) -> str:
     if symbol.name == wanted:
         return ""
     # EXPORT_STATIC_CALL_TRAMP: the kernel finds the key by the trampoline.
-    hidden = all(one.name != wanted for one in image.symbols)
+    hidden = all(symbol.name != wanted for symbol in image.symbols)
     if after.module and not symbol.section and symbol.name == trampoline and hidden:
         return ""
     return f"has the key {symbol.name}, not {wanted}"
 
 
-def is_listed(image: Image, place: Place, state: str) -> bool:
+def is_listed(image: Image, place: Place, state: Reason) -> bool:
     """Whether the kernel may patch a call that the proof found in `state`."""
     copied = image.sections[place.section].name.startswith(_COPIED)
-    return not copied and state not in ("loader", "notoc", "left", "wrong")
+    return not copied and state not in _UNLISTED

@@ -1,265 +1,321 @@
-"""Trampolines that keep r2 on the livepatch stack, and what was done to make them do so.
+"""Strategy `livepatch-stack`: the trampoline saves LR and r2 on the thread's livepatch stack.
 
-A trampoline goes to a target with another TOC by `mtctr r12; bctr`. It keeps r2 if it ends in a
-branch to code that saves LR and r2 instead (`livepatch_code`), and nothing in it writes r1, r2 or
-LR before. Then no call of it needs anything, of whatever form it is.
+A trampoline goes to a target with another TOC by `mtctr r12; bctr`. It preserves r2 if it ends in a
+branch to the code below instead, and nothing before that writes r1, r2 or LR. Then no call of it
+needs anything, whatever its form.
+
+The code was designed so that an interrupt may come between any two of its instructions, and may use
+the livepatch stack itself: nothing is stored above livepatch_sp, and nothing is read above it. It
+is compared word by word, since another order or another register would need that argument again.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
-from scpatch.verifier.objects import record
-from scpatch.verifier.objects.calls import Calls
+from scpatch.verifier.objects.calls import Calls, Site
 from scpatch.verifier.objects.insn import Effect, Flow, effect, flow, target
-from scpatch.verifier.objects.read import STB_WEAK, STT_FUNC, Place
+from scpatch.verifier.objects.read import STB_WEAK, Place
+from scpatch.verifier.objects.relocations import REL24
 from scpatch.verifier.objects.trampolines import Trampoline
-from scpatch.verifier.objects.variant import B
-from scpatch.verifier.reasons.livepatch_code import Code, follow
+from scpatch.verifier.objects.variant import (
+    BCTR,
+    BL,
+    LD_R2,
+    MTCTR_R12,
+    B,
+    without_distance,
+)
+from scpatch.verifier.reasons.interface import Block, Judgement, Spans, Strategy, resume
+from scpatch.verifier.search.frame import Code
+from scpatch.verifier.types import Reason, SiteProof
 
-NAME: Final = "livepatch-stack"
-SYMBOL: Final = re.compile(r"r2lps\.[0-9a-f]{12}")
-_HIDDEN = 2
-_MTCTR_R12, _BCTR = 0x7D8903A6, 0x4E800420
+_THREAD_INFO, _LOAD_SP, _STORE_SP = 0xE98D0000, 0xE96C0000, 0xF96C0000
+"""`ld r12,N(r13)`, `ld r11,N(r12)` and `std r11,N(r12)`, where N is an offset of the kernel's."""
+_HOLES: Final = {_THREAD_INFO: 0x8000, _LOAD_SP: 1024, _STORE_SP: 1024}
+"""Each with the end of the offsets that it may have: what a displacement reaches, and a size that
+no thread_info has."""
+TEMPLATE: Final = (
+    *(_THREAD_INFO, _LOAD_SP),
+    *(0x396B0018, _STORE_SP),  # addi r11,r11,24; from the store on the entry is this call's
+    0xF84BFFE8,  # std   r2,-24(r11)
+    *(0x7C0802A6, 0xF80BFFF0),  # mflr r0; std r0,-16(r11)
+    *(0x3C0057AC, 0x60006E9D),  # lis, ori: r0 = STACK_END_MAGIC (include/uapi/linux/magic.h)
+    0xF80BFFF8,  # std   r0,-8(r11)
+    0x7D8902A6,  # mfctr r12: the target's global entry
+    0x4E800421,  # bctrl
+    *(_THREAD_INFO, _LOAD_SP),  # anew: the thread may be on another CPU now
+    *(0x3C4057AC, 0x60426E9D),  # lis, ori: r2 = STACK_END_MAGIC
+    *(0xE80BFFF8, 0x7F001088),  # ld r0,-8(r11); tdne r0,r2
+    *(0xE80BFFF0, 0x7C0803A6),  # ld r0,-16(r11); mtlr r0
+    0xE84BFFE8,  # ld    r2,-24(r11)
+    *(0x396BFFE8, _STORE_SP),  # addi r11,r11,-24; from the store on the entry is anybody's
+    0x4E800020,  # blr
+)
+SIZE: Final = 4 * len(TEMPLATE)
+_FAULT: Final = "that is not the code that saves r2 on the livepatch stack"
+
 _MTLR, _WITHOUT_REGISTER = 0x7C0803A6, 0xFC1FFFFF
-_LOCAL_ENTRY = (0, 0, 4, 8, 16, 32, 64)
-_LONGEST = 64
+_COMPUTED_JUMPS: Final = (528, 560)
+"""The extended opcodes of `bcctr` and `bctar`."""
+
+
+class Offsets(NamedTuple):
+    """What the code uses, in bytes."""
+
+    thread_info: int
+    """Of the pointer to the thread_info, from r13."""
+    livepatch_sp: int
+    """Of the stack pointer, from the thread_info."""
+
+
+def read_code(words: Collection[int]) -> Offsets | None:
+    """The offsets in the code that is `words`; None if they are not the code."""
+    found: dict[bool, int] = {}
+    if len(words) != len(TEMPLATE):
+        return None
+    for word, wanted in zip(words, TEMPLATE, strict=True):
+        offset = word ^ wanted
+        if wanted not in _HOLES:
+            if offset:
+                return None
+        elif (
+            offset % 8
+            or offset >= _HOLES[wanted]
+            or found.setdefault(wanted == _THREAD_INFO, offset) != offset
+        ):
+            return None
+    return Offsets(found[True], found[False])
+
+
+class _Reason(Reason):
+    TRAMPOLINE = "trampoline", "kept by trampoline"
+    """Its trampoline saves r2 on the livepatch stack."""
+    ELSEWHERE = "elsewhere", "kept elsewhere"
+    """Its trampoline is another object's, and is to save r2 there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """How a trampoline comes to a target with another TOC. Numbers are section offsets."""
+class _Exit:
+    """How a trampoline goes to a target with another TOC. Numbers are section offsets."""
 
     fault: str
-    """Why r2 is not kept; empty where it is."""
+    """Why r2 is not preserved; empty if it is."""
     start: int = 0
-    """The first instruction of the way that loads the target's address."""
+    """The first instruction of the path that loads the target's address."""
     branches: tuple[tuple[int, int], ...] = ()
-    """(branch, code) for each branch to code that keeps LR and r2."""
+    """(branch, code) for each branch to code that saves LR and r2."""
 
 
 @dataclass(frozen=True, eq=False)
-class Keepers:
-    """The trampolines of one object."""
+class _Exits:
+    """The exits of the trampolines of one object."""
 
     calls: Calls
+    _read: dict[Place, _Exit] = field(default_factory=dict)
 
     @cached_property
     def noted(self) -> bool:
-        """Whether the object says that it was rewritten this way."""
-        return NAME in record.strategies(self.calls.image)
+        """Whether the object says that it was rewritten by this strategy."""
+        return _LivepatchStack.name in self.calls.noted
+
+    def of(self, trampoline: Trampoline) -> _Exit:
+        """The exit of a trampoline that the object defines."""
+        if trampoline.place not in self._read:
+            self._read[trampoline.place] = self._find(trampoline)
+        return self._read[trampoline.place]
 
     @cached_property
-    def _kept(self) -> dict[Place, Kept]:
-        return {}
-
-    @cached_property
-    def _codes(self) -> dict[Place, Code | str]:
-        return {}
-
-    def kept(self, trampoline: Trampoline) -> Kept:
-        """How a trampoline that the object defines keeps r2."""
-        if trampoline.place not in self._kept:
-            self._kept[trampoline.place] = self._read(trampoline)
-        return self._kept[trampoline.place]
-
-    @cached_property
-    def all(self) -> dict[Place, Kept]:
-        """All defined trampolines that keep r2."""
+    def good(self) -> dict[Place, _Exit]:
+        """The exits that preserve r2, by the place of the trampoline."""
         found = {
-            place: self.kept(named[0])
+            place: self.of(named[0])
             for place, named in self.calls.trampolines.items()
             if place.section and not named[0].is_data and not named[0].is_indirect
         }
-        return {place: kept for place, kept in found.items() if not kept.fault}
+        return {place: exit_ for place, exit_ in found.items() if not exit_.fault}
 
-    def way(self, trampoline: Trampoline) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Of a trampoline that keeps r2, in its section: where the way to another TOC begins and
-        the branch that ends it; offset and size of the code behind that."""
-        kept = self.kept(trampoline)
-        branch, to = kept.branches[0]
-        code = self.code(Place(trampoline.place.section, to))
-        assert isinstance(code, Code)
-        return (kept.start, branch), (to, code.size)
+    def code(self, place: Place) -> Offsets | None:
+        """The offsets that the code at a place uses; None if it is not the code."""
+        places = [place.after(at) for at in range(0, SIZE, 4)]
+        offsets = read_code([self.calls.word(at) for at in places])
+        return None if any(map(self.calls.is_relocated, places)) else offsets
 
-    def code(self, place: Place) -> Code | str:
-        """What the code at a place does; a sentence where it keeps nothing."""
-        if place not in self._codes:
-            self._codes[place] = self._follow(place)
-        return self._codes[place]
-
-    def _follow(self, place: Place) -> Code | str:
-        size = self.calls.image.sections[place.section].size
-        places = [
-            Place(place.section, at)
-            for at in range(place.offset, min(place.offset + 4 * _LONGEST, size - 3), 4)
-        ]
-        found = follow([self.calls.word(one) for one in places])
-        if isinstance(found, Code):
-            for one in places[: found.size // 4]:
-                if self._is_relocated(one):
-                    return "a relocation changes its instructions"
-        return found
-
-    def _is_relocated(self, place: Place) -> bool:
-        return place in self.calls.branches or place in self.calls.other_relocations
-
-    def _read(self, trampoline: Trampoline) -> Kept:
+    def _find(self, trampoline: Trampoline) -> _Exit:
         symbol, start = trampoline.symbol, trampoline.place
         if not symbol.size or start.offset % 4 or symbol.other >> 5 in (1, 7):
-            return Kept("its trampoline has no size, or does not promise to keep r2")
+            return _Exit("its trampoline has no size, or does not promise to preserve r2")
         end = min(start.offset + symbol.size, self.calls.image.sections[start.section].size)
         within = range(start.offset, end & ~3, 4)
-        local = start.offset + _LOCAL_ENTRY[symbol.other >> 5]
         branches = []
         for at in within:
             place = Place(start.section, at)
-            if self._is_relocated(place):
+            if self.calls.is_relocated(place):
                 continue
             word = self.calls.word(place)
             to = target(word, at) if flow(word) is Flow.JUMP else None
             if to is not None and to not in within:
                 branches.append((at, to))
-            elif word >> 26 == 19 and word >> 1 & 0x3FF in (528, 560):
-                return Kept(f"its trampoline leaves at {self.calls.image.where(place)} for good")
-        return self._judge(start, local, branches)
+            elif word >> 26 == 19 and word >> 1 & 0x3FF in _COMPUTED_JUMPS:
+                return _Exit(f"its trampoline leaves at {self.calls.image.where(place)} for good")
+        return self._judge(start, trampoline.local_entry, branches)
 
-    def _judge(self, start: Place, local: int, branches: list[tuple[int, int]]) -> Kept:
+    def _judge(self, start: Place, local: int, branches: list[tuple[int, int]]) -> _Exit:
         """The verdict on a trampoline that leaves by `branches`, from its local entry `local`."""
-        last, ways = local, []
+        last, exits = local, []
         for at, to in branches:
             before = Place(start.section, at - 4)
-            if self.calls.word(before) != _MTCTR_R12 or self._is_relocated(before):
+            if self.calls.word(before) != MTCTR_R12 or self.calls.is_relocated(before):
                 continue  # a branch straight to a target in this section, which shares the TOC
-            code = self.code(Place(start.section, to))
-            if isinstance(code, str):
-                return Kept(f"its trampoline goes on at {self._where(start, to)}: {code}")
+            if self.code(Place(start.section, to)) is None:
+                where = self._where(start, to)
+                return _Exit(f"its trampoline goes on at {where}, and {_FAULT}")
             last = at
-            ways.append((at, to))
-        if not ways:
-            return Kept("its trampoline has no way to another TOC that keeps r2")
+            exits.append((at, to))
+        if not exits:
+            return _Exit("its trampoline has no path to another TOC that preserves r2")
         for at in range(local, last, 4):
-            if self._spoils(self.calls.word(Place(start.section, at))):
-                return Kept(f"{self._where(start, at)} may write r1, r2 or LR")
-        return Kept("", self._way(start.section, local, ways[0][0]), tuple(ways))
+            if _spoils(self.calls.word(Place(start.section, at))):
+                return _Exit(f"{self._where(start, at)} may write r1, r2 or LR")
+        return _Exit("", self._first(start.section, local, exits[0][0]), tuple(exits))
 
     def _where(self, start: Place, at: int) -> str:
         return self.calls.image.where(Place(start.section, at))
 
-    def _spoils(self, word: int) -> bool:
-        kind = flow(word)
-        if kind is not Flow.NEXT:
-            return kind in (Flow.CALL, Flow.INDIRECT_CALL)
-        touched = (Effect.WRITES_R2, Effect.MOVES_R1, Effect.RESTORE, Effect.UNKNOWN)
-        return effect(word) in touched or word & _WITHOUT_REGISTER == _MTLR
-
-    def _way(self, section: int, local: int, end: int) -> int:
-        """Where the straight way to the branch at `end` begins: behind the last instruction that
-        leaves the trampoline, or the local entry."""
+    def _first(self, section: int, local: int, end: int) -> int:
+        """Where the straight path to the branch at `end` begins: after the last instruction that
+        leaves the trampoline, or at the local entry."""
         for at in range(end - 4, local - 4, -4):
             if flow(self.calls.word(Place(section, at))) is not Flow.NEXT:
                 return at + 4
         return local
 
 
-@dataclass(frozen=True, eq=False)
-class Change:
-    """What the second object has, or has otherwise, for trampolines that keep r2."""
+def _spoils(word: int) -> bool:
+    """Whether an instruction may write r1, r2 or LR."""
+    kind = flow(word)
+    if kind is not Flow.NEXT:
+        return kind in (Flow.CALL, Flow.INDIRECT_CALL)
+    writes = (Effect.WRITES_R2, Effect.MOVES_R1, Effect.RESTORE, Effect.UNKNOWN)
+    return effect(word) in writes or word & _WITHOUT_REGISTER == _MTLR
 
-    before: Calls
-    after: Calls
+
+class _LivepatchStack(Strategy):
+    name = "livepatch-stack"
+    reasons = tuple(_Reason)
+    code_name = re.compile(r"r2lps\.[0-9a-f]{12}")
+    not_in_images = (
+        "its trampolines save r2 on the livepatch stack, which the calls in an image do not show; "
+        "verify the objects that it was linked from."
+    )
 
     @cached_property
-    def keepers(self) -> Keepers:
-        return Keepers(self.after)
+    def _old(self) -> _Exits:
+        return _Exits(self.before.calls)
 
     @cached_property
-    def applied(self) -> bool:
-        """Whether the second object, and not the first, says that it was rewritten this way."""
-        return self.keepers.noted and not Keepers(self.before).noted
+    def _new(self) -> _Exits:
+        return _Exits(self.after.calls)
+
+    def judge_trampoline(self, code: Code, site: Site) -> Judgement | None:
+        exits, trampoline = self._old if code is self.before else self._new, site.trampoline
+        word = code.calls.word(site.place)
+        is_direct = site.rela.type == REL24 and not site.distance and not site.place.offset % 4
+        is_direct = is_direct and without_distance(word) in (B, BL) and site.stub is None
+        # A call that restores r2 from 24(r1) needs its save.
+        if not exits.noted or not is_direct or code.calls.word(site.following) == LD_R2:
+            return None
+        end = resume(code, site)
+        if trampoline.is_defined:
+            if exits.of(trampoline).fault:
+                return None
+            return Judgement(_Reason.TRAMPOLINE, "its trampoline keeps r2", end)
+        if code.calls.module or trampoline.symbol.section:
+            return None
+        why = "its trampoline, which another object defines, is to keep r2"
+        return Judgement(_Reason.ELSEWHERE, why, end)
+
+    def describe(self, proof: SiteProof, was: Site, now: Site) -> SiteProof:
+        if proof.state is _Reason.ELSEWHERE:
+            return replace(proof, runs=False)
+        if proof.state is not _Reason.TRAMPOLINE:
+            return proof
+        exit_ = self._new.of(now.trampoline)
+        branch, to = exit_.branches[0]
+        return replace(
+            proof,
+            way=(exit_.start, branch),
+            code=(to, SIZE),
+            sibling=not self.after.calls.word(now.place) & 1,
+        )
 
     @cached_property
-    def branches(self) -> dict[Place, Place]:
+    def _branches(self) -> dict[Place, Place]:
         """The branches that were a `bctr`, and the code that they lead to."""
         found = {}
-        for start, kept in self.keepers.all.items() if self.keepers.noted else ():
-            for at, to in kept.branches:
+        for start, exit_ in self._new.good.items() if self._new.noted else ():
+            for at, to in exit_.branches:
                 place = Place(start.section, at)
-                if self.before.word(place) == _BCTR and self.after.word(place) & ~0x3FFFFFC == B:
+                is_branch = without_distance(self.after.calls.word(place)) == B
+                if self.before.calls.word(place) == BCTR and is_branch:
                     found[place] = Place(start.section, to)
         return found
 
-    @cached_property
-    def added(self) -> dict[int, dict[int, int]]:
-        """The sizes of the appended code, by section and section offset."""
-        found: dict[int, dict[int, int]] = {}
-        for place in self.branches.values():
-            code = self.keepers.code(place)
-            if place.offset >= self.before.image.sections[place.section].size:
-                assert isinstance(code, Code)
-                found.setdefault(place.section, {})[place.offset] = code.size
+    def spans(self) -> Spans:
+        found: Spans = {}
+        for section, at in self._branches:
+            found.setdefault(section, []).append(range(at, at + 4))
         return found
 
-    @cached_property
-    def symbols(self) -> frozenset[int]:
-        """The numbers of the symbols that name the appended code as they should."""
-        old_names = {symbol.name for symbol in self.before.image.symbols}
-        return frozenset(
-            symbol.number
-            for symbol in self.after.image.symbols[len(self.before.image.symbols) :]
-            if symbol.size == self.added.get(symbol.section, {}).get(symbol.value)
-            and symbol.info == STB_WEAK << 4 | STT_FUNC
-            and symbol.other == _HIDDEN
-            and SYMBOL.fullmatch(symbol.name)
-            and symbol.name not in old_names
-        )
+    def blocks(self) -> Mapping[Place, Block]:
+        reached, first = set(self._branches.values()), len(self.before.calls.image.symbols)
+        found = {}
+        for symbol in self.after.calls.image.symbols[first:]:
+            place = Place(symbol.section, symbol.value)
+            if symbol.section > 0 and self.code_name.fullmatch(symbol.name):
+                fault = "" if place in reached else "no trampoline branches to it"
+                found[place] = Block(symbol, SIZE, fault, STB_WEAK)
+        return found
 
-    def check(self, *, changed: bool) -> Iterator[str]:
-        """One sentence for each thing that is not as this strategy leaves it. `changed`: whether
-        a call was changed."""
-        if not self.applied:
+    def faults(self, *, changed: bool) -> Iterator[str]:
+        if not self._new.noted or self._old.noted:
             return
-        image = self.after.image
         if changed:
-            yield f"a call was changed, which {NAME} does not do."
-        named = [self.after.image.symbols[number] for number in sorted(self.symbols)]
-        pieces = {(section, at) for section, codes in self.added.items() for at in codes}
-        if {(one.section, one.value) for one in named} != pieces or len(named) != len(pieces):
-            yield "the code that keeps r2 has not one symbol for each piece."
-        for place in self.before.trampolines:
-            one = self.after.trampolines[place][0]
-            if not place.section or one.is_data or one.is_indirect or one.marked:
-                continue
-            if (kept := self.keepers.kept(one)).fault:
-                yield f"{image.where(place)}: {kept.fault}."
+            yield f"a call was changed, which {self.name} does not do."
+        for place in self.before.calls.trampolines:
+            trampoline = self.after.calls.trampolines[place][0]
+            is_code = place.section and not trampoline.is_data and not trampoline.is_indirect
+            if is_code and not trampoline.marked and (fault := self._new.of(trampoline).fault):
+                yield f"{self.after.calls.image.where(place)}: {fault}."
+
+    def is_applied(self, states: Collection[Reason], changed: Collection[Reason]) -> bool:
+        return bool(self._branches) or super().is_applied(states, changed)
+
+    def livepatch_offsets(
+        self, wanted: tuple[int | None, int | None]
+    ) -> tuple[tuple[int, int] | None, list[str]]:
+        if not self._new.noted:
+            return None, []
+        places = {
+            Place(start.section, to)
+            for start, exit_ in self._new.good.items()
+            for _, to in exit_.branches
+        }
+        codes = ((place, self._new.code(place)) for place in sorted(places))
+        used = {place: (*offsets,) for place, offsets in codes if offsets is not None}
+        first = next(iter(used.values()), None)
+        right = wanted if None not in wanted else first
+        errors = [
+            f"{self.after.calls.image.where(place)}: the livepatch stack is looked for by "
+            f"{offsets}, not {right}."
+            for place, offsets in used.items()
+            if offsets != right
+        ]
+        return first, errors
 
 
-def offsets(
-    calls: Calls, wanted: tuple[int | None, int | None]
-) -> tuple[tuple[int, int] | None, list[str]]:
-    """Where the trampolines of an object look for the thread_info and for livepatch_sp, and a
-    sentence for each code that looks elsewhere than the first, or than `wanted`."""
-    keepers = Keepers(calls)
-    if not keepers.noted:
-        return None, []
-    places = {
-        Place(start.section, to) for start, kept in keepers.all.items() for _, to in kept.branches
-    }
-    found = {place: keepers.code(place) for place in sorted(places)}
-    used = {
-        place: (code.thread_info, code.livepatch_sp)
-        for place, code in found.items()
-        if isinstance(code, Code)
-    }
-    first = next(iter(used.values()), None)
-    right = wanted if None not in wanted else first
-    errors = [
-        f"{calls.image.where(place)}: the livepatch stack is looked for by {one}, not {right}."
-        for place, one in used.items()
-        if one != right
-    ]
-    return first, errors
+STRATEGY: Final = _LivepatchStack

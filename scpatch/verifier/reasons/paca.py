@@ -1,41 +1,63 @@
-"""The strategy `paca`: the word behind a call loads r2 from the PACA, `ld r2,PACATOC(r13)`.
+"""Strategy `paca`: the word after a call loads r2 from the PACA, `ld r2,PACATOC(r13)`.
 
 That is right in the kernel image, where r2 is the same everywhere, and wrong in a module. Unlike a
-restore from 24(r1), it needs nothing to be saved before, and does no harm where control comes to
-the word without the call: who is in the image's code has this r2 already.
+restore from 24(r1), it needs no save before, and does no harm if control comes to the word without
+the call: whoever runs the image's code has this r2 already.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from functools import cache
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Final
 
-from scpatch.verifier.objects.insn import decode
-
-_LOAD = re.compile(r"ld r2, (-?(?:0x)?[0-9a-f]+)\(r13\)")
-
-
-class Restore(NamedTuple):
-    """A restore from the PACA. `where` is the place of the call, for messages."""
-
-    where: str
-    offset: int
-
-
-@cache
-def offset(word: int) -> int | None:
-    """The offset of `ld r2,offset(r13)` in bytes, by capstone's reading; None for another word."""
-    match = _LOAD.fullmatch(decode(word))
-    return int(match[1], 0) if match else None
+from scpatch.verifier.objects.calls import Site
+from scpatch.verifier.objects.insn import toc_load
+from scpatch.verifier.reasons.interface import (
+    Judgement,
+    Strategy,
+    change_fault,
+    only_the_nop,
+    resume,
+)
+from scpatch.verifier.search.frame import Code
+from scpatch.verifier.types import Common, Reason
 
 
-def one_offset(restores: Iterable[Restore], wanted: int | None) -> Iterator[str]:
-    """One sentence for each restore from elsewhere than the first, or than `wanted`, the offset
-    that the user gave."""
-    for restore in restores:
-        if wanted is None:
-            wanted = restore.offset
-        if restore.offset != wanted:
-            yield f"{restore.where}: r2 is loaded from {restore.offset}(r13), not {wanted}(r13)."
+class _Reason(Reason):
+    PACA = "paca", "loaded from PACA", True
+    """The word after the call loads r2 from the PACA."""
+
+
+class _Paca(Strategy):
+    name = "paca"
+    reasons = tuple(_Reason)
+    patches_images = True
+
+    def judge(self, code: Code, site: Site) -> Judgement | None:
+        offset = toc_load(code.calls.word(site.following))
+        if offset is None or (site.stub is not None and site.stub.thunk):
+            return None
+        end = resume(code, site)
+        if code.calls.module:
+            why = f"ld r2,{offset}(r13) loads the kernel's TOC pointer, and this is a module"
+            return Judgement(Common.WRONG, why, end)
+        if site.trampoline.marked:
+            why = "st_other = 1: the linker wants a nop after the call"
+            return Judgement(Common.WRONG, why, end)
+        if fault := change_fault(code, site):
+            return Judgement(Common.WRONG, fault, end)
+        why = f"r2 is loaded from the PACA, {offset}(r13)"
+        return Judgement(_Reason.PACA, why, end, paca_toc=offset)
+
+    @classmethod
+    def judge_in_image(cls, word: int, stub: str) -> tuple[Reason, str] | None:
+        offset = toc_load(word)
+        if offset is None:
+            return None
+        return _Reason.PACA, f"r2 is loaded from {offset}(r13) after the call"
+
+    def call_faults(self, was: Site, now: Site, reason: Reason) -> Iterator[str]:
+        yield from only_the_nop(was, now)
+
+
+STRATEGY: Final = _Paca

@@ -7,7 +7,6 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from scpatch.verifier.objects.calls import Calls
 from scpatch.verifier.objects.changes import MARKERS, Changes
@@ -24,10 +23,6 @@ from scpatch.verifier.objects.read import (
     Symbol,
 )
 from scpatch.verifier.objects.relocations import BRANCHES
-from scpatch.verifier.reasons.livepatch_stack import Keepers
-
-if TYPE_CHECKING:
-    from scpatch.verifier.search.frame import Search
 
 MARKS = (
     *TABLES,
@@ -61,8 +56,6 @@ class Entries:
 
     calls: Calls
     _branches: dict[int, dict[int, list[int]]] = field(default_factory=dict, repr=False)
-    searches: dict[Symbol, Search] = field(default_factory=dict, repr=False)
-    """What `frame` has found out about functions."""
 
     def branches_to(self, section: int) -> dict[int, list[int]]:
         """Branches of a section without relocation, by the section offset of their target."""
@@ -75,11 +68,6 @@ class Entries:
                         found.setdefault(to, []).append(at * 4)
             self._branches[section] = found
         return self._branches[section]
-
-    @cached_property
-    def keepers(self) -> Keepers:
-        """The trampolines that keep r2."""
-        return Keepers(self.calls)
 
     @cached_property
     def relocated(self) -> dict[Place, list[Place]]:

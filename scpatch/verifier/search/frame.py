@@ -30,12 +30,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from scpatch.verifier.objects.read import Place
+from scpatch.verifier.objects.calls import Calls
+from scpatch.verifier.objects.read import Place, Symbol
 from scpatch.verifier.search.entries import Entries
-from scpatch.verifier.search.steps import Function, Need, NotShownError, at_entry, step
+from scpatch.verifier.search.function import Function, NotShownError
+from scpatch.verifier.search.steps import Need, at_entry, step
 
 _JUMPS = -1
-"""In the place of an offset: whatever the computed jumps of the function lead to."""
+"""In place of an offset: where the computed jumps of the function join. They may lead to any of its
+instructions, so whatever must hold before one of those must hold here."""
 
 _FEW = 8
 """So many saves are named."""
@@ -46,7 +49,7 @@ _State = tuple[int, Need]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Shown where `fault` is empty."""
+    """Shown if `fault` is empty."""
 
     saves: tuple[int, ...] = ()
     """Section offsets of what fills the slot, stores and calls of stubs: a few of them."""
@@ -56,56 +59,66 @@ class Answer:
 
     def named(self, section: str) -> str:
         """The saves for a message."""
-        found = ", ".join(f"{section}+{offset:#x}" for offset in self.saves)
-        return f"{found} and {self.more} more" if self.more else found
+        places = ", ".join(f"{section}+{offset:#x}" for offset in self.saves)
+        return f"{places} and {self.more} more" if self.more else places
 
 
-def is_saved(entries: Entries, site: Place) -> Answer:
-    """Whether 24(r1) holds the function's r2 whenever control comes to `site`."""
-    return _shown(entries, site, Need.SLOT)
+@dataclass(frozen=True, eq=False)
+class Code:
+    """The code of one object: where control may come from, and what its functions save."""
 
+    entries: Entries
+    _searches: dict[Symbol, Search] = field(default_factory=dict, repr=False)
 
-def is_framed(entries: Entries, place: Place) -> Answer:
-    """Whether r1 points at a frame that the function has pushed whenever control comes there."""
-    return _shown(entries, place, Need.FRAME)
+    @property
+    def calls(self) -> Calls:
+        return self.entries.calls
 
+    def is_saved(self, place: Place) -> Answer:
+        """Whether 24(r1) holds the function's r2 whenever control comes to `place`."""
+        return self._answer(place, Need.SLOT)
 
-def saves_among(entries: Entries, site: Place, wanted: Callable[[Place], bool]) -> tuple[int, ...]:
-    """The section offsets of those saves for a site that are `wanted`; the question must have the
-    same answer for a place each time."""
-    search = _search(entries, site)
-    return () if isinstance(search, str) else search.saves_among(site.offset, wanted)
+    def is_framed(self, place: Place) -> Answer:
+        """Whether r1 points at a frame that the function has pushed whenever control comes to
+        `place`."""
+        return self._answer(place, Need.FRAME)
 
+    def saves_among(self, place: Place, wanted: Callable[[Place], bool]) -> tuple[int, ...]:
+        """The section offsets of those saves for a call that are `wanted`; the question must have
+        the same answer for a save each time."""
+        search = self._search(place)
+        return () if isinstance(search, str) else search.saves_among(place.offset, wanted)
 
-def other_store(entries: Entries, place: Place) -> int | None:
-    """Where the function around a place stores something else in 24(r1); None for nowhere."""
-    search = _search(entries, place)
-    return None if isinstance(search, str) else search.function.other_store
+    def other_store(self, place: Place) -> int | None:
+        """Where the function around `place` stores something else in 24(r1); None if nowhere."""
+        search = self._search(place)
+        return None if isinstance(search, str) else search.function.other_store
 
-
-def _shown(entries: Entries, site: Place, need: Need) -> Answer:
-    search = _search(entries, site)
-    return Answer(fault=search) if isinstance(search, str) else search.answer(site.offset, need)
-
-
-def _search(entries: Entries, place: Place) -> Search | str:
-    """The search in the function around a place; why there can be none."""
-    symbol = entries.calls.image.function_at(place)
-    if symbol is None:
-        return "no function symbol covers the call"
-    if symbol.value % 4:
-        return f"{symbol.name} starts at no instruction"
-    if unread := entries.changes.patches.unread:
-        return f"{unread} has an unknown form, so that the kernel may patch any instruction"
-    if entries.unwound:
+    def _answer(self, place: Place, need: Need) -> Answer:
+        search = self._search(place)
         return (
-            "an exception table says where the unwinder enters functions, in a form not read here"
+            Answer(fault=search) if isinstance(search, str) else search.answer(place.offset, need)
         )
-    if symbol not in entries.searches:
-        size = entries.calls.image.sections[symbol.section].size
-        end = min(symbol.value + symbol.size, size)
-        entries.searches[symbol] = Search(Function(entries, symbol, end))
-    return entries.searches[symbol]
+
+    def _search(self, place: Place) -> Search | str:
+        """The search in the function around a place; why there can be none."""
+        symbol = self.calls.image.function_at(place)
+        if symbol is None:
+            return "no function symbol covers the call"
+        if symbol.value % 4:
+            return f"{symbol.name} starts at no instruction"
+        if unread := self.entries.changes.patches.unread:
+            return f"{unread} has an unknown form, so that the kernel may patch any instruction"
+        if self.entries.unwound:
+            return (
+                "an exception table says where the unwinder enters functions, in a form that is "
+                "not read here"
+            )
+        if symbol not in self._searches:
+            size = self.calls.image.sections[symbol.section].size
+            end = min(symbol.value + symbol.size, size)
+            self._searches[symbol] = Search(Function(self.entries, symbol, end))
+        return self._searches[symbol]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,12 +138,12 @@ class Search:
     """The bits of those that were wanted among the first, the first two, and so on."""
 
     def answer(self, offset: int, need: Need) -> Answer:
-        for state in ((offset, need), (_JUMPS, need)):
-            if state not in self._faults:
-                self._follow(state)
-            if fault := self._faults[state]:
-                return Answer(fault=fault)
-        mask = self._mask(offset) if need is Need.SLOT else 0
+        state = offset, need
+        if state not in self._faults:
+            self._follow(state)
+        if fault := self._faults[state]:
+            return Answer(fault=fault)
+        mask = self._saves.get(state, 0)
         few = sorted(self._places[bit] for bit in islice(_ones(mask), _FEW))
         return Answer(tuple(few), mask.bit_count() - len(few))
 
@@ -139,13 +152,8 @@ class Search:
         for bit in range(len(self._wanted), len(self._places)):
             good = wanted(self.function.place(self._places[bit]))
             self._wanted.append((self._wanted[-1] if bit else 0) | good << bit)
-        mask = self._mask(offset) & (self._wanted[-1] if self._wanted else 0)
+        mask = self._saves.get((offset, Need.SLOT), 0) & (self._wanted[-1] if self._wanted else 0)
         return tuple(sorted(self._places[bit] for bit in _ones(mask)))
-
-    def _mask(self, offset: int) -> int:
-        """What fills the slot for a site, a bit for each save."""
-        states = (offset, Need.SLOT), (_JUMPS, Need.SLOT)
-        return self._saves.get(states[0], 0) | self._saves.get(states[1], 0)
 
     def _follow(self, first: _State) -> None:
         """Follows a state back to the entry, as far as nobody has done so yet."""
@@ -183,24 +191,25 @@ class Search:
         if offset == _JUMPS:
             for jump in function.jumps:
                 yield jump, need
-                if need is Need.SLOT:
-                    yield jump, Need.R2
-        elif offset in (function.local_entry, function.start):
+            return
+        if function.jumps:
+            yield _JUMPS, need
+        if offset in (function.local_entry, function.start):
             at_entry(function, offset, need)
-        else:
-            for source in function.before(offset):
-                for before in step(function, source, need):
-                    yield source, before
+            return
+        for source in function.before(offset):
+            for before in step(function, source, need):
+                yield source, before
 
     def _collect(self, earlier: dict[_State, list[_State]]) -> None:
         """Finds what fills the slot for each new state: in the order of the code, until nothing
         changes any more, which takes two rounds and one for each loop in a loop."""
-        good = (one for one in earlier if one[1] is Need.SLOT and not self._faults[one])
+        good = (state for state in earlier if state[1] is Need.SLOT and not self._faults[state])
         states = sorted(good, key=lambda state: state[0])
         changed = bool(states)
         for state in states:
             for at, _ in earlier[state]:
-                if state[0] != _JUMPS and self.function.saves(at):
+                if at != _JUMPS and self.function.saves(at):
                     if at not in self._bits:
                         self._bits[at] = len(self._places)
                         self._places.append(at)

@@ -1,0 +1,149 @@
+"""The instructions of one function, what each does, and where control comes from to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from scpatch.verifier.objects.insn import Effect, Flow, as_store, as_sum, effect, flow, is_padding
+from scpatch.verifier.objects.read import Place, Symbol
+from scpatch.verifier.objects.variant import LOCAL_ENTRY
+from scpatch.verifier.search.entries import Entries
+
+_TO_CTR_OR_TAR = (528, 560)
+"""The extended opcodes of `bcctr` and `bctar`."""
+_PREFIX = 1
+
+
+class NotShownError(Exception):
+    """Why the search cannot go on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """A function's instructions. Offsets are section offsets."""
+
+    entries: Entries
+    symbol: Symbol
+    end: int
+    """Not past the section, whatever the symbol's size is."""
+
+    @property
+    def start(self) -> int:
+        return self.symbol.value
+
+    @cached_property
+    def jumps(self) -> list[int]:
+        """Computed jumps, to any place of the function: `bctr` of a switch table. Where such a
+        table leads is not read; what must hold at a place must hold at each of them."""
+        return [
+            at
+            for at in range(self.start, self.end, 4)
+            if flow(word := self.word(at)) in (Flow.LEAVES, Flow.MAY_LEAVE)
+            and word >> 1 & 0x3FF in _TO_CTR_OR_TAR
+        ]
+
+    @cached_property
+    def other_store(self) -> int | None:
+        """The first store of something else to 24(r1); None without one."""
+        places = range(self.start, self.end, 4)
+        return next((at for at in places if self.effect(at) is Effect.WRITES_SLOT), None)
+
+    @property
+    def local_entry(self) -> int:
+        return self.start + LOCAL_ENTRY[self.symbol.other >> 5]
+
+    def place(self, offset: int) -> Place:
+        return Place(self.symbol.section, offset)
+
+    def word(self, offset: int) -> int:
+        return self.entries.calls.word(self.place(offset))
+
+    def effect(self, offset: int) -> Effect:
+        """What the instruction does, if it is what its word says."""
+        if self.entries.changes.may_save(self.place(offset)):
+            return Effect.SAVE
+        does = effect(self.word(offset))
+        if does in (Effect.NONE, Effect.WRITES_R2) and self._stores_by_them(offset):
+            return Effect.WRITES_SLOT if does is Effect.NONE else Effect.UNKNOWN
+        return does
+
+    @cached_property
+    def frame_registers(self) -> dict[str, set[int | None]]:
+        """The registers that some instruction sets from r1, with the bytes that it adds, None for
+        what is not read; and those that one of these is moved to. Each may hold that wherever the
+        function uses it."""
+        found: dict[str, set[int | None]] = {}
+        moved: dict[str, set[str]] = {}
+        for at in range(self.start, self.end, 4):
+            total = as_sum(self.word(at))
+            if total is None or total.register == "r1":
+                continue
+            prefixed = at > self.start and self.word(at - 4) >> 26 == _PREFIX
+            if total.source == "r1":
+                found.setdefault(total.register, set()).add(None if prefixed else total.distance)
+            elif not total.distance and not prefixed:
+                moved.setdefault(total.source, set()).add(total.register)
+        work = list(found)
+        for source in work:  # grows
+            for to in moved.get(source, ()):
+                if not found[source] <= found.setdefault(to, set()):
+                    found[to] |= found[source]
+                    work.append(to)
+        return found
+
+    def _stores_by_them(self, offset: int) -> bool:
+        """Whether an instruction may store in 24(r1) by one of `frame_registers`."""
+        store = as_store(self.word(offset))
+        if store is None:
+            return False
+        registers = self.frame_registers.keys() & set(store.registers)
+        distances = (to for register in registers for to in self.frame_registers[register])
+        return any(to is None or store.may_reach_slot(to) for to in distances)
+
+    def unsure(self, offset: int) -> bool:
+        return self.entries.changes.unsure(self.place(offset))
+
+    def passes_on(self, offset: int) -> bool:
+        """Whether control may go on from an instruction to the next."""
+        word = self.word(offset)
+        if word == 0:
+            # No instruction, but in the second half of a prefixed one.
+            return self.unsure(offset) or self.word(offset - 4) >> 26 == _PREFIX
+        return flow(word) not in (Flow.JUMP, Flow.LEAVES) or self.unsure(offset)
+
+    def thunk_return(self, offset: int) -> Place | None:
+        """The branch to `offset` at the end of the thunk that the instruction before calls."""
+        site = self.entries.calls.sites.get(self.place(offset - 4))
+        if site is None or site.stub is None or not site.stub.thunk or site.stub.fault:
+            return None
+        return site.stub.last
+
+    def before(self, offset: int) -> Iterator[int]:
+        """The instructions of this function that control may come from to `offset`."""
+        came = False
+        for source in self.entries.into(self.place(offset)):
+            if source == self.thunk_return(offset):
+                source = self.place(offset - 4)
+            if source.section != self.symbol.section or not self.start <= source.offset < self.end:
+                where = self.entries.calls.image.where(source)
+                raise NotShownError(f"{where} branches into the function at +{offset:#x}")
+            came = True
+            yield source.offset
+        if reason := self.entries.perhaps_from_elsewhere(self.place(offset)):
+            raise NotShownError(f"control may come to +{offset:#x} from elsewhere: {reason}")
+        if self.passes_on(offset - 4):
+            came = True
+            yield offset - 4
+        if not came and not is_padding(self.word(offset)) and not self.jumps:
+            raise NotShownError(f"nothing is seen to lead to +{offset:#x}")
+
+    def saves(self, at: int) -> bool:
+        """Whether the instruction at `at` saves r2, by itself or as the call of a stub."""
+        calls, place = self.entries.calls, self.place(at)
+        if self.unsure(at):
+            return False
+        site = calls.sites.get(place)
+        by_stub = site is not None and site.stub is not None
+        return by_stub or calls.by_loader(place) or self.effect(at) is Effect.SAVE

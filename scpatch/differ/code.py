@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from functools import cached_property
+from operator import attrgetter
 
 from scpatch.differ.model import Range, Reference
 from scpatch.differ.names import Names
@@ -62,7 +63,7 @@ class CodeSection:
             word, at = divmod(offsets[index] - start, 4)
             name = self.names.symbol(infos[index] >> 32)
             one = Reference(infos[index] & 0xFFFFFFFF, name, addends[index], at)
-            found[word] = tuple(sorted((*found[word], one), key=_order))
+            found[word] = tuple(sorted((*found[word], one), key=attrgetter("order")))
         return found
 
     def keys(self, one: Range) -> list[Key]:
@@ -83,7 +84,3 @@ class CodeSection:
         if ours.stop - ours.start != theirs.stop - theirs.start:
             return False
         return self.references(one.start, one.end) == other.references(that.start, that.end)
-
-
-def _order(reference: Reference) -> tuple[int, int, str, int]:
-    return reference.at, reference.type, reference.symbol, reference.addend

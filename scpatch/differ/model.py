@@ -68,9 +68,19 @@ class Reference:
         return f"{self.symbol}{'-' if self.addend < 0 else '+'}{abs(self.addend):#x}"
 
     @property
+    def order(self) -> tuple[int, int, str, int]:
+        """What relocations are sorted by."""
+        return self.at, self.type, self.symbol, self.addend
+
+    @property
+    def type_name(self) -> str:
+        """`REL24`"""
+        return name(self.type)
+
+    @property
     def kind(self) -> str:
         """`REL24`, with the distance if its place is not the start of the word: `ADDR16+2`."""
-        return name(self.type) + (f"+{self.at}" if self.at else "")
+        return self.type_name + (f"+{self.at}" if self.at else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,11 @@ class Instruction:
     def digits(self) -> str:
         """The word in hexadecimal, two digits a byte."""
         return f"{self.word:0{2 * self.size}x}"
+
+    @property
+    def code(self) -> str:
+        """The word as a number: `0xe8410018`."""
+        return f"0x{self.digits}"
 
     @property
     def line(self) -> str:
@@ -135,6 +150,10 @@ class Range:
     start: int
     end: int
 
+    @property
+    def size(self) -> int:
+        return self.end - self.start
+
 
 @dataclass(frozen=True, slots=True)
 class FunctionDiff:
@@ -160,6 +179,10 @@ class FunctionDiff:
         found = self.after or self.before
         assert found is not None
         return found
+
+    @property
+    def name(self) -> str:
+        return self.range.name
 
     @property
     def differs(self) -> bool:
@@ -212,22 +235,15 @@ class SectionDiff:
     changed_bytes: int
     """Bytes that differ in the part that both have."""
     fields: tuple[FieldChange, ...] = ()
-    references: ReferenceDiff | None = None
-    """For allocated data: its relocations."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReferenceDiff:
-    """Relocations of a data section; `at` of each is a section offset."""
-
-    added: tuple[Reference, ...]
-    removed: tuple[Reference, ...]
+    relocations_removed: tuple[Reference, ...] = ()
+    relocations_added: tuple[Reference, ...] = ()
+    """Of allocated data. `at` of each is a section offset."""
 
     @property
-    def entries(self) -> tuple[tuple[Mark, Reference], ...]:
+    def relocations(self) -> tuple[tuple[Mark, Reference], ...]:
         return (
-            *((Mark.REMOVED, reference) for reference in self.removed),
-            *((Mark.ADDED, reference) for reference in self.added),
+            *((Mark.REMOVED, reference) for reference in self.relocations_removed),
+            *((Mark.ADDED, reference) for reference in self.relocations_added),
         )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Final
 
 from scpatch.differ.functions import Side, diff_functions
-from scpatch.differ.model import FunctionDiff, Mark, ObjectDiff, RefusedSite, SectionDiff
+from scpatch.differ.model import FunctionDiff, Mark, ObjectDiff, Reference, RefusedSite, SectionDiff
 from scpatch.differ.names import Names
 from scpatch.differ.symbols import symbol_diffs
 from scpatch.differ.tables import (
@@ -15,7 +16,7 @@ from scpatch.differ.tables import (
     changed_bytes,
     header_changes,
     pair_sections,
-    reference_diff,
+    relocation_changes,
     same_bytes,
     same_symbols,
     section_alone,
@@ -137,20 +138,21 @@ def _section_diffs(
     before: Names, after: Names, pairs: Iterable[tuple[int, int]], *, same: bool
 ) -> Iterator[SectionDiff]:
     for i, j in pairs:
-        one, other = before.elf.sections[i], after.elf.sections[j]
+        old, new = before.elf.sections[i], after.elf.sections[j]
         fields = tuple(section_fields(before, i, after, j))
-        ours, theirs = before.elf.content(i), after.elf.content(j)
-        references, known = None, False
-        if one.sh_type == other.sh_type == c.SHT_RELA and _is_alloc(before.elf, one.sh_info):
-            # What the entries mean counts; indices of symbols may have changed.
-            known = not same
-            if not _is_code(before.elf, one.sh_info):
-                references = reference_diff(before, one.sh_info, after, other.sh_info)
-        changed = changed_bytes(ours, theirs)
-        if references or fields or one.sh_size != other.sh_size or (changed and not known):
+        relocations: list[Iterable[Reference]] = [(), ()]
+        changed = changed_bytes(before.elf.content(i), after.elf.content(j))
+        differs = changed > 0
+        if old.sh_type == new.sh_type == c.SHT_RELA and _is_alloc(before.elf, old.sh_info):
+            # The meaning of the entries counts: the symbols may have other indices now.
+            differs = differs and same
+            if not _is_code(before.elf, old.sh_info):
+                relocations = relocation_changes(before, old.sh_info, after, new.sh_info)
+        removed, added = (tuple(sorted(part, key=attrgetter("order"))) for part in relocations)
+        if removed or added or fields or old.sh_size != new.sh_size or differs:
             name = before.elf.section_name(i)
-            sizes = one.sh_size, other.sh_size
-            yield SectionDiff(name, i, j, *sizes, changed, fields, references)
+            sizes = old.sh_size, new.sh_size
+            yield SectionDiff(name, i, j, *sizes, changed, fields, removed, added)
 
 
 def _strategy(before: Side, after: Side) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from scpatch.differ.model import FieldChange, Mark, Reference, ReferenceDiff, SectionDiff
+from scpatch.differ.model import FieldChange, Mark, Reference, SectionDiff
 from scpatch.differ.names import Names
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile, Header, Section
@@ -150,15 +150,10 @@ def section_alone(elf: ElfFile, index: int, mark: Mark) -> SectionDiff:
     return SectionDiff(name, index, None, size, None, 0)
 
 
-def reference_diff(before: Names, i: int, after: Names, j: int) -> ReferenceDiff | None:
-    """What differs between the relocations of two sections, by meaning; None where nothing does."""
-    ours, theirs = Counter(_references(before, i)), Counter(_references(after, j))
-    if ours == theirs:
-        return None
-    return ReferenceDiff(
-        added=tuple(sorted((theirs - ours).elements(), key=_order)),
-        removed=tuple(sorted((ours - theirs).elements(), key=_order)),
-    )
+def relocation_changes(before: Names, i: int, after: Names, j: int) -> list[Iterable[Reference]]:
+    """The relocations of two sections that were removed, and those that were added, by meaning."""
+    old, new = Counter(_references(before, i)), Counter(_references(after, j))
+    return [(old - new).elements(), (new - old).elements()]
 
 
 def _references(names: Names, section: int) -> Iterator[Reference]:
@@ -167,7 +162,3 @@ def _references(names: Names, section: int) -> Iterator[Reference]:
         columns = table.r_offset.tolist(), table.r_info.tolist(), table.r_addend.tolist()
         for offset, info, addend in zip(*columns, strict=True):
             yield Reference(info & 0xFFFFFFFF, names.symbol(info >> 32), addend, offset)
-
-
-def _order(one: Reference) -> tuple[int, int, str, int]:
-    return one.at, one.type, one.symbol, one.addend

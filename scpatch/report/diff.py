@@ -18,7 +18,6 @@ from scpatch.differ.model import (
     SectionDiff,
     Totals,
 )
-from scpatch.ppc64.reloc_names import name as relocation_name
 from scpatch.report.blocks import (
     GAP,
     Block,
@@ -95,9 +94,9 @@ def _object(diff: ObjectDiff) -> Iterator[Block]:
             limit=_MANY,
         )
     for section in diff.sections:
-        if section.references is not None:
+        if section.relocations:
             yield from _section(f"Relocations in {section.name}")
-            entries = sorted(section.references.entries, key=_offset)
+            entries = sorted(section.relocations, key=_offset)
             rows = [_reference_cells(mark, entry) for mark, entry in entries]
             yield Table(rows, indent=0, limit=_MANY)
     if diff.refused:
@@ -123,7 +122,7 @@ def _reference_cells(mark: Mark, entry: Reference) -> tuple[Cell, ...]:
     return (
         Cell("", str(mark), STYLES[mark]),
         Cell("", f"{entry.at:#x}"),
-        Cell("", relocation_name(entry.type)),
+        Cell("", entry.type_name),
         Cell(entry.symbol, entry.target[len(entry.symbol) :]),
     )
 
@@ -175,7 +174,7 @@ def _titles(first: str, *titles: str) -> tuple[Cell, ...]:
 
 def _function_cells(function: FunctionDiff) -> tuple[Cell, ...]:
     where = Cell(function.range.section_name, f"+{function.range.start:#x}")
-    return (Cell(function.range.name), where, *(number(n, zero="") for n in _counts(function)))
+    return (Cell(function.name), where, *(number(n, zero="") for n in _counts(function)))
 
 
 def _counts(entry: FunctionDiff | Totals) -> tuple[int, int, int, int, int]:
@@ -226,9 +225,9 @@ def _records(before: str, diff: ObjectDiff) -> Iterator[Record]:
     for section in diff.sections:
         sizes = ("" if size is None else size for size in (section.size_before, section.size_after))
         yield "section", section.name, *sizes, section.changed_bytes, _changes(section.fields)
-        for mark, entry in section.references.entries if section.references else ():
+        for mark, entry in section.relocations:
             where = place(section.name, entry.at)
-            yield "relocation", str(mark), where, relocation_name(entry.type), entry.target
+            yield "relocation", str(mark), where, entry.type_name, entry.target
     for symbol in diff.symbols:
         yield "symbol", str(symbol.mark), symbol.name, symbol.what, _changes(symbol.fields)
     for site in diff.refused:
@@ -240,7 +239,7 @@ def _records(before: str, diff: ObjectDiff) -> Iterator[Record]:
 def _function_records(function: FunctionDiff) -> Iterator[Record]:
     """One record for the function, and one for each row that differs."""
     where = place(function.range.section_name, function.range.start)
-    yield "function", function.range.name, where, *_counts(function), function.line, function.note
+    yield "function", function.name, where, *_counts(function), function.line, function.note
     for row in (row for hunk in function.hunks() for row in hunk.rows):
         instruction = row.after or row.before
         code = function.range if row.after else function.before

@@ -12,7 +12,7 @@ from scpatch.report.words import count, place
 from scpatch.rewriter import FilePlan, ObjectPlan
 
 if TYPE_CHECKING:
-    from scpatch.report.documents.sites import RewriteDocument
+    from scpatch.report.documents.calls import RewriteDocument
 
 
 class RewriteReport(NamedTuple):
@@ -48,7 +48,7 @@ class RewriteReport(NamedTuple):
             yield "object", name, plan.strategy, len(plan.changed), plan.code_bytes
 
     def document(self) -> RewriteDocument:
-        from scpatch.report.documents.sites import rewrite_document
+        from scpatch.report.documents.calls import rewrite_document
 
         return rewrite_document(self.plans, written=self.written)
 

@@ -12,7 +12,7 @@ from scpatch.report.words import by_state, call_sites, count, enumerate_states
 from scpatch.sites.model import Scan, Trampoline
 
 if TYPE_CHECKING:
-    from scpatch.report.documents.sites import ScanDocument
+    from scpatch.report.documents.calls import ScanDocument
 
 
 class ScanReport(NamedTuple):
@@ -41,7 +41,7 @@ class ScanReport(NamedTuple):
                 yield site_record(name, site)
 
     def document(self) -> ScanDocument:
-        from scpatch.report.documents.sites import scan_document
+        from scpatch.report.documents.calls import scan_document
 
         return scan_document(self.objects)
 

@@ -319,10 +319,9 @@ def test_relocations_and_bytes_of_data(tmp_path: Path) -> None:
     )
     found = {one.name: one for one in diff.sections}
     assert found[".data"].changed_bytes == 3
-    references = found[".rela.data"].references
-    assert references is not None
-    assert [(one.at, one.symbol) for one in references.removed] == [(0, "g")]
-    assert [(one.at, one.symbol) for one in references.added] == [(0, "h")]
+    section = found[".rela.data"]
+    assert [(one.at, one.symbol) for one in section.relocations_removed] == [(0, "g")]
+    assert [(one.at, one.symbol) for one in section.relocations_added] == [(0, "h")]
 
 
 def test_sections_of_one_name_go_together_by_size(tmp_path: Path) -> None:

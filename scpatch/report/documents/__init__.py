@@ -6,8 +6,8 @@ Only what needs JSON imports this package: the import of msgspec takes time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Final, Literal, TypeVar
+from functools import cache
+from typing import Annotated, Final, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -17,26 +17,29 @@ from scpatch.report.escape import clean
 SCHEMA: Final = "scpatch/1"
 """Goes into every document; the number grows with every change of the documents."""
 
-Natural = Annotated[int, Meta(ge=0)]
-Word = Annotated[str, Meta(pattern="^0x([0-9a-f]{2}){1,4}$")]
-Strings = list[str]
+
+def about(description: str) -> Meta:
+    return Meta(description=description)
 
 
 def natural(description: str) -> Meta:
     return Meta(ge=0, description=description)
 
 
-def about(description: str) -> Meta:
-    return Meta(description=description)
-
-
-def listed(name: str, description: str | None = None) -> Meta:
+def listed(name: str) -> Meta:
     """A string that is one of those that the schema lists as `name`."""
-    return Meta(description=description, extra_json_schema={"$ref": f"#/$defs/{name}"})
+    return Meta(extra_json_schema={"$ref": f"#/$defs/{name}"})
+
+
+Natural = Annotated[int, Meta(ge=0)]
+Word = Annotated[str, Meta(pattern="^0x([0-9a-f]{2}){1,4}$")]
+SectionName = Annotated[str, about("Section name.")]
+FileName = Annotated[str, about("The file; a member is ARCHIVE(MEMBER).")]
+Applied = Annotated[list[str], about("The strategies that it says it was rewritten with.")]
 
 
 class Entry(msgspec.Struct, forbid_unknown_fields=True):
-    """An object of a document. All fields are there; one without a value is empty or null."""
+    """An object of a document. No field is left out; one without a value is empty or null."""
 
 
 class Document(Entry):
@@ -46,23 +49,35 @@ class Document(Entry):
 _Entry = TypeVar("_Entry", bound=Entry)
 
 
-def entry(kind: type[_Entry], source: object = None, **computed: object) -> _Entry:
+def entry(kind: type[_Entry], source: object = None, /, **computed: object) -> _Entry:
     """An entry whose fields are the attributes of `source`, but for those that are `computed`."""
-    names = kind.__struct_fields__
-    return kind(*(computed[n] if n in computed else plain(getattr(source, n)) for n in names))
+    return kind(
+        *(
+            _value(inner, computed[name] if name in computed else getattr(source, name))
+            for name, inner in _fields(kind).items()
+        )
+    )
 
 
-def entries(kind: type[_Entry], sources: Iterable[object]) -> list[_Entry]:
-    return [entry(kind, source) for source in sources]
+@cache
+def _fields(kind: type[Entry]) -> dict[str, type[Entry] | None]:
+    """The fields in order, each with the kind of entry that it holds, alone or in a list."""
+    hints = get_type_hints(kind)
+    return {name: _inner(hints[name]) for name in kind.__struct_fields__}
 
 
-def plain(value: object) -> object:
-    """The value as JSON has it: text that cannot harm a terminal, and lists."""
+def _inner(hint: object) -> type[Entry] | None:
+    if isinstance(hint, type) and issubclass(hint, Entry):
+        return hint
+    return next((inner for part in get_args(hint) if (inner := _inner(part))), None)
+
+
+def _value(kind: type[Entry] | None, value: object) -> object:
+    """The value as JSON has it: entries and lists, and text that cannot harm a terminal."""
     if isinstance(value, str):
         return clean(str(value))
-    return list(map(plain, value)) if isinstance(value, tuple) else value
-
-
-def word(value: int) -> str:
-    """An instruction as in a listing."""
-    return f"{value:#010x}"
+    if isinstance(value, list) or type(value) is tuple:
+        return [_value(kind, item) for item in value]
+    if kind is None or value is None or isinstance(value, Entry) or hasattr(value, "__next__"):
+        return value
+    return entry(kind, value)

@@ -10,21 +10,22 @@ from msgspec import Meta
 from scpatch.advisor import RULE
 from scpatch.report.documents import (
     SCHEMA,
+    Applied,
     Document,
     Entry,
     Natural,
-    Strings,
     about,
     entry,
     natural,
-    plain,
 )
 
 if TYPE_CHECKING:
-    from scpatch.advisor import Advice, Outlook
+    from scpatch.advisor import Advice
+
+Ratio = Annotated[float, Meta(ge=0)]
 
 
-class OutlookEntry(Entry):
+class StrategyOutlook(Entry):
     """What one strategy would do to the file."""
 
     strategy: str
@@ -34,31 +35,22 @@ class OutlookEntry(Entry):
     image_only: Annotated[bool, about("It does not serve kernel modules.")]
     sites: Annotated[int, natural("Calls that it makes right.")]
     left: Annotated[int, natural("Calls that stay wrong.")]
-    codes: Annotated[Strings, about("The diagnostics of the refused ones.")]
+    codes: Annotated[list[str], about("The diagnostics of the refused ones.")]
     free: Annotated[int, natural("Those of `sites` without any extra instruction.")]
     stubs: Natural
     trampolines: Annotated[int, natural("How many it changes.")]
     code_bytes: Natural
-    same: Annotated[
-        float,
-        Meta(
-            ge=0,
-            description="Extra instructions per call, on the average of `sites`, if the target "
-            "has the caller's TOC.",
-        ),
-    ]
-    other: Annotated[float, Meta(ge=0, description="The same for another TOC.")]
+    same: Annotated[Ratio, about("Extra instructions per call, if the target has the same TOC.")]
+    other: Annotated[Ratio, about("The same for another TOC.")]
 
 
 class AdvisedFile(Entry):
     file: str
     kind: Literal["object", "kernel module", "linked image", "archive"]
     sites: Natural
-    applied: Annotated[Strings, about("The strategies that it says it was rewritten with.")]
-    recommended: Annotated[
-        str, about("The strategy to take; empty if there is nothing to do, or none is possible.")
-    ]
-    strategies: list[OutlookEntry]
+    applied: Applied
+    recommended: Annotated[str, about("The strategy to take; empty if there is none.")]
+    strategies: list[StrategyOutlook]
 
 
 class AdviseDocument(Document):
@@ -68,18 +60,11 @@ class AdviseDocument(Document):
 
 
 def advise_document(files: Sequence[Advice]) -> AdviseDocument:
-    advised = [
-        entry(
-            AdvisedFile,
-            advice,
-            file=plain(str(advice.path)),
-            strategies=list(map(_outlook, advice.outlooks)),
-        )
-        for advice in files
-    ]
+    advised = []
+    for advice in files:
+        outlooks = [
+            entry(StrategyOutlook, o, same=round(o.same, 4), other=round(o.other, 4))
+            for o in advice.outlooks
+        ]
+        advised.append(entry(AdvisedFile, advice, file=str(advice.path), strategies=outlooks))
     return AdviseDocument(SCHEMA, "advise", RULE, advised)
-
-
-def _outlook(outlook: Outlook) -> OutlookEntry:
-    same, other = round(outlook.same, 4), round(outlook.other, 4)
-    return entry(OutlookEntry, outlook, same=same, other=other)

@@ -1,0 +1,246 @@
+"""The documents of `scan`, `rewrite` and `verify`, which show call sites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from msgspec import Meta, field
+
+from scpatch.report.documents import (
+    SCHEMA,
+    Applied,
+    Document,
+    Entry,
+    FileName,
+    Natural,
+    SectionName,
+    Word,
+    about,
+    entry,
+    listed,
+    natural,
+)
+from scpatch.report.summary import summary_line
+from scpatch.report.words import by_state
+from scpatch.verifier.verdict import Result, judge_site, worst
+
+if TYPE_CHECKING:
+    from scpatch.rewriter import FilePlan, ObjectPlan
+    from scpatch.sites.model import Scan, Site
+    from scpatch.verifier.verdict import Verdict
+
+State = Annotated[str, listed("state")]
+States = Annotated[
+    dict[State, Annotated[int, Meta(ge=1)]],
+    about("Number of sites by state; states that do not occur are left out."),
+]
+
+
+class Call(Entry):
+    section_name: SectionName = field(name="section")
+    section: Natural = field(name="section_index")
+    offset: Annotated[int, natural("Section offset of the branch, in bytes.")]
+    function: Annotated[str, about("The function around it; empty if no symbol covers it.")]
+    function_offset: Annotated[int, natural("Offset of the branch from the function's start.")]
+    trampoline: Annotated[str, about("Name of the trampoline, also if a stub is called.")]
+
+
+class CallSite(Call):
+    state: State
+    code: Annotated[str, Meta(pattern="^(SCP2[0-9]{2})?$")]
+    detail: Annotated[str, about("Why it is refused, or what makes it right.")]
+    line: Annotated[str, about("FILE:LINE if DWARF has it, else empty.")]
+    saves: Annotated[list[Natural], about("Section offsets of nops that are to save r2 for it.")]
+    word: Annotated[Word, about("The branch instruction.")]
+    after: Annotated[Word | None, about("The word after it; null at the end of the section.")]
+
+
+def _sites(sites: Iterable[Site]) -> list[CallSite]:
+    return [
+        entry(
+            CallSite,
+            site,
+            word=f"{site.word:#010x}",
+            after=None if site.after is None else f"{site.after:#010x}",
+        )
+        for site in sites
+    ]
+
+
+class CalledTrampoline(Entry):
+    name: str
+    symbol: Annotated[int, natural("Index in .symtab.")]
+    section: Annotated[int, natural("Section index; 0 if the object does not define it.")]
+    value: Annotated[int, natural("Section offset of its global entry.")] = field(name="offset")
+    size: Natural
+    st_other: Natural
+    local: Annotated[bool, about("STB_LOCAL.")]
+    sites: Annotated[int, natural("Number of call sites.")]
+
+
+class ScannedObject(Entry):
+    file: FileName
+    module: Annotated[bool, about("A linked kernel module (.ko).")]
+    image: Annotated[bool, about("A linked image, such as vmlinux.")]
+    strategies: Applied
+    trampolines: list[CalledTrampoline]
+    sites: list[CallSite]
+    states: States
+
+
+class ScanDocument(Document):
+    command: Literal["scan"]
+    files: list[ScannedObject]
+
+
+def scan_document(objects: Iterable[tuple[str, Scan]]) -> ScanDocument:
+    files = [
+        entry(
+            ScannedObject,
+            scan,
+            file=name,
+            sites=_sites(scan.sites),
+            states=by_state(scan.sites),
+            trampolines=[
+                entry(CalledTrampoline, trampoline, sites=calls[trampoline.name])
+                for trampoline in scan.trampolines
+            ],
+        )
+        for name, scan in objects
+        for calls in (scan.calls,)
+    ]
+    return ScanDocument(SCHEMA, "scan", files)
+
+
+class ChangedTrampoline(Entry):
+    name: str
+    section_name: SectionName = field(name="section")
+    section: Natural = field(name="section_index")
+    offset: Annotated[int, natural("Section offset of its global entry.")]
+    what: Annotated[str, about("What is done to it.")]
+
+
+class AddedStub(Entry):
+    name: str
+    kind: Literal["stub", "thunk"]
+    trampoline: Annotated[str, about("Empty for code that serves all trampolines of its section.")]
+    section_name: SectionName = field(name="section")
+    section: Natural = field(name="section_index")
+    offset: Annotated[int, natural("Section offset of its first instruction.")]
+    size: Natural
+    sites: Annotated[int, natural("Sites that go through it, or through a trampoline that does.")]
+
+
+class ListedCall(Entry):
+    section_name: SectionName = field(name="section")
+    section: Natural = field(name="section_index")
+    offset: Annotated[int, natural("Section offset of the `bl`.")]
+    key: Annotated[str, about("The symbol of the static call's key, or of its trampoline.")]
+
+
+class PlannedObject(Entry):
+    name: FileName
+    strategy: str
+    trampolines: Annotated[list[ChangedTrampoline], about("The trampolines that are changed.")]
+    states: States
+    code_bytes: Annotated[int, natural("Bytes by which code sections grow, padding included.")]
+    stubs: list[AddedStub]
+    listed: Annotated[list[ListedCall], about("Its table of call sites, `.static_call_sites`.")]
+    sites: list[CallSite]
+
+
+class RewrittenFile(Entry):
+    file: str
+    outputs: Annotated[list[str], about("What is, or would be, written; empty for no change.")]
+    summary: Annotated[str, about("The summary line.")]
+    objects: list[PlannedObject]
+
+
+class RewriteDocument(Document):
+    command: Literal["rewrite"]
+    written: Annotated[bool, about("Whether the outputs were written.")]
+    files: list[RewrittenFile]
+
+
+def rewrite_document(plans: Iterable[FilePlan], *, written: bool) -> RewriteDocument:
+    files = [
+        entry(
+            RewrittenFile,
+            file=str(plan.path),
+            outputs=[str(output.target) for output in plan.outputs],
+            summary=summary_line(plan, written=written),
+            objects=list(map(_planned, plan.objects)),
+        )
+        for plan in plans
+    ]
+    return RewriteDocument(SCHEMA, "rewrite", written, files)
+
+
+def _planned(planned: ObjectPlan) -> PlannedObject:
+    sites = planned.plan.sites
+    return entry(
+        PlannedObject, planned.plan, name=planned.name, states=by_state(sites), sites=_sites(sites)
+    )
+
+
+class SiteRun(Entry):
+    passed: bool
+    reached: Annotated[bool, about("The trampoline's target was reached.")]
+    reasons: list[str]
+
+
+class VerifiedCall(Call):
+    state: Annotated[str, listed("reason")]
+    right: Annotated[bool, about("r2 is right after the call in the second object.")]
+    was_right: Annotated[bool, about("It was in the first.")]
+    good: Annotated[bool, about("The site is shown to be right, and no run says otherwise.")]
+    why: str
+    run_before: Annotated[SiteRun | None, about("null if it was not executed.")]
+    run_after: SiteRun | None
+
+
+class VerifiedObject(Entry):
+    label: FileName = field(name="file")
+    proven: bool
+    result: Annotated[Result, about("The worst of its sites.")] = field(name="verdict")
+    executed: bool
+    paca_toc: Annotated[
+        int | None, about("Offset in the PACA that calls load r2 from; null if none does.")
+    ]
+    errors: list[str]
+    sites: list[VerifiedCall]
+
+
+class VerifyDocument(Document):
+    command: Literal["verify"]
+    proven: bool
+    verdict: Annotated[Result, about("The worst of the files.")]
+    files: list[VerifiedObject]
+
+
+def verify_document(verdicts: Iterable[Verdict]) -> VerifyDocument:
+    files = list(map(_verified, verdicts))
+    result = worst(file.result for file in files)
+    return VerifyDocument(SCHEMA, "verify", result is Result.PROVEN, result, files)
+
+
+def _verified(verdict: Verdict) -> VerifiedObject:
+    sites = [
+        entry(
+            VerifiedCall,
+            site,
+            good=judge_site(site, runs) is Result.PROVEN,
+            run_before=runs and runs.before,
+            run_after=runs and runs.after,
+        )
+        for site, runs in verdict.sites
+    ]
+    return entry(
+        VerifiedObject,
+        verdict,
+        executed=verdict.runs is not None,
+        paca_toc=verdict.proof.paca_toc,
+        errors=verdict.proof.errors,
+        sites=sites,
+    )

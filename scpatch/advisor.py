@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from scpatch import strategies
 from scpatch.errors import ScpatchError
-from scpatch.rewriter import FilePlan, ObjectPlan, Options, plan_file
+from scpatch.rewriter import FilePlan, Lines, ObjectPlan, Options, plan_file
 from scpatch.sites.model import CHANGED, State
 from scpatch.strategies import Cost
 
@@ -83,7 +83,7 @@ def advise(path: Path | bytes, options: Options, *, image: bool) -> Advice:
 
     Raises ScpatchError for what cannot be read or is no object or archive for ppc64le.
     """
-    options = options._replace(lines="none")
+    options = options._replace(lines=Lines.NONE)
     found = plan_file(path, options._replace(strategy=None))
     kind = _kind(found)
     outlooks = tuple(_outlook(path, name, options) for name in strategies.names())
@@ -119,7 +119,9 @@ def _outlook(path: Path | bytes, name: str, options: Options) -> Outlook:
         plan = plan_file(path, options._replace(strategy=name))
     except ScpatchError as error:
         return Outlook(name, error.code, error.message, image_only=only)
-    return _counted(name, strategy.cost(options.own), plan.objects)._replace(image_only=only)
+    return _counted(name, strategy.cost(options.of_strategy), plan.objects)._replace(
+        image_only=only
+    )
 
 
 def _counted(name: str, cost: Mapping[State, Cost], objects: Sequence[ObjectPlan]) -> Outlook:

@@ -7,10 +7,9 @@ but for `verify`. The command line and the step for Kbuild use the same function
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch import rewriter
 from scpatch import strategies as _strategies
@@ -23,7 +22,7 @@ from scpatch.linux.offsets import read_asm_offsets as read_asm_offsets
 from scpatch.rewriter import FilePlan as FilePlan
 from scpatch.rewriter import Lines as Lines
 from scpatch.rewriter import ObjectPlan as ObjectPlan
-from scpatch.sites.choices import DEFAULT_TRAMPOLINES, Choices
+from scpatch.rewriter import Options as Options
 from scpatch.sites.choices import Hoist as Hoist
 from scpatch.sites.choices import NoNop as NoNop
 from scpatch.sites.choices import Undefined as Undefined
@@ -42,76 +41,6 @@ if TYPE_CHECKING:
 
 Source = str | os.PathLike[str] | bytes
 """A path, or the content of a file."""
-
-
-class _Options(NamedTuple):
-    trampolines: tuple[str, ...]
-    undefined: Undefined
-    no_nop: NoNop
-    hoist: Hoist
-    unmark: bool
-    offsets: Offsets
-    emit_sites: bool
-    lines: Lines
-
-
-class Options(_Options):
-    """The options of `scan`, `plan`, `rewrite`, `verify` and `advise`; immutable.
-
-    `trampolines`: shell patterns of trampoline names.
-    `undefined`, `no_nop`, `hoist`, `lines`: members of their enums, or the values of members.
-    `unmark`: undo the marks that an earlier rewrite left on trampolines.
-    `offsets`: what some strategies need of the kernel; see `read_asm_offsets`.
-    `emit_sites`: add the table of call sites, `.static_call_sites`.
-
-    Raises ValueError for a value that is not valid.
-    """
-
-    __slots__ = ()
-
-    def __new__(
-        cls,
-        *,
-        trampolines: Iterable[str] = DEFAULT_TRAMPOLINES,
-        undefined: Undefined | str = Undefined.AUTO,
-        no_nop: NoNop | str = NoNop.REFUSE,
-        hoist: Hoist | str = Hoist.AUTO,
-        unmark: bool = False,
-        offsets: Offsets = Offsets(),  # noqa: B008
-        emit_sites: bool = False,
-        lines: Lines | str = Lines.REFUSED,
-    ) -> Self:
-        if isinstance(trampolines, str):
-            raise ValueError(f"trampolines is {trampolines!r}, not a sequence of patterns")
-        for name, size in offsets._asdict().items():
-            if size is not None and not (isinstance(size, int) and size >= 0):
-                raise ValueError(f"offsets.{name} is {size!r}, not a number of bytes")
-        return super().__new__(
-            cls,
-            tuple(trampolines),
-            _member(Undefined, "undefined", undefined),
-            _member(NoNop, "no_nop", no_nop),
-            _member(Hoist, "hoist", hoist),
-            unmark,
-            offsets,
-            emit_sites,
-            _member(Lines, "lines", lines),
-        )
-
-    @classmethod
-    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]
-        return cls(**dict(zip(cls._fields, iterable, strict=True)))
-
-
-_Choice = TypeVar("_Choice", bound=StrEnum)
-
-
-def _member(kind: type[_Choice], name: str, value: str) -> _Choice:
-    """The member of an enum; ValueError for a value that it does not have."""
-    try:
-        return kind(value)
-    except ValueError:
-        raise ValueError(f"{name} is {value!r}, not one of {', '.join(kind)}") from None
 
 
 class ObjectScan(NamedTuple):
@@ -187,7 +116,7 @@ def scan(source: Source, options: Options = Options()) -> FileScan:  # noqa: B00
     Raises ScpatchError for a source that cannot be read (SCP109), that is not for ppc64le
     (SCP101 to SCP106), or that is damaged (SCP107, SCP108).
     """
-    found = _plan(source, _planner(None, options))
+    found = _plan(source, options._replace(strategy=None))
     return FileScan(
         tuple(ObjectScan(entry.name, entry.scan, entry.intermediate) for entry in found.objects)
     )
@@ -202,17 +131,16 @@ def plan(
 ) -> FilePlan:
     """What `rewrite` would do. Writes nothing.
 
-    `strategy` is a name of `list_strategies`; None is the default. `output` is the path of the
-    new file; without it the source is to be replaced. `FilePlan.data` is the new content.
+    `strategy` is a name of `list_strategies`; None takes that of `options`. `output` is the path
+    of the new file; without it the source is to be replaced. `FilePlan.data` is the new content.
 
     Raises ValueError for an unknown strategy and for an output of bytes, and ScpatchError as
     `scan` does or if the strategy cannot be applied to the file. A call that cannot be rewritten
     is no error: see `FilePlan.refused`.
     """
-    name = _strategies.DEFAULT if strategy is None else strategy
-    if name not in _strategies.names():
-        raise ValueError(f"strategy is {name!r}, not one of {', '.join(_strategies.names())}")
-    return _plan(source, _planner(name, options), output)
+    if strategy is not None:
+        options = options._replace(strategy=strategy)
+    return _plan(source, options, output)
 
 
 def rewrite(
@@ -323,7 +251,7 @@ def advise(
     """
     from scpatch import advisor
 
-    return advisor.advise(_input(source), _planner(None, options), image=image)
+    return advisor.advise(_input(source), options, image=image)
 
 
 def _input(source: Source) -> Path | bytes:
@@ -336,22 +264,11 @@ def _name(source: Source) -> Path:
 
 
 def _plan(
-    source: Source, options: rewriter.Options, output: str | os.PathLike[str] | None = None
+    source: Source, options: Options, output: str | os.PathLike[str] | None = None
 ) -> FilePlan:
     if isinstance(source, bytes) and output is not None:
         raise ValueError("output does not go with bytes: write FilePlan.data where you want it")
     return rewriter.plan_file(_input(source), options, None if output is None else Path(output))
-
-
-def _planner(strategy: str | None, options: Options) -> rewriter.Options:
-    choices = Choices(
-        trampolines=options.trampolines,
-        undefined=options.undefined,
-        no_nop=options.no_nop,
-        hoist=options.hoist,
-    )
-    own = _strategies.StrategyOptions(options.offsets, options.unmark)
-    return rewriter.Options(strategy, choices, own, options.lines, options.emit_sites)
 
 
 def _verify_options(options: Options) -> VerifyOptions:

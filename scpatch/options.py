@@ -188,12 +188,18 @@ def library_options(
     offsets.
     """
     from scpatch.rewriter import Options
-    from scpatch.sites.choices import Choices
+    from scpatch.sites.choices import DEFAULT_TRAMPOLINES
 
     if unmark and strategy != strategies.DEFAULT:
         raise UNMARK.wrong(f"it goes with --strategy={strategies.DEFAULT} only")
-    choices = Choices(undefined=undefined, no_nop=no_nop, hoist=hoist)
-    if trampoline:
-        choices = choices._replace(trampolines=tuple(trampoline))
-    own = strategies.options(asm_offsets, paca_toc_offset, unmark=unmark)
-    return Options(strategy, choices, own, lines, emit_sites)
+    return Options(
+        strategy,
+        trampolines=trampoline or DEFAULT_TRAMPOLINES,
+        undefined=undefined,
+        no_nop=no_nop,
+        hoist=hoist,
+        unmark=unmark,
+        offsets=strategies.options(asm_offsets, paca_toc_offset, unmark=unmark).offsets,
+        emit_sites=emit_sites,
+        lines=lines,
+    )

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from scpatch.strategies import StrategyOptions
 from tests.tools import CROSS, LD, LLD, assemble, run
 
 PACATOC = 16
@@ -72,8 +71,7 @@ def link(
 
 def patch_image(path: Path, offset: int | None = PACATOC) -> FilePlan:
     """`scpatch rewrite --strategy paca`, in place."""
-    own = StrategyOptions(Offsets(paca_toc=offset))
-    plan = plan_file(path, Options("paca", own=own))
+    plan = plan_file(path, Options("paca", offsets=Offsets(paca_toc=offset)))
     write([plan], allow_refused=True)
     return plan
 

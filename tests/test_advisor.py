@@ -14,7 +14,6 @@ from scpatch import strategies
 from scpatch.advisor import RULE, Advice, Outlook, advise
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options
-from scpatch.sites.choices import Choices
 from scpatch.strategies import StrategyOptions
 from tests.tools import FIXTURES, LD, ROOT, assemble, run
 
@@ -29,8 +28,8 @@ def scpatch(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def advised(path: Path, *, image: bool = False, offsets: Offsets = OFFSETS) -> Advice:
-    choices = Choices(undefined="rewrite", hoist="kernel") if image else Choices()
-    return advise(path, Options(None, choices, StrategyOptions(offsets)), image=image)
+    options = Options(undefined="rewrite", hoist="kernel") if image else Options()
+    return advise(path, options._replace(offsets=offsets), image=image)
 
 
 def outlook(advice: Advice, name: str) -> Outlook:

@@ -10,9 +10,7 @@ import pytest
 from scpatch.advisor import advise
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.choices import Choices
 from scpatch.sites.model import Site, State
-from scpatch.strategies import StrategyOptions
 from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof, SiteProof
 from tests import elfwriter as ew
@@ -20,7 +18,7 @@ from tests.awkward import PLAIN, SOURCES
 from tests.sites.support import key
 from tests.tools import assemble, scan_file
 
-OFFSETS = StrategyOptions(Offsets(paca_toc=16, paca_thread_info=2504, livepatch_sp=120))
+OFFSETS = Offsets(paca_toc=16, paca_thread_info=2504, livepatch_sp=120)
 SAME = {
     State.REWRITE: {"stub"},
     State.SAVED: {"saved"},
@@ -35,8 +33,8 @@ SAME = {
     State.REFUSED: {"left"},
 }
 CHOICES = {
-    "by default": Choices(),
-    "for a kernel": Choices(undefined="rewrite", no_nop="thunk", hoist="kernel"),
+    "by default": Options(offsets=OFFSETS),
+    "for a kernel": Options(undefined="rewrite", no_nop="thunk", hoist="kernel", offsets=OFFSETS),
 }
 
 
@@ -61,45 +59,45 @@ def _is_left_to_the_link(site: Site, proof: SiteProof) -> bool:
     return undefined and proof.state == "left"
 
 
-def agreed(path: Path, choices: Choices, strategy: str = "callsite") -> Proof:
+def agreed(path: Path, options: Options, strategy: str = "callsite") -> Proof:
     """Rewrites an object, whatever is refused, and holds plan and proof against each other."""
-    options = Options(strategy, choices, OFFSETS)
+    options = options._replace(strategy=strategy)
     after = path.with_name("after.o")
     plan = plan_file(path, options, after)
     write([plan], allow_refused=True)
     if not after.exists():
         after.write_bytes(path.read_bytes())
-    proof = prove(path, after, for_kernel=choices.hoist == "kernel")
+    proof = prove(path, after, for_kernel=options.hoist == "kernel")
     assert proof.errors == ()
     (planned,) = plan.objects
     assert differences(planned.plan.sites, proof.sites) == []
     return proof
 
 
-@pytest.mark.parametrize("choices", CHOICES.values(), ids=CHOICES)
+@pytest.mark.parametrize("options", CHOICES.values(), ids=CHOICES)
 @pytest.mark.parametrize("module", [False, True], ids=["object", "module"])
 @pytest.mark.parametrize("strategy", ["callsite", "paca", "livepatch-stack", "localentry"])
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 def test_what_is_planned_is_proven(
-    tmp_path: Path, source: str, strategy: str, module: bool, choices: Choices
+    tmp_path: Path, source: str, strategy: str, module: bool, options: Options
 ) -> None:
     body = source
     if strategy == "livepatch-stack":
         body = source.replace("b target", "mtctr 12\n bctr")
     if module and strategy in ("callsite", "livepatch-stack"):
         body += '.section .gnu.linkonce.this_module,"aw"\n.quad 0\n'
-    agreed(assemble(tmp_path, body), choices, strategy)
+    agreed(assemble(tmp_path, body), options, strategy)
 
 
-@pytest.mark.parametrize("choices", CHOICES.values(), ids=CHOICES)
+@pytest.mark.parametrize("options", CHOICES.values(), ids=CHOICES)
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
-def test_a_second_look(tmp_path: Path, source: str, choices: Choices) -> None:
+def test_a_second_look(tmp_path: Path, source: str, options: Options) -> None:
     """At what the rewriter has written itself: nothing is left to do but what was refused."""
     path = assemble(tmp_path, source)
-    agreed(path, choices)
+    agreed(path, options)
     after = path.with_name("after.o")
     again = prove(after, after)
-    sites = scan_file(after, **choices._asdict()).sites
+    sites = scan_file(after, **options._asdict()).sites
     assert again.errors == ()
     assert differences(sites, again.sites) == []
     assert {site.state for site in sites}.isdisjoint({State.REWRITE, State.SAVED, State.THUNK})
@@ -110,10 +108,10 @@ def test_with_a_table_of_call_sites(tmp_path: Path, source: str) -> None:
     """The proof finds in it what the rewriter has listed, and a second run changes nothing."""
     body = source + "".join(key(name) for name in ("x", "y", "z", "w", "x@@V1", "%40"))
     path, after = assemble(tmp_path, body), tmp_path / "after.o"
-    choices = CHOICES["for a kernel"]
-    write([plan_file(path, Options(choices=choices, emit_sites=True), after)], allow_refused=True)
+    options = CHOICES["for a kernel"]._replace(emit_sites=True)
+    write([plan_file(path, options, after)], allow_refused=True)
     assert prove(path, after, for_kernel=True).errors == ()
-    again = plan_file(after, Options(choices=choices, emit_sites=True))
+    again = plan_file(after, options)
     assert not again.objects[0].plan.edits
 
 
@@ -129,8 +127,8 @@ def test_reserved_section_numbers(tmp_path: Path, shndx: int, strategy: str, mod
         return
     path = tmp_path / "x.o"
     path.write_bytes(reserved(shndx, module=module))
-    for choices in CHOICES.values():
-        agreed(path, choices, strategy)
+    for options in CHOICES.values():
+        agreed(path, options, strategy)
 
 
 @pytest.mark.parametrize("module", [False, True])

@@ -18,6 +18,7 @@ from tests.tools import CROSS, FIXTURES, run
 SITES = FIXTURES / "sites.o"
 REFUSED = FIXTURES / "refused.o"
 ARCHIVE = FIXTURES / "members.a"
+BAD_OFFSETS = scpatch.Offsets(paca_toc="16")  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -182,7 +183,7 @@ def test_a_plan_does_not_give_data_of_another_file(sites: Path) -> None:
         ("hoist", "always", "hoist is 'always', not one of auto, kernel, never"),
         ("lines", None, "lines is None, not one of all, refused, none"),
         ("trampolines", "__SCT__*", "trampolines is '__SCT__\\*', not a sequence of patterns"),
-        ("offsets", scpatch.Offsets(paca_toc=-8), "offsets.paca_toc is -8, not a number of bytes"),
+        ("offsets", BAD_OFFSETS, "offsets.paca_toc is '16', not a number of bytes"),
     ],
 )
 def test_a_wrong_option_raises_at_once(name: str, value: object, message: str) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from scpatch.elf.layout import Layout
 from scpatch.files.inputs import open_input, read_object
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from scpatch.sites.choices import Choices
 from scpatch.sites.classify import scan
 from scpatch.sites.model import Scan, State
 
@@ -239,7 +238,7 @@ def code(path: Path, name: str = ".text") -> list[int]:
 
 def options(**changes: object) -> Options:
     """Options with some of the choices about sites changed."""
-    return Options(choices=Choices()._replace(**changes))  # type: ignore[arg-type]
+    return Options(**changes)  # type: ignore[arg-type]
 
 
 def scan_file(path: Path, **choices: object) -> Scan:

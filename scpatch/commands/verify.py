@@ -58,9 +58,9 @@ def _verify(values: Values) -> list[Verdict]:
         asm_offsets=values.asm_offsets,
         paca_toc_offset=values.paca_toc_offset,
     )
-    offsets = KernelOffsets(**options.own.offsets._asdict())
+    offsets = KernelOffsets(**options.offsets._asdict())
     kernel = values.hoist is Hoist.KERNEL
-    verify_options = VerifyOptions(options.choices.trampolines, offsets, for_kernel=kernel)
+    verify_options = VerifyOptions(options.trampolines, offsets, for_kernel=kernel)
     *others, last = values.files
     if is_link(values.files):
         for path in others:

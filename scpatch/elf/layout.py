@@ -81,6 +81,11 @@ class Layout(NamedTuple):
         return bytes(new)
 
 
+def unchanged(size: int) -> Layout:
+    """The layout of a file of `size` bytes that stays as it is."""
+    return Layout(size, (Copy(0, 0, size),), ())
+
+
 _Extent = tuple[int, int, int, int]
 """A stretch of the old file that moves as one: file offset, size and alignment in bytes, and the
 section index, or one of the numbers below."""

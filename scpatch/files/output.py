@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from scpatch.elf.layout import Copy, Layout
+from scpatch.elf.layout import Layout, unchanged
 from scpatch.errors import ScpatchError
 from scpatch.files.filling import fill
 
@@ -157,7 +157,7 @@ def _give_name(one: Staged) -> None:
         # A file system that only seems to be able to, or a file that has been given to an owner
         # whose files the kernel does not let us link (fs.protected_hardlinks).
         size = os.fstat(one.descriptor).st_size
-        _fill_named(one.temporary, one.descriptor, Layout(size, (Copy(0, 0, size),), ()))
+        _fill_named(one.temporary, one.descriptor, unchanged(size))
 
 
 def _make_folder(one: Staged) -> None:

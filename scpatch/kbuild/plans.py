@@ -15,7 +15,8 @@ from scpatch.ar.headers import Archive, read_archive
 from scpatch.files.inputs import Input, is_archive, is_object, open_input
 from scpatch.kbuild.record import Identities, Known, identities, identity
 from scpatch.rewriter import FilePlan, Options, plan_file
-from scpatch.rewriter.thin_archive import Kept, files_of, plan_thin
+from scpatch.rewriter.thin import files_of, plan_thin
+from scpatch.rewriter.thin_files import Kept
 
 
 class Planned(NamedTuple):

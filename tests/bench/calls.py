@@ -17,9 +17,7 @@ from typing import NamedTuple
 
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import ObjectPlan, Options, plan_file, write
-from scpatch.sites.choices import Choices
 from scpatch.sites.model import State
-from scpatch.strategies import StrategyOptions
 from tests.tools import LD, LLD, assemble, run, section, symbol
 
 OFFSETS = Offsets(paca_toc=16, paca_thread_info=24, livepatch_sp=32)
@@ -245,8 +243,7 @@ def rewritten(
     path = assemble(folder, source(callers, marked=strategy == MARKED), "before.o")
     if strategy in (NAIVE, MARKED):
         return Rewritten(path, None)
-    choices = Choices(hoist="kernel", no_nop="thunk")
-    options = Options(strategy, choices, StrategyOptions(offsets))
+    options = Options(strategy, hoist="kernel", no_nop="thunk", offsets=offsets)
     plan = plan_file(path, options, folder / "after.o")
     write([plan], allow_refused=True)
     return Rewritten(folder / "after.o", plan.objects[0])

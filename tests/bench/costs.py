@@ -16,7 +16,6 @@ from pathlib import Path
 from scpatch import strategies
 from scpatch.errors import ScpatchError
 from scpatch.rewriter import Options, plan_file
-from scpatch.sites.choices import Choices
 from scpatch.sites.model import State
 from scpatch.strategies import StrategyOptions
 from tests.bench import calls
@@ -175,7 +174,7 @@ class Share:
 
 def share(path: Path, strategy: str, hoist: str, own: StrategyOptions) -> Share | str:
     """The figures for an object of the image; the diagnostic where it cannot be applied."""
-    options = Options(strategy, Choices(undefined="rewrite", hoist=hoist), own)
+    options = Options(strategy, undefined="rewrite", hoist=hoist, **own._asdict())
     try:
         plan = plan_file(path, options, path.with_name("never-written"))
     except ScpatchError as error:

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from scpatch.files.inputs import is_archive, open_input, read_object
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.choices import Choices
 from scpatch.sites.classify import scan
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.options import VerifyOptions
@@ -119,7 +118,7 @@ def make(folder: Path, kind: str, count: int) -> Path:
 def steps(path: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     """The steps whose cost is of interest, each to be done once and in this order."""
     new = path.with_name(f"new-{path.name}")
-    options = Options(choices=Choices(undefined="rewrite", hoist="kernel"))
+    options = Options(undefined="rewrite", hoist="kernel")
 
     def look() -> None:
         with open_input(path) as source:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from scpatch.errors import ScpatchError
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.choices import Choices
 from scpatch.verifier.proof import prove
 
 PATTERNS = ("_printk", "kfree", "mutex_*", "*alloc*", "*lock*")
@@ -41,7 +40,7 @@ def disagreement(path: Path, undefined: str, states: Counter[str]) -> str:
     after = path.with_suffix(".new")
     after.unlink(missing_ok=True)
     try:
-        plan = plan_file(path, Options(choices=Choices(PATTERNS, undefined)), after)
+        plan = plan_file(path, Options(trampolines=PATTERNS, undefined=undefined), after)
         write([plan], allow_refused=True)
     except ScpatchError as error:
         return str(error)

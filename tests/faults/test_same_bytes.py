@@ -21,12 +21,12 @@ from pathlib import Path
 sys.path.insert(0, os.environ["SCPATCH_ROOT"])
 from scpatch.errors import ScpatchError
 from scpatch.rewriter import Options, plan_all, write
-from scpatch.sites.choices import Choices
-from scpatch.strategies import names, options
+from scpatch.strategies import names
+from scpatch.linux.offsets import Offsets
 
-own = options(None, 16, unmark=False)
-ways = [Options(name, Choices(hoist="kernel", no_nop="thunk"), own, "none") for name in names()]
-ways.append(Options(choices=Choices(hoist="never"), lines="none"))
+common = Options(offsets=Offsets(paca_toc=16), lines="none")
+ways = [common._replace(strategy=name, hoist="kernel", no_nop="thunk") for name in names()]
+ways.append(common._replace(hoist="never"))
 digests = {}
 for number, way in enumerate(ways):
     for path in sys.argv[1:]:

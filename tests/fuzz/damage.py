@@ -22,8 +22,6 @@ from typing import NamedTuple
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.choices import Choices
-from scpatch.strategies import StrategyOptions
 from scpatch.verifier.execute import execute, find_tools, run_site
 from scpatch.verifier.options import KernelOffsets
 from scpatch.verifier.proof import prove
@@ -52,9 +50,8 @@ _PLAIN = Setting(
     pokes={"tracepoint_kfree": (16, 1)},
 )
 _SLOTS = {name: name.replace("SCT", "SCD") for name in list(_PLAIN.trampolines)[:2]}
-_IMAGE = Choices(undefined="rewrite")
-_PACA = StrategyOptions(Offsets(paca_toc=PACA_TOC))
-_THREAD = StrategyOptions(Offsets(paca_thread_info=PACA_THREAD, livepatch_sp=LIVEPATCH_SP))
+_PACA = Offsets(paca_toc=PACA_TOC)
+_THREAD = Offsets(paca_thread_info=PACA_THREAD, livepatch_sp=LIVEPATCH_SP)
 
 
 class Strategy(NamedTuple):
@@ -63,11 +60,12 @@ class Strategy(NamedTuple):
 
 
 STRATEGIES: Mapping[str, Strategy] = {
-    "callsite": Strategy(Options(choices=_IMAGE), _PLAIN),
-    "paca": Strategy(Options("paca", _IMAGE, _PACA), _PLAIN),
+    "callsite": Strategy(Options(undefined="rewrite"), _PLAIN),
+    "paca": Strategy(Options("paca", undefined="rewrite", offsets=_PACA), _PLAIN),
     "localentry": Strategy(Options("localentry"), _PLAIN._replace(elsewhere="marked")),
     "livepatch-stack": Strategy(
-        Options("livepatch-stack", own=_THREAD), _PLAIN._replace(slots=_SLOTS, elsewhere="keeper")
+        Options("livepatch-stack", offsets=_THREAD),
+        _PLAIN._replace(slots=_SLOTS, elsewhere="keeper"),
     ),
 }
 

@@ -16,9 +16,7 @@ import pytest
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_object
-from scpatch.sites.choices import Choices
 from scpatch.sites.model import CHANGED, State
-from scpatch.strategies import StrategyOptions
 from tests.fuzz.mutate import at_random
 from tests.tools import FIXTURES, apply
 
@@ -27,10 +25,10 @@ ROUNDS = int(os.environ.get("SCPATCH_FUZZ_ROUNDS", "1000"))
 
 CHOICES = (
     Options(),
-    Options(choices=Choices(undefined="rewrite", no_nop="thunk")),
+    Options(undefined="rewrite", no_nop="thunk"),
     Options("localentry"),
-    Options("localentry", own=StrategyOptions(Offsets(paca_toc=16))),
-    Options(own=StrategyOptions(unmark=True)),
+    Options("localentry", offsets=Offsets(paca_toc=16)),
+    Options(unmark=True),
 )
 
 

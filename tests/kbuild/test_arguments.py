@@ -84,8 +84,8 @@ def test_options_in_front_of_the_linker_are_ours() -> None:
 def test_settings() -> None:
     settings = parse(["--warn-only", "--trampoline=a*", "--trampoline=b", "--no-nop=thunk"])
     assert settings.warn_only
-    assert settings.module_options.choices.trampolines == ("a*", "b")
-    assert settings.module_options.choices.no_nop is NoNop.THUNK
+    assert settings.module_options.trampolines == ("a*", "b")
+    assert settings.module_options.no_nop is NoNop.THUNK
     assert parse(["--undefined=skip", "--undefined=rewrite"]).undefined is Undefined.REWRITE
     assert not settings.module_options.emit_sites
     assert parse(["--emit-sites"]).image_options.emit_sites
@@ -115,8 +115,8 @@ def test_a_wrong_option_is_a_usage_error(word: str, message: str) -> None:
 
 def test_what_is_built_is_a_kernel() -> None:
     """No function of it is preempted, so that nops behind calls may save r2."""
-    assert parse([]).module_options.choices.hoist == "kernel"
-    assert parse(["--hoist=never"]).module_options.choices.hoist == "never"
+    assert parse([]).module_options.hoist == "kernel"
+    assert parse(["--hoist=never"]).module_options.hoist == "never"
     with pytest.raises(UsageError):
         parse(["--hoist=always"])
 

@@ -18,7 +18,6 @@ from scpatch.differ.objects import diff_objects
 from scpatch.elf.reader import ElfFile
 from scpatch.files.inputs import open_input, read_object
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from scpatch.sites.choices import Choices
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "fixtures"
@@ -28,11 +27,12 @@ LIBC = Path("/usr/powerpc64le-linux-gnu/lib/libc.a")
 
 def plan(name: str, target: Path | None = None, *, thunks: bool = False) -> FilePlan:
     """The plan for a prebuilt object."""
-    choices = Choices(
+    options = Options(
         no_nop="thunk" if thunks else "refuse",
         undefined="auto" if name.endswith(".ko") else "rewrite",
+        lines="all",
     )
-    return plan_file(FIXTURES / name, Options(choices=choices, lines="all"), target)
+    return plan_file(FIXTURES / name, options, target)
 
 
 def rewritten(name: str, folder: Path, *, thunks: bool = False) -> Path:

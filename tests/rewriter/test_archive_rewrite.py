@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from scpatch.rewriter import Options, plan_file
-from scpatch.sites.choices import Choices
 from scpatch.sites.model import State
 from tests import archives, tools
 from tests.archives import AR, make, make_bsd, make_sym64, objects, tree
@@ -197,7 +196,7 @@ def test_a_static_program_runs_on_a_rewritten_libc(tmp_path: Path) -> None:
     names = archives.names(LIBC)
     assert archives.names(tmp_path / "libc.a") == names
     assert archives.armap(tmp_path / "libc.a") == archives.armap(LIBC)
-    again = plan_file(tmp_path / "libc.a", Options(choices=Choices(trampolines=choice)))
+    again = plan_file(tmp_path / "libc.a", Options(trampolines=choice))
     assert not again.outputs
 
 

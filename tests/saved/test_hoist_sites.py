@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.choices import Choices
 from scpatch.sites.model import Site
 from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof
@@ -136,7 +135,7 @@ def made(folder: Path, body: str, *, other: str = OTHER, module: str = "") -> Pa
 
 def rewritten(path: Path, hoist: str) -> tuple[Path, Sequence[Site]]:
     target = path.with_name("new-" + path.name)
-    plan = plan_file(path, Options(choices=Choices(hoist=hoist)), target)
+    plan = plan_file(path, Options(hoist=hoist), target)
     write([plan], allow_refused=True)
     return target, plan.objects[0].plan.sites
 

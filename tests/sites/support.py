@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from scpatch.sites.choices import Choices
 from tests.tools import relocations, section, sections, symbols
 
 TABLE = ".static_call_sites"
@@ -25,8 +24,8 @@ def key(name: str) -> str:
 
 
 def plan(path: Path, target: Path | None = None, **choices: object) -> FilePlan:
-    asked = Choices()._replace(**choices)  # type: ignore[arg-type]
-    return plan_file(path, Options(choices=asked, emit_sites=True), target)
+    options = Options(emit_sites=True, **choices)  # type: ignore[arg-type]
+    return plan_file(path, options, target)
 
 
 def listed(path: Path, **choices: object) -> Path:

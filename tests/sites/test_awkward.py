@@ -9,9 +9,7 @@ import pytest
 
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file
-from scpatch.sites.choices import Choices
 from scpatch.sites.model import State
-from scpatch.strategies import StrategyOptions
 from scpatch.verifier.files import verify_link
 from scpatch.verifier.proof import prove
 from tests import tools
@@ -30,7 +28,7 @@ from tests.tools import (
 )
 
 Assemble = Callable[..., Path]
-OFFSETS = StrategyOptions(Offsets(paca_toc=16, paca_thread_info=2504, livepatch_sp=120))
+OFFSETS = Offsets(paca_toc=16, paca_thread_info=2504, livepatch_sp=120)
 WEAK = SOURCES["weak and undefined"]
 MODULE = '.section .gnu.linkonce.this_module,"aw"\n.quad 0\n'
 MAIN = (
@@ -40,8 +38,8 @@ MAIN = (
 
 
 def planned(path: Path, strategy: str, **choices: object) -> list[str]:
-    asked = Choices()._replace(**choices)  # type: ignore[arg-type]
-    plan = plan_file(path, Options(strategy, asked, OFFSETS))
+    options = Options(strategy, offsets=OFFSETS, **choices)  # type: ignore[arg-type]
+    plan = plan_file(path, options)
     sites = [site for one in plan.objects for site in one.plan.sites]
     return [f"{site.state} {site.code}".strip() for site in sites]
 

@@ -11,7 +11,6 @@ from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file
 from scpatch.sites.model import Scan
-from scpatch.strategies import StrategyOptions
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.types import Proof
 from tests.images import (
@@ -28,7 +27,7 @@ from tests.images import (
 )
 from tests.tools import CROSS, LD, assemble, rewritten, run, section, sections
 
-EMITTING = Options("paca", own=StrategyOptions(Offsets(paca_toc=16)), emit_sites=True)
+EMITTING = Options("paca", offsets=Offsets(paca_toc=16), emit_sites=True)
 
 
 def scan(path: Path) -> Scan:

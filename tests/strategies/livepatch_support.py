@@ -6,8 +6,6 @@ from pathlib import Path
 
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from scpatch.sites.choices import Choices
-from scpatch.strategies import StrategyOptions
 
 OFFSETS = Offsets(paca_thread_info=2312, livepatch_sp=16)
 BCTR = 0x4E800420
@@ -89,8 +87,7 @@ def of_the_thread(name: str = "__SCT__x", target: str = "first") -> str:
 
 
 def options(offsets: Offsets = OFFSETS, **choices: object) -> Options:
-    chosen = Choices()._replace(**choices)  # type: ignore[arg-type]
-    return Options("livepatch-stack", chosen, StrategyOptions(offsets))
+    return Options("livepatch-stack", offsets=offsets, **choices)  # type: ignore[arg-type]
 
 
 def rewrite(path: Path, target: Path, offsets: Offsets = OFFSETS, **choices: object) -> FilePlan:

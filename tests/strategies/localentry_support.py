@@ -6,8 +6,6 @@ from pathlib import Path
 
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from scpatch.sites.choices import Choices
-from scpatch.strategies import StrategyOptions
 from tests import tools
 from tests.tools import CROSS, LLD, QEMU, assemble
 
@@ -130,7 +128,7 @@ def options(
     no_nop: str = "refuse",
 ) -> Options:
     offsets = Offsets(paca_toc=PACA_TOC if paca else None)
-    return Options(strategy, Choices(no_nop=no_nop), StrategyOptions(offsets, unmark))
+    return Options(strategy, no_nop=no_nop, offsets=offsets, unmark=unmark)
 
 
 def marked(

@@ -211,9 +211,9 @@ def test_an_offset_that_no_load_has_is_refused(tmp_path: Path) -> None:
     path = assemble(tmp_path, TRAMPOLINE.format(name=T))
     for offset in (2, 0x8000):
         chosen = options()
-        own = chosen.own._replace(offsets=chosen.own.offsets._replace(paca_toc=offset))
+        offsets = chosen.offsets._replace(paca_toc=offset)
         with pytest.raises(ScpatchError, match=rf"ld r2,{offset}\(r13\)") as caught:
-            plan_file(path, chosen._replace(own=own))
+            plan_file(path, chosen._replace(offsets=offsets))
         assert caught.value.code == "SCP228"
 
 

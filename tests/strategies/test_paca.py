@@ -11,8 +11,6 @@ import pytest
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from scpatch.sites.choices import Choices
-from scpatch.strategies import StrategyOptions
 from scpatch.verifier.execute import find_tools
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.options import KernelOffsets, VerifyOptions
@@ -31,9 +29,9 @@ WORD = 0xE84D0000
 
 def paca(path: Path, offset: int | None = PACATOC, **choices: object) -> FilePlan:
     """Rewrites a file in place."""
-    own = StrategyOptions(Offsets(paca_toc=offset))
-    chosen = Choices()._replace(**choices)  # type: ignore[arg-type]
-    plan = plan_file(path, Options("paca", chosen, own))
+    offsets = Offsets(paca_toc=offset)
+    options = Options("paca", offsets=offsets, **choices)  # type: ignore[arg-type]
+    plan = plan_file(path, options)
     write([plan], allow_refused=True)
     return plan
 

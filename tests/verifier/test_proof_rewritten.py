@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.choices import Choices
 from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof
 from tests.tools import CROSS, FIXTURES, run
@@ -20,15 +19,15 @@ EXPECTED: dict[str, dict[str, list[str]]] = json.loads((FIXTURES / "expected.jso
 STATE = {"rewrite": "stub", "refused": "left"}
 
 
-def _choices(path: Path, no_nop: str) -> Choices:
+def _options(path: Path, no_nop: str) -> Options:
     """As for an image, where an undefined trampoline needs no stub if r2 is saved."""
     undefined = "auto" if path.suffix == ".ko" else "rewrite"
-    return Choices(no_nop=no_nop, undefined=undefined)
+    return Options(no_nop=no_nop, undefined=undefined)
 
 
 def rewritten(path: Path, folder: Path, *, no_nop: str = "refuse") -> Path:
     target = folder / path.name
-    write([plan_file(path, Options(choices=_choices(path, no_nop)), target)], allow_refused=True)
+    write([plan_file(path, _options(path, no_nop), target)], allow_refused=True)
     return target
 
 

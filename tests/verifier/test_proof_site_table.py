@@ -10,7 +10,6 @@ import pytest
 
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.strategies import StrategyOptions
 from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof
 from tests import tools
@@ -78,8 +77,8 @@ def test_a_module_that_sees_the_key_names_it(assemble: Assemble) -> None:
 
 
 _STRATEGIES = {
-    "localentry": Options("localentry", own=StrategyOptions(Offsets(paca_toc=16)), emit_sites=True),
-    "paca": Options("paca", own=StrategyOptions(Offsets(paca_toc=16)), emit_sites=True),
+    "localentry": Options("localentry", offsets=Offsets(paca_toc=16), emit_sites=True),
+    "paca": Options("paca", offsets=Offsets(paca_toc=16), emit_sites=True),
     "livepatch-stack": livepatch_support.options()._replace(emit_sites=True),
 }
 
@@ -107,10 +106,8 @@ def test_the_table_outlives_the_unmarking(assemble: Assemble) -> None:
     marked, other = (before.with_name(name) for name in ("marked.o", "other.o"))
     write([plan_file(before, _STRATEGIES["localentry"], marked)], allow_refused=True)
     for emit_sites in (True, False):
-        own = StrategyOptions(Offsets(paca_toc=16), unmark=True)
-        write(
-            [plan_file(marked, Options(own=own, emit_sites=emit_sites), other)], allow_refused=True
-        )
+        options = Options(offsets=Offsets(paca_toc=16), unmark=True, emit_sites=emit_sites)
+        write([plan_file(marked, options, other)], allow_refused=True)
         assert entries(other) == entries(marked)
         assert prove(marked, other).errors == ()
 

@@ -14,9 +14,7 @@ from typing import Final, NamedTuple
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.choices import Choices
 from scpatch.sites.model import State
-from scpatch.strategies import StrategyOptions
 from scpatch.verifier.execute import find_tools
 from scpatch.verifier.files import verify_files, verify_link
 from scpatch.verifier.options import KernelOffsets, VerifyOptions
@@ -59,9 +57,16 @@ class Variant(NamedTuple):
 
     def options(self, program: Program) -> Options:
         no_nop = "thunk" if program.has_no_nop and self.strategy == "callsite" else "refuse"
-        choices = Choices(TRAMPOLINES, self.undefined, no_nop, hoist=self.hoist)
-        own = StrategyOptions(self.offsets)
-        return Options(self.strategy, choices, own, "none", self.emit_sites)
+        return Options(
+            self.strategy,
+            trampolines=TRAMPOLINES,
+            undefined=self.undefined,
+            no_nop=no_nop,
+            hoist=self.hoist,
+            offsets=self.offsets,
+            emit_sites=self.emit_sites,
+            lines="none",
+        )
 
 
 VARIANTS: Final = (

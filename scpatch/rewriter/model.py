@@ -1,0 +1,84 @@
+"""Plans of files. Data only; no function here writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from scpatch.elf.layout import Layout
+from scpatch.errors import ScpatchError
+from scpatch.files.inputs import open_input
+from scpatch.sites.model import Plan, Scan, Site
+
+
+class ObjectPlan(NamedTuple):
+    """What happens to one object: a file, or a member of an archive."""
+
+    name: str
+    """The file's name, for a member `ARCHIVE(MEMBER)`."""
+    scan: Scan
+    plan: Plan
+    intermediate: bool = False
+    """It also holds what a link with LTO would compile in place of its machine code."""
+
+
+class Output(NamedTuple):
+    """A file to be written: a new layout of `source` at `target`."""
+
+    source: Path
+    target: Path
+    layout: Layout
+    identity: tuple[int, ...]
+    """Of the source when it was read. It must be the same when the source is copied."""
+    folder: bool = False
+    """Whether the target's directory is made if it is missing."""
+
+
+class FilePlan(NamedTuple):
+    """What happens to a file: to the object that it is, or to the members of an archive."""
+
+    path: Path
+    objects: tuple[ObjectPlan, ...]
+    outputs: tuple[Output, ...]
+    """Empty if the file stays as it is, and if the source was bytes."""
+    result: bytes | None = None
+    """The content of the new file, if the source was bytes."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The call sites of all objects."""
+        return tuple(site for entry in self.objects for site in entry.plan.sites)
+
+    @property
+    def refused(self) -> tuple[Site, ...]:
+        """The call sites that cannot be rewritten."""
+        return tuple(site for entry in self.objects for site in entry.plan.refused)
+
+    @property
+    def changed(self) -> bool:
+        """Whether any object changes."""
+        return any(entry.plan.edits for entry in self.objects)
+
+    @property
+    def data(self) -> bytes:
+        """The content of the new file. If the source is a path, it is read again for this.
+
+        Raises ScpatchError if the source cannot be read (SCP109) or has changed since (SCP112),
+        and ValueError if the result is several files, as of a thin archive.
+        """
+        if self.result is not None:
+            return self.result
+        if len(self.outputs) > 1 or any(output.source != self.path for output in self.outputs):
+            raise ValueError("the result is several files: see outputs")
+        with open_input(self.path) as source:
+            if not self.outputs:
+                return bytes(source.data)
+            (output,) = self.outputs
+            if source.identity != output.identity:
+                raise source_changed(self.path)
+            return output.layout.apply(source.data)
+
+
+def source_changed(path: Path) -> ScpatchError:
+    """The error for a source that is not what was planned for."""
+    return ScpatchError("SCP112", "the file changed while it was read", file=str(path))

@@ -1,0 +1,182 @@
+"""Plans the files of a thin archive: each is a member, or a regular archive that has members."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from scpatch.ar.headers import Archive, Member, damaged, is_regular, read_archive
+from scpatch.ar.layout import moved_headers, shifted
+from scpatch.elf.layout import Layout
+from scpatch.errors import ScpatchError
+from scpatch.files.inputs import Input, is_object, open_input
+from scpatch.rewriter.members import plan_members
+from scpatch.rewriter.model import ObjectPlan, Output
+from scpatch.rewriter.object import plan_object
+from scpatch.rewriter.options import Options
+from scpatch.rewriter.outputs import outputs_of
+
+
+class Kept(NamedTuple):
+    """What an earlier run made of a file, for the same archive to be written."""
+
+    copy: str
+    """The path of its rewritten copy; empty if nothing had to be rewritten."""
+    size: int
+    """The size in bytes: of the copy or, if there is none, of the file."""
+
+
+class Unchanged(NamedTuple):
+    """A member that keeps its content."""
+
+    size: int
+    """Bytes."""
+    origin: int | None = None
+    """In a regular archive: the new file offset of the member's header, if the archive is written
+    in place. Other members of it may grow."""
+
+
+class Changed(NamedTuple):
+    """A member that gets another content. Members that name the same file share it."""
+
+    size: int
+    """The new size in bytes."""
+    origin: int | None
+    """As for `Unchanged`."""
+    name: str
+    """The member's name without directories."""
+    path: Path
+    """The file that has the content."""
+    identity: tuple[int, ...]
+    layout: Layout
+    """Of a copy of the member, from the file."""
+
+
+class Copied(NamedTuple):
+    """A member of which an earlier run has made a copy."""
+
+    size: int
+    name: str
+    """The file name of the copy."""
+    origin: None = None
+
+
+Content = Unchanged | Changed | Copied
+
+
+class PlannedFile(NamedTuple):
+    """What happens to a file with members in it."""
+
+    objects: Sequence[ObjectPlan]
+    contents: Mapping[int, Content]
+    """By the file offsets of the members' headers in the thin archive."""
+    outputs: Sequence[Output]
+    """What changes the file in place."""
+
+
+def take_copy(archive: Archive, path: Path, members: Sequence[Member], kept: Kept) -> PlannedFile:
+    """A file that needs no plan, because an earlier run has dealt with it."""
+    _check_size(archive, members, path)
+    content: Content = Unchanged(kept.size)
+    if kept.copy:
+        content = Copied(kept.size, os.path.basename(kept.copy))
+    return PlannedFile((), {member.header: content for member in members}, ())
+
+
+def plan_whole(
+    archive: Archive, path: Path, members: Sequence[Member], options: Options
+) -> PlannedFile:
+    """The plan of a file that is a member as a whole."""
+    name = f"{archive.name}({members[0].label})"
+    size = _check_size(archive, members, path)
+    content: Content = Unchanged(size)
+    if not size:
+        return PlannedFile((), {member.header: content for member in members}, ())
+    objects, layout = [], None
+    with _opened(path, name) as source:
+        if is_object(source.data, name):
+            plan, layout = plan_object(source.data, name, options)
+            objects.append(plan)
+        if layout is not None:
+            content = Changed(layout.size, None, path.name, path, source.identity, layout)
+        outputs = list(outputs_of(source, layout, None))
+    return PlannedFile(objects, {member.header: content for member in members}, outputs)
+
+
+def plan_nested(
+    archive: Archive, path: Path, members: Sequence[Member], options: Options
+) -> PlannedFile:
+    """The plan of a regular archive, some of whose members were added to the thin one."""
+    name = f"{archive.name}({members[0].name})"
+    with _opened(path, name) as source:
+        if not is_regular(source.data):
+            raise damaged(name, "it is no regular archive, but the thin archive names its members")
+        regular = read_archive(source.data, name)
+        by_header = {member.header: member for member in regular.members}
+        inner: dict[int, Member] = {}
+        for member in members:
+            if member.origin not in by_header:
+                raise damaged(name, f"it has no member at {member.origin:#x} any more")
+            inner[member.header] = by_header[member.origin]
+            _compare_size(archive, member, inner[member.header].size)
+        distinct = {member.header: member for member in inner.values()}
+        planned = plan_members(regular, distinct.values(), options)
+        moved = moved_headers(regular, planned.changed)
+        contents: dict[int, Content] = {}
+        for header, member in inner.items():
+            contents[header] = Unchanged(member.size, moved[member.header])
+            if (layout := planned.changed.get(member.header)) is not None:
+                contents[header] = Changed(
+                    layout.size,
+                    moved[member.header],
+                    os.path.basename(member.name),
+                    path,
+                    source.identity,
+                    shifted(layout, member.content),
+                )
+        outputs = list(outputs_of(source, planned.layout, None))
+        return PlannedFile(planned.objects, contents, outputs)
+
+
+def _check_size(archive: Archive, members: Sequence[Member], path: Path) -> int:
+    """The size of a file in bytes. Raises SCP109 if it is not there, and SCP108 if a member has
+    another size."""
+    try:
+        size = os.stat(path).st_size
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ScpatchError(
+            "SCP109",
+            f"cannot read {path}: {reason}",
+            file=f"{archive.name}({members[0].label})",
+            hint="a thin archive names its members by path: put the file back, or make the archive "
+            "again with `ar`",
+        ) from error
+    for member in members:
+        _compare_size(archive, member, size)
+    return size
+
+
+def _compare_size(archive: Archive, member: Member, size: int) -> None:
+    if member.size != size:
+        raise ScpatchError(
+            "SCP108",
+            f"the member has {size} bytes, the archive says {member.size}",
+            file=f"{archive.name}({member.label})",
+            hint="it changed after the thin archive was made: make the archive again with `ar`",
+        )
+
+
+@contextlib.contextmanager
+def _opened(path: Path, name: str) -> Iterator[Input]:
+    """Opens a member's file; errors give the name that it has in the archive."""
+    try:
+        with open_input(path) as source:
+            yield source
+    except ScpatchError as error:
+        if error.file != str(path):
+            raise
+        raise ScpatchError(error.code, f"{error.message} ({path})", file=name) from error

@@ -1,0 +1,76 @@
+"""Writes plans: stages all outputs, then puts them in place together. Holds the safety rule."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from scpatch.errors import RefusedError
+from scpatch.files import output as files
+from scpatch.files.inputs import identity, open_input
+from scpatch.rewriter.model import FilePlan, Output, source_changed
+
+
+def check_refused(plans: Sequence[FilePlan]) -> None:
+    """Raises RefusedError (SCP135) if a call site of the plans was refused: what they would write
+    is then not right as a whole, and the caller has to allow it."""
+    if count := sum(len(plan.refused) for plan in plans):
+        sites = "1 call site was" if count == 1 else f"{count} call sites were"
+        raise RefusedError("SCP135", f"{sites} refused")
+
+
+@contextmanager
+def staged(
+    plans: Sequence[FilePlan], *, allow_refused: bool = False
+) -> Iterator[list[files.Staged]]:
+    """All outputs of `plans` as finished files for `files.output.commit`. At the end of the
+    context, whatever was not committed is removed, with the directories that were made for it.
+
+    Raises RefusedError if call sites were refused, unless `allow_refused`: then they stay as they
+    are. Raises ScpatchError if an output cannot be written, or if a source has changed since the
+    plan (SCP112).
+    """
+    if not allow_refused:
+        check_refused(plans)
+    done: list[files.Staged] = []
+    most_unnamed = files.most_unnamed()
+    try:
+        for plan in plans:
+            for output in plan.outputs:
+                done.append(_stage(output, unnamed=len(done) < most_unnamed))
+        yield done
+    finally:
+        files.discard(done)
+
+
+def _stage(output: Output, *, unnamed: bool) -> files.Staged:
+    """Stages an output. Raises SCP112 if its source has changed since the plan, or has changed
+    when all is copied."""
+    with open_input(output.source) as source:
+        if source.identity != output.identity:
+            raise source_changed(output.source)
+        new = files.stage(
+            output.target,
+            source.descriptor,
+            output.layout,
+            unnamed=unnamed,
+            folder=output.folder,
+        )
+    try:
+        same = identity(os.stat(output.source)) == output.identity
+    except OSError:
+        same = False
+    if not same:
+        files.discard([new])
+        raise source_changed(output.source)
+    return new
+
+
+def write(plans: Sequence[FilePlan], *, backup: bool = False, allow_refused: bool = False) -> None:
+    """Writes all outputs of `plans`, or none if one of them cannot be written.
+
+    Raises what `staged` and `files.output.commit` raise.
+    """
+    with staged(plans, allow_refused=allow_refused) as new:
+        files.commit(new, backup=backup)

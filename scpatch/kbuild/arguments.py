@@ -1,7 +1,7 @@
-"""Reads a linker's command line as far as the build step needs it; pure.
+"""Reads as much of a linker's command line as the build step needs. No I/O.
 
-GNU ld and lld spell most options alike: a long option takes one dash or two, its value follows
-behind `=` or as the next argument (ldlex.h and lexsup.c in binutils, Options.td in lld).
+GNU ld and lld spell most options alike: a long option takes one dash or two; its value follows
+after `=` or is the next argument (ldlex.h and lexsup.c in binutils, Options.td in lld).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from scpatch.options import UsageError
 
 _SHORT = frozenset("AFGILORTYabcefhlmouyz")
-"""Short options whose value is the rest of the argument or, where nothing is left, the next."""
+"""Short options. The value is the rest of the argument or, if that is empty, the next one."""
 
 _LONG_NAMES = (
     "Map Tbss Tdata Tdata-segment Tldata-segment Trodata-segment Ttext Ttext-segment assert "
@@ -29,9 +29,10 @@ _LONG_NAMES = (
 _LONG = frozenset(_LONG_NAMES.split())
 """Long options whose value may be the next argument."""
 
-
-_FOUND = re.compile(r"\.btf\.|\.tmp_vmlinux(?!0\.kallsyms)")
-"""The names of such files."""
+_MADE_BY_A_PASS = re.compile(r"\.btf\.|\.tmp_vmlinux(?!0\.kallsyms)")
+"""Starts the names of objects that Kbuild makes from an earlier link of the same image: its symbols
+for kallsyms, and BTF (scripts/link-vmlinux.sh). Linux 6.10 and later make an empty table of symbols
+for the first link, .tmp_vmlinux0.kallsyms.o."""
 
 
 class Link(Enum):
@@ -42,21 +43,21 @@ class Link(Enum):
 
 
 class Command(NamedTuple):
-    """A linker and its arguments, of which some are understood."""
+    """A linker and its arguments, and what the build step has to know of these."""
 
     linker: str
     arguments: tuple[str, ...]
     inputs: tuple[int, ...] = ()
-    """Indices of the arguments that name files to link."""
+    """The indices of the arguments that name files to link."""
     output: str = "a.out"
     output_at: tuple[int, str] | None = None
-    """Index of the argument that ends with the output's name, and what stands in front of it."""
+    """The index of the argument that ends with the output's name, and what precedes the name."""
     scripts: tuple[str, ...] = ()
     relocatable: bool = False
 
     @property
     def link(self) -> Link | None:
-        """Which of the two links this is."""
+        """Which of the two links this is; None: another one."""
         if not self.relocatable and _named(self.scripts, "arch/powerpc/kernel/vmlinux.lds"):
             return Link.VMLINUX
         module = self.relocatable and _named(self.scripts, "scripts/module.lds")
@@ -68,30 +69,28 @@ class Command(NamedTuple):
         return list(dict.fromkeys(self.arguments[index] for index in self.inputs))
 
     @property
-    def has_symbols(self) -> bool:
-        """Whether the files have what an earlier link of the same image was made to find: the
-        symbols for kallsyms, or BTF (scripts/link-vmlinux.sh). Linux 6.10 and later have an empty
-        table of symbols for the first link."""
-        return any(_FOUND.match(os.path.basename(name)) for name in self.files)
+    def is_first(self) -> bool:
+        """Whether no earlier link of the same image has made one of the files."""
+        return not any(_MADE_BY_A_PASS.match(os.path.basename(name)) for name in self.files)
 
     def with_output(self, path: str) -> Command:
-        """The same link with another output; only where the command names one."""
+        """The same link with another output. The command must name its output."""
         assert self.output_at is not None
-        index, front = self.output_at
-        return self._replaced({index: front + path})._replace(output=path)
+        index, prefix = self.output_at
+        return self._replaced({index: prefix + path})._replace(output=path)
 
     def with_inputs(self, paths: Mapping[str, str]) -> Command:
         """The same link with other files for some inputs."""
-        found = {i: self.arguments[i] for i in self.inputs}
-        return self._replaced({i: paths[name] for i, name in found.items() if name in paths})
+        names = {index: self.arguments[index] for index in self.inputs}
+        return self._replaced({i: paths[name] for i, name in names.items() if name in paths})
 
-    def _replaced(self, new: Mapping[int, str]) -> Command:
-        arguments = tuple(new.get(i, one) for i, one in enumerate(self.arguments))
+    def _replaced(self, changes: Mapping[int, str]) -> Command:
+        arguments = tuple(changes.get(i, word) for i, word in enumerate(self.arguments))
         return self._replace(arguments=arguments)
 
 
 def split(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The step's own options, and the linker with its arguments. Raises UsageError."""
+    """The options of the build step, and the linker with its arguments. Raises UsageError."""
     count = next((i for i, word in enumerate(words) if not word.startswith("-")), None)
     if count is None:
         raise UsageError(
@@ -112,12 +111,12 @@ def read(words: Sequence[str]) -> Command:
         word = arguments[index]
         if not word.startswith("-") or word == "-":
             inputs.append(index)
-        name, front = _option(word)
-        if name is not None and front is None:
+        name, prefix = _option(word)
+        if name is not None and prefix is None:
             index += 1
-            front = ""
+            prefix = ""
         if name is not None and index < len(arguments):
-            command = _with_option(command, name, index, front or "")
+            command = _with_option(command, name, index, prefix or "")
         elif word in ("-r", "--relocatable", "-relocatable", "-i"):
             command = command._replace(relocatable=True)
         index += 1
@@ -125,12 +124,12 @@ def read(words: Sequence[str]) -> Command:
 
 
 def _option(word: str) -> tuple[str | None, str | None]:
-    """The name of an option that takes a value, and what of the argument stands in front of the
-    value: None where the value is the next argument."""
+    """The name of an option that takes a value, and what precedes the value in the argument: None
+    if the value is the next argument."""
     if not word.startswith("-") or len(word) < 2:
         return None, None
     long, equals, _ = word.lstrip("-").partition("=")
-    # GNU ld reads `-oX` as a short option, also where a long one starts with the same letter.
+    # GNU ld reads `-oX` as a short option, even if a long one starts with the same letter.
     if long in _LONG and (word.startswith("--") or long[0] != "o"):
         return long, word[: word.index("=") + 1] if equals else None
     if word[1] in _SHORT and word[1] != "-":
@@ -138,14 +137,14 @@ def _option(word: str) -> tuple[str | None, str | None]:
     return None, None
 
 
-def _with_option(command: Command, name: str, index: int, front: str) -> Command:
-    value = command.arguments[index][len(front) :]
+def _with_option(command: Command, name: str, index: int, prefix: str) -> Command:
+    value = command.arguments[index][len(prefix) :]
     if name in ("o", "output"):
-        return command._replace(output=value, output_at=(index, front))
+        return command._replace(output=value, output_at=(index, prefix))
     if name in ("T", "script"):
         return command._replace(scripts=(*command.scripts, value))
     return command
 
 
 def _named(scripts: Sequence[str], name: str) -> bool:
-    return any(f"/{os.path.normpath(one)}".endswith(f"/{name}") for one in scripts)
+    return any(f"/{os.path.normpath(script)}".endswith(f"/{name}") for script in scripts)

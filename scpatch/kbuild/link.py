@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from scpatch.errors import Exit
+from scpatch.errors import Exit, ScpatchError
 from scpatch.kbuild import copies, messages, spawn
 from scpatch.kbuild.arguments import Command, Link, read, split
 from scpatch.kbuild.prelink import prelink
@@ -17,12 +16,12 @@ from scpatch.kbuild.settings import Settings, parse
 
 
 def run(words: Sequence[str]) -> int:
-    """Links as `words` say, the options of SCPATCH_FLAGS in front of those of the command line.
+    """Links as `words` say; the options of SCPATCH_FLAGS precede those of the command line.
 
-    Returns the exit status. Raises ScpatchError; there is no output then.
+    Returns the exit status. Raises ScpatchError; then there is no output.
     """
-    own, rest = split(words)
-    settings = parse([*os.environ.get("SCPATCH_FLAGS", "").split(), *own])
+    options, rest = split(words)
+    settings = parse([*os.environ.get("SCPATCH_FLAGS", "").split(), *options])
     command = read(rest)
     if command.link is Link.VMLINUX:
         return _vmlinux(command, settings)
@@ -34,34 +33,39 @@ def run(words: Sequence[str]) -> int:
 def _vmlinux(command: Command, settings: Settings) -> int:
     """Makes or finds the copies of the inputs and becomes the linker."""
     folder = Path(os.path.dirname(command.output)) / copies.FOLDER
-    if response := next((name for name in command.files if name.startswith("@")), None):
-        raise copies.cannot_use(response)
+    for name in command.files:
+        if name.startswith("@"):
+            raise ScpatchError(
+                "SCP109",
+                "a response file in a link of vmlinux: its inputs would not be rewritten",
+                file=name,
+                hint="name the inputs on the command line",
+            )
     with copies.locked(folder):
         if settings.prelink:
             command, status = prelink(command, folder)
             if status:
                 return status
-        # What is missing is for the linker to say.
-        wanted = [
-            copies.copy_of(name, folder, settings, first=not command.has_symbols)
+        key = settings.key
+        inputs = [
+            copies.prepare(name, folder, settings, key, first=command.is_first)
             for name in command.files
             if _has_content(name)
         ]
-        planned = [(one.source, one.planned) for one in wanted if one.planned is not None]
-        messages.refused([one.plan for _, one in planned], settings)
-        for one in wanted:
-            copies.make(one, settings)
-        for name, made in planned:
-            if made.changed:
-                messages.rewritten(name)
-                messages.summary(made.plan, kept=made.kept)
-    new = command.with_inputs({one.source: one.path for one in wanted})
+        messages.check([entry.planned.plan for entry in inputs if entry.planned], settings)
+        for entry in inputs:
+            copies.make(entry, allow_refused=settings.warn_only)
+        for entry in inputs:
+            if entry.planned and entry.planned.changed:
+                messages.rewritten(entry.source, entry.planned.plan, kept=entry.planned.kept)
+    command = command.with_inputs({entry.source: entry.path for entry in inputs})
     if messages.verbose():
-        print("+", new.linker, *new.arguments, file=sys.stderr)
-    return _become(new)
+        print("+", command.linker, *command.arguments, file=sys.stderr)
+    return _become(command)
 
 
 def _has_content(name: str) -> bool:
+    """Whether to look at an input. The linker reports one that is missing."""
     try:
         return os.stat(name).st_size > 0
     except OSError:
@@ -76,26 +80,22 @@ def _module(command: Command, settings: Settings) -> int:
     options = settings.module_options
     target = Path(command.output)
     temporary = target.with_name(f".tmp_{target.name}")
-    with contextlib.suppress(FileNotFoundError):
-        target.unlink()
+    target.unlink(missing_ok=True)
     try:
         if status := spawn.run(command.with_output(str(temporary))):
             return status
         with open_input(temporary) as source:
-            one, layout = plan_object(source.data, command.output, options)
+            entry, layout = plan_object(source.data, command.output, options)
             outputs = tuple(outputs_of(source, layout, target)) if layout else ()
-        plan = FilePlan(target, (one,), outputs)
-        messages.refused([plan], settings)
+        plan = FilePlan(target, (entry,), outputs)
+        messages.check([plan], settings)
         if outputs:
             write([plan], allow_refused=settings.warn_only)
+            messages.rewritten(command.output, plan)
         else:
             temporary.replace(target)
-        if one.plan.edits:
-            messages.rewritten(command.output)
-            messages.summary(plan)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
     return Exit.OK
 
 

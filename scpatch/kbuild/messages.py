@@ -1,4 +1,4 @@
-"""What the build step prints: lines as Kbuild's own, and refused call sites."""
+"""What the build step prints: lines like Kbuild's own, and refused call sites."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from scpatch.rewriter import FilePlan
 
 
-def refused(plans: Sequence[FilePlan], settings: Settings) -> None:
-    """Prints refused sites. Raises RefusedError unless the settings allow them. Also prints what to
-    know of files that are rewritten."""
-    if names := [one.name for plan in plans for one in plan.objects if one.intermediate]:
+def check(plans: Sequence[FilePlan], settings: Settings) -> None:
+    """Prints the refused call sites and the notes about files.
+
+    Raises RefusedError if call sites were refused, unless the settings allow them.
+    """
+    objects = [entry for plan in plans for entry in plan.objects]
+    if names := [entry.name for entry in objects if entry.intermediate]:
         from scpatch.report.messages import note_intermediate
 
         note_intermediate(names)
@@ -39,13 +42,15 @@ def refused(plans: Sequence[FilePlan], settings: Settings) -> None:
         ) from error
 
 
-def rewritten(name: str) -> None:
-    """Prints the line that Kbuild prints for each thing made; on stdout, which `make -s` shuts."""
+def rewritten(name: str, plan: FilePlan, *, kept: int = 0) -> None:
+    """Prints a line as Kbuild does for each file that it makes; `make -s` closes its stdout. With
+    V=1 also says what was done."""
     print(f"  SCPATCH {name}", flush=True)
+    summary(plan, kept=kept)
 
 
 def summary(plan: FilePlan, *, kept: int = 0) -> None:
-    """With V=1, says what was done; `kept` members are as an earlier run made them."""
+    """With V=1, says what was done. `kept` members are as an earlier run made them."""
     if not verbose():
         return
     from scpatch.report.summary import summary_line

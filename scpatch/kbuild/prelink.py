@@ -1,8 +1,8 @@
-"""One object for the whole kernel, as a link of vmlinux can use it (`--prelink`).
+"""One object for the whole kernel that a link of vmlinux can use (`--prelink`).
 
-Kbuild's own vmlinux.o cannot be linked on powerpc: `ld -r` puts the alternatives of the feature
-sections (`__ftr_alt_*`, arch/powerpc/include/asm/feature-fixups.h) far from the code that they
-stand in for, and their REL14 branches back do not reach. Here they stay beside it.
+Kbuild's own vmlinux.o cannot be linked on powerpc. `ld -r` moves the alternatives of the feature
+sections (`__ftr_alt_*`, arch/powerpc/include/asm/feature-fixups.h) too far from the code that they
+replace: their REL14 branches back do not reach. Here they stay beside it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scpatch.kbuild import spawn
 from scpatch.kbuild.arguments import Command
-from scpatch.kbuild.record import Known, Record, identities
+from scpatch.kbuild.record import Known, RecordFile, identities
 
 _SCRIPT = """/* SPDX-License-Identifier: GPL-2.0 OR MIT */
 SECTIONS {
@@ -22,25 +22,22 @@ SECTIONS {
   }
 }
 """
-"""The input sections that arch/powerpc/kernel/vmlinux.lds.S gathers around `.text`, but for
-`.text.head64` and the like, which have places of their own in the image."""
+"""The input sections that arch/powerpc/kernel/vmlinux.lds.S puts around `.text`; not `.text.head64`
+and the like, which have their own places in the image."""
 
 
 def prelink(command: Command, folder: Path) -> tuple[Command, int]:
-    """The link of vmlinux with one object for vmlinux.a, and the linker's exit status: where that
-    is not 0, there is none. The object is kept until a member of the archive changes."""
-    archive = next(
-        (i for i in command.inputs if os.path.basename(command.arguments[i]) == "vmlinux.a"), None
-    )
-    if archive is None:
+    """The link of vmlinux with one object instead of vmlinux.a, and the linker's exit status; if
+    that is not 0, there is no such object. It serves until a member of the archive changes."""
+    name = next((name for name in command.files if os.path.basename(name) == "vmlinux.a"), None)
+    if name is None:
         return command, 0
-    name = command.arguments[archive]
     target = folder / "vmlinux.o"
-    record = Record(folder / ".tmp_prelink.json", f"prelink {command.linker}\n{_SCRIPT}")
+    record = RecordFile(folder / ".tmp_prelink.json", f"prelink {command.linker}\n{_SCRIPT}")
     if not record.read().holds():
         from scpatch.kbuild.plans import sources_of
 
-        record.forget()
+        record.remove()
         sources = sources_of(name)
         script = folder / ".tmp_prelink.lds"
         script.write_text(_SCRIPT)
@@ -48,5 +45,5 @@ def prelink(command: Command, folder: Path) -> tuple[Command, int]:
         whole = ("--whole-archive", name, "--no-whole-archive")
         if status := spawn.run(Command(command.linker, (*arguments, *whole))):
             return command, status
-        record.keep(Known(sources, identities([str(target)]), {}, False))
+        record.write(Known(sources, identities([str(target)]), {}, False))
     return command.with_inputs({name: str(target)}), 0

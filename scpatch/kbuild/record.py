@@ -1,12 +1,11 @@
-"""What the copies of an input were made from: a JSON file beside them.
+"""A JSON file beside the copies of an input: what they were made from.
 
-Files are told from changed ones by device, inode, size and time. A record that is missing, cannot
-be read or was written with other settings says nothing, and everything is made again.
+Device, inode, size and time tell a file from a changed one. If a record is missing, cannot be read
+or has another key, everything is made again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -14,66 +13,65 @@ from pathlib import Path
 from typing import NamedTuple
 
 try:
-    # What hashlib gives as well, but that loads OpenSSL, which takes longer than all the rest.
+    # hashlib has the same function, but loads OpenSSL, which takes longer than all the rest.
     from _blake2 import blake2b
 except ImportError:
     from hashlib import blake2b
 
 Identities = dict[str, list[int]]
-"""What tells a file from a changed one, by its path."""
+"""By the path of a file, what tells it from a changed one."""
 
 
 class Known(NamedTuple):
-    """What a run finds out about an input, for the next one."""
+    """What a run finds out about an input, for the next run."""
 
     sources: Identities
-    """The files that the input is made of: itself and, of a thin archive, its members."""
+    """The files that the input consists of: itself and, if it is a thin archive, its members."""
     copies: Identities
-    """The files that were made; none where nothing had to be rewritten."""
+    """The files that were made; empty if nothing had to be rewritten."""
     members: dict[str, str]
-    """The copy of a thin archive's member, by the member's path; empty where it needs none. Members
-    with refused call sites are left out, so that they are looked at again."""
+    """By the path of a thin archive's member, the path of its copy; empty if it needs none. Members
+    with refused call sites are left out, so that each build looks at them and reports them."""
     refused: bool
     """Whether a call site of the input was refused."""
 
     def holds(self) -> bool:
-        """Whether the sources and what was made from them are as they were."""
+        """Whether the sources, and the files made from them, have not changed."""
         files = {**self.sources, **self.copies}
-        return bool(self.sources) and all(identity(path) == one for path, one in files.items())
+        return bool(self.sources) and all(identity(path) == old for path, old in files.items())
 
 
 NOTHING = Known({}, {}, {}, False)
 
 
-class Record(NamedTuple):
+class RecordFile(NamedTuple):
     path: Path
     key: str
-    """What the copies depend on beside their sources."""
+    """What the copies depend on apart from their sources."""
 
     def read(self) -> Known:
-        """What is known: NOTHING where the record is of no use."""
+        """What the record says: NOTHING if it is of no use."""
         try:
-            found = json.loads(self.path.read_bytes())
-            if found["key"] != self.key:
+            content = json.loads(self.path.read_bytes())
+            if content["key"] != self.key:
                 return NOTHING
-            members = {path: os.fspath(copy) for path, copy in found["members"].items()}
-            refused = found["refused"] is not False
-            return Known(dict(found["sources"]), dict(found["copies"]), members, refused)
+            members = {path: os.fspath(copy) for path, copy in content["members"].items()}
+            refused = content["refused"] is not False
+            return Known(dict(content["sources"]), dict(content["copies"]), members, refused)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return NOTHING
 
-    def forget(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
 
-    def keep(self, known: Known) -> None:
+    def write(self, known: Known) -> None:
         temporary = self.path.with_name(self.path.name + ".new")
         temporary.write_text(json.dumps({"key": self.key, **known._asdict()}))
         temporary.replace(self.path)
 
 
 def digest(data: bytes) -> str:
-    """Twelve hexadecimal digits."""
+    """Twelve hexadecimal digits that tell the data from any other."""
     return blake2b(data, digest_size=6).hexdigest()
 
 
@@ -82,7 +80,7 @@ def identities(paths: Iterable[str]) -> Identities:
 
 
 def identity(path: str) -> list[int]:
-    """Empty where there is no such file; then the plan tells."""
+    """Empty if there is no such file; planning it then raises the error."""
     try:
         status = os.stat(path)
     except OSError:

@@ -13,13 +13,13 @@ _STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 def run(command: Command) -> int:
-    """The linker's exit status, as a shell gives it. Raises ScpatchError where it cannot run, and
-    Stopped on a signal, which the linker gets first.
+    """The linker's exit status, as a shell gives it. Raises ScpatchError if the linker cannot run,
+    and Stopped on a signal, after passing it to the linker.
 
-    The signals are blocked and waited for: one that came just before waitpid(2) would otherwise
-    wait until the linker is done.
+    The signals are blocked and waited for: a signal just before waitpid(2) would otherwise take
+    effect only after the linker is done.
     """
-    stopping = {one for one in _STOPPING if signal.getsignal(one) is not signal.SIG_IGN}
+    stopping = {number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*stopping, signal.SIGCHLD})
     try:
         words = [command.linker, *command.arguments]

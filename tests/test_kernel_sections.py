@@ -7,7 +7,7 @@ from pathlib import Path
 from scpatch.linux import patched
 from scpatch.saved import labels
 from scpatch.verifier.objects import changes, patches
-from scpatch.verifier.search import entries
+from scpatch.verifier.search import entries, object_entries
 from tests.kernel_sections import fixups, unknown
 
 LISTED = Path(__file__).with_name("data") / "vmlinux-sections.txt"
@@ -19,10 +19,10 @@ def listed() -> set[str]:
 
 
 def test_rewriter_and_proof_know_the_same_tables() -> None:
-    assert set(entries.MARKS) == labels.MARKS
+    assert set(object_entries.MARKS) == labels.MARKS
     assert entries.PAIRS == labels.PAIRS
-    assert entries.DISCARDED == labels.DISCARDED
-    assert entries.RESTARTS == labels.RESTARTS
+    assert object_entries.DISCARDED == labels.DISCARDED
+    assert object_entries.RESTARTS == labels.RESTARTS
     assert set(changes.WORDS) == patched.WORDS
 
 

@@ -223,3 +223,9 @@ def read_image(path: Path, trampolines: Sequence[str]) -> Linked:
         for symbol in image.symbols
     )
     return Linked(Calls(replace(image, symbols=symbols), tuple(trampolines)))
+
+
+def signed(value: int, bits: int) -> int:
+    """The low `bits` of a value as a signed number."""
+    value &= (1 << bits) - 1
+    return value - (value >> (bits - 1) << bits)

@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from scpatch.verifier.linked.image import Branch, Linked
 from scpatch.verifier.linked.paths import StubPath, follow, is_end_of_stub, missed
-from scpatch.verifier.linked.saved import Saves
-from scpatch.verifier.objects.insn import toc_load
+from scpatch.verifier.linked.saves import image_saves
+from scpatch.verifier.objects.insn import target, toc_load
 from scpatch.verifier.objects.read import Place
 from scpatch.verifier.objects.trampolines import Trampoline
-from scpatch.verifier.objects.variant import LD_R2, NOPS
+from scpatch.verifier.objects.variant import BL, LD_R2, NOPS, B, without_distance
 from scpatch.verifier.reasons import is_added_code, judge_in_image
+from scpatch.verifier.search.frame import Saves
 from scpatch.verifier.types import Common, Reason, SiteProof
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A branch that comes to a trampoline: at an entry point by `way`, or somewhere inside. Or to
-    the stub `lost`, which does not lead to the trampoline that it is for."""
+class Call(NamedTuple):
+    """A branch that comes to a trampoline: at an entry point by `path`, or somewhere inside. Or to
+    a stub that does not lead to the trampoline that it is for."""
 
     branch: Branch
     trampoline: Trampoline
-    way: StubPath | None
-    lost: str = ""
+    path: StubPath | None
+    stub: str = ""
+    """The name of that stub."""
 
 
 def judge(linked: Linked) -> Iterator[SiteProof]:
     """All calls, in the order of the code."""
     calls = list(find(linked))
-    saves = Saves(
-        linked, {one.branch.place: one.trampoline for one in calls if one.way and one.way.saves}
+    saves = image_saves(
+        linked, {call.branch.place for call in calls if call.path and call.path.saves}
     )
     for call in calls:
-        place = call.branch.place
+        place, trampoline = call.branch.place, call.trampoline
         state, why = _judge(linked, call, saves)
         function = linked.image.function_at(place)
         yield SiteProof(
@@ -43,10 +44,10 @@ def judge(linked: Linked) -> Iterator[SiteProof]:
             offset=place.offset,
             function=function.name if function is not None else "",
             function_offset=place.offset - function.value if function is not None else 0,
-            trampoline=call.trampoline.symbol.name,
-            trampoline_section=call.trampoline.place.section,
-            trampoline_offset=call.trampoline.place.offset,
-            trampoline_other=call.trampoline.symbol.other,
+            trampoline=trampoline.symbol.name,
+            trampoline_section=trampoline.place.section,
+            trampoline_offset=trampoline.place.offset,
+            trampoline_other=trampoline.symbol.other,
             state=state,
             right=state.right,
             was_right=False,
@@ -60,61 +61,39 @@ def judge(linked: Linked) -> Iterator[SiteProof]:
 
 def find(linked: Linked) -> Iterator[Call]:
     """The branches to trampolines that are calls: not those at the end of a stub, nor the
-    trampolines' own, nor those that come back from code which stands for a prologue."""
-    ways: dict[int, StubPath | None] = {}
-    found: list[Call] = []
+    trampolines' own, nor those that return from code that replaces a prologue."""
+    paths: dict[int, StubPath | None] = {}
+    candidates: list[Call] = []
     for branch in linked.branches():
-        if branch.to not in ways:
-            ways[branch.to] = follow(linked, branch.to)
-        way = ways[branch.to]
-        if (lost := _lost(linked, branch, way)) is not None:
-            found.append(lost)
+        if branch.to not in paths:
+            paths[branch.to] = follow(linked, branch.to)
+        if (call := _call(linked, branch, paths[branch.to])) is not None:
+            candidates.append(call)
+    steps = {step for path in paths.values() if path is not None for step in path.steps}
+    steps.update(_returns_to_trampolines(linked))
+    for call in candidates:
+        place = call.branch.place
+        if linked.address(place) in steps or is_end_of_stub(linked, place):
             continue
-        one = way.trampoline if way is not None else _meant(linked, branch.to)
-        if one is not None and linked.inside(linked.address(branch.place)) is None:
-            found.append(Call(branch, one, way))
-    steps = {step for way in ways.values() if way is not None for step in way.steps}
-    own = set(_detours(linked))
-    for call in found:
-        at = linked.address(call.branch.place)
-        if at in steps or at in own or is_end_of_stub(linked, call.branch.place):
-            continue
-        if not _leads_over_stubs(linked, call.branch):
+        if not _leads_over_added_code(linked, call.branch):
             yield call
 
 
-def _meant(linked: Linked, address: int) -> Trampoline | None:
-    """The trampoline that a branch to an address misses."""
-    return linked.inside(address) or missed(linked, address)
+def _call(linked: Linked, branch: Branch, path: StubPath | None) -> Call | None:
+    """The call that a branch makes, if it leads to a trampoline or should."""
+    if (lost := _through_wrong_stub(linked, branch, path)) is not None:
+        return lost
+    if path is not None:
+        trampoline: Trampoline | None = path.trampoline
+    else:
+        trampoline = linked.inside(branch.to) or missed(linked, branch.to)
+    if trampoline is None or linked.inside(linked.address(branch.place)) is not None:
+        return None
+    return Call(branch, trampoline, path)
 
 
-def _leads_over_stubs(linked: Linked, branch: Branch) -> bool:
-    """Whether a branch leads over what scpatch has appended to a section, and a trampoline is what
-    lies behind that. A sibling call may look alike, but something leads to it."""
-    at = branch.place
-    if linked.calls.word(at) & 0xFC000003 != 0x48000000 or linked.image.function_at(at) is not None:
-        return False
-    end, after = linked.place(branch.to), Place(at.section, at.offset + 4)
-    while end is not None and after.section == end.section and after.offset < end.offset:
-        stub = linked.image.function_at(after)
-        if stub is None or not is_added_code(stub.name) or stub.size <= 0:
-            return False
-        after = Place(at.section, stub.value + stub.size)
-    return after == end and not _is_reached(linked, at)
-
-
-def _is_reached(linked: Linked, place: Place) -> bool:
-    """Whether a branch or a symbol leads to an instruction, or to one before it that belongs to no
-    function either."""
-    while place.offset >= 0 and linked.image.function_at(place) is None:
-        if linked.address(place) in linked.entered or place in linked.labels:
-            return True
-        place = Place(place.section, place.offset - 4)
-    return False
-
-
-def _lost(linked: Linked, branch: Branch, way: StubPath | None) -> Call | None:
-    """A branch to a stub of scpatch's that does not lead to the trampoline in its name.
+def _through_wrong_stub(linked: Linked, branch: Branch, path: StubPath | None) -> Call | None:
+    """A branch to an added stub that does not lead to the trampoline in its name.
 
     A linker has done that: the trampoline was weak and undefined, or may be replaced by that of
     another shared object.
@@ -123,79 +102,103 @@ def _lost(linked: Linked, branch: Branch, way: StubPath | None) -> Call | None:
     if stub is None:
         return None
     trampoline, symbol = stub
-    # Of a symbol with a version lld leaves the name alone.
-    reached = linked.names(way.trampoline.symbol.name) if way is not None else ()
+    # lld leaves the name of a symbol with a version alone.
+    reached = linked.names(path.trampoline.symbol.name) if path is not None else ()
     if trampoline.partition("@")[0] in {name.partition("@")[0] for name in reached}:
         return None
     place = Place(symbol.section, symbol.value)
-    return Call(branch, Trampoline(symbol._replace(name=trampoline), place), way, symbol.name)
+    wanted = Trampoline(symbol._replace(name=trampoline), place)
+    return Call(branch, wanted, path, symbol.name)
 
 
-def _detours(linked: Linked) -> Iterator[int]:
-    """Where code that a trampoline branches to at its entry point comes back from."""
-    for address, one in linked.entries.items():
-        word = linked.calls.word(one.place)
-        if address != linked.address(one.place) or word & 0xFC000003 != 0x48000000:
+def _leads_over_added_code(linked: Linked, branch: Branch) -> bool:
+    """Whether a branch leads over the code that a rewrite has appended to a section, to a
+    trampoline after that. A sibling call may look alike, but something leads to it."""
+    place = branch.place
+    if without_distance(linked.calls.word(place)) != B:
+        return False
+    if linked.image.function_at(place) is not None:
+        return False
+    end, after = linked.place(branch.to), place.after(4)
+    while end is not None and after.section == end.section and after.offset < end.offset:
+        added = linked.image.function_at(after)
+        if added is None or not is_added_code(added.name) or added.size <= 0:
+            return False
+        after = Place(place.section, added.value + added.size)
+    return after == end and not _is_reached(linked, place)
+
+
+def _is_reached(linked: Linked, place: Place) -> bool:
+    """Whether a branch or a symbol leads to an instruction, or to one before it that belongs to no
+    function either."""
+    while place.offset >= 0 and linked.image.function_at(place) is None:
+        if linked.address(place) in linked.entered or place in linked.labels:
+            return True
+        place = place.after(-4)
+    return False
+
+
+def _returns_to_trampolines(linked: Linked) -> Iterator[int]:
+    """The last instructions of added code that trampolines branch to at their entry points."""
+    for address, trampoline in linked.entries.items():
+        word = linked.calls.word(trampoline.place)
+        if address != linked.address(trampoline.place) or without_distance(word) != B:
             continue
-        distance = word & 0x3FFFFFC
-        start = address + distance - (distance >> 25 << 26)
-        place = linked.place(start)
-        name = linked.image.function_at(place) if place is not None else None
-        if name is not None and name.name.startswith("r2toc."):
-            yield start + name.size - 4
+        start = target(word, address)
+        code = linked.function_at(start) if start is not None else None
+        if start is not None and code is not None and code.name.startswith("r2toc."):
+            yield start + code.size - 4
 
 
 def _judge(linked: Linked, call: Call, saves: Saves) -> tuple[Reason, str]:
-    place, way = call.branch.place, call.way
-    word = linked.calls.word(place)
-    after = linked.calls.word(Place(place.section, place.offset + 4))
+    place, path = call.branch.place, call.path
+    if fault := _path_fault(linked, call):
+        return Common.WRONG, fault
+    assert path is not None, "else it is a fault"
+    kind, after = without_distance(linked.calls.word(place)), linked.calls.word(place.after(4))
     function = linked.image.function_at(place)
-    if call.lost:
-        where = f", but to {way.trampoline.symbol.name}" if way is not None else ""
-        return Common.WRONG, f"{call.lost} does not lead to its trampoline{where}"
-    if way is None and linked.inside(call.branch.to) is None:
-        return (
-            Common.WRONG,
-            f"the linker's stub at {call.branch.to:#x} does not lead to the trampoline",
-        )
-    if way is not None and way.runs_on:
-        return Common.WRONG, "there is a nop in the stub, so that control runs on"
-    if way is None:
-        return Common.WRONG, "it lands inside the trampoline, at no entry point"
     without_toc = function is not None and function.other >> 5 == 1
-    if word & 0xFC000003 == 0x48000000 and without_toc and not way.saves:
+    if kind == B and without_toc and not path.saves:
         return Common.NOTOC, "a sibling call of a function that does not preserve r2"
-    if word & 0xFC000003 != 0x48000001:
-        what = ", and a stub saves r2 in its caller's frame" if way.saves else ""
+    if kind != BL:
+        what = ", and a stub saves r2 in its caller's frame" if path.saves else ""
         return Common.WRONG, f"a sibling call: nothing can restore r2 after it{what}"
-    if (found := judge_in_image(after, "")) is not None:
-        return found
-    if after != LD_R2:
-        if without_toc:
-            return Common.NOTOC, "the function does not use r2 as its TOC pointer"
-        what = "saved, but not restored" if way.saves else "neither saved nor restored"
-        return Common.WRONG, f"r2 is {what}: {'a' if after in NOPS else 'no'} nop follows"
-    return _restored(linked, call, way, saves)
+    if (answer := judge_in_image(after, "")) is not None:
+        return answer
+    if after == LD_R2:
+        return _restored(linked, call, path, saves)
+    if without_toc:
+        return Common.NOTOC, "the function does not use r2 as its TOC pointer"
+    what = "saved, but not restored" if path.saves else "neither saved nor restored"
+    return Common.WRONG, f"r2 is {what}: {'a' if after in NOPS else 'no'} nop follows"
 
 
-def _restored(linked: Linked, call: Call, way: StubPath, saves: Saves) -> tuple[Reason, str]:
-    """The state of a call with a restore behind it."""
+def _path_fault(linked: Linked, call: Call) -> str:
+    """Why a call does not come to an entry point of its trampoline; else empty."""
+    path, to = call.path, call.branch.to
+    if call.stub:
+        where = f", but to {path.trampoline.symbol.name}" if path is not None else ""
+        return f"{call.stub} does not lead to its trampoline{where}"
+    if path is not None:
+        return "there is a nop in the stub, so that control runs on" if path.runs_on else ""
+    if linked.inside(to) is None:
+        return f"the linker's stub at {to:#x} does not lead to the trampoline"
+    return "it lands inside the trampoline, at no entry point"
+
+
+def _restored(linked: Linked, call: Call, path: StubPath, saves: Saves) -> tuple[Reason, str]:
+    """The state of a call that a restore follows."""
     place = call.branch.place
-    if reason := saves.entered(Place(place.section, place.offset + 4)):
+    if reason := saves.entries.entered(place.after(4)):
         return Common.WRONG, f"the restore may run without the call: {reason}"
-    if way.saves:
-        stub = linked.place(call.branch.to)
-        symbol = linked.image.function_at(stub) if stub is not None else None
-        found = judge_in_image(LD_R2, symbol.name) if symbol is not None else None
-        if found is not None:
-            return found
-        return (
-            Common.LINKER,
-            f"saved by the linker's stub at {call.branch.to:#x}, restored behind the call",
-        )
-    answer = saves.before(place)
-    if answer.fault:
-        return Common.RESTORED, f"restored, its save not shown: {answer.fault}"
-    where = ", ".join(f"{linked.address(Place(place.section, at)):#x}" for at in answer.saves)
-    where += f" and {answer.more} more" if answer.more else ""
-    return Common.SAVED, f"the function saves r2 itself ({where}), restored behind the call"
+    if path.saves:
+        stub = linked.function_at(call.branch.to)
+        answer = judge_in_image(LD_R2, stub.name) if stub is not None else None
+        why = f"saved by the linker's stub at {call.branch.to:#x}, restored after the call"
+        return answer or (Common.LINKER, why)
+    saved = saves.is_saved(place)
+    if saved.fault:
+        return Common.RESTORED, f"restored, its save not shown: {saved.fault}"
+    where = ", ".join(f"{linked.address(Place(place.section, at)):#x}" for at in saved.saves)
+    where += f" and {saved.more} more" if saved.more else ""
+    return Common.SAVED, f"the function saves r2 itself ({where}), restored after the call"

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from scpatch.verifier.linked.image import Linked
+from scpatch.verifier.linked.image import Linked, signed
 from scpatch.verifier.objects.read import Place
 from scpatch.verifier.objects.stubs import STUB_NAME
 from scpatch.verifier.objects.trampolines import Trampoline
@@ -130,7 +130,7 @@ class _Walk:
         if word == STD_R2:
             self.saves = self.saves or self.r2_is_callers
         elif without_distance(word) == B:
-            self.address = start + _signed(word & ~3, 26)
+            self.address = start + signed(word & ~3, 26)
         elif word == BCTR and self.ctr is not None:
             self.address = self.ctr
         elif word & _WITHOUT_REGISTER == _MTCTR:
@@ -147,7 +147,7 @@ class _Walk:
         suffix = self.linked.calls.word(place.after(4))
         if suffix >> 16 != _PLA_SUFFIX:
             return False
-        distance = _signed((prefix & 0x3FFFF) << 16 | suffix & 0xFFFF, 34)
+        distance = signed((prefix & 0x3FFFF) << 16 | suffix & 0xFFFF, 34)
         self.registers[12] = self.address + distance
         self.address += 8
         return True
@@ -164,7 +164,7 @@ class _Walk:
     def _compute(self, word: int) -> bool:
         """An instruction that computes an address, or r2."""
         opcode, register, base = word >> 26, word >> 21 & 31, word >> 16 & 31
-        number, known = _signed(word, 16), self.registers.get(base)
+        number, known = signed(word, 16), self.registers.get(base)
         value: int | None
         if opcode in (_ADDI, _ADDIS):
             start = 0 if base == 0 else known
@@ -180,12 +180,6 @@ class _Walk:
         if value is not None:
             self.registers[register] = value & (1 << 64) - 1
         return True
-
-
-def _signed(value: int, bits: int) -> int:
-    """The low `bits` of a value as a signed number."""
-    value &= (1 << bits) - 1
-    return value - (value >> (bits - 1) << bits)
 
 
 def _aligns(linked: Linked, place: Place) -> bool:

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from scpatch.verifier.objects import record
 from scpatch.verifier.objects.decoded import branches_to
-from scpatch.verifier.objects.insn import Flow, flow
+from scpatch.verifier.objects.insn import CallEffect, Flow, flow
 from scpatch.verifier.objects.read import (
     SHF_ALLOC,
     STT_FILE,
@@ -26,7 +26,7 @@ from scpatch.verifier.objects.read import (
 from scpatch.verifier.objects.relocations import BRANCHES, REL24
 from scpatch.verifier.objects.stubs import STUB_NAME, Stub, read_stub, refused
 from scpatch.verifier.objects.trampolines import Targets, Trampoline, is_inside
-from scpatch.verifier.objects.variant import STD_R2, B
+from scpatch.verifier.objects.variant import NOPS, STD_R2, B
 
 _NOWHERE = Place(0, 0)
 
@@ -92,6 +92,39 @@ class Calls(Targets):
         for site in self._resolved():
             found[site.place] = site
         return dict(sorted(found.items()))
+
+    def is_static_call(self, place: Place) -> bool:
+        """Whether the instruction is a call of a trampoline."""
+        return place in self.sites
+
+    def call_effect(self, place: Place) -> CallEffect | None:
+        """What the call at `place` does to r2; None if the instruction is no call."""
+        site, entry = self.sites.get(place), self.branches.get(place)
+        stub = site.stub if site is not None else None
+        if flow(self.word(place)) is not Flow.CALL:
+            thunk = stub is not None and stub.thunk
+            return CallEffect.SAVES_AND_RESTORES if thunk else None
+        if self.by_loader(place):
+            return CallEffect.SAVES_AND_RESTORES
+        if stub is not None:
+            return CallEffect.LOSES if stub.fault else CallEffect.SAVES
+        if site is None:
+            plain = entry is None or entry[0].type == REL24
+            return CallEffect.PRESERVES if plain else CallEffect.LOSES
+        saved = (
+            site.trampoline.marked
+            or site.trampoline.is_indirect
+            or self.stub_by_loader(site.trampoline)
+        )
+        restored = site.rela.type == REL24 and self.word(site.following) in NOPS
+        return CallEffect.PRESERVES if saved and restored else CallEffect.LOSES
+
+    def thunk_return(self, place: Place) -> Place | None:
+        """The branch to `place` at the end of the thunk that the instruction before it calls."""
+        site = self.sites.get(place.after(-4))
+        if site is None or site.stub is None or not site.stub.thunk or site.stub.fault:
+            return None
+        return site.stub.last
 
     def _is_formed(self, stub: Stub) -> bool:
         """Whether it has the instructions of a stub, be it good or not."""

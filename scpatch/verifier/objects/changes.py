@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from scpatch.verifier.objects.calls import Calls
 from scpatch.verifier.objects.insn import base_is_r1
+from scpatch.verifier.objects.instructions import Instructions
 from scpatch.verifier.objects.patches import Patch, Patches, read_patches
 from scpatch.verifier.objects.read import SHF_ALLOC, STB_WEAK, Place, Rela
 from scpatch.verifier.objects.relocations import BRANCHES, PLTCALL, PLTCALL_NOTOC, TOCSAVE
@@ -32,19 +32,65 @@ calls of ftrace (Linux, kernel/jump_label.c, arch/powerpc/kernel/trace/ftrace.c)
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """What may be changed in the code of one object."""
+    """What may be changed in the code of an object or image. Subclasses read the tables."""
 
-    calls: Calls
-    _relas: dict[int, dict[int, list[Rela]]] = field(default_factory=dict, repr=False)
+    code: Instructions
 
     @cached_property
     def patches(self) -> Patches:
-        return read_patches(self.calls)
+        """What the kernel may replace when it starts."""
+        return Patches()
 
     @cached_property
     def patched_alone(self) -> dict[Place, str]:
         """The single instructions that the kernel patches while it runs: by place, the table."""
-        image = self.calls.image
+        return {}
+
+    def may_save(self, place: Place) -> bool:
+        """Whether a linker may make `std r2,24(r1)` of a nop."""
+        return False
+
+    def unsure(self, place: Place) -> bool:
+        """Whether an instruction may be a nop when the code runs."""
+        return self.patches.at(place) is not Patch.NONE or self._unsure_alone(place)
+
+    def with_the_one_before(self, place: Place) -> bool:
+        """Whether an instruction is replaced with the one before it or not at all."""
+        whole = self.patches.at(place) is not Patch.NONE and place not in self.patches.edges
+        return whole and not self._unsure_alone(place)
+
+    def _unsure_alone(self, place: Place) -> bool:
+        return place in self.patched_alone
+
+    def unknown(self, place: Place) -> str:
+        """Why nothing is known of an instruction; else empty."""
+        if self.patches.at(place) is Patch.LOUD:
+            return "may become another one when the kernel starts"
+        return ""
+
+    def apart(self, nop: Place) -> str:
+        """Why the kernel may patch a call without the nop at `nop` after it, or the nop without the
+        call; else empty."""
+        if nop in self.patched_alone:
+            return f"{self.patched_alone[nop]} names it"
+        if nop in self.patches.edges:
+            return "a feature section of the kernel starts or ends between the two"
+        return ""
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectChanges(Changes):
+    """The same for an object, where relocations say what a linker may change."""
+
+    _relas: dict[int, dict[int, list[Rela]]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def patches(self) -> Patches:
+        return read_patches(self.code)
+
+    @cached_property
+    def patched_alone(self) -> dict[Place, str]:
+        image = self.code.image
         found: dict[Place, str] = {}
         for section in image.sections:
             if section.name not in WORDS or not section.flags & SHF_ALLOC:
@@ -63,8 +109,8 @@ class Changes:
         section = place.section
         if section not in self._relas:
             found: dict[int, list[Rela]] = {}
-            for table in self.calls.image.rela_sections.get(section, ()):
-                for rela in self.calls.image.relas(table):
+            for table in self.code.image.rela_sections.get(section, ()):
+                for rela in self.code.image.relas(table):
                     found.setdefault(rela.offset & ~3, []).append(rela)
                     if rela.type == _PCREL_OPT:
                         second = rela.offset + rela.addend & ~3
@@ -72,48 +118,25 @@ class Changes:
             self._relas[section] = found
         return self._relas[section].get(place.offset, [])
 
-    def unsure(self, place: Place) -> bool:
-        """Whether an instruction may be a nop when the code runs."""
-        return self.patches.at(place) is not Patch.NONE or self._unsure_alone(place)
-
-    def with_the_one_before(self, place: Place) -> bool:
-        """Whether an instruction is replaced with the one before it or not at all."""
-        whole = self.patches.at(place) is not Patch.NONE and place not in self.patches.edges
-        return whole and not self._unsure_alone(place)
+    def may_save(self, place: Place) -> bool:
+        hinted = any(rela.type == TOCSAVE for rela in self._at(place))
+        return hinted and self.code.word(place) in NOPS
 
     def _unsure_alone(self, place: Place) -> bool:
-        if place in self.patched_alone:
+        if super()._unsure_alone(place):
             return True
         if any(self._lets_replace(rela) for rela in self._at(place)):
             return True
-        before = self._at(Place(place.section, place.offset - 4))
-        return any(rela.type in (*_CALLS, *_DOUBLEWORDS) for rela in before)
+        return any(rela.type in (*_CALLS, *_DOUBLEWORDS) for rela in self._at(place.after(-4)))
 
     def _lets_replace(self, rela: Rela) -> bool:
         if rela.type in BRANCHES and rela.type not in _CALLS:
-            symbol = self.calls.image.symbols[rela.symbol]
+            symbol = self.code.image.symbols[rela.symbol]
             return symbol.section == 0 and symbol.binding == STB_WEAK
         return rela.type != _NONE
 
     def unknown(self, place: Place) -> str:
-        """Why nothing is known of an instruction; else empty."""
-        if self.patches.at(place) is Patch.LOUD:
-            return "may become another one when the kernel starts"
+        if reason := super().unknown(place):
+            return reason
         fields = (rela for rela in self._at(place) if rela.type not in (*MARKERS, *BRANCHES, _NONE))
-        if base_is_r1(self.calls.word(place)) and any(fields):
-            return "is unknown"
-        return ""
-
-    def may_save(self, place: Place) -> bool:
-        """Whether GNU ld may make `std r2,24(r1)` of a nop."""
-        hinted = any(rela.type == TOCSAVE for rela in self._at(place))
-        return hinted and self.calls.word(place) in NOPS
-
-    def apart(self, nop: Place) -> str:
-        """Why the kernel may patch a call without the nop at `nop` behind it, or the other way
-        round; else empty."""
-        if nop in self.patched_alone:
-            return f"{self.patched_alone[nop]} names it"
-        if nop in self.patches.edges:
-            return "a feature section of the kernel starts or ends between the two"
-        return ""
+        return "is unknown" if base_is_r1(self.code.word(place)) and any(fields) else ""

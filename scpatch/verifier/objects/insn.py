@@ -51,6 +51,19 @@ class Effect(Enum):
     UNKNOWN = auto()
 
 
+class CallEffect(Enum):
+    """What a call does to r2 and to 24(r1)."""
+
+    PRESERVES = auto()
+    """r2 is what it was. A linker's stub may store it at 24(r1) on the way."""
+    LOSES = auto()
+    """r2 may be what the target made it; otherwise the same."""
+    SAVES = auto()
+    """A stub stores r2 at 24(r1), and r2 may then be what the target made it."""
+    SAVES_AND_RESTORES = auto()
+    """r2 is stored at 24(r1) and loaded again."""
+
+
 class Flow(Enum):
     """Where control goes from an instruction."""
 

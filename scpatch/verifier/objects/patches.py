@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import accumulate
 
-from scpatch.verifier.objects.calls import Calls
 from scpatch.verifier.objects.insn import Effect, Flow, base_is_r1, effect, flow
+from scpatch.verifier.objects.instructions import Instructions
 from scpatch.verifier.objects.read import Place
 
 _REL64 = 44
@@ -67,9 +67,9 @@ Entry = tuple[str, Sequence[Place | None]]
 """The name of a table, and the places that one entry of it names."""
 
 
-def read_patches(calls: Calls) -> Patches:
+def read_patches(code: Instructions) -> Patches:
     """The patches of an object."""
-    image, entries = calls.image, []
+    image, entries = code.image, []
     for section in image.sections:
         tables = image.rela_sections.get(section.number, ())
         if not section.name.endswith("_fixup") or not tables:
@@ -88,7 +88,7 @@ def read_patches(calls: Calls) -> Patches:
         for start in range(0, section.size, size):
             fields = [here.get(at) for at in range(start + first, start + size, 8)]
             entries.append((section.name, fields))
-    return make(calls, entries)
+    return make(code, entries)
 
 
 def form(name: str) -> tuple[int, int]:
@@ -96,17 +96,17 @@ def form(name: str) -> tuple[int, int]:
     return (48, 16) if name in SECTIONS else (16, 0) if name in NOPS else (8, 0)
 
 
-def make(calls: Calls, entries: Sequence[Entry]) -> Patches:
+def make(code: Instructions, entries: Sequence[Entry]) -> Patches:
     """The patches that `entries` describe; none of them understood where one is not."""
     changes: dict[int, tuple[array[int], array[int]]] = {}
     edges: set[Place] = set()
     for name, places in entries:
-        found = _one(calls, name, places)
+        found = _one(code, name, places)
         if found is None:
             return Patches(unread=name)
         start, end, kind = found
         edges |= {start, end}
-        last = calls.image.sections[start.section].size // 4
+        last = code.image.sections[start.section].size // 4
         if start.section not in changes:
             empty = bytes(4 * (last + 1))
             changes[start.section] = array("i", empty), array("i", empty)
@@ -123,7 +123,7 @@ def make(calls: Calls, entries: Sequence[Entry]) -> Patches:
 
 
 def _one(
-    calls: Calls, name: str, places: Sequence[Place | None]
+    code: Instructions, name: str, places: Sequence[Place | None]
 ) -> tuple[Place, Place, Patch] | None:
     """Start, end and kind of one entry's patch."""
     known = [place for place in places if place is not None]
@@ -132,34 +132,34 @@ def _one(
     if name in BARRIERS:
         known.append(Place(known[0].section, known[0].offset + BARRIERS[name]))
     start, end, *other = known
-    code = calls.image.sections[start.section].has_bytes
-    if start.section != end.section or not code or not 0 <= start.offset <= end.offset:
+    has_code = code.image.sections[start.section].has_bytes
+    if start.section != end.section or not has_code or not 0 <= start.offset <= end.offset:
         return None
     if not other:
         return start, end, Patch.QUIET
     if other[0].section != other[1].section or not 0 <= other[0].offset <= other[1].offset:
         return None
     first, last = other[0], other[1].offset
-    loud = any(_is_loud(calls, place) for place in _words(calls, first, last))
-    loud = loud or (last > first.offset and _is_relocated(calls, first, last))
+    loud = any(_is_loud(code, place) for place in _words(code, first, last))
+    loud = loud or (last > first.offset and _is_relocated(code, first, last))
     return start, end, Patch.LOUD if loud else Patch.QUIET
 
 
-def _words(calls: Calls, start: Place, end: int) -> Iterator[Place]:
-    size = calls.image.sections[start.section].size
+def _words(code: Instructions, start: Place, end: int) -> Iterator[Place]:
+    size = code.image.sections[start.section].size
     if end > size:
         yield Place(start.section, size)  # no instruction
     for offset in range(start.offset, min(end, size), 4):
         yield Place(start.section, offset)
 
 
-def _is_loud(calls: Calls, place: Place) -> bool:
+def _is_loud(code: Instructions, place: Place) -> bool:
     """Whether an instruction of an alternative does more than a nop does to r1, r2 or 24(r1)."""
-    word = calls.word(place)
+    word = code.word(place)
     return flow(word) is not Flow.NEXT or effect(word) is not Effect.NONE or base_is_r1(word)
 
 
-def _is_relocated(calls: Calls, start: Place, end: int) -> bool:
-    tables = calls.image.rela_sections.get(start.section, ())
-    relas = (rela for table in tables for rela in calls.image.relas(table))
+def _is_relocated(code: Instructions, start: Place, end: int) -> bool:
+    tables = code.image.rela_sections.get(start.section, ())
+    relas = (rela for table in tables for rela in code.image.relas(table))
     return any(start.offset <= rela.offset < end for rela in relas)

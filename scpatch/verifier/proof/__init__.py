@@ -20,8 +20,8 @@ from scpatch.verifier.proof.added import Added, check
 from scpatch.verifier.proof.change import Change
 from scpatch.verifier.reasons import strategies
 from scpatch.verifier.reasons.interface import Block, Strategy
-from scpatch.verifier.search.entries import Entries
 from scpatch.verifier.search.frame import Code
+from scpatch.verifier.search.object_entries import ObjectEntries
 from scpatch.verifier.types import Proof, Reason, SiteProof
 
 __all__ = ["Proof", "SiteProof", "prove"]
@@ -47,7 +47,7 @@ def prove(
     try:
         images = read_object(before), read_object(after)
         errors = [text for image in images for text in disagreements(image)]
-        old, new = (Code(Entries(find_calls(image, trampolines))) for image in images)
+        old, new = (Code(ObjectEntries(find_calls(image, trampolines))) for image in images)
         applied = [strategy(old, new) for strategy in strategies()]
         others = {number for strategy in applied for number in strategy.symbols_that_differ()}
         errors += same.structure(*images, others)

@@ -34,6 +34,7 @@ from scpatch.verifier.objects.calls import Calls
 from scpatch.verifier.objects.read import Place, Symbol
 from scpatch.verifier.search.entries import Entries
 from scpatch.verifier.search.function import Function, NotShownError
+from scpatch.verifier.search.object_entries import ObjectEntries
 from scpatch.verifier.search.steps import Need, at_entry, step
 
 _JUMPS = -1
@@ -64,15 +65,11 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False)
-class Code:
-    """The code of one object: where control may come from, and what its functions save."""
+class Saves:
+    """What the functions of an object or image save."""
 
     entries: Entries
     _searches: dict[Symbol, Search] = field(default_factory=dict, repr=False)
-
-    @property
-    def calls(self) -> Calls:
-        return self.entries.calls
 
     def is_saved(self, place: Place) -> Answer:
         """Whether 24(r1) holds the function's r2 whenever control comes to `place`."""
@@ -102,7 +99,7 @@ class Code:
 
     def _search(self, place: Place) -> Search | str:
         """The search in the function around a place; why there can be none."""
-        symbol = self.calls.image.function_at(place)
+        symbol = self.entries.calls.image.function_at(place)
         if symbol is None:
             return "no function symbol covers the call"
         if symbol.value % 4:
@@ -115,10 +112,21 @@ class Code:
                 "not read here"
             )
         if symbol not in self._searches:
-            size = self.calls.image.sections[symbol.section].size
+            size = self.entries.calls.image.sections[symbol.section].size
             end = min(symbol.value + symbol.size, size)
             self._searches[symbol] = Search(Function(self.entries, symbol, end))
         return self._searches[symbol]
+
+
+@dataclass(frozen=True, eq=False)
+class Code(Saves):
+    """The code of one object: where control may come from, and what its functions save."""
+
+    entries: ObjectEntries
+
+    @property
+    def calls(self) -> Calls:
+        return self.entries.calls
 
 
 @dataclass(frozen=True, eq=False)

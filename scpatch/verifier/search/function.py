@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from scpatch.verifier.objects.insn import Effect, Flow, as_store, as_sum, effect, flow, is_padding
+from scpatch.verifier.objects.insn import (
+    CallEffect,
+    Effect,
+    Flow,
+    as_store,
+    as_sum,
+    effect,
+    flow,
+    is_padding,
+)
 from scpatch.verifier.objects.read import Place, Symbol
 from scpatch.verifier.objects.variant import LOCAL_ENTRY
 from scpatch.verifier.search.entries import Entries
@@ -113,18 +122,11 @@ class Function:
             return self.unsure(offset) or self.word(offset - 4) >> 26 == _PREFIX
         return flow(word) not in (Flow.JUMP, Flow.LEAVES) or self.unsure(offset)
 
-    def thunk_return(self, offset: int) -> Place | None:
-        """The branch to `offset` at the end of the thunk that the instruction before calls."""
-        site = self.entries.calls.sites.get(self.place(offset - 4))
-        if site is None or site.stub is None or not site.stub.thunk or site.stub.fault:
-            return None
-        return site.stub.last
-
     def before(self, offset: int) -> Iterator[int]:
         """The instructions of this function that control may come from to `offset`."""
         came = False
         for source in self.entries.into(self.place(offset)):
-            if source == self.thunk_return(offset):
+            if source == self.entries.calls.thunk_return(self.place(offset)):
                 source = self.place(offset - 4)
             if source.section != self.symbol.section or not self.start <= source.offset < self.end:
                 where = self.entries.calls.image.where(source)
@@ -141,9 +143,8 @@ class Function:
 
     def saves(self, at: int) -> bool:
         """Whether the instruction at `at` saves r2, by itself or as the call of a stub."""
-        calls, place = self.entries.calls, self.place(at)
         if self.unsure(at):
             return False
-        site = calls.sites.get(place)
-        by_stub = site is not None and site.stub is not None
-        return by_stub or calls.by_loader(place) or self.effect(at) is Effect.SAVE
+        call = self.entries.calls.call_effect(self.place(at))
+        saving = CallEffect.SAVES, CallEffect.SAVES_AND_RESTORES
+        return call in saving or self.effect(at) is Effect.SAVE

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum, auto
 
-from scpatch.verifier.objects.insn import Effect, Flow, flow
-from scpatch.verifier.objects.relocations import REL24
-from scpatch.verifier.objects.variant import FRAME_HEADER, NOPS
+from scpatch.verifier.objects.insn import CallEffect, Effect, Flow, flow
+from scpatch.verifier.objects.variant import FRAME_HEADER
 from scpatch.verifier.search.function import Function, NotShownError
 
 _STDU_R1 = 0xF821
@@ -54,22 +53,21 @@ def _goes_with_its_call(function: Function, at: int) -> bool:
     both r2 is what it was before the call, where it must be right for the call, too."""
     call = function.place(at - 4)
     whole = function.entries.changes.with_the_one_before(function.place(at))
-    return whole and function.effect(at) is Effect.RESTORE and call in function.entries.calls.sites
+    restores = function.effect(at) is Effect.RESTORE
+    return whole and restores and function.entries.calls.is_static_call(call)
 
 
 def _as_it_says(function: Function, at: int, need: Need) -> Iterable[Need]:
     kind = flow(function.word(at))
     if need is Need.FRAME:
         return _frame(function, at, kind)
-    if kind is Flow.CALL:
-        return _call(function, at, need)
     if kind is Flow.INDIRECT_CALL:
         if need is Need.R2:
             raise NotShownError(f"r2 is foreign after the indirect call at +{at:#x}")
         return (Need.SLOT,)
-    site = function.entries.calls.sites.get(function.place(at))
-    if site is not None and site.stub is not None and site.stub.thunk:
-        return (Need.R2,)  # what it saves it restores
+    call = function.entries.calls.call_effect(function.place(at)) if kind is not Flow.NEXT else None
+    if call is not None:
+        return _call(call, at, need)
     does = function.effect(at)
     if does is Effect.UNKNOWN:
         raise NotShownError(f"the instruction at +{at:#x} is unknown")
@@ -105,28 +103,13 @@ def _frame(function: Function, at: int, kind: Flow) -> Iterable[Need]:
     raise NotShownError(f"r1 changes at +{at:#x}")
 
 
-def _call(function: Function, at: int, need: Need) -> Iterable[Need]:
-    """A direct call. A linker's stub may store r2 in the slot on the way, so both must hold."""
-    calls = function.entries.calls
-    both = (Need.SLOT, Need.R2) if need is Need.SLOT else (Need.R2,)
-    if calls.by_loader(function.place(at)):
-        return (Need.R2,)  # its stub stores r2, and the nop becomes the restore
-    entry = calls.branches.get(function.place(at))
-    site = calls.sites.get(function.place(at))
-    if site is None and entry is None:
-        return both
-    rela = entry[0] if entry is not None else site.rela if site is not None else None
-    assert rela is not None, "one of them is there"
-    if site is not None and site.stub is not None and not site.stub.fault and need is Need.SLOT:
-        return (Need.R2,)  # the stub stores r2 in the slot
-    foreign = rela.type != REL24
-    if site is not None:
-        kept = site.stub is None and (
-            site.trampoline.marked
-            or site.trampoline.is_indirect
-            or calls.stub_by_loader(site.trampoline)
-        )
-        foreign = foreign or not (kept and function.word(at + 4) in NOPS)
-    if foreign and need is Need.R2:
-        raise NotShownError(f"r2 may be foreign after the call at +{at:#x}")
-    return both
+def _call(call: CallEffect, at: int, need: Need) -> Iterable[Need]:
+    """A direct call."""
+    if call is CallEffect.SAVES_AND_RESTORES or (call is CallEffect.SAVES and need is Need.SLOT):
+        return (Need.R2,)
+    if need is Need.R2:
+        if call is not CallEffect.PRESERVES:
+            raise NotShownError(f"r2 may be foreign after the call at +{at:#x}")
+        return (Need.R2,)
+    # A linker's stub may store r2 in the slot on the way, so both must hold.
+    return (Need.SLOT, Need.R2)

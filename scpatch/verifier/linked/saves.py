@@ -1,0 +1,162 @@
+"""Is r2 in 24(r1) at a call, in a linked image? What the search for saves is told about an image.
+
+An image has no relocations that say where else control may come from. The labels of exception
+tables and of static branches are read from the tables that the kernel itself finds by symbols. In a
+function with a jump through CTR, as a switch makes, no save is shown.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from scpatch.verifier.linked.image import Linked, signed
+from scpatch.verifier.objects.changes import Changes
+from scpatch.verifier.objects.insn import CallEffect, Flow, flow
+from scpatch.verifier.objects.patches import TABLES, Entry, Patches, form, make
+from scpatch.verifier.objects.read import Image, Place, Rela
+from scpatch.verifier.search.entries import PAIRS, Entries
+from scpatch.verifier.search.frame import Answer, Saves
+
+_NOWHERE = Place(0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageCode:
+    """The code of an image. `saving` are the calls that a stub saves r2 for."""
+
+    linked: Linked
+    saving: Collection[Place]
+
+    @property
+    def image(self) -> Image:
+        return self.linked.image
+
+    @property
+    def branches(self) -> dict[Place, tuple[Rela, Place]]:
+        return {}
+
+    def words(self, section: int) -> array[int]:
+        return self.linked.calls.words(section)
+
+    def word(self, place: Place) -> int:
+        return self.linked.calls.word(place)
+
+    def is_static_call(self, place: Place) -> bool:
+        return place in self.saving
+
+    def call_effect(self, place: Place) -> CallEffect | None:
+        if flow(self.word(place)) is not Flow.CALL:
+            return None
+        return CallEffect.SAVES if place in self.saving else CallEffect.PRESERVES
+
+    def thunk_return(self, place: Place) -> None:
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEntries(Entries):
+    """Where control may come from in an image."""
+
+    calls: ImageCode
+
+    @cached_property
+    def changes(self) -> Changes:
+        return ImageChanges(self.calls.linked.calls, self.calls.linked)
+
+    @cached_property
+    def paired(self) -> dict[Place, list[Place]]:
+        found: dict[Place, list[Place]] = {}
+        linked = self.calls.linked
+        for source, to in _pairs(linked):
+            found.setdefault(to, []).append(source)
+        for at in _table(linked, "__restart_table", 24):
+            target = linked.place(linked.doubleword(at + 16) or 0)
+            if target is not None:
+                found.setdefault(target, []).append(_NOWHERE)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class ImageChanges(Changes):
+    """What the kernel may change in an image. The linker has made its changes already."""
+
+    linked: Linked
+
+    @cached_property
+    def patches(self) -> Patches:
+        entries: list[Entry] = []
+        for name in TABLES:
+            size, first = form(name)
+            # One underscore less in the symbols of __btb_flush_fixup.
+            starts = (*_table(self.linked, name, size), *_table(self.linked, name[1:], size))
+            for start in starts:
+                fields = (self.linked.doubleword(start + at) for at in range(first, size, 8))
+                addresses = [start + signed(distance or 0, 64) for distance in fields]
+                places = [self._bound(to, at % 2 == 1) for at, to in enumerate(addresses)]
+                entries.append((name, places))
+        return make(self.code, entries)
+
+    def _bound(self, address: int, end: bool) -> Place | None:
+        """The place of an address where code starts or ends, which may be the end of a section."""
+        place, before = self.linked.place(address), self.linked.place(address - 4)
+        if before is not None and (end or place is None):
+            return before.after(4)
+        return place
+
+    @cached_property
+    def patched_alone(self) -> dict[Place, str]:
+        found = {source: "__jump_table" for source, _ in _pairs(self.linked)}
+        for at in _table(self.linked, "mcount_loc", 8):
+            place = self.linked.place(self.linked.doubleword(at) or 0)
+            if place is not None:
+                found[place] = "__mcount_loc"
+        return found
+
+
+def _table(linked: Linked, name: str, size: int) -> Iterator[int]:
+    """The addresses of the entries of one of the kernel's tables, between two symbols."""
+    start, stop = (linked.symbols.get(f"__{end}_{name}", 0) for end in ("start", "stop"))
+    for at in range(start, stop, size):
+        if linked.doubleword(at) is None:
+            break
+        yield at
+
+
+def _pairs(linked: Linked) -> Iterator[tuple[Place, Place]]:
+    """(instruction, where control goes from it) of the kernel's tables. An entry begins with two
+    distances, each from its own field."""
+    for name, size in PAIRS.items():
+        for at in _table(linked, name, size):
+            fields = linked.doubleword(at) or 0
+            source = linked.place(at + signed(fields, 32))
+            to = linked.place(at + 4 + signed(fields >> 32, 32))
+            if to is not None:
+                yield source or _NOWHERE, to
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSaves(Saves):
+    """What the functions of an image save."""
+
+    def is_saved(self, place: Place) -> Answer:
+        calls = self.entries.calls
+        symbol = calls.image.function_at(place)
+        if symbol is not None:
+            end = min(symbol.value + symbol.size, calls.image.sections[place.section].size)
+            for offset in range(symbol.value, end, 4):
+                if _jumps(calls.word(Place(place.section, offset))):
+                    return Answer(fault=f"the function jumps by way of a register at +{offset:#x}")
+        return super().is_saved(place)
+
+
+def _jumps(word: int) -> bool:
+    """Whether a branch goes where CTR or TAR says, perhaps to a label, and is no call."""
+    return flow(word) in (Flow.LEAVES, Flow.MAY_LEAVE) and (word >> 1 & 0x3FF) != 16
+
+
+def image_saves(linked: Linked, saving: Collection[Place]) -> Saves:
+    """The search in an image. `saving` are the calls that a stub saves r2 for."""
+    return ImageSaves(ImageEntries(ImageCode(linked, saving)))

@@ -1,0 +1,153 @@
+"""Where control may come from in an object: its relocations and the kernel's tables say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from scpatch.verifier.objects.calls import Calls
+from scpatch.verifier.objects.changes import MARKERS, Changes, ObjectChanges
+from scpatch.verifier.objects.distances import IN_CODE, IN_DATA, Meant, read_distances, read_parts
+from scpatch.verifier.objects.patches import TABLES
+from scpatch.verifier.objects.read import SHF_ALLOC, Place, Rela, Section
+from scpatch.verifier.objects.relocations import BRANCHES
+from scpatch.verifier.search.entries import PAIRS, Entries
+
+MARKS = (
+    *TABLES,
+    *("__bug_table", "__mcount_loc", "__patchable_function_entries", "__soft_mask_table"),
+    *("_kprobe_blacklist", ".eh_frame", ".static_call_sites"),
+)
+"""Sections whose entries mark instructions; nothing ever jumps to what they name (Linux,
+arch/powerpc/include/asm/feature-fixups.h, bug.h, ppc_asm.h; scripts/recordmcount.c)."""
+DISCARDED = ".discard"
+"""The kernel's linker scripts throw away sections whose names begin so."""
+
+RESTARTS = "__restart_table"
+"""Entries of a start, an end, and where an interrupt between them returns to: three addresses
+(Linux, arch/powerpc/lib/restart_table.c)."""
+_ADDR64, _REL32 = 38, 26
+
+
+def _is_mark(section: Section) -> bool:
+    name = section.name
+    return name in MARKS or name in PAIRS or name.startswith(DISCARDED)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectEntries(Entries):
+    """Where control may come from, for all code of one object."""
+
+    calls: Calls
+
+    @cached_property
+    def relocated(self) -> dict[Place, list[Place]]:
+        found: dict[Place, list[Place]] = {}
+        for source, (rela, _) in self.calls.branches.items():
+            place = self.calls.image.target(rela)
+            if place is not None:
+                found.setdefault(place, []).append(source)
+        return found
+
+    @cached_property
+    def changes(self) -> Changes:
+        return ObjectChanges(self.calls)
+
+    @cached_property
+    def taken(self) -> dict[Place, str]:
+        image = self.calls.image
+        code = {section.number for section in image.code}
+        found: dict[Place, str] = {}
+        for section in image.sections:
+            if not section.flags & SHF_ALLOC or _is_mark(section):
+                continue
+            seen_elsewhere = BRANCHES if section.number in code else frozenset[int]()
+            for table in image.rela_sections.get(section.number, ()):
+                for rela in image.relas(table):
+                    if rela.type in seen_elsewhere or rela.type in (0, *MARKERS):
+                        continue
+                    if rela.type in IN_DATA or rela.type in IN_CODE or _marks(section, rela):
+                        continue
+                    place = image.target(rela)
+                    if place is not None and place.section in code:
+                        found.setdefault(place, section.name)
+        for meant in self._distances:
+            if meant.place is not None:
+                name = image.sections[meant.source].name
+                found.setdefault(Place(meant.section, meant.place), name)
+        return found
+
+    @cached_property
+    def _distances(self) -> list[Meant]:
+        """What PC-relative relocations may mean."""
+        image = self.calls.image
+        code = {section.number for section in image.code}
+        sections = [
+            section.number
+            for section in image.sections
+            if section.flags & SHF_ALLOC and not _is_mark(section)
+        ]
+        return [*read_distances(image, sections, code), *read_parts(image, sections, code)]
+
+    @cached_property
+    def possible(self) -> dict[int, list[tuple[int, int, str]]]:
+        found: dict[int, list[tuple[int, int, str]]] = {}
+        for meant in self._distances:
+            name = self.calls.image.sections[meant.source].name
+            found.setdefault(meant.section, []).append((meant.least, meant.most, name))
+        for section, ranges in found.items():
+            joined: list[tuple[int, int, str]] = []
+            for least, most, name in sorted(ranges):
+                if joined and least <= joined[-1][1]:
+                    first, last, name = joined.pop()
+                    least, most = first, max(last, most)
+                joined.append((least, most, name))
+            found[section] = joined
+        return found
+
+    @cached_property
+    def named(self) -> dict[Place, str]:
+        """Places in code that the sections passed over by `taken` name, but where `paired` leads:
+        by place, the section."""
+        image = self.calls.image
+        found: dict[Place, str] = {}
+        for section in image.sections:
+            if not section.flags & SHF_ALLOC or not _is_mark(section) or section.name in TABLES:
+                continue
+            for table in image.rela_sections.get(section.number, ()):
+                for rela in image.relas(table):
+                    place = image.target(rela)
+                    if place is not None and not _leads(section, rela):
+                        found[place] = section.name
+        return found
+
+    @cached_property
+    def paired(self) -> dict[Place, list[Place]]:
+        image = self.calls.image
+        found: dict[Place, list[Place]] = {}
+        for section in image.sections:
+            size = PAIRS.get(section.name, 0)
+            if not size or not section.flags & SHF_ALLOC:
+                continue
+            for table in image.rela_sections.get(section.number, ()):
+                at = {rela.offset: rela for rela in image.relas(table)}
+                for offset, rela in at.items():
+                    place, first = image.target(rela), at.get(offset - 4)
+                    short = rela.type == _REL32 and offset % size in (0, 4)
+                    if place is None or (short and offset % size == 0):
+                        continue
+                    known = short and first is not None and first.type == _REL32
+                    source = image.target(first) if known and first is not None else None
+                    found.setdefault(place, []).append(source or Place(0, 0))
+        return found
+
+
+def _leads(section: Section, rela: Rela) -> bool:
+    """Whether it is the second half of an entry of `PAIRS`, where control goes."""
+    size = PAIRS.get(section.name, 0)
+    return size > 0 and rela.type == _REL32 and rela.offset % size == 4
+
+
+def _marks(section: Section, rela: Rela) -> bool:
+    """Whether it is an end of the instructions that an entry of `RESTARTS` is about."""
+    return section.name == RESTARTS and rela.type == _ADDR64 and rela.offset % 24 != 16

@@ -1,16 +1,15 @@
-"""The text of instructions: capstone's, in the form of a listing, with symbols where they belong.
+"""The text of instructions: capstone's operands in the form of a listing, with symbols.
 
-What capstone prints for the immediate of a relocated instruction means nothing in an object; the
-relocation's symbol is shown in its place. Power10 prefixed instructions, which capstone takes for
-two unrelated ones, and words that it does not know are shown as `.long`.
+What capstone says of the immediate of a relocated instruction means nothing in an object: the
+symbol of the relocation is shown in its place. Two kinds of words are shown as `.long`: Power10
+prefixed instructions, which capstone takes for two unrelated ones, and words that it does not know.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from scpatch.differ.model import Kind, Reference, Segment
 from scpatch.ppc64 import insn, relocs
@@ -18,13 +17,20 @@ from scpatch.ppc64.reloc_names import SUFFIXES
 from scpatch.ppc64.variant import VARIANT
 
 if TYPE_CHECKING:
-    from capstone import Cs
+    from capstone import Cs, CsInsn
 
 Label = Callable[[int], str]
 """Section offset -> how to call it."""
 
-_NUMBER = re.compile(r"-?0x[0-9a-f]+")
-_IMMEDIATE = re.compile(r"(.*?)(-?\d+)(\(r?\d+\))?")
+
+class Operand(NamedTuple):
+    """`r2`, `24` or `24(r1)`: a number, if there is one, and what stands after it."""
+
+    number: int | None
+    rest: str = ""
+
+    def __str__(self) -> str:
+        return self.rest if self.number is None else f"{self.number}{self.rest}"
 
 
 def suffixes(words: Sequence[int]) -> Iterator[bool]:
@@ -36,130 +42,123 @@ def suffixes(words: Sequence[int]) -> Iterator[bool]:
 
 
 def text_of(
-    word: int, offset: int, references: Sequence[Reference], label: Label, *, suffix: bool = False
+    word: int,
+    offset: int,
+    relocations: Sequence[Reference],
+    label: Label,
+    *,
+    suffix: bool = False,
 ) -> tuple[Segment, ...]:
     """The text of one word at a section offset; its relocated or local operand is symbolic."""
     if suffix or insn.is_prefix(word):
-        return _long(word)
-    return _text(word, offset, references, label)
-
-
-def shows(text: Sequence[Segment], reference: Reference) -> bool:
-    """Whether the instruction's text says what the relocation says."""
-    return any(
-        segment.kind is Kind.SYMBOL and segment.text == _symbol(reference) for segment in text
-    )
-
-
-def _symbol(reference: Reference) -> str:
-    return reference.target + SUFFIXES.get(reference.type, "")
-
-
-def _long(word: int) -> tuple[Segment, ...]:
-    return Segment(Kind.MNEMONIC, ".long"), Segment(Kind.OPERAND, f"{word:#010x}")
-
-
-def _text(
-    word: int, offset: int, references: Sequence[Reference], label: Label
-) -> tuple[Segment, ...]:
-    mnemonic, operands = _plain(word)
-    branches = [one for one in references if one.type in relocs.BRANCHES]
+        return Segment(Kind.MNEMONIC, ".long"), Segment(Kind.OPERAND, f"{word:#010x}")
+    mnemonic, operands = _decode(word)
+    symbol, rest = "", ""
+    branches = [relocation for relocation in relocations if relocation.type in relocs.BRANCHES]
     target = insn.direct_target(word, 0)
     if branches or target is not None:
-        name = _symbol(branches[0]) if branches else label(offset + (target or 0))
+        symbol = _symbol(branches[0]) if branches else label(offset + (target or 0))
         # The target is the last operand, but capstone leaves out a displacement of zero.
-        leading = re.sub(r"(^|,)-?\d+$", "", operands)
-        return _segments(mnemonic, leading + "," * bool(leading), name)
-    for one in references:
-        match = _IMMEDIATE.fullmatch(operands)
-        if one.type in SUFFIXES and match:
-            return _segments(mnemonic, match[1], _symbol(one), match[3] or "")
-    return _segments(mnemonic, operands)
+        if operands and operands[-1].number is not None and not operands[-1].rest:
+            operands = operands[:-1]
+    elif operands and (number := operands[-1]).number is not None:
+        symbols = [_symbol(one) for one in relocations if one.type in SUFFIXES]
+        if symbols:
+            symbol, rest, operands = symbols[0], number.rest, operands[:-1]
+    leading = ",".join(map(str, operands)) + "," * bool(operands and symbol)
+    parts = ((Kind.OPERAND, leading), (Kind.SYMBOL, symbol), (Kind.OPERAND, rest))
+    return Segment(Kind.MNEMONIC, mnemonic), *(Segment(kind, text) for kind, text in parts if text)
 
 
-def _segments(
-    mnemonic: str, operands: str, symbol: str = "", rest: str = ""
-) -> tuple[Segment, ...]:
-    pairs = ((Kind.OPERAND, operands), (Kind.SYMBOL, symbol), (Kind.OPERAND, rest))
-    return (
-        Segment(Kind.MNEMONIC, mnemonic),
-        *(Segment(kind, text) for kind, text in pairs if text),
+def shows(text: Sequence[Segment], relocation: Reference) -> bool:
+    """Whether the instruction's text says what the relocation says."""
+    return any(
+        segment.kind is Kind.SYMBOL and segment.text == _symbol(relocation) for segment in text
     )
+
+
+def _symbol(relocation: Reference) -> str:
+    return relocation.target + SUFFIXES.get(relocation.type, "")
 
 
 @cache
 def _capstone() -> Cs:
     from capstone import CS_ARCH_PPC, CS_MODE_64, CS_MODE_LITTLE_ENDIAN, Cs
 
-    return Cs(CS_ARCH_PPC, CS_MODE_64 | CS_MODE_LITTLE_ENDIAN)
+    disassembler = Cs(CS_ARCH_PPC, CS_MODE_64 | CS_MODE_LITTLE_ENDIAN)
+    disassembler.detail = True
+    return disassembler
 
 
-_VSX = ("xx", "xs", "xv", "lxs", "lxv", "stxs", "stxv")
-_ALTIVEC_HALF = frozenset({"lxsd", "lxssp", "stxsd", "stxssp"})
-_REGISTER = re.compile(r"\b([fv])(\d+)")
-
-
-def _vsx_register(match: re.Match[str]) -> str:
-    """vs0 to vs31 lie over the floating-point registers, vs32 to vs63 are the AltiVec ones."""
-    return f"vs{int(match[2]) + 32 * (match[1] == 'v')}"
-
-
-_CROR_NOPS = {0x4DEF7B82: "15,15,15", 0x4FFFFB82: "31,31,31"}
+_CROR_NOPS: Final = {0x4DEF7B82: 15, 0x4FFFFB82: 31}
 """The other words that linkers take for a nop, as their authors write them."""
 _SCV, _SCV_MASK = 0x44000001, 0xFFFFF01F
 """The system call of Power ISA 3.0, which capstone does not know. Bits 20 to 26 are its level."""
 
 
 @lru_cache(maxsize=1 << 16)
-def _plain(word: int) -> tuple[str, str]:
-    """Mnemonic and operands of a word, numbers in decimal as listings have them."""
-    if word in _CROR_NOPS:
-        return "cror", _CROR_NOPS[word]
-    for _, _, mnemonic, operands in _capstone().disasm_lite(VARIANT.encode(word), 0):
-        text = _NUMBER.sub(lambda match: str(int(match[0], 16)), operands).replace(", ", ",")
-        if mnemonic.startswith(_VSX) and mnemonic not in _ALTIVEC_HALF:
-            text = _REGISTER.sub(_vsx_register, text)
-        return _simplified(mnemonic, text)
+def _decode(word: int) -> tuple[str, tuple[Operand, ...]]:
+    """Mnemonic and operands of a word."""
+    if bit := _CROR_NOPS.get(word):
+        return "cror", (Operand(bit),) * 3
+    for instruction in _capstone().disasm(VARIANT.encode(word), 0):
+        return _simplified(instruction.mnemonic, _operands(instruction, word))
     if word & _SCV_MASK == _SCV:
-        return "scv", f"{word >> 5 & 0x7F}"
-    return ".long", f"{word:#010x}"
+        return "scv", (Operand(word >> 5 & 0x7F),)
+    return ".long", (Operand(None, f"{word:#010x}"),)
 
 
-def _simplified(mnemonic: str, operands: str) -> tuple[str, str]:
+_VSX: Final = ("xx", "xs", "xv", "lxs", "lxv", "stxs", "stxv")
+_ALTIVEC_HALF: Final = frozenset({"lxsd", "lxssp", "stxsd", "stxssp"})
+
+_LEFT_OUT: Final = {"mtocrf": (0, 12, 0xFF), "mfocrf": (1, 12, 0xFF), "xxspltd": (2, 8, 1)}
+"""Operands that capstone prints and does not list: mnemonic -> index, shift and mask of a field."""
+
+
+def _operands(instruction: CsInsn, word: int) -> tuple[Operand, ...]:
+    from capstone.ppc import PPC_OP_IMM, PPC_OP_MEM
+
+    mnemonic: str = instruction.mnemonic
+    vsx = mnemonic.startswith(_VSX) and mnemonic not in _ALTIVEC_HALF
+
+    def name(register: int) -> str:
+        """vs0 to vs31 lie over the floating-point registers, vs32 to vs63 are the AltiVec ones."""
+        text: str = instruction.reg_name(register) or "0"
+        if vsx and text[0] in "fv" and text[1:].isdigit():
+            return f"vs{int(text[1:]) + 32 * (text[0] == 'v')}"
+        # A bit of cr0 that a branch tests: only `bdnzt` and the like name it.
+        return text.removeprefix("cr0") if mnemonic.startswith("bd") else text
+
+    operands = []
+    for operand in instruction.operands:
+        if operand.type == PPC_OP_IMM:
+            operands.append(Operand(operand.imm))
+        elif operand.type == PPC_OP_MEM:
+            operands.append(Operand(operand.mem.disp, f"({name(operand.mem.base)})"))
+        else:
+            operands.append(Operand(None, name(operand.reg)))
+    if mnemonic in _LEFT_OUT:
+        index, shift, mask = _LEFT_OUT[mnemonic]
+        operands.insert(index, Operand(word >> shift & mask))
+    return tuple(operands)
+
+
+def _simplified(mnemonic: str, operands: tuple[Operand, ...]) -> tuple[str, tuple[Operand, ...]]:
     """The extended mnemonics that the binutils print and capstone does not (Power ISA, book I,
     appendix C)."""
-    parts = operands.split(",")
-    dot = "." if mnemonic.endswith(".") else ""
-    registers, name = ",".join(parts[:2]), mnemonic.removesuffix(".")
-    if name in _ROTATIONS and all(part.isdigit() for part in parts[2:]):
-        found = _ROTATIONS[name](*map(int, parts[2:]))
-        return (found[0] + dot, f"{registers},{found[1]}") if found else (mnemonic, operands)
-    if name in _SAME_TWICE and len(parts) == 3 and parts[1] == parts[2]:
-        return _SAME_TWICE[name] + dot, registers
+    name, dot = mnemonic.removesuffix("."), "." if mnemonic.endswith(".") else ""
+    registers, numbers = operands[:2], [operand.number for operand in operands[2:]]
+    match name, numbers:
+        case "rldicl", [int(sh), int(mb)] if sh and mb == 64 - sh:
+            return "srdi" + dot, (*registers, Operand(mb))
+        case "rldicr", [0, int(me)]:
+            return "clrrdi" + dot, (*registers, Operand(63 - me))
+        case "rldicr", [int(sh), int(me)] if me == 63 - sh:
+            return "sldi" + dot, (*registers, Operand(sh))
+        case "rlwinm", [0, 0, int(me)]:
+            return "clrrwi" + dot, (*registers, Operand(31 - me))
+        case "rlwinm", [int(sh), int(mb), 31] if sh and mb == 32 - sh:
+            return "srwi" + dot, (*registers, Operand(mb))
+        case (("or" | "nor" | "xxlor"), [None]) if operands[1] == operands[2]:
+            return {"or": "mr", "nor": "not", "xxlor": "xxmr"}[name] + dot, registers
     return mnemonic, operands
-
-
-_SAME_TWICE = {"or": "mr", "nor": "not", "xxlor": "xxmr"}
-
-
-def _rldicl(sh: int, mb: int) -> tuple[str, int] | None:
-    return ("srdi", mb) if sh and mb == 64 - sh else None
-
-
-def _rldicr(sh: int, me: int) -> tuple[str, int] | None:
-    if not sh:
-        return "clrrdi", 63 - me
-    return ("sldi", sh) if me == 63 - sh else None
-
-
-def _rlwinm(sh: int, mb: int, me: int) -> tuple[str, int] | None:
-    if not sh and not mb:
-        return "clrrwi", 31 - me
-    return ("srwi", mb) if sh and me == 31 and mb == 32 - sh else None
-
-
-_ROTATIONS: dict[str, Callable[..., tuple[str, int] | None]] = {
-    "rldicl": _rldicl,
-    "rldicr": _rldicr,
-    "rlwinm": _rlwinm,
-}

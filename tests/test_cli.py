@@ -115,6 +115,7 @@ def test_dry_run_writes_nothing(copy: Path) -> None:
     result = scpatch("rewrite", "--dry-run", "--diff", copy)
     assert result.returncode == 0
     assert "ld r2,24(r1)" in result.stdout
+    assert {line.split("\t")[1] for line in result.stdout.splitlines()} == {str(copy)}
     assert copy.read_bytes() == CALLS.read_bytes()
     assert list(copy.parent.iterdir()) == [copy]
 

@@ -113,11 +113,12 @@ def _write(plans: Sequence[FilePlan], values: Values) -> None:
         if not values.keep_going:
             check_refused(plans)
         return
+    staging = plans
     if values.dry_run:
         import tempfile
 
-        plans = _elsewhere(plans, Path(tempfile.gettempdir()))
-    with staged(plans, allow_refused=values.keep_going) as files:
+        staging = _elsewhere(plans, Path(tempfile.gettempdir()))
+    with staged(staging, allow_refused=values.keep_going) as files:
         if values.diff:
             _show_diff(plans, files)
             # What cannot be shown is not written either.

@@ -153,6 +153,9 @@ def test_json_follows_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert [one["verdict"] for one in files][-2:] == ["not proven", "not shown"]
     assert files[0]["sites"][0]["run_before"]["reasons"] == ["r2 is wrong"]
     assert files[4]["sites"][0]["run_before"] is None
+    print_report(VerifyReport([GOOD, UNRUN]), "json")
+    document = validated(capsys.readouterr().out)
+    assert (document["proven"], document["verdict"]) == (True, "proven")
 
 
 def test_a_real_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

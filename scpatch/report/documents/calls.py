@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, field
@@ -219,9 +219,9 @@ class VerifyDocument(Document):
     files: list[VerifiedObject]
 
 
-def verify_document(verdicts: Iterable[Verdict]) -> VerifyDocument:
+def verify_document(verdicts: Sequence[Verdict]) -> VerifyDocument:
     files = list(map(_verified, verdicts))
-    result = worst(file.result for file in files)
+    result = worst(verdict.result for verdict in verdicts)
     return VerifyDocument(SCHEMA, "verify", result is Result.PROVEN, result, files)
 
 

@@ -1,12 +1,11 @@
 """What an instruction that is no branch may do to r1, to r2, and to the doubleword at 24(r1).
 
-Read from the instruction's fields, and conservatively: an instruction is taken to write r1 or r2
-wherever a field that can be a destination names it, unless it is known to only read that field.
-Most instructions name neither, and are done with one look.
+Read from the instruction's fields, and conservatively: a field that can be a destination is taken
+for one, unless the instruction is known to only read it. An unknown instruction may do anything.
 
-This is the rewriter's own decoder: it starts in no time, where importing a disassembler would
-cost each run several times what the rest takes. `verify` judges the same code by capstone, so that
-a mistake here does not go unnoticed there.
+This is the rewriter's own decoder. It starts in no time: importing a disassembler would cost each
+run several times what the rest takes. `verify` judges the same code by capstone, so that a mistake
+here does not go unnoticed there.
 
 Source: Power ISA 3.1, Book I, instruction formats (D, DS, DQ, X, XO, M, MD) and appendix F (opcode
 maps).
@@ -14,62 +13,77 @@ maps).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Final, NamedTuple
 
+from scpatch.ppc64.insn import signed
 from scpatch.ppc64.variant import VARIANT
 
 
 class Effects(NamedTuple):
-    """What may have changed behind an instruction."""
+    """What an instruction may change."""
 
     r1: bool
     r2: bool
     save: bool
-    """The doubleword at 24(r1) may have been stored over."""
+    """The doubleword at 24(r1)."""
 
 
 NONE: Final = Effects(r1=False, r2=False, save=False)
 ANY: Final = Effects(r1=True, r2=True, save=True)
 
-_LOADS: Final = frozenset({32, 34, 40, 42})  # lwz, lbz, lhz, lha: write RT
-_LOADS_UPDATE: Final = frozenset({33, 35, 41, 43})  # write RT and RA
-_FLOAT: Final = frozenset({48, 50, 57, 59, 63})  # lfs, lfd, lxsd, arithmetic: write no GPR
-_UPDATE_ONLY: Final = frozenset({37, 39, 45, 49, 51, 53, 55})  # stwu, lfsu, stfsu...: write RA
-_STORES: Final = {36: 4, 38: 1, 44: 2, 52: 4, 54: 8, 61: 16, 62: 16}  # opcode -> most bytes
-_ADD_IMMEDIATE: Final = frozenset({7, 8, 12, 13, 14, 15})  # write RT, read RA
-_COMPARE_TRAP: Final = frozenset({2, 3, 10, 11, 17})  # tdi, twi, cmpli, cmpi, sc: write no GPR
-_LOGICAL: Final = frozenset({20, 21, 23, 24, 25, 26, 27, 28, 29, 30})  # write RA, read RS
-_VECTOR: Final = frozenset({4, 60})  # some write a GPR in the place of RT
-_CONDITION: Final = 19  # works on CR fields, but for addpcis
-_ADDPCIS: Final = 2
-_EXTENDED: Final = 31
-_MULTIPLE: Final = frozenset({1, 46, 47, 56, 6})  # prefix, lmw, stmw, lq, lxvp and stxvp
-_KNOWN: Final = (
-    frozenset({_CONDITION, 58})
-    | _LOADS
-    | _LOADS_UPDATE
-    | _FLOAT
-    | _UPDATE_ONLY
-    | _ADD_IMMEDIATE
-    | _COMPARE_TRAP
-    | _LOGICAL
-    | _VECTOR
-)
-"""Change what `rt` and `ra` name at most, with the stores left out."""
+
+class Store(NamedTuple):
+    """Where a store writes."""
+
+    displacement: int
+    """Bytes from the base register; 0 with an index register."""
+    size: int
+    """The most bytes that it writes."""
+    updates: bool
+    """It also sets the base register to the address."""
+    is_indexed: bool
+    """The address is the sum of two registers."""
+
+
+_RT, _RA = 1, 2
+"""Register fields that an instruction may write: a set of bits."""
+
+_LOADS, _EXTENDED, _CR_LOGICAL, _ORI = 58, 31, 19, 24
+_ADDPCIS, _OR = 2, 444
+
+_PRIMARY: Final[Mapping[int, int]] = {
+    **dict.fromkeys((2, 3, 10, 11, 17), 0),  # tdi, twi, cmpli, cmpi, sc
+    **dict.fromkeys((_CR_LOGICAL, 48, 50, 57, 59, 63), 0),  # lfs, lfd, lxsd, float arithmetic
+    **dict.fromkeys((32, 34, 40, 42, _LOADS), _RT),  # lwz, lbz, lhz, lha, ld
+    **dict.fromkeys((33, 35, 41, 43), _RT | _RA),  # lwzu, lbzu, lhzu, lhau
+    **dict.fromkeys((49, 51), _RA),  # lfsu, lfdu
+    **dict.fromkeys((7, 8, 12, 13, 14, 15), _RT),  # mulli, subfic, addic, addi, addis
+    **dict.fromkeys((20, 21, 23, _ORI, *range(25, 31)), _RA),  # rlwinm, ori, xori, andi., rldicl
+    **dict.fromkeys((4, 60), _RT),  # vectors: some write a GPR in the place of RT
+}
+"""Primary opcode -> fields, of all but the stores. Opcodes that write several registers, and
+prefixes, are left out."""
+
+_STORES: Final = {36: 4, 38: 1, 44: 2, 52: 4, 54: 8, 61: 16, 62: 16}
+_STORES_UPDATE: Final = {37: 4, 39: 1, 45: 2, 53: 4, 55: 8}
+"""Primary opcode -> most bytes: stw, stb, sth, stfs, stfd, stxv, std and stq."""
 
 _ARITHMETIC: Final = frozenset(
     {266, 10, 138, 234, 202, 40, 8, 136, 232, 200, 104, 235, 75, 11, 233, 73, 9, 491, 459, 489, 457}
     | {393, 395, 425, 427}
 )
 """add, addc, adde, addme, addze, subf, divde... (XO-form, the OE bit masked out): write RT."""
+_ISEL: Final = 15
 _WRITES_RT: Final = frozenset(
     {23, 87, 279, 343, 21, 341, 20, 84, 52, 116, 790, 534, 532, 339, 755}
     | {19, 83, 128, 170, 265, 267, 371, 777, 779, 789, 821, 853, 885, 851, 915, 979}
 )
 """lwzx, lbzx, lhzx, lhax, ldx, lwax, lwarx, ldarx, lwzcix... without update, mfspr, darn, mfcr,
 mfmsr, setb, addex, modsd, mftb, slbmfev, slbfee...: write RT."""
-_LOGICAL_X: Final = frozenset(
-    {28, 60, 124, 284, 316, 412, 444, 476, 24, 536, 792, 824, 27, 539, 794, 826, 827}
+_WRITES_RA: Final = frozenset(
+    {28, 60, 124, 284, 316, 412, _OR, 476, 24, 536, 792, 824, 27, 539, 794, 826, 827}
     | {954, 922, 986, 26, 58, 506, 378, 538, 570, 890, 891}
     | {51, 115, 307, 122, 154, 186, 252, 282, 314, 508}
 )
@@ -93,104 +107,75 @@ _READ_ONLY: Final = frozenset(
 """cmp, cmpl, wait, tw, td, mtspr, mtcrf, mtmsr, mtmsrd, dcbf, dcbst, dcbt, dcbtst, icbi, sync,
 eieio, tlbie, slbmte, slbia, msgsnd...; the indexed loads of vector and float registers: lvx, lfsx,
 lxvd2x...; and what moves a general register to one of these: mtvsrd..."""
-_STRING: Final = frozenset({533, 597, 661, 725, 276})
-"""lswx, lswi, stswx, stswi, lqarx: several registers, or many bytes."""
-_OR, _ISEL = 444, 15
 
 
+def _extended() -> Iterator[tuple[int, int]]:
+    """Opcode 31: (extended opcode, fields). lswx, lswi, stswx, stswi and lqarx, which touch several
+    registers or many bytes, are left out; a later entry counts more."""
+    for xo in range(1024):
+        if xo & 0x1FF in _ARITHMETIC or xo & 31 == _ISEL:
+            yield xo, _RT
+    yield from dict.fromkeys(_LOADS_UPDATE_X, _RT | _RA).items()
+    yield from dict.fromkeys(_WRITES_RT, _RT).items()
+    yield from dict.fromkeys(_WRITES_RA | _INDEXED_UPDATES, _RA).items()
+    yield from dict.fromkeys(_READ_ONLY | _INDEXED_STORES, 0).items()
+
+
+_EXTENDED_FIELDS: Final[Mapping[int, int]] = dict(_extended())
+
+
+@cache
 def effects(word: int) -> Effects:
     """What the instruction `word`, no branch, may change."""
-    opcode, rt, ra = word >> 26, word >> 21 & 31, word >> 16 & 31
-    if opcode in _MULTIPLE:
-        return ANY
+    opcode, rt, ra, rb = word >> 26, word >> 21 & 31, word >> 16 & 31, word >> 11 & 31
+    xo = word >> 1 & 0x3FF
+    stores = store(word)
     if opcode == _EXTENDED:
-        return _extended(word, rt, ra)
-    if opcode in _STORES:
-        return _store(word, opcode, ra)
-    if rt not in (1, 2) and ra not in (1, 2):
-        return NONE if opcode in _KNOWN else ANY
-    if opcode in _COMPARE_TRAP or opcode in _FLOAT:
-        return NONE
-    if opcode == _CONDITION:
-        return _writes(rt) if word >> 1 & 31 == _ADDPCIS else NONE
-    if opcode in _LOGICAL:
-        return NONE if opcode == 24 and rt == ra and not word & 0xFFFF else _writes(ra)
-    if opcode in _UPDATE_ONLY:
-        return _writes(ra)
-    if opcode in _LOADS_UPDATE or (opcode == 58 and word & 3 == 1):
-        return _writes(rt, ra)
-    if opcode in _LOADS or opcode in _ADD_IMMEDIATE or opcode in _VECTOR or opcode == 58:
-        return _writes(rt)
-    return ANY
-
-
-def _store(word: int, opcode: int, ra: int) -> Effects:
-    """A store with a displacement: D-form, DS-form (std, stdu, stq) or DQ-form (stxv)."""
-    if opcode == 62 and word & 3 == 1:  # stdu
-        return _writes(ra)
-    if opcode == 62 and word & 2:  # stq, and what is unknown
+        fields = _EXTENDED_FIELDS.get(xo)
+    elif stores is not None:
+        # stq takes a pair of registers, and what is unknown may do anything.
+        fields = None if opcode == 62 and word & 2 else _RA if stores.updates else 0
+    else:
+        fields = 0 if opcode == 61 else _PRIMARY.get(opcode)
+    if fields is None:
         return ANY
-    if ra != 1:
-        return NONE
-    offset, size = stored(word)
-    return Effects(r1=False, r2=False, save=-size < offset - VARIANT.toc_save < 8 and size > 0)
-
-
-def stored(word: int) -> tuple[int, int]:
-    """Displacement and most bytes of a store with a displacement that changes no register; no bytes
-    for anything else."""
-    opcode = word >> 26
-    if opcode not in _STORES or (opcode == 62 and word & 3 == 1):
-        return 0, 0
-    if opcode == 61 and word & 7 == 1:  # lxv, the one load among them
-        return 0, 0
-    mask = {62: 0xFFFC, 61: 0xFFF0 if word & 7 == 5 else 0xFFFC}.get(opcode, 0xFFFF)
-    return signed(word & mask), 8 if opcode == 62 and word & 3 == 0 else _STORES[opcode]
-
-
-def signed(displacement: int) -> int:
-    """The value of a field of 16 bits."""
-    return displacement - 0x10000 if displacement & 0x8000 else displacement
-
-
-def is_indexed_store(word: int) -> bool:
-    """Whether it stores where the sum of two registers leads, with update or without."""
-    return word >> 26 == _EXTENDED and word >> 1 & 0x3FF in _INDEXED_STORES | _INDEXED_UPDATES
-
-
-def _extended(word: int, rt: int, ra: int) -> Effects:
-    """Primary opcode 31: what is not known may do anything."""
-    xo, rb = word >> 1 & 0x3FF, word >> 11 & 31
-    if xo in _STRING:
-        return ANY
-    if not _is_known(xo):
-        return ANY
-    if xo in _INDEXED_STORES:
-        # The other address register holds anything; with r1 it may point at the doubleword.
-        return NONE._replace(save=1 in (ra, rb))
-    if xo in _INDEXED_UPDATES:
-        return _writes(ra)._replace(save=1 in (ra, rb))
-    if xo in _READ_ONLY or (xo == _OR and rt == ra == rb):
-        return NONE
-    if xo in _LOGICAL_X:
-        return _writes(ra)
-    if xo in _WRITES_RT or xo & 0x1FF in _ARITHMETIC or xo & 31 == _ISEL:
-        return _writes(rt)
-    return _writes(rt, ra)
-
-
-def _is_known(xo: int) -> bool:
-    return (
-        xo in _INDEXED_STORES
-        or xo in _INDEXED_UPDATES
-        or xo in _LOADS_UPDATE_X
-        or xo in _LOGICAL_X
-        or xo in _WRITES_RT
-        or xo in _READ_ONLY
-        or xo & 0x1FF in _ARITHMETIC
-        or xo & 31 == _ISEL
+    is_move = (opcode == _EXTENDED and xo == _OR and rt == ra == rb) or (
+        opcode == _ORI and rt == ra and not word & 0xFFFF
     )
+    if is_move:
+        return NONE
+    if opcode == _LOADS and word & 3 == 1:
+        fields |= _RA
+    if opcode == _CR_LOGICAL and xo & 31 == _ADDPCIS:
+        fields = _RT
+    written = {rt if fields & _RT else 0, ra if fields & _RA else 0}
+    return Effects(1 in written, 2 in written, stores is not None and _may_save(stores, ra, rb))
 
 
-def _writes(*registers: int) -> Effects:
-    return Effects(r1=1 in registers, r2=2 in registers, save=False)
+def _may_save(stores: Store, ra: int, rb: int) -> bool:
+    if stores.is_indexed:
+        # The other register holds anything; with r1 it may point at the doubleword.
+        return 1 in (ra, rb)
+    return ra == 1 and not stores.updates and overlaps_save(stores, 0)
+
+
+def overlaps_save(stores: Store, base: int) -> bool:
+    """Whether a store without update touches the TOC save doubleword, if the base register is
+    `base` bytes more than r1."""
+    return -stores.size < base + stores.displacement - VARIANT.toc_save < 8
+
+
+def store(word: int) -> Store | None:
+    """Where the instruction writes; None for anything but a store."""
+    opcode, xo, form = word >> 26, word >> 1 & 0x3FF, word & 3
+    if opcode == _EXTENDED:
+        updates = xo in _INDEXED_UPDATES
+        return Store(0, 16, updates, True) if updates or xo in _INDEXED_STORES else None
+    if opcode in _STORES_UPDATE:
+        return Store(signed(word & 0xFFFF, 16), _STORES_UPDATE[opcode], True, False)
+    if opcode not in _STORES or (opcode == 61 and word & 7 == 1):  # lxv, the one load among them
+        return None
+    if opcode == 62:
+        return Store(signed(word & 0xFFFC, 16), 16 if form & 2 else 8, form == 1, False)
+    mask = (0xFFF0 if word & 7 == 5 else 0xFFFC) if opcode == 61 else 0xFFFF
+    return Store(signed(word & mask, 16), _STORES[opcode], False, False)

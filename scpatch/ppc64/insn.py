@@ -56,7 +56,7 @@ def ld_r2_from_paca(offset: int) -> int:
 
 def paca_offset(word: int) -> int | None:
     """The offset of an `ld r2,offset(r13)`, in bytes; None for anything else."""
-    return _signed(word & 0xFFFC, 16) if word & 0xFFFF0003 == _LD_R2_R13 else None
+    return signed(word & 0xFFFC, 16) if word & 0xFFFF0003 == _LD_R2_R13 else None
 
 
 def in_branch_reach(distance: int) -> bool:
@@ -74,9 +74,9 @@ def direct_target(word: int, offset: int) -> int | None:
     if is_absolute(word):
         return None
     if opcode(word) == _I_FORM:
-        return offset + _signed(word & 0x3FFFFFC, 26)
+        return offset + signed(word & 0x3FFFFFC, 26)
     if opcode(word) == _B_FORM:
-        return offset + _signed(word & 0xFFFC, 16)
+        return offset + signed(word & 0xFFFC, 16)
     return None
 
 
@@ -129,5 +129,6 @@ def _is_rfi(word: int) -> bool:
     return opcode(word) == _XL_FORM and (word >> 1) & 0x3FF in _RETURN_FROM_INTERRUPT
 
 
-def _signed(value: int, bits: int) -> int:
+def signed(value: int, bits: int) -> int:
+    """The value of a field of so many bits."""
     return value - (1 << bits) if value >> (bits - 1) else value

@@ -1,7 +1,7 @@
-"""Where the kernel keeps what some strategies need: offsets of fields, from the kernel's build.
+"""Offsets of the kernel's fields that some strategies need.
 
 Kbuild writes them to include/generated/asm-offsets.h (arch/powerpc/kernel/asm-offsets.c). They
-differ between configurations, so that none of them may be guessed.
+differ between configurations, so none of them may be guessed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _DEFINE = re.compile(r"^#define (\w+) (\d+)\b", re.MULTILINE)
 
 
 class Offsets(NamedTuple):
-    """Offsets in bytes; None where not known."""
+    """Offsets in bytes; None if unknown."""
 
     paca_toc: int | None = None
     """PACATOC: the kernel's TOC pointer, from r13."""
@@ -32,17 +32,20 @@ NAMES: Final[Mapping[str, str]] = {
     "paca_thread_info": "PACA_THREAD_INFO",
     "livepatch_sp": "TI_livepatch_sp",
 }
-"""What asm-offsets.h calls them."""
+"""Their names in asm-offsets.h."""
 
 
 def read_asm_offsets(path: Path) -> Offsets:
-    """The offsets that a generated asm-offsets.h has. Raises SCP115 where it has none of them."""
+    """The offsets in a generated asm-offsets.h. Raises SCP109 if it cannot be read, SCP115 if it
+    has none of them."""
     try:
         text = path.read_text("utf-8", "replace")
     except OSError as error:
         raise ScpatchError("SCP109", f"cannot read: {error.strerror}", file=str(path)) from error
-    found = {name: int(value) for name, value in _DEFINE.findall(text)}
-    known = {field: found[name] for field, name in NAMES.items() if name in found}
+    defined = {name: int(value) for name, value in _DEFINE.findall(text)}
+    known = {field: defined[name] for field, name in NAMES.items() if name in defined}
     if not known:
-        raise ScpatchError("SCP115", "no offset that a strategy needs", file=str(path))
+        raise ScpatchError(
+            "SCP115", f"it defines none of {', '.join(NAMES.values())}", file=str(path)
+        )
     return Offsets(**known)

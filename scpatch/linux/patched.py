@@ -1,8 +1,8 @@
-"""Which instructions the Linux kernel may replace, by the tables that tell it where.
+"""Which instructions the Linux kernel may patch, by the tables that tell it where.
 
-When it starts, or loads a module, it puts the alternative of a feature section in place, or nops,
-and the barriers that the processor needs (arch/powerpc/lib/feature-fixups.c). While it runs, it
-patches static branches and what ftrace hooks into.
+When it boots or loads a module, it replaces feature sections by their alternatives or by nops, and
+puts in the barriers that the processor needs (arch/powerpc/lib/feature-fixups.c). While it runs, it
+patches static branches and the calls of ftrace.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ BARRIERS: Final = {
     "__uaccess_flush_fixup": 4,
     "__rfi_flush_fixup": 3,
 }
-"""Tables of distances to the first of so many words that are patched."""
+"""Tables of distances to code -> how many words are patched there."""
 
 FIXUPS: Final = FEATURES | {FLUSHES} | BARRIERS.keys()
 _SUFFIX: Final = "_fixup"
-"""How the names of all such tables end, of later kernels also: `.fixup` is code."""
+"""How the names of all such tables end, also in later kernels. `.fixup` is code."""
 
 WORDS: Final = frozenset({"__mcount_loc", "__patchable_function_entries", "__jump_table"})
 """Tables of single instructions that are patched while the kernel runs: calls of ftrace, static
 branches. They may be nops, or branches."""
 
 
-class Range(NamedTuple):
+class CodeRange(NamedTuple):
     """Section offsets: from `start` to before `end`."""
 
     start: int
@@ -58,9 +58,9 @@ class Range(NamedTuple):
 class Patches(NamedTuple):
     """What may be patched in one section: ranges without overlaps, sorted."""
 
-    quiet: Sequence[Range]
+    quiet: Sequence[CodeRange]
     """Each word may become a nop, or something that touches neither r1, r2 nor 24(r1)."""
-    loud: Sequence[Range]
+    loud: Sequence[CodeRange]
     """Each word may become anything."""
     ends: frozenset[int]
     """Where a table's entry starts or ends."""
@@ -80,7 +80,7 @@ class Patched(NamedTuple):
 
 class _Entry(NamedTuple):
     section: int
-    code: Range
+    code: CodeRange
     is_quiet: bool
 
 
@@ -139,16 +139,16 @@ def _read(elf: ElfFile, name: str, table: RelaTable, size: int) -> list[_Entry] 
     return entries
 
 
-def _range(elf: ElfFile, start: tuple[int, int], end: tuple[int, int]) -> Range | None:
+def _range(elf: ElfFile, start: tuple[int, int], end: tuple[int, int]) -> CodeRange | None:
     """The words between two places of one section; None if they are not that."""
     section, (first, last) = start[0], (start[1], end[1])
     if section != end[0] or not 0 < section < len(elf.sections) or first % 4 or last % 4:
         return None
     size = elf.sections[section].sh_size
-    return Range(first, min(last, size)) if 0 <= first <= last and first <= size else None
+    return CodeRange(first, min(last, size)) if 0 <= first <= last and first <= size else None
 
 
-def _is_quiet(elf: ElfFile, section: int, alternative: Range) -> bool:
+def _is_quiet(elf: ElfFile, section: int, alternative: CodeRange) -> bool:
     """Whether an alternative has neither branches nor anything that touches r1, r2 or 24(r1)."""
     start, end = alternative
     code = elf.content(section)[start:end]
@@ -161,18 +161,18 @@ def _is_quiet(elf: ElfFile, section: int, alternative: Range) -> bool:
     return table is None or not any(start <= offset < end for offset in table.r_offset)
 
 
-def merged(ranges: Iterable[Range]) -> list[Range]:
+def merged(ranges: Iterable[CodeRange]) -> list[CodeRange]:
     """The same words in ranges without overlaps, sorted."""
-    result: list[Range] = []
+    result: list[CodeRange] = []
     for start, end in sorted(ranges):
         if result and start <= result[-1].end:
             start, last = result.pop()
             end = max(end, last)
-        result.append(Range(start, end))
+        result.append(CodeRange(start, end))
     return result
 
 
-def words_in(ranges: Sequence[Range], start: int, end: int) -> Iterator[int]:
+def words_in(ranges: Sequence[CodeRange], start: int, end: int) -> Iterator[int]:
     """The section offsets of the words of `ranges` from `start` to before `end`."""
     first = max(bisect_right(ranges, start, key=lambda item: item.start) - 1, 0)
     for item in ranges[first:]:

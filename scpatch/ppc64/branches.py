@@ -1,12 +1,12 @@
-"""Finds the branches of a code section that an assembler or linker has resolved itself.
+"""Finds the branches in a code section that an assembler or linker has resolved itself.
 
-A section can hold millions of words, and few of them are such branches: which ones is found out a
-column of bytes at a time, so that only those are looked at one by one.
+A section can hold millions of words, and few of them are such branches. They are found a column of
+bytes at a time, so that only they are looked at one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from scpatch.ppc64 import insn
@@ -21,14 +21,14 @@ _FIRST_BYTE, _LAST_BYTE = (bytes(byte & bits > 0 for byte in range(256)) for bit
 """Whether a byte of an I-form branch has a part of its displacement that is not zero."""
 
 _REACH = 0x2000
-"""A B-form branch reaches so many words in both directions."""
+"""Words that a B-form branch reaches over, in both directions."""
 
 
 def branches_into(code: memoryview, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """(target, branch) of every relative branch in `code` into one of the ranges, sorted.
 
-    All numbers are section offsets in bytes; a range is (start, end). A branch to itself is none:
-    that is what a branch looks like that a relocation directs.
+    All numbers are section offsets in bytes; a range is (start, end). A branch to itself is left
+    out: that is what a branch with a relocation looks like.
     """
     data = bytes(code[: len(code) // 4 * 4])
     words = VARIANT.words(data)
@@ -38,41 +38,45 @@ def branches_into(code: memoryview, ranges: Iterable[tuple[int, int]]) -> list[t
     for start, end in ranges:
         first, last = _REACH + start // 4, _REACH + min(-(-end // 4), count)
         wanted[first:last] = b"\1" * (last - first)
-    found = [
+    indices = [
         at
         for at in _ones(VARIANT.column(data, 0).translate(_CONDITIONAL))
         if wanted[_REACH + at + (((words[at] & 0xFFFC) ^ 0x8000) - 0x8000 >> 2)]
     ]
-    found += [
+    indices += [
         at
         for at in _ones(_displaced(data))
         if 0 <= (to := at + (((words[at] & 0x3FFFFFC) ^ 0x2000000) - 0x2000000 >> 2)) < count
         and wanted[_REACH + to]
     ]
-    targets = ((insn.direct_target(words[at], 4 * at), 4 * at) for at in found)
-    return sorted((to, at) for to, at in targets if to is not None and to != at)
+    return sorted((to, at) for to, at in _targets(words, indices) if to != at)
 
 
 def branches(code: memoryview) -> list[tuple[int, int]]:
-    """(target, branch) of every `b` and `bl` in `code`, wherever it leads, in the order of the
-    branches; section offsets in bytes. One to itself is none, as above."""
+    """(target, branch) of every `b` and `bl` in `code`, whatever it leads to, in the order of the
+    branches; section offsets in bytes. One to itself is left out, as above."""
     data = bytes(code[: len(code) // 4 * 4])
-    words = VARIANT.words(data)
-    targets = ((insn.direct_target(words[at], 4 * at), 4 * at) for at in _ones(_displaced(data)))
-    return [(to, at) for to, at in targets if to is not None]
+    return list(_targets(VARIANT.words(data), _ones(_displaced(data))))
+
+
+def _targets(words: Sequence[int], indices: Iterable[int]) -> Iterator[tuple[int, int]]:
+    for index in indices:
+        target = insn.direct_target(words[index], 4 * index)
+        if target is not None:
+            yield target, 4 * index
 
 
 def _displaced(data: bytes) -> bytes:
-    """A 1 for each word that is an I-form branch to elsewhere than itself, a 0 for each other."""
+    """A 1 for each word that is an I-form branch away from itself, a 0 for the others."""
 
     def mask(column: int, table: bytes) -> int:
         return int.from_bytes(VARIANT.column(data, column).translate(table))
 
-    elsewhere = mask(0, _FIRST_BYTE) | mask(1, _NOT_ZERO) | mask(2, _NOT_ZERO) | mask(3, _LAST_BYTE)
-    return (elsewhere & mask(0, _UNCONDITIONAL)).to_bytes(len(data) // 4)
+    moves = mask(0, _FIRST_BYTE) | mask(1, _NOT_ZERO) | mask(2, _NOT_ZERO) | mask(3, _LAST_BYTE)
+    return (moves & mask(0, _UNCONDITIONAL)).to_bytes(len(data) // 4)
 
 
 def _ones(mask: bytes) -> list[int]:
-    """Where the ones of a mask are."""
+    """The indices of the ones in a mask."""
     gaps = accumulate(map(len, mask.split(b"\1")))
     return [zeros + ones for ones, zeros in enumerate(gaps)][:-1]

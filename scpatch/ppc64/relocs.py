@@ -1,4 +1,4 @@
-"""Relocation types of the ELFv2 ABI that scpatch tells apart (psABI section 3.5.3)."""
+"""Relocation types of the ELFv2 ABI that scpatch distinguishes (psABI section 3.5.3)."""
 
 from typing import Final
 
@@ -48,16 +48,16 @@ CONDITIONAL: Final = frozenset(
 """Targets of conditional branches."""
 
 BRANCHES: Final = frozenset({R_PPC64_REL24, R_PPC64_ADDR24, R_PPC64_PLTCALL}) | NOTOC | CONDITIONAL
-"""Every relocation whose place is a branch instruction. PLTCALL marks the `bctrl` of an inline PLT
-call, which the linker turns into a `bl` where the callee is in reach."""
+"""Every relocation of a branch instruction. PLTCALL marks the `bctrl` of an inline PLT call, which
+the linker turns into a `bl` if the callee is in reach."""
 
 PLT_CALLS: Final = frozenset({R_PPC64_PLTCALL, R_PPC64_PLTCALL_NOTOC})
-"""Mark the `bctrl` of an inline PLT call. A linker makes a `bl` of it, and a nop of the word behind
-it, where the callee is in the same unit."""
+"""Mark the `bctrl` of an inline PLT call. If the callee has the same TOC, a linker turns it into a
+`bl` and the next word into a nop."""
 
 TLS_CALLS: Final = frozenset({R_PPC64_TLSGD, R_PPC64_TLSLD})
-"""Mark the call of __tls_get_addr, beside its own relocation. A linker replaces both the call and
-the word behind it where the offset from the thread pointer is known."""
+"""Mark the call of __tls_get_addr, which has a relocation of its own. If the offset from the thread
+pointer is known, a linker replaces the call and the next word."""
 
 MARKERS: Final = frozenset(
     {
@@ -67,7 +67,7 @@ MARKERS: Final = frozenset(
     | PLT_CALLS
     | TLS_CALLS
 )
-"""Tell a linker that it may replace the instruction, often by a nop; they fill in no field of it.
+"""Tell a linker that it may replace the instruction, often by a nop. They fill in no field.
 GNU ld: ppc64_elf_relocate_section, ppc64_elf_inline_plt, ppc64_elf_tls_optimize."""
 
 PC_RELATIVE_DATA: Final = {R_PPC64_REL32: 4, R_PPC64_REL64: 8}
@@ -75,7 +75,7 @@ PC_RELATIVE_DATA: Final = {R_PPC64_REL32: 4, R_PPC64_REL64: 8}
 
 PC_RELATIVE_CODE: Final = frozenset({*range(240, 247), *range(249, 253)})
 """The REL16 family: parts of a distance that instructions add to an address. The distance counts
-from that address, which lies some instructions before."""
+from that address, some instructions earlier."""
 
 TOC_RELATIVE: Final = frozenset({*range(14, 18), *range(47, 51), 59, 60, 63, 64, *range(79, 95)})
 """Offsets from r2: the GOT16, TOC16 and GOT_TLS... families."""

@@ -1,7 +1,7 @@
-"""Which places PC-relative relocations mean, where the distance counts from another place.
+"""Which places PC-relative relocations mean, if the distance counts from another place.
 
-A jump table of compilers holds `label - table`, in each entry: the relocation of the entry at
-table + 4*k then names label + 4*k. Where tables start is told by what names them: instructions, the
+A compiler's jump table holds `label - table` in each entry: the relocation of the entry at
+table + 4*k then names label + 4*k. What names the tables tells where they start: instructions, the
 .toc, symbols. An entry that is named itself is the distance from itself.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
-from scpatch.linux.patched import Range
+from scpatch.linux.patched import CodeRange
 from scpatch.ppc64.relocs import PC_RELATIVE_CODE, PC_RELATIVE_DATA
 
 
@@ -30,77 +30,78 @@ class Relative(NamedTuple):
     """The place in code that symbol and addend name."""
 
 
-def find_places(elf: ElfFile, relative: Iterable[Relative]) -> Iterator[tuple[int, int | Range]]:
-    """(section, place) of each label that `relative` may mean; a range for many of them.
+def find_places(
+    elf: ElfFile, relocations: Iterable[Relative]
+) -> Iterator[tuple[int, int | CodeRange]]:
+    """(section, offset) of each label that the relocations may mean; a range for many of them.
 
-    Where what lies between an entry and the name before it is no row of such entries, that is any
-    place that a start in between would give. A row may be of distances from each entry, too.
+    An entry counts from the name before it if only such entries are in between. Otherwise it may
+    count from any place in between. The entries of a row may also each count from themselves.
     """
     by_table: dict[int, list[Relative]] = {}
-    for one in relative:
-        by_table.setdefault(one.table, []).append(one)
+    for item in relocations:
+        by_table.setdefault(item.table, []).append(item)
     names, functions = _names(elf, by_table.keys()) if by_table else ({}, {})
-    for table, here in by_table.items():
+    for table, items in by_table.items():
         rows = _rows(elf, table)
-        for one in here:
-            if one.kind in PC_RELATIVE_CODE:
+        for item in items:
+            if item.kind in PC_RELATIVE_CODE:
                 # The address that it counts from is not before the function's start.
-                yield one.section, _back(one, _last(functions[table], one.at))
+                yield item.section, _since(item, _last(functions[table], item.at))
                 continue
-            start = _last(names[table], one.at)
-            if start < rows[one.at]:
-                yield one.section, _back(one, start)
+            start = _last(names[table], item.at)
+            if start < rows[item.at]:
+                yield item.section, _since(item, start)
                 continue
-            yield one.section, one.offset - (one.at - start)
-            if start != one.at:
-                yield one.section, Range(one.offset, one.offset + 4)
+            yield item.section, item.offset - (item.at - start)
+            if start != item.at:
+                yield item.section, CodeRange(item.offset, item.offset + 4)
 
 
-def _back(one: Relative, start: int) -> Range:
+def _since(item: Relative, start: int) -> CodeRange:
     """What a distance may mean that counts from somewhere between `start` and itself."""
-    return Range(one.offset - (one.at - start & ~3), one.offset + 4)
+    return CodeRange(item.offset - (item.at - start & ~3), item.offset + 4)
 
 
 def _last(places: Sequence[int], at: int) -> int:
-    """The last of some places that is not behind `at`; the section's start without one."""
+    """The last of some sorted places up to `at`; the section's start without one."""
     index = bisect_right(places, at) - 1
     return places[index] if index >= 0 else 0
 
 
 def _rows(elf: ElfFile, section: int) -> Mapping[int, int]:
-    """Where the row of PC-relative entries, one behind the other, starts that each one is in."""
+    """PC-relative entry -> where the row of adjacent ones starts that it is in."""
     table = elf.relocations(section)
-    assert table is not None, "it has the relocations that were found"
+    assert table is not None, "it has relocations"
     sizes = {
         at: PC_RELATIVE_DATA[info & 0xFFFFFFFF]
         for at, info in zip(table.r_offset, table.r_info, strict=True)
         if info & 0xFFFFFFFF in PC_RELATIVE_DATA
     }
-    found: dict[int, int] = {}
+    rows: dict[int, int] = {}
     for at in sorted(sizes):
         before = at - sizes[at]
-        joined = sizes.get(before) == sizes[at]
-        found[at] = found[before] if joined else at
-    return found
+        rows[at] = rows[before] if sizes.get(before) == sizes[at] else at
+    return rows
 
 
-Offsets = dict[int, list[int]]
+_Places = dict[int, list[int]]
 """Section index -> sorted section offsets."""
 
 
-def _names(elf: ElfFile, sections: Iterable[int]) -> tuple[Offsets, Offsets]:
+def _names(elf: ElfFile, sections: Iterable[int]) -> tuple[_Places, _Places]:
     """What is named in `sections`, and where functions start there. Names are those of symbols and
     of relocations that are not PC-relative: those would have to be understood first."""
     symbols, wanted = elf.symbols, set(sections)
     assert symbols is not None, "relocations name symbols"
-    found: dict[int, set[int]] = {section: set() for section in wanted}
+    names: dict[int, set[int]] = {section: set() for section in wanted}
     functions: dict[int, set[int]] = {section: set() for section in wanted}
     homes = dict(symbols.in_sections(wanted))
     values, info = symbols.st_value, symbols.st_info
     for index, section in homes.items():
         kind = info[index] & 0xF
         if kind not in (c.STT_SECTION, c.STT_FILE):
-            found[section].add(values[index])
+            names[section].add(values[index])
         if kind == c.STT_FUNC:
             functions[section].add(values[index])
     for target in elf.relocated:
@@ -111,9 +112,9 @@ def _names(elf: ElfFile, sections: Iterable[int]) -> tuple[Offsets, Offsets]:
         for at, symbol in enumerate(table.symbol):
             kind = kinds[at] & 0xFFFFFFFF
             if symbol in homes and kind not in PC_RELATIVE_DATA and kind not in PC_RELATIVE_CODE:
-                found[homes[symbol]].add(values[symbol] + addends[at])
-    return _sorted(found), _sorted(functions)
+                names[homes[symbol]].add(values[symbol] + addends[at])
+    return _sorted(names), _sorted(functions)
 
 
-def _sorted(found: Mapping[int, Iterable[int]]) -> Offsets:
-    return {section: sorted(places) for section, places in found.items()}
+def _sorted(places: Mapping[int, Iterable[int]]) -> _Places:
+    return {section: sorted(inside) for section, inside in places.items()}

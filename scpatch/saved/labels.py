@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile, RelaTable
-from scpatch.linux.patched import FIXUPS, WORDS, Range, merged
+from scpatch.linux.patched import FIXUPS, WORDS, CodeRange, merged
 from scpatch.ppc64.relocs import (
     BRANCHES,
     MARKERS,
@@ -23,7 +23,7 @@ from scpatch.ppc64.relocs import (
 )
 from scpatch.saved.jump_tables import Relative, find_places
 
-Place = tuple[int, int]
+Location = tuple[int, int]
 """(section index, section offset)"""
 
 PAIRS = {"__ex_table": 8, "__jump_table": 16}
@@ -55,7 +55,7 @@ class Labels(NamedTuple):
 
     taken: list[int]
     """Addresses that code or data holds, so that somebody may branch there."""
-    possible: list[Range]
+    possible: list[CodeRange]
     """Where further such places may be, since the distance counts from an unknown place."""
     branched: list[int]
     """Targets of relocated branches."""
@@ -63,7 +63,7 @@ class Labels(NamedTuple):
     """Instructions that a table names and nobody branches to."""
     changed: list[int]
     """Those that the kernel patches while it runs."""
-    edges: list[tuple[int, Place]]
+    edges: list[tuple[int, Location]]
     """(target, from): control may pass from one instruction to another, outside the code's own
     branches."""
 
@@ -86,7 +86,7 @@ def find_labels(elf: ElfFile, sections: Collection[int]) -> dict[int, Labels]:
         else:
             relative += _add_places(labels, name, table, hits)
     for section, place in find_places(elf, relative):
-        if isinstance(place, Range):
+        if isinstance(place, CodeRange):
             labels[section].possible.append(place)
         else:
             labels[section].taken.append(place)
@@ -100,7 +100,7 @@ def _sorted(labels: Labels) -> Labels:
 
 
 def _add_places(
-    labels: Mapping[int, Labels], name: str, table: RelaTable, hits: Iterable[tuple[int, Place]]
+    labels: Mapping[int, Labels], name: str, table: RelaTable, hits: Iterable[tuple[int, Location]]
 ) -> Iterator[Relative]:
     """Adds what the relocations of a section name; yields what is relative to an unknown place."""
     for index, (section, offset) in hits:
@@ -128,7 +128,7 @@ def _is_mark(name: str, kind: int, at: int) -> bool:
 
 def _hits(
     table: RelaTable, homes: Mapping[int, int], elf: ElfFile, *, every: bool
-) -> list[tuple[int, Place]]:
+) -> list[tuple[int, Location]]:
     """(index in the table, place) of the relocations against the symbols in `homes`, which are
     symbol index -> section index.
 
@@ -148,7 +148,7 @@ def _hits(
 
 
 def _add_pairs(
-    labels: Mapping[int, Labels], name: str, table: RelaTable, hits: Sequence[tuple[int, Place]]
+    labels: Mapping[int, Labels], name: str, table: RelaTable, hits: Sequence[tuple[int, Location]]
 ) -> None:
     """Adds what one of `PAIRS` says."""
     for start, end in _pairs(table, hits, PAIRS[name]):
@@ -164,15 +164,15 @@ def _add_pairs(
 
 
 def _pairs(
-    table: RelaTable, hits: Iterable[tuple[int, Place]], size: int
-) -> Iterator[tuple[Place | None, Place | None]]:
+    table: RelaTable, hits: Iterable[tuple[int, Location]], size: int
+) -> Iterator[tuple[Location | None, Location | None]]:
     """The pairs of a table whose entries are `size` bytes and start with two 32-bit words.
 
     Half of a pair is None if it is in code that nobody asked about. If the table has another form,
     each place that it names is the second half of a pair.
     """
-    starts: dict[int, Place] = {}
-    ends: dict[int, Place] = {}
+    starts: dict[int, Location] = {}
+    ends: dict[int, Location] = {}
     for index, place in hits:
         entry, field_offset = divmod(table.r_offset[index], size)
         if table.r_info[index] & 0xFFFFFFFF != R_PPC64_REL32 or field_offset not in (0, 4):

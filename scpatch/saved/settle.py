@@ -16,9 +16,9 @@ from scpatch.linux.patched import NO_PATCHES, find_patched
 from scpatch.ppc64.insn import in_branch_reach
 from scpatch.saved.analysis import OWN, SAVED, Analysis
 from scpatch.saved.hoist import hoist
-from scpatch.saved.labels import Place, find_labels
+from scpatch.saved.labels import Location, find_labels
 from scpatch.saved.other_calls import OtherCalls
-from scpatch.saved.surroundings import CallEffects, CodeSection, code_section, describe
+from scpatch.saved.surroundings import CallEffects, SectionFacts, describe, section_facts
 
 _MOST_CODE_FOR_A_CALL = 16
 """Bytes of the largest code that is added for a call at the end of its section."""
@@ -61,9 +61,9 @@ class Fault(Enum):
 class Settled(NamedTuple):
     """By the places of calls."""
 
-    faults: Mapping[Place, Fault]
+    faults: Mapping[Location, Fault]
     """The calls whose nop is needed and cannot be had."""
-    saves: Mapping[Place, tuple[int, ...]]
+    saves: Mapping[Location, tuple[int, ...]]
     """The calls that need no stub -> the nops that must save r2 for that (section offsets); none if
     the function saves it by itself."""
 
@@ -92,12 +92,12 @@ def settle(
     # The tables of C++ exceptions are not read. They say where the unwinder enters a function, with
     # r2 saved or not.
     is_readable = not patched.unread and not elf.sections_named(".gcc_except_table", prefix=True)
-    faults: dict[Place, Fault] = {}
-    saves: dict[Place, tuple[int, ...]] = {}
+    faults: dict[Location, Fault] = {}
+    saves: dict[Location, tuple[int, ...]] = {}
     for index, inside in by_section.items():
         patches = patched.sections.get(index, NO_PATCHES)
         offsets = [call.offset for call in inside if call.needs_nop]
-        section = code_section(elf, index, functions, labels[index], patches, others, offsets)
+        section = section_facts(elf, index, functions, labels[index], patches, others, offsets)
         faulty = _faults(section, inside)
         faults |= {(index, offset): fault for offset, fault in faulty.items()}
         if is_readable:
@@ -106,7 +106,7 @@ def settle(
     return Settled(faults, saves)
 
 
-def _faults(section: CodeSection, calls: Sequence[Call]) -> dict[int, Fault]:
+def _faults(section: SectionFacts, calls: Sequence[Call]) -> dict[int, Fault]:
     nops = {call.offset + 4 for call in calls if call.needs_nop}
     patched = nops.intersection(section.patches.ends.union(section.labels.changed))
     faults = dict.fromkeys(patched, Fault.PATCHED)
@@ -121,7 +121,7 @@ def _refused(call: Call, faults: Mapping[int, Fault]) -> Call:
     return call._replace(after=After.CLOBBERED, may_reuse=False)
 
 
-def _saves(section: CodeSection, calls: Sequence[Call]) -> dict[int, tuple[int, ...]]:
+def _saves(section: SectionFacts, calls: Sequence[Call]) -> dict[int, tuple[int, ...]]:
     """What saves r2 for the calls of a section that may reuse a save."""
     by_function: dict[int, list[int]] = {}
     for call in calls:
@@ -143,7 +143,7 @@ def _saves(section: CodeSection, calls: Sequence[Call]) -> dict[int, tuple[int, 
     return saves
 
 
-def _effects(section: CodeSection, calls: Sequence[Call]) -> CallEffects:
+def _effects(section: SectionFacts, calls: Sequence[Call]) -> CallEffects:
     """What the calls do to r2. A call so far from the section's end that it could not reach its
     stub gets none."""
     size = section.elf.sections[section.number].sh_size + _MOST_CODE_FOR_A_CALL * (len(calls) + 1)

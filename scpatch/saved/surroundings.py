@@ -19,7 +19,7 @@ from scpatch.saved.labels import Labels
 from scpatch.saved.other_calls import OtherCalls
 
 
-class CodeSection(NamedTuple):
+class SectionFacts(NamedTuple):
     """A section with calls of trampolines, and what the object says about its code."""
 
     elf: ElfFile
@@ -52,7 +52,7 @@ class CodeSection(NamedTuple):
         return [table[index] for index in self.order[first:last]]
 
 
-def code_section(
+def section_facts(
     elf: ElfFile,
     number: int,
     functions: Functions,
@@ -60,13 +60,13 @@ def code_section(
     patches: Patches,
     others: OtherCalls,
     calls: Iterable[int],
-) -> CodeSection:
+) -> SectionFacts:
     """The section with `calls`, which are section offsets."""
     table = elf.relocations(number)
     offsets = table.r_offset.tolist() if table is not None else []
     order = sorted(range(len(offsets)), key=offsets.__getitem__)
     branches = _branches_to(elf, functions, number, calls)
-    return CodeSection(elf, number, functions, labels, patches, others, branches, order)
+    return SectionFacts(elf, number, functions, labels, patches, others, branches, order)
 
 
 def _branches_to(
@@ -96,7 +96,7 @@ class CallEffects(NamedTuple):
 
 
 def describe(
-    section: CodeSection, symbol: Symbol, calls: CallEffects
+    section: SectionFacts, symbol: Symbol, calls: CallEffects
 ) -> tuple[FunctionCode, set[int]]:
     """The function, and the nops in it that may become a save of r2 (section offsets)."""
     symbols, start = section.elf.symbols, symbol.st_value
@@ -131,7 +131,7 @@ def describe(
     return function, nops - named - {place + 4 for place in named}
 
 
-def _ways_in(section: CodeSection, start: int, end: int) -> tuple[set[int], list[tuple[int, int]]]:
+def _ways_in(section: SectionFacts, start: int, end: int) -> tuple[set[int], list[tuple[int, int]]]:
     """Where control may enter a function from outside, and (from, to) of transfers inside that the
     code does not show."""
     labels, branches = section.labels, section.branches
@@ -150,7 +150,7 @@ def _ways_in(section: CodeSection, start: int, end: int) -> tuple[set[int], list
     return entries, edges
 
 
-def _targets(section: CodeSection, relocations: Iterable[Relocation]) -> dict[int, int | None]:
+def _targets(section: SectionFacts, relocations: Iterable[Relocation]) -> dict[int, int | None]:
     """Relocated branches -> the section offset that they go to, None for another section."""
     symbols = section.elf.symbols
     targets: dict[int, int | None] = {}

@@ -249,7 +249,7 @@ class _Classifier:
             if self._module and isinstance(callee, Trampoline) and callee.loaded:
                 return refuse(site, "SCP213", "the module loader will find no nop behind the call")
             return site._replace(state=State.DONE, detail="restored by ld r2,24(r1)")
-        if (offset := insn.paca_offset(site.after or 0)) is not None:
+        if (offset := insn.r13_offset(site.after or 0)) is not None:
             return self._from_paca(site, callee, offset)
         if isinstance(callee, Stub):
             return refuse(site, "SCP210", f"calls {callee.name} without a restore behind it")

@@ -187,7 +187,7 @@ def _judge(site: Site, way: _Way) -> Site:
         return refuse(site, "SCP207", "the section ends behind the call")
     if site.after == VARIANT.restore_r2:
         return site._replace(state=State.DONE, detail=f"restored by ld r2,24(r1){by}")
-    if (offset := insn.paca_offset(site.after)) is not None:
+    if (offset := insn.r13_offset(site.after)) is not None:
         return site._replace(state=State.DONE, detail=f"restored by ld r2,{offset}(r13){by}")
     if way.ours:
         return refuse(site, "SCP210", f"calls {way.stub} without a restore behind it")

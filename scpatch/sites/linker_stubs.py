@@ -128,13 +128,13 @@ def _own_address(content: memoryview, start: int, end: int) -> tuple[int, int] |
     offset of the first, and r12. `start` is the section's address."""
     first, last = _word(content, end - 8), _word(content, end - 4)
     if first & 0xFFFC0000 == _PLA_PREFIX and last & 0xFFFF0000 == _PLA_R12:
-        distance = _signed((first & 0x3FFFF) << 16 | last & 0xFFFF, 34)
+        distance = insn.signed((first & 0x3FFFF) << 16 | last & 0xFFFF, 34)
         return end - 8, start + end - 8 + distance
-    low = _signed(last & 0xFFFF, 16)
+    low = insn.signed(last & 0xFFFF, 16)
     if last & 0xFFFF0000 == _ADDI_R12_R11:
         at, distance = end - 20, low
     elif last & 0xFFFF0000 == _ADDI_R12_R12 and first & 0xFFFF0000 == _ADDIS_R12_R11:
-        at, distance = end - 24, (_signed(first & 0xFFFF, 16) << 16) + low
+        at, distance = end - 24, (insn.signed(first & 0xFFFF, 16) << 16) + low
     else:
         return None
     is_taken = at >= 0 and content[at : at + len(_PC_TO_R11)] == _PC_TO_R11
@@ -164,12 +164,12 @@ def _by_toc(first: int, last: int, toc: int) -> tuple[int, int, bool] | None:
     """Of the two words before `mtctr r12`: the size in bytes of what is the stub's, the address
     that it comes to, and whether FUNCTION's is loaded from there."""
     loads = last >> 26 == _LD_R12_R2 >> 26
-    low = _signed(last & (0xFFFC if loads else 0xFFFF), 16)
+    low = insn.signed(last & (0xFFFC if loads else 0xFFFF), 16)
     operation = last & (0xFFFF0003 if loads else 0xFFFF0000)
     if operation == _LD_R12_R2:
         return 4, toc + low, True
     if operation in (_LD_R12_R12, _ADDI_R12_R12) and first & 0xFFFF0000 == _ADDIS_R12_R2:
-        return 8, toc + (_signed(first & 0xFFFF, 16) << 16) + low, loads
+        return 8, toc + (insn.signed(first & 0xFFFF, 16) << 16) + low, loads
     return None
 
 
@@ -214,8 +214,3 @@ class _Pointers:
 
 def _word(content: memoryview, offset: int) -> int:
     return VARIANT.word(content, offset) if offset >= 0 else 0
-
-
-def _signed(value: int, bits: int) -> int:
-    sign = 1 << (bits - 1)
-    return (value ^ sign) - sign

@@ -64,7 +64,7 @@ def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOption
         if site.state is State.DONE:
             _check_offset(elf, site, offset)
         elif site.state is State.PACA:
-            word = insn.ld_r2_from_paca(offset)
+            word = insn.ld_r2_from_r13(offset)
             additions.patch(site.section, site.offset + 4, VARIANT.encode(word))
     return Plan("paca", sites)
 
@@ -113,7 +113,7 @@ def _settled(site: Site, offset: int) -> Site:
 
 def _check_offset(elf: ElfFile, site: Site, offset: int) -> None:
     """Whether a site that is done was done with the same offset, if by this strategy."""
-    found = insn.paca_offset(site.after or 0)
+    found = insn.r13_offset(site.after or 0)
     if found is not None and found != offset:
         raise ScpatchError(
             "SCP223",

@@ -101,7 +101,7 @@ class Instruction:
 
     @property
     def code(self) -> str:
-        """The word as a number: `0xe8410018`."""
+        """The word as a number: `0x60000000`."""
         return f"0x{self.digits}"
 
     @property

@@ -10,7 +10,7 @@ from scpatch.rewriter import Options, plan_file
 from scpatch.verifier.files import verify_files
 from tests.images import PACATOC, patched
 from tests.tools import LD, assemble, run
-from tests.verifier.test_linked_stubs import (
+from tests.verifier.linked.test_paths import (
     BARE,
     CALLS,
     FAR,
@@ -21,7 +21,7 @@ from tests.verifier.test_linked_stubs import (
     SIBLING,
     START,
     WAYS,
-    far,
+    link_far,
 )
 
 TOC_CALLER = "FRAME d\n bl __SCT__a\n nop\nLEAVE d\n"
@@ -38,7 +38,7 @@ def states(path: Path) -> dict[str, list[str]]:
 @pytest.mark.parametrize("how", OPTIONS)
 @pytest.mark.parametrize("way", WAYS)
 def test_callers_without_a_toc_pointer(tmp_path: Path, how: str, way: str) -> None:
-    path = far(tmp_path, OPTIONS[how], WAYS[way], assemble(tmp_path, START + CALLS + FAR))
+    path = link_far(tmp_path, OPTIONS[how], WAYS[way], assemble(tmp_path, START + CALLS + FAR))
     assert states(path) == {"a": ["notoc"], "b": ["notoc"], "c": ["notoc"]}
 
 
@@ -46,7 +46,7 @@ def test_callers_without_a_toc_pointer(tmp_path: Path, how: str, way: str) -> No
 @pytest.mark.parametrize("way", WAYS)
 def test_one_beside_a_caller_with_one(tmp_path: Path, how: str, way: str) -> None:
     source = START + CALLS + TOC_CALLER + FAR
-    path = far(tmp_path, OPTIONS[how], WAYS[way], assemble(tmp_path, source))
+    path = link_far(tmp_path, OPTIONS[how], WAYS[way], assemble(tmp_path, source))
     assert states(path) == {"a": ["notoc"], "b": ["notoc"], "c": ["notoc"], "d": ["paca"]}
     (verdict,) = verify_files(path, patched(path))
     assert verdict.proof.errors == ()
@@ -73,7 +73,7 @@ def test_those_stubs_help_no_other_caller(tmp_path: Path, how: str) -> None:
     source = CALLS.replace(".localentry b, 1\n", "").replace(
         ".localentry c, 1\n        mflr 0", "mflr 0\n b __SCT__c@notoc"
     )
-    path = far(tmp_path, OPTIONS[how], WAYS["near"], assemble(tmp_path, START + source + FAR))
+    path = link_far(tmp_path, OPTIONS[how], WAYS["near"], assemble(tmp_path, START + source + FAR))
     assert states(path) == {
         "a": ["notoc"],
         "b": ["refused SCP201"],
@@ -85,7 +85,7 @@ def test_those_stubs_help_no_other_caller(tmp_path: Path, how: str) -> None:
 def test_sibling_calls_without_a_toc_pointer(tmp_path: Path, how: str) -> None:
     source = START + SIBLING.format(name="f", to="__SCT__a@notoc")
     source += SIBLING.format(name="g", to="saving") + SAVING
-    path = far(tmp_path, OPTIONS[how], WAYS["near"], assemble(tmp_path, source + FAR))
+    path = link_far(tmp_path, OPTIONS[how], WAYS["near"], assemble(tmp_path, source + FAR))
     assert states(path) == {"f": ["notoc"], "g": ["refused SCP203"]}
 
 

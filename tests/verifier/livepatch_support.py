@@ -9,7 +9,7 @@ from pathlib import Path
 from scpatch.verifier.execute import Outcome, RunSite, execute, find_tools
 from scpatch.verifier.options import KernelOffsets
 from tests.strategies.livepatch_support import CODE
-from tests.verifier.execute_support import AS, assemble, labels
+from tests.verifier.execute.support import AS, assemble, labels
 
 OFFSETS = KernelOffsets(paca_thread_info=2312, livepatch_sp=16)
 LINES = tuple(line.strip() for line in CODE.strip().splitlines())

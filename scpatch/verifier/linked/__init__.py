@@ -1,8 +1,8 @@
-"""After the link: did every call of a trampoline really get its save and its restore?
+"""After the link: did every call of a trampoline get its save and its restore?
 
-Linkers leave some calls alone without a word, so that the objects do not tell. This looks at the
-image: every branch that comes to a trampoline, directly or by way of stubs, is found by decoding
-the code, since an image need not have relocations. It shares nothing with what rewrites images.
+Linkers leave some calls alone without a message, so the objects do not tell. This looks at the
+image. An image need not have relocations, so every branch that comes to a trampoline, directly or
+through stubs, is found in the decoded code. Nothing is shared with what rewrites images.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from scpatch.verifier.linked.image import Linked, read_image
+from scpatch.verifier.linked.image import Linked, find_trampolines, read_image
 from scpatch.verifier.linked.judge import judge
 from scpatch.verifier.linked.pair import prove_images
 from scpatch.verifier.objects import record
@@ -35,7 +35,7 @@ def prove_link(
     opened.
     """
     try:
-        linked = read_image(image, trampolines)
+        linked = find_trampolines(read_image(image), trampolines)
         if fault := not_in_images(record.strategies(linked.image)):
             return Proof((), (fault,))
         sites = tuple(judge(linked))
@@ -50,31 +50,29 @@ def prove_link(
 
 def _count(objects: Iterable[Path], trampolines: Sequence[str]) -> Counter[tuple[str, str]]:
     """How many calls the objects have, by trampoline and function."""
-    found: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for path in objects:
         calls = find_calls(read_object(path), trampolines)
         for place, site in calls.sites.items():
             function = calls.image.function_at(place)
-            found[site.trampoline.symbol.name, function.name if function else ""] += 1
-    return found
+            counts[site.trampoline.symbol.name, function.name if function else ""] += 1
+    return counts
 
 
 def _lost(
     wanted: Counter[tuple[str, str]], linked: Linked, sites: Sequence[SiteProof]
 ) -> Iterator[str]:
-    """One sentence for each trampoline that fewer calls come to than the objects have.
+    """One sentence for each trampoline that has fewer calls in the image than in the objects.
 
     Counted by trampoline: a thunk makes its call from a function of its own.
     """
     before: Counter[str] = Counter()
     for (trampoline, _), number in wanted.items():
         before[trampoline] += number
-    after = Counter(name for site in sites for name in linked.names(site.trampoline))
-    here = Counter((site.trampoline, site.function) for site in sites)
+    after = Counter(name for site in sites for name in linked.aliases(site.trampoline))
+    missing = wanted - Counter((site.trampoline, site.function) for site in sites)
     for name, number in sorted(before.items()):
-        if after[name] >= number:
-            continue
-        missing = wanted - here
-        functions = sorted({function for one, function in missing if one == name and function})
-        where = f" (look at {', '.join(functions[:5])})" if functions else ""
-        yield f"{name}: {number} calls in the objects, {after[name]} in the image{where}."
+        if after[name] < number:
+            functions = sorted({function for callee, function in missing if callee == name} - {""})
+            where = f" (look at {', '.join(functions[:5])})" if functions else ""
+            yield f"{name}: {number} calls in the objects, {after[name]} in the image{where}."

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from scpatch.verifier.objects.calls import Calls
 from scpatch.verifier.objects.insn import target
 from scpatch.verifier.objects.read import (
     ET_DYN,
@@ -25,7 +24,7 @@ from scpatch.verifier.objects.read import (
     read,
 )
 from scpatch.verifier.objects.stubs import STUB_NAME, unescaped
-from scpatch.verifier.objects.trampolines import Trampoline
+from scpatch.verifier.objects.trampolines import Targets, Trampoline
 from scpatch.verifier.objects.variant import BYTE_ORDER, STRUCT
 
 _RELATIVE = 22
@@ -50,18 +49,12 @@ class _Range(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Linked:
-    """An image. `calls` has its symbols with section offsets as in an object. Addresses are those
-    that it was linked to."""
-
-    calls: Calls
-
-    @property
-    def image(self) -> Image:
-        return self.calls.image
+class Linked(Targets):
+    """A linked image. Its symbols have section offsets as in an object. Addresses are those that it
+    was linked to."""
 
     @cached_property
-    def _starts(self) -> list[tuple[int, int]]:
+    def _code_starts(self) -> list[tuple[int, int]]:
         """(address, index) of each section of code, sorted."""
         code = self.image.code
         return sorted((self.image.address(section.number), section.number) for section in code)
@@ -71,10 +64,10 @@ class Linked:
 
     def place(self, address: int) -> Place | None:
         """The place in the code of an address."""
-        at = bisect_right(self._starts, (address, len(self.image.sections))) - 1
+        at = bisect_right(self._code_starts, (address, len(self.image.sections))) - 1
         if at < 0:
             return None
-        start, section = self._starts[at]
+        start, section = self._code_starts[at]
         inside = address - start < self.image.sections[section].size
         return Place(section, address - start) if inside else None
 
@@ -88,7 +81,7 @@ class Linked:
         """The entry points of trampolines, by address."""
         entries: dict[int, Trampoline] = {}
         code = {section.number for section in self.image.code}
-        for place, (trampoline, *_) in self.calls.trampolines.items():
+        for place, (trampoline, *_) in self.trampolines.items():
             if place.section in code:
                 start = self.image.address(place.section)
                 entries[start + place.offset] = trampoline
@@ -100,15 +93,15 @@ class Linked:
         """The trampolines by their names."""
         return {
             trampoline.symbol.name: trampoline
-            for same in self.calls.trampolines.values()
+            for same in self.trampolines.values()
             for trampoline in same
         }
 
-    def names(self, trampoline: str) -> tuple[str, ...]:
+    def aliases(self, trampoline: str) -> tuple[str, ...]:
         """All names of the trampoline that has this one."""
         if trampoline not in self.named:
             return (trampoline,)
-        same = self.calls.trampolines[self.named[trampoline].place]
+        same = self.trampolines[self.named[trampoline].place]
         return tuple(dict.fromkeys(alias.symbol.name for alias in same))
 
     @cached_property
@@ -120,7 +113,7 @@ class Linked:
             match = STUB_NAME.fullmatch(symbol.name) if symbol.section > 0 else None
             if match is not None and match[1] == "save":
                 name = unescaped(match[2])
-                if any(fnmatchcase(name, glob) for glob in self.calls.globs):
+                if any(fnmatchcase(name, glob) for glob in self.globs):
                     stubs[self.address(Place(symbol.section, symbol.value))] = name, symbol
         return stubs
 
@@ -139,11 +132,11 @@ class Linked:
             return None
         return self._ranges[at].trampoline
 
-    def branches(self) -> Iterator[Branch]:
+    def decode_branches(self) -> Iterator[Branch]:
         """All branches to addresses that they name themselves."""
         for section in self.image.code:
             start = self.image.address(section.number)
-            for number, word in enumerate(self.calls.words(section.number)):
+            for number, word in enumerate(self.words(section.number)):
                 if word >> 26 in (16, 18):  # I-form and B-form
                     # Of an absolute branch, the same field is the address.
                     to = target(word & ~2, 0 if word & 2 else start + 4 * number)
@@ -153,7 +146,7 @@ class Linked:
     @cached_property
     def entered(self) -> frozenset[int]:
         """The addresses that branches lead to."""
-        return frozenset(branch.to for branch in self.branches())
+        return frozenset(branch.to for branch in self.decode_branches())
 
     @cached_property
     def labels(self) -> frozenset[Place]:
@@ -212,9 +205,13 @@ class Linked:
         return pointers
 
 
-def read_image(path: Path, trampolines: Sequence[str]) -> Linked:
+def read_image(path: Path) -> Image:
     """Reads a linked image. Raises UnreadableError, OSError."""
-    image = read(path, (ET_EXEC, ET_DYN))
+    return read(path, (ET_EXEC, ET_DYN))
+
+
+def find_trampolines(image: Image, trampolines: Sequence[str]) -> Linked:
+    """The image with its trampolines, whose names match one of the patterns."""
     starts = [image.address(section.number) for section in image.sections]
     symbols = tuple(
         symbol._replace(value=symbol.value - starts[symbol.section])
@@ -222,7 +219,7 @@ def read_image(path: Path, trampolines: Sequence[str]) -> Linked:
         else symbol
         for symbol in image.symbols
     )
-    return Linked(Calls(replace(image, symbols=symbols), tuple(trampolines)))
+    return Linked(replace(image, symbols=symbols), tuple(trampolines))
 
 
 def signed(value: int, bits: int) -> int:

@@ -55,7 +55,7 @@ def judge(linked: Linked) -> Iterator[SiteProof]:
             resume=place.offset + 8,
             saved_before=state is Common.SAVED,
             loader=False,
-            paca_toc=toc_load(linked.calls.word(place.after(4))),
+            paca_toc=toc_load(linked.word(place.after(4))),
         )
 
 
@@ -64,7 +64,7 @@ def find(linked: Linked) -> Iterator[Call]:
     trampolines' own, nor those that return from code that replaces a prologue."""
     paths: dict[int, StubPath | None] = {}
     candidates: list[Call] = []
-    for branch in linked.branches():
+    for branch in linked.decode_branches():
         if branch.to not in paths:
             paths[branch.to] = follow(linked, branch.to)
         if (call := _call(linked, branch, paths[branch.to])) is not None:
@@ -103,7 +103,7 @@ def _through_wrong_stub(linked: Linked, branch: Branch, path: StubPath | None) -
         return None
     trampoline, symbol = stub
     # lld leaves the name of a symbol with a version alone.
-    reached = linked.names(path.trampoline.symbol.name) if path is not None else ()
+    reached = linked.aliases(path.trampoline.symbol.name) if path is not None else ()
     if trampoline.partition("@")[0] in {name.partition("@")[0] for name in reached}:
         return None
     place = Place(symbol.section, symbol.value)
@@ -115,7 +115,7 @@ def _leads_over_added_code(linked: Linked, branch: Branch) -> bool:
     """Whether a branch leads over the code that a rewrite has appended to a section, to a
     trampoline after that. A sibling call may look alike, but something leads to it."""
     place = branch.place
-    if without_distance(linked.calls.word(place)) != B:
+    if without_distance(linked.word(place)) != B:
         return False
     if linked.image.function_at(place) is not None:
         return False
@@ -141,7 +141,7 @@ def _is_reached(linked: Linked, place: Place) -> bool:
 def _returns_to_trampolines(linked: Linked) -> Iterator[int]:
     """The last instructions of added code that trampolines branch to at their entry points."""
     for address, trampoline in linked.entries.items():
-        word = linked.calls.word(trampoline.place)
+        word = linked.word(trampoline.place)
         if address != linked.address(trampoline.place) or without_distance(word) != B:
             continue
         start = target(word, address)
@@ -155,7 +155,7 @@ def _judge(linked: Linked, call: Call, saves: Saves) -> tuple[Reason, str]:
     if fault := _path_fault(linked, call):
         return Common.WRONG, fault
     assert path is not None, "else it is a fault"
-    kind, after = without_distance(linked.calls.word(place)), linked.calls.word(place.after(4))
+    kind, after = without_distance(linked.word(place)), linked.word(place.after(4))
     function = linked.image.function_at(place)
     without_toc = function is not None and function.other >> 5 == 1
     if kind == B and without_toc and not path.saves:

@@ -94,8 +94,8 @@ def is_end_of_stub(linked: Linked, place: Place) -> bool:
     before = place.after(-4)
     return (
         place.offset >= 4
-        and without_distance(linked.calls.word(place)) == B
-        and linked.calls.word(before) == STD_R2
+        and without_distance(linked.word(place)) == B
+        and linked.word(before) == STD_R2
         and _is_stub(linked, linked.address(before))
     )
 
@@ -121,7 +121,7 @@ class _Walk:
         """Execute one instruction, or four that belong together. False if it is not a stub's."""
         place = self.linked.place(self.address)
         assert place is not None, "the address is in code"
-        word, start = self.linked.calls.word(place), self.address
+        word, start = self.linked.word(place), self.address
         if word & _PREFIX_MASK == _PLA_PREFIX:
             return self._load_own_address(word, place)
         if word == _PC_TO_R11[0]:
@@ -144,7 +144,7 @@ class _Walk:
     def _load_own_address(self, prefix: int, place: Place) -> bool:
         """`pla r12,distance`, a Power10 instruction of two words. lld makes it in stubs for
         trampolines out of reach (Power ISA, MLS:D-form)."""
-        suffix = self.linked.calls.word(place.after(4))
+        suffix = self.linked.word(place.after(4))
         if suffix >> 16 != _PLA_SUFFIX:
             return False
         distance = signed((prefix & 0x3FFFF) << 16 | suffix & 0xFFFF, 34)
@@ -154,7 +154,7 @@ class _Walk:
 
     def _take_own_address(self, place: Place) -> bool:
         """The four instructions that take the stub's own address without one of Power10."""
-        if self.linked.calls.words_at(place, 4) != _PC_TO_R11:
+        if self.linked.words_at(place, 4) != _PC_TO_R11:
             return False
         self.registers.pop(12, None)
         self.registers[11] = self.address + 8
@@ -186,5 +186,5 @@ def _aligns(linked: Linked, place: Place) -> bool:
     """Whether a nop aligns a prefixed instruction to eight bytes, as in GNU ld's stubs
     (build_power10_offset). A branch comes to such a nop, either to the stub that it begins or from
     a caller without a TOC pointer. None comes to what was a branch to a weak undefined symbol."""
-    address, after = linked.address(place), linked.calls.word(place.after(4))
+    address, after = linked.address(place), linked.word(place.after(4))
     return address % 8 == 4 and after & _PREFIX_MASK == _PLA_PREFIX and address in linked.entered

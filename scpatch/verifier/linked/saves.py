@@ -39,10 +39,10 @@ class ImageCode:
         return {}
 
     def words(self, section: int) -> array[int]:
-        return self.linked.calls.words(section)
+        return self.linked.words(section)
 
     def word(self, place: Place) -> int:
-        return self.linked.calls.word(place)
+        return self.linked.word(place)
 
     def is_static_call(self, place: Place) -> bool:
         return place in self.saving
@@ -64,7 +64,7 @@ class ImageEntries(Entries):
 
     @cached_property
     def changes(self) -> Changes:
-        return ImageChanges(self.calls.linked.calls, self.calls.linked)
+        return ImageChanges(self.calls.linked)
 
     @cached_property
     def paired(self) -> dict[Place, list[Place]]:
@@ -83,7 +83,7 @@ class ImageEntries(Entries):
 class ImageChanges(Changes):
     """What the kernel may change in an image. The linker has made its changes already."""
 
-    linked: Linked
+    code: Linked
 
     @cached_property
     def patches(self) -> Patches:
@@ -91,9 +91,9 @@ class ImageChanges(Changes):
         for name in TABLES:
             size, first = form(name)
             # One underscore less in the symbols of __btb_flush_fixup.
-            starts = (*_table(self.linked, name, size), *_table(self.linked, name[1:], size))
+            starts = (*_table(self.code, name, size), *_table(self.code, name[1:], size))
             for start in starts:
-                fields = (self.linked.doubleword(start + at) for at in range(first, size, 8))
+                fields = (self.code.doubleword(start + at) for at in range(first, size, 8))
                 addresses = [start + signed(distance or 0, 64) for distance in fields]
                 places = [self._bound(to, at % 2 == 1) for at, to in enumerate(addresses)]
                 entries.append((name, places))
@@ -101,16 +101,16 @@ class ImageChanges(Changes):
 
     def _bound(self, address: int, end: bool) -> Place | None:
         """The place of an address where code starts or ends, which may be the end of a section."""
-        place, before = self.linked.place(address), self.linked.place(address - 4)
+        place, before = self.code.place(address), self.code.place(address - 4)
         if before is not None and (end or place is None):
             return before.after(4)
         return place
 
     @cached_property
     def patched_alone(self) -> dict[Place, str]:
-        found = {source: "__jump_table" for source, _ in _pairs(self.linked)}
-        for at in _table(self.linked, "mcount_loc", 8):
-            place = self.linked.place(self.linked.doubleword(at) or 0)
+        found = {source: "__jump_table" for source, _ in _pairs(self.code)}
+        for at in _table(self.code, "mcount_loc", 8):
+            place = self.code.place(self.code.doubleword(at) or 0)
             if place is not None:
                 found[place] = "__mcount_loc"
         return found

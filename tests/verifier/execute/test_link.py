@@ -8,7 +8,7 @@ import pytest
 
 from scpatch.errors import ScpatchError
 from scpatch.verifier.execute import Tools, execute, find_tools
-from tests.verifier.execute_support import STUB, TRAMPOLINE, assemble, run, site_at
+from tests.verifier.execute.support import STUB, TRAMPOLINE, assemble, run, site_at
 
 GOOD = ".text\nsite: bl stub\n ld 2, 24(1)\n nop\n" + STUB + TRAMPOLINE
 MIDDLE = [f"site_{n}" for n in range(12)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.verifier.execute import Outcome, execute, find_tools
-from tests.verifier.execute_support import TARGET, TRAMPOLINE, assemble, run, run_one, site_at
+from tests.verifier.execute.support import TARGET, TRAMPOLINE, assemble, run, run_one, site_at
 
 SAVE = "std 2, 24(1)\n"
 GO = f"b {TARGET}\n"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.strategies.localentry_support import CALLER, LINKERS, TRAMPOLINE
+from tests.strategies.localentry_support import LINKERS
 from tests.tools import assemble
-from tests.verifier.test_linked import T, image, look, states
+from tests.verifier.linked.support import T, link, look, states, with_trampoline
 
 SAVED = "std 2,24(1)\n"
 CALL = f"bl {T}\n ld 2,24(1)\n"
@@ -33,10 +33,8 @@ def test_a_save(tmp_path: Path, linker: str, body: str, name: str, other: str, w
     alternative = f'.section .text.alt, "ax"\n3: {other}\n4: .text\n'
     table = f'.section {name}, "a"\n .balign 8\n5: .quad 1, 1, 1b-5b, 2b-5b, 3b-5b, 4b-5b\n'
     symbols = f" .data\n .quad __start_{name}, __stop_{name}\n .text\n"
-    source = TRAMPOLINE.format(name=T) + CALLER.format(
-        name="f", call=body + alternative + table + symbols
-    )
-    path = image(tmp_path, linker, assemble(tmp_path, source))
+    source = with_trampoline(body + alternative + table + symbols)
+    path = link(tmp_path, linker, assemble(tmp_path, source))
     assert states(look(path)) == {"f": want}
 
 
@@ -48,6 +46,6 @@ def test_a_save_behind_the_start_of_a_barrier(
     body = "1: " + "nop\n" * words + SAVED + CALL
     body += '.section __rfi_flush_fixup, "a"\n .balign 8\n5: .quad 1b-5b\n'
     body += " .data\n .quad __start___rfi_flush_fixup, __stop___rfi_flush_fixup\n .text\n"
-    source = TRAMPOLINE.format(name=T) + CALLER.format(name="f", call=body)
-    path = image(tmp_path, linker, assemble(tmp_path, source))
+    source = with_trampoline(body)
+    path = link(tmp_path, linker, assemble(tmp_path, source))
     assert states(look(path)) == {"f": want}

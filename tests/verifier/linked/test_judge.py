@@ -10,16 +10,23 @@ import pytest
 from scpatch.rewriter import Options, plan_file
 from scpatch.verifier.files import verify_link
 from scpatch.verifier.options import KernelOffsets, VerifyOptions
-from scpatch.verifier.verdict import Verdict
 from tests import tools
-from tests.strategies.localentry_support import CALLER, LINKERS, TRAMPOLINE, marked, program
+from tests.strategies.localentry_support import LINKERS, TRAMPOLINE, marked, program
 from tests.test_cli import scpatch
 from tests.tools import CROSS, LD, LD_R2, LLD, NOP, STD_R2, assemble, symbol
+from tests.verifier.linked.support import (
+    MARKED,
+    T,
+    caller,
+    far,
+    link,
+    look,
+    states,
+    with_trampoline,
+)
 
-T = "__SCT__x"
-MARKED = f"FUNC {T}\n .localentry {T},1\n b target\n END {T}\n"
 CALLERS = '.section .text.callers,"ax",@progbits\n' + "".join(
-    CALLER.format(name=name, call=call)
+    caller(call, name=name)
     for name, call in {
         "plain": f"bl {T}\n nop",
         "saved": f"std 2,24(1)\n bl {T}\n nop",
@@ -34,31 +41,12 @@ BODY = (
 KINDS = {"exec": [], "pie": ["-pie", "--unresolved-symbols=ignore-all"]}
 
 
-def image(directory: Path, linker: str, *objects: Path, options: list[str] | None = None) -> Path:
-    path = directory / "image"
-    main_object = assemble(
-        directory,
-        "FUNC target\n blr\n END target\nFUNC _start\n blr\n .data\n .globl slot\nslot: .quad 0\n",
-        "start.o",
-    )
-    tools.run(linker, *(options or []), "-o", path, main_object, *objects)
-    return path
-
-
-def states(verdict: Verdict) -> dict[str, str]:
-    return {site.function: site.state for site in verdict.proof.sites}
-
-
-def look(path: Path, *objects: Path) -> Verdict:
-    return verify_link(objects, path)
-
-
 @pytest.mark.parametrize("linker", LINKERS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("paca", [False, True])
 def test_marked_trampolines(tmp_path: Path, linker: str, kind: str, paca: bool) -> None:
     after = marked(assemble(tmp_path, BODY), paca=paca)
-    verdict = look(image(tmp_path, linker, after, options=KINDS[kind]), after)
+    verdict = look(link(tmp_path, linker, after, options=KINDS[kind]), after)
     assert states(verdict) == dict.fromkeys(("plain", "saved", "local"), "linker")
     assert verdict.proven
     assert verdict.runs is None
@@ -68,7 +56,7 @@ def test_marked_trampolines(tmp_path: Path, linker: str, kind: str, paca: bool) 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rewritten_call_sites(tmp_path: Path, linker: str, kind: str) -> None:
     after = marked(assemble(tmp_path, BODY), strategy="callsite")
-    verdict = look(image(tmp_path, linker, after, options=KINDS[kind]), after)
+    verdict = look(link(tmp_path, linker, after, options=KINDS[kind]), after)
     assert states(verdict) == {"plain": "stub", "saved": "saved", "local": "stub"}
     assert verdict.proven
 
@@ -77,21 +65,21 @@ def test_rewritten_call_sites(tmp_path: Path, linker: str, kind: str) -> None:
 def test_an_earlier_call_has_saved_it(tmp_path: Path, linker: str) -> None:
     """Its stub has, in the same frame; on one path only is not enough."""
     first, second = f"bl {T}\n nop", f"bl {T}\n ld 2,24(1)"
-    body = TRAMPOLINE.format(name=T) + CALLER.format(name="f", call=f"{first}\n {second}")
+    body = with_trampoline(f"{first}\n {second}")
     after = marked(assemble(tmp_path, body), strategy="callsite")
-    sites = look(image(tmp_path, linker, after), after).proof.sites
+    sites = look(link(tmp_path, linker, after), after).proof.sites
     assert [site.state for site in sites] == ["stub", "saved"]
     call = f"cmpdi 3,0\n beq 1f\n {first}\n1: {second}"
-    body = TRAMPOLINE.format(name=T) + CALLER.format(name="f", call=call)
+    body = with_trampoline(call)
     after = marked(assemble(tmp_path, body), strategy="callsite")
-    sites = look(image(tmp_path, linker, after), after).proof.sites
+    sites = look(link(tmp_path, linker, after), after).proof.sites
     assert [site.state for site in sites] == ["stub", "restored"]
 
 
 @pytest.mark.parametrize("linker", LINKERS)
 def test_loads_from_the_paca(tmp_path: Path, linker: str) -> None:
     after = marked(assemble(tmp_path, BODY), paca=True, strategy="paca")
-    path = image(tmp_path, linker, after)
+    path = link(tmp_path, linker, after)
     assert set(states(look(path, after)).values()) == {"paca"}
     assert look(path, after).proven
     assert not verify_link([after], path, VerifyOptions(offsets=KernelOffsets(32))).proven
@@ -100,7 +88,7 @@ def test_loads_from_the_paca(tmp_path: Path, linker: str) -> None:
 @pytest.mark.parametrize("linker", LINKERS)
 def test_nothing_was_done(tmp_path: Path, linker: str) -> None:
     before = assemble(tmp_path, BODY)
-    verdict = look(image(tmp_path, linker, before), before)
+    verdict = look(link(tmp_path, linker, before), before)
     assert set(states(verdict).values()) == {"wrong"}
     assert not verdict.proof.errors
     assert not verdict.proven
@@ -112,17 +100,12 @@ def test_far_away(tmp_path: Path, linker: str) -> None:
     trampolines = '.section .far,"ax",@progbits\n' + TRAMPOLINE.format(name=T).replace(
         "        b target\n", "        nop\n"
     )
-    body = trampolines + CALLER.format(name="f", call=f"bl {T}\n nop").join(
+    body = trampolines + caller(f"bl {T}\n nop").join(
         ["\n.text\n", '\n .section .near,"ax",@progbits\n .skip 16\n']
     )
     after = marked(assemble(tmp_path, body))
     for options in ([], ["-pie"]):
-        far = [*options, "--section-start=.far=0x18000000"]
-        script = tmp_path / "script"
-        script.write_text("SECTIONS { .far 0x18000000 : { *(.far) } } INSERT AFTER .bss;\n")
-        path = image(
-            tmp_path, linker, after, options=[*options, "-T", str(script)] if linker == LLD else far
-        )
+        path = link(tmp_path, linker, after, options=[*options, *far(tmp_path, 0x18000000)])
         text = tools.run(CROSS + "objdump", "-d", path).stdout
         assert "bctr" in text.split("<f>:")[0] + text.split("<f>:")[1]
         assert states(look(path, after)) == {"f": "linker"}
@@ -130,23 +113,22 @@ def test_far_away(tmp_path: Path, linker: str) -> None:
 
 SILENT = {
     # GNU ld allows any call within one section without a nop; lld ends the link.
-    "no nop": (LD, MARKED + CALLER.format(name="f", call=f"bl {T}\n mr 3,3"), "no nop follows"),
+    "no nop": (LD, MARKED + caller(f"bl {T}\n mr 3,3"), "no nop follows"),
     "sibling": (LD, MARKED + f"FUNC f\n b {T}\n nop\n END f\n", "sibling call"),
     "sibling, lld": (LLD, MARKED + f"FUNC f\n b {T}\n nop\n END f\n", "in its caller's frame"),
     "by section": (
         LD,
-        MARKED + CALLER.format(name="f", call=".reloc .,R_PPC64_REL24,.text\n bl .\n nop"),
+        MARKED + caller(".reloc .,R_PPC64_REL24,.text\n bl .\n nop"),
         "neither saved nor restored",
     ),
     "by section, lld": (
         LLD,
-        MARKED + CALLER.format(name="f", call=".reloc .,R_PPC64_REL24,.text\n bl .\n nop"),
+        MARKED + caller(".reloc .,R_PPC64_REL24,.text\n bl .\n nop"),
         "neither saved nor restored",
     ),
     "inside": (
         LLD,
-        TRAMPOLINE.format(name=T)
-        + CALLER.format(name="f", call=".reloc .,R_PPC64_REL24,.text+4\n bl .\n nop"),
+        with_trampoline(".reloc .,R_PPC64_REL24,.text+4\n bl .\n nop"),
         "at no entry point",
     ),
     "conditional": (
@@ -156,20 +138,17 @@ SILENT = {
     ),
     "a save on one path": (
         LD,
-        TRAMPOLINE.format(name=T)
-        + CALLER.format(name="f", call=f"cmpdi 3,0\n beq 1f\n std 2,24(1)\n1: bl {T}\n ld 2,24(1)"),
+        with_trampoline(f"cmpdi 3,0\n beq 1f\n std 2,24(1)\n1: bl {T}\n ld 2,24(1)"),
         "save not shown",
     ),
     "a save behind a switch": (
         LD,
-        TRAMPOLINE.format(name=T)
-        + CALLER.format(name="f", call=f"mtctr 12\n bctr\n std 2,24(1)\n bl {T}\n ld 2,24(1)"),
+        with_trampoline(f"mtctr 12\n bctr\n std 2,24(1)\n bl {T}\n ld 2,24(1)"),
         "jumps by way of a register",
     ),
     "a restore that is entered": (
         LD,
-        TRAMPOLINE.format(name=T)
-        + CALLER.format(name="f", call=f"std 2,24(1)\n cmpdi 3,0\n beq 1f\n bl {T}\n1: ld 2,24(1)"),
+        with_trampoline(f"std 2,24(1)\n cmpdi 3,0\n beq 1f\n bl {T}\n1: ld 2,24(1)"),
         "may run without the call",
     ),
 }
@@ -178,7 +157,7 @@ SILENT = {
 @pytest.mark.parametrize("name", SILENT)
 def test_what_linkers_say_nothing_about(tmp_path: Path, name: str) -> None:
     linker, body, why = SILENT[name]
-    path = image(tmp_path, linker, assemble(tmp_path, body))
+    path = link(tmp_path, linker, assemble(tmp_path, body))
     verdict = look(path)
     is_restored = "a save" in name
     assert states(verdict) == {"f": "restored" if is_restored else "wrong"}
@@ -192,7 +171,7 @@ def test_what_linkers_say_nothing_about(tmp_path: Path, name: str) -> None:
 def test_a_broken_word_is_found(tmp_path: Path, linker: str, strategy: str) -> None:
     """The save in the stub, or the restore behind the call, is gone."""
     after = marked(assemble(tmp_path, BODY), strategy=strategy, paca=True)
-    path = image(tmp_path, linker, after)
+    path = link(tmp_path, linker, after)
     data = path.read_bytes()
     for word, reason in ((STD_R2, "runs on"), (LD_R2, "nop follows")):
         path.write_bytes(data.replace(word.to_bytes(4, "little"), NOP.to_bytes(4, "little")))
@@ -205,16 +184,14 @@ def test_a_broken_word_is_found(tmp_path: Path, linker: str, strategy: str) -> N
 @pytest.mark.parametrize("linker", LINKERS)
 def test_no_call_is_lost(tmp_path: Path, linker: str) -> None:
     after = marked(assemble(tmp_path, BODY), paca=True)
-    other = marked(
-        assemble(tmp_path, CALLER.format(name="other", call=f"bl {T}\n nop"), "other.o"), paca=True
-    )
-    path = image(tmp_path, linker, after, other)
+    other = marked(assemble(tmp_path, caller(f"bl {T}\n nop", name="other"), "other.o"), paca=True)
+    path = link(tmp_path, linker, after, other)
     assert look(path, after, other).proven
     assert look(path, after).proven
     archive = tmp_path / "all.a"
     tools.run(CROSS + "ar", "rcT", archive, after, other)
     assert look(path, archive).proven
-    (error,) = look(image(tmp_path, linker, after), after, other).proof.errors
+    (error,) = look(link(tmp_path, linker, after), after, other).proof.errors
     assert error == f"{T}: 3 calls in the objects, 2 in the image (look at other)."
 
 
@@ -222,13 +199,13 @@ def test_stubs_and_thunks_are_no_calls_twice(tmp_path: Path) -> None:
     from scpatch.rewriter import plan_file, write
     from tests.strategies.localentry_support import options
 
-    body = TRAMPOLINE.format(name=T) + CALLER.format(name="f", call=f"bl {T}\n mr 3,3")
+    body = with_trampoline(f"bl {T}\n mr 3,3")
     path = assemble(tmp_path, body)
     after = tmp_path / "after.o"
     write(
         [plan_file(path, options(strategy="callsite", no_nop="thunk"), after)], allow_refused=True
     )
-    verdict = look(image(tmp_path, LD, after), after)
+    verdict = look(link(tmp_path, LD, after), after)
     assert [site.state for site in verdict.proof.sites] == ["saved"]
     assert verdict.proof.sites[0].function.startswith("r2thunk.")
     assert verdict.proven
@@ -237,7 +214,7 @@ def test_stubs_and_thunks_are_no_calls_twice(tmp_path: Path) -> None:
 def test_trampolines_that_keep_r2_cannot_be_seen(tmp_path: Path) -> None:
     """Not 3 wrong calls: nobody can tell from an image."""
     note = ' .ident "scpatch strategy livepatch-stack"\n'
-    verdict = look(image(tmp_path, LD, assemble(tmp_path, BODY + note)))
+    verdict = look(link(tmp_path, LD, assemble(tmp_path, BODY + note)))
     assert not verdict.proven
     assert verdict.proof.sites == ()
     (error,) = verdict.proof.errors
@@ -245,7 +222,7 @@ def test_trampolines_that_keep_r2_cannot_be_seen(tmp_path: Path) -> None:
 
 
 def test_an_image_without_symbols_says_nothing(tmp_path: Path) -> None:
-    path = image(tmp_path, LD, marked(assemble(tmp_path, BODY), paca=True))
+    path = link(tmp_path, LD, marked(assemble(tmp_path, BODY), paca=True))
     tools.run(CROSS + "strip", path)
     (error,) = look(path).proof.errors
     assert "nothing can be said" in error
@@ -263,8 +240,8 @@ def test_the_program_that_runs_is_right(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path) -> None:
     before = assemble(tmp_path, BODY)
     after = marked(before, paca=True)
-    good = image(tmp_path, LD, after).rename(tmp_path / "good")
-    bad = image(tmp_path, LD, before).rename(tmp_path / "bad")
+    good = link(tmp_path, LD, after).rename(tmp_path / "good")
+    bad = link(tmp_path, LD, before).rename(tmp_path / "bad")
     for words, status in (
         ([good], 0),
         ([after, good], 0),
@@ -294,7 +271,7 @@ TABLE: dict[str, tuple[str, str, str]] = {
 def test_what_linkers_do_inside_one_section(tmp_path: Path, name: str) -> None:
     """The table of docs/reference/strategies.md."""
     call, *wanted = TABLE[name]
-    path = assemble(tmp_path, ".balign 16\n" + MARKED + CALLER.format(name="f", call=call))
+    path = assemble(tmp_path, ".balign 16\n" + MARKED + caller(call))
     for linker, state in zip(LINKERS, wanted, strict=True):
         if state == ERROR:
             done = tools.run(
@@ -302,12 +279,12 @@ def test_what_linkers_do_inside_one_section(tmp_path: Path, name: str) -> None:
             )
             assert ERROR in done.stderr
         else:
-            linked = image(tmp_path, linker, path)
+            linked = link(tmp_path, linker, path)
             assert states(look(linked)) == {"f": state}
 
 
 def test_gnu_ld_wants_a_nop_between_sections(tmp_path: Path) -> None:
-    body = MARKED + '.section .text.f,"ax"\n' + CALLER.format(name="f", call=f"bl {T}\n mr 3,3")
+    body = MARKED + '.section .text.f,"ax"\n' + caller(f"bl {T}\n mr 3,3")
     done = tools.run(LD, "-e0", "-o", tmp_path / "image", assemble(tmp_path, body), check=False)
     assert ERROR in done.stderr
 
@@ -316,8 +293,8 @@ def test_gnu_ld_wants_a_nop_between_sections(tmp_path: Path) -> None:
 def test_an_addend_is_lost_in_the_linkers_stubs(tmp_path: Path, linker: str) -> None:
     """`bl T+4` and `bl T` go to the same stub, so calls with an addend are refused."""
     calls = f"bl {T}\n nop\n bl {T}+4\n nop"
-    path = assemble(tmp_path, ".balign 16\n" + MARKED + CALLER.format(name="f", call=calls))
-    text = tools.run(CROSS + "objdump", "-d", image(tmp_path, linker, path)).stdout
+    path = assemble(tmp_path, ".balign 16\n" + MARKED + caller(calls))
+    text = tools.run(CROSS + "objdump", "-d", link(tmp_path, linker, path)).stdout
     stubs = re.findall(r"std +r2,24\(r1\)\n.*\tb +[0-9a-f]+ <([^>]*)>", text)
     landed = re.findall(r"\tbl +([0-9a-f]+) <", text)
     starts = re.findall(r"([0-9a-f]+):\t.*std +r2,24\(r1\)", text)
@@ -329,13 +306,6 @@ def test_an_addend_is_lost_in_the_linkers_stubs(tmp_path: Path, linker: str) -> 
         assert set(stubs) == {T}
 
 
-def far_by_lld(tmp_path: Path, path: Path, address: int) -> Path:
-    """Links with the section .far at an address."""
-    script = tmp_path / "script"
-    script.write_text(f"SECTIONS {{ .far {address:#x} : {{ *(.far) }} }} INSERT AFTER .bss;\n")
-    return image(tmp_path, LLD, path, options=["-T", str(script)])
-
-
 PLA = r"pla +r12,.*"
 BY_TOC = r"addis +r12,r2,(-?\d+)\n.*addi +r12,r12,(-?\d+)"
 
@@ -345,9 +315,9 @@ def test_llds_stub_out_of_reach(tmp_path: Path, apart: int) -> None:
     """lld 14's needs a Power10. lld 19's does not, but leads elsewhere where the lower half of the
     distance from the TOC pointer counts as negative, as the upper half is not one more then."""
     body = '.section .far,"ax",@progbits\n' + MARKED + ".text\n"
-    path = assemble(tmp_path, body + CALLER.format(name="f", call=f"bl {T}\n nop"))
-    toc = symbol(far_by_lld(tmp_path, path, 0x18000000), ".TOC.").value
-    linked = far_by_lld(tmp_path, path, toc + apart)
+    path = assemble(tmp_path, body + caller(f"bl {T}\n nop"))
+    toc = symbol(link(tmp_path, LLD, path, options=far(tmp_path, 0x18000000)), ".TOC.").value
+    linked = link(tmp_path, LLD, path, options=far(tmp_path, toc + apart))
     text = tools.run(CROSS + "objdump", "-d", "--no-show-raw-insn", linked).stdout
     by_toc = re.search(BY_TOC, text)
     assert (re.search(PLA, text) is None) == (by_toc is not None)
@@ -363,15 +333,15 @@ def test_a_linkers_stub_that_leads_elsewhere(tmp_path: Path) -> None:
     """As lld 19 makes them, see above."""
     stub = f"FUNC __toc_save_{T}\n std 2,24(1)\n b target\n END __toc_save_{T}\n"
     call = f"bl __toc_save_{T}\n ld 2,24(1)"
-    source = MARKED + stub + CALLER.format(name="f", call=call)
-    verdict = look(image(tmp_path, LD, assemble(tmp_path, source)))
+    source = MARKED + stub + caller(call)
+    verdict = look(link(tmp_path, LD, assemble(tmp_path, source)))
     assert states(verdict) == {"f": "wrong"}
     assert not verdict.proven
 
 
 def test_gnu_lds_stub_out_of_reach_does_without_a_power10(tmp_path: Path) -> None:
     body = '.section .far,"ax",@progbits\n' + MARKED + ".text\n"
-    path = assemble(tmp_path, body + CALLER.format(name="f", call=f"bl {T}\n nop"))
-    far = ["--section-start=.far=0x18000000"]
-    text = tools.run(CROSS + "objdump", "-d", image(tmp_path, LD, path, options=far)).stdout
+    path = assemble(tmp_path, body + caller(f"bl {T}\n nop"))
+    image = link(tmp_path, LD, path, options=far(tmp_path, 0x18000000))
+    text = tools.run(CROSS + "objdump", "-d", image).stdout
     assert "pla" not in text

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.verifier.options import KernelOffsets
-from tests.verifier.execute_support import TARGET, TRAMPOLINE, run_one
+from tests.verifier.execute.support import TARGET, TRAMPOLINE, run_one
 
 PACA_TOC = 16
 OFFSETS = KernelOffsets(paca_toc=PACA_TOC, paca_thread_info=2200, livepatch_sp=24)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.files import verify_link
-from scpatch.verifier.verdict import Verdict
 from tests.awkward import PLAIN
 from tests.strategies.localentry_support import LINKERS, TRAMPOLINE, marked
 from tests.tools import CROSS, LD, LLD, assemble, rewritten, run
+from tests.verifier.linked.support import code, far, look, states
 
 BARE = """
         FUNC {name}
@@ -46,31 +45,18 @@ FORMS = {
 }
 
 
-def far(tmp_path: Path, command: list[str], address: int, *objects: Path) -> Path:
+def link_far(tmp_path: Path, command: list[str], address: int, *objects: Path) -> Path:
     """Links with the section .far at an address."""
-    script, path = tmp_path / "script", tmp_path / "image"
-    script.write_text(f"SECTIONS {{ .far {address:#x} : {{ *(.far) }} }} INSERT AFTER .bss;\n")
-    run(*command, "-T", script, "-o", path, *objects)
+    path = tmp_path / "image"
+    run(*command, *far(tmp_path, address), "-o", path, *objects)
     return path
-
-
-def look(image: Path, *objects: Path) -> Verdict:
-    return verify_link(objects, image)
-
-
-def states(verdict: Verdict) -> dict[str, str]:
-    return {site.function: site.state for site in verdict.proof.sites}
-
-
-def code(path: Path) -> str:
-    return run(CROSS + "objdump", "-d", "-Mpower10", "--no-show-raw-insn", path).stdout
 
 
 @pytest.mark.parametrize("how", OPTIONS)
 @pytest.mark.parametrize("way", WAYS)
 def test_callers_without_a_toc_pointer(tmp_path: Path, how: str, way: str) -> None:
     objects = assemble(tmp_path, START + CALLS + FAR)
-    image = far(tmp_path, OPTIONS[how], WAYS[way], objects)
+    image = link_far(tmp_path, OPTIONS[how], WAYS[way], objects)
     if way == "near":
         assert re.search(FORMS[how], code(image)), code(image)
     verdict = look(image, objects)
@@ -79,7 +65,9 @@ def test_callers_without_a_toc_pointer(tmp_path: Path, how: str, way: str) -> No
 
 
 def test_the_nop_that_aligns_an_instruction_of_power10(tmp_path: Path) -> None:
-    image = far(tmp_path, OPTIONS["Power10"], WAYS["near"], assemble(tmp_path, START + CALLS + FAR))
+    image = link_far(
+        tmp_path, OPTIONS["Power10"], WAYS["near"], assemble(tmp_path, START + CALLS + FAR)
+    )
     assert len(re.findall(r"nop\n.*pla +r12", code(image))) == 2
     assert look(image).proven
 
@@ -90,7 +78,7 @@ def test_those_stubs_help_no_other_caller(tmp_path: Path, how: str) -> None:
     source = CALLS.replace(".localentry b, 1\n", "").replace(
         ".localentry c, 1\n        mflr 0", "mflr 0\n b __SCT__c@notoc"
     )
-    image = far(tmp_path, OPTIONS[how], WAYS["near"], assemble(tmp_path, START + source + FAR))
+    image = link_far(tmp_path, OPTIONS[how], WAYS["near"], assemble(tmp_path, START + source + FAR))
     wrong = {site.function for site in look(image).proof.sites if not site.right}
     assert wrong == {"b", "c"}
 
@@ -104,7 +92,7 @@ def test_sibling_calls_without_a_toc_pointer(tmp_path: Path, how: str) -> None:
     """Who calls such a function takes r2 for lost. But a store of r2 would be in his frame."""
     source = START + SIBLING.format(name="f", to="__SCT__a@notoc")
     source += SIBLING.format(name="g", to="saving") + SAVING
-    image = far(tmp_path, OPTIONS[how], WAYS["near"], assemble(tmp_path, source + FAR))
+    image = link_far(tmp_path, OPTIONS[how], WAYS["near"], assemble(tmp_path, source + FAR))
     assert states(look(image)) == {"f": "notoc", "g": "wrong"}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from scpatch.errors import ScpatchError
 from scpatch.verifier.execute import execute, find_tools
-from tests.verifier.execute_support import (
+from tests.verifier.execute.support import (
     STUB,
     TARGET,
     TRAMPOLINE,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.verifier.execute import execute, find_tools
-from tests.verifier.execute_support import assemble
+from tests.verifier.execute.support import assemble
 from tests.verifier.livepatch_support import (
     LINES,
     OFFSETS,

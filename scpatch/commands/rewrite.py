@@ -16,13 +16,12 @@ from scpatch.report.errors import print_error
 from scpatch.report.forms import print_report
 from scpatch.report.messages import (
     note_intermediate,
-    print_findings,
+    print_refusals,
     print_sites,
     print_stats,
     print_unmatched,
 )
 from scpatch.report.progress import ProgressBar
-from scpatch.report.rewrite import RewriteReport
 from scpatch.report.summary import summary_line
 from scpatch.rewriter import FilePlan, Options, check_refused, plan_all, staged
 from scpatch.sites.choices import Hoist, NoNop, Undefined
@@ -67,7 +66,7 @@ def run(values: Values) -> Exit:
         plans, errors = plan_all(values.files, options, values.output, progress.step)
     for error in errors:
         print_error(error)
-    print_findings(RewriteReport(plans, written=False).findings())
+    print_refusals(plans)
     writing = values.keep_going or not errors
     try:
         if writing:
@@ -157,6 +156,8 @@ def _is_thin(path: Path) -> bool:
 
 def _report(plans: Sequence[FilePlan], values: Values, *, written: bool) -> None:
     if values.format is not None:
+        from scpatch.report.rewrite import RewriteReport
+
         print_report(RewriteReport(plans, written), values.format)
     if values.quiet:
         return

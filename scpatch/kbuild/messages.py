@@ -25,11 +25,10 @@ def check(plans: Sequence[FilePlan], settings: Settings) -> None:
         note_intermediate(names)
     if not any(plan.refused for plan in plans):
         return
-    from scpatch.report.messages import print_findings
-    from scpatch.report.rewrite import RewriteReport
+    from scpatch.report.messages import print_refusals
     from scpatch.rewriter import check_refused
 
-    print_findings(RewriteReport(plans, written=False).findings())
+    print_refusals(plans)
     if settings.warn_only:
         return
     try:

@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from scpatch.rewriter import FilePlan
 
 
+def print_refusals(plans: Sequence[FilePlan]) -> None:
+    """Prints each refused site of the plans, and the hints."""
+    if any(plan.refused for plan in plans):
+        from scpatch.report.rewrite import RewriteReport
+
+        print_findings(RewriteReport(plans, written=False).findings())
+
+
 def print_findings(findings: Iterable[Finding]) -> None:
-    """Prints each refused site, and after those of one code what to do about it."""
+    """Prints each finding, and after those of one code what to do about it."""
     from scpatch.diagnostics import hint
     from scpatch.report.blocks import Style
     from scpatch.report.terminal.screen import screen

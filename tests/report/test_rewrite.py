@@ -9,7 +9,7 @@ import pytest
 
 from scpatch.elf.layout import Edits, SectionEdit
 from scpatch.report.forms import print_report
-from scpatch.report.messages import print_findings, print_sites, print_stats
+from scpatch.report.messages import print_refusals, print_sites, print_stats
 from scpatch.report.rewrite import RewriteReport
 from scpatch.report.summary import summary_line
 from scpatch.rewriter import FilePlan, ObjectPlan, Options, plan_file
@@ -199,7 +199,7 @@ def test_stats_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_refusals_have_one_hint_for_each_code(capsys: pytest.CaptureFixture[str]) -> None:
-    print_findings(RewriteReport([plan("refused.o"), plan("refused.o")], written=False).findings())
+    print_refusals([plan("refused.o"), plan("refused.o")])
     captured = capsys.readouterr()
     assert captured.out == ""
     lines = captured.err.splitlines()
@@ -218,10 +218,10 @@ def test_refusals_name_the_source_line(capsys: pytest.CaptureFixture[str]) -> No
     one = found.objects[0]
     sites = tuple(site._replace(line="net/core.c:1204") for site in one.plan.sites)
     lined = found._replace(objects=(one._replace(plan=one.plan._replace(sites=sites)),))
-    print_findings(RewriteReport([lined], written=False).findings())
+    print_refusals([lined])
     assert ".text+0x64 in no_nop+0x14 (net/core.c:1204): no nop" in capsys.readouterr().err
 
 
 def test_no_refusals_are_no_output(capsys: pytest.CaptureFixture[str]) -> None:
-    print_findings(RewriteReport([plan("calls-gcc.o")], written=False).findings())
+    print_refusals([plan("calls-gcc.o")])
     assert capsys.readouterr() == ("", "")

@@ -24,19 +24,20 @@ from scpatch.ar.headers import (
     damaged,
     even,
 )
+from scpatch.elf.encoding import BIG, LITTLE
 from scpatch.elf.layout import Copy, Layout
 from scpatch.errors import ScpatchError
 
 _WORDS = {
-    Kind.SYMBOLS: (">", "I", 4, 1),
-    Kind.SYMBOLS64: (">", "Q", 8, 1),
+    Kind.SYMBOLS: (BIG, "I", 4, 1),
+    Kind.SYMBOLS64: (BIG, "Q", 8, 1),
     # In the byte order of the machine that the objects are for.
-    Kind.RANLIB: ("<", "I", 4, 2),
-    Kind.RANLIB64: ("<", "Q", 8, 2),
+    Kind.RANLIB: (LITTLE, "I", 4, 2),
+    Kind.RANLIB64: (LITTLE, "Q", 8, 2),
 }
 """Symbol tables: byte order, type and size of a word, and how many words an entry has. The entry's
-last word is the offset of a member's header. In front of the entries of `/` stands their number,
-of `__.SYMDEF` their size in bytes."""
+last word is the offset of a member's header. Before the entries of `/` comes their number, before
+those of `__.SYMDEF` their size in bytes."""
 
 
 def moved_headers(archive: Archive, changed: Mapping[int, Layout]) -> dict[int, int]:
@@ -182,11 +183,11 @@ def _symbol_tables(archive: Archive, moved: Mapping[int, int]) -> Iterator[tuple
     for table in archive.entries:
         if table.kind not in _WORDS:
             continue
-        order, word, size, words = _WORDS[table.kind]
+        encoding, word, size, words = _WORDS[table.kind]
         data = archive.content(table)
         if len(data) < size:
             raise damaged(archive.name, f"the symbol table {table.name} has no room for its count")
-        (count,) = struct.unpack_from(order + word, data)
+        count = encoding.number(data[:size])
         if table.kind in (Kind.RANLIB, Kind.RANLIB64):
             count //= size * words
         if size * (1 + count * words) > len(data):
@@ -194,10 +195,10 @@ def _symbol_tables(archive: Archive, moved: Mapping[int, int]) -> Iterator[tuple
                 archive.name,
                 f"the symbol table {table.name} has {count} entries in {len(data)} bytes",
             )
-        fields = list(struct.unpack_from(f"{order}{count * words}{word}", data, size))
+        fields = list(encoding.column(data[size : size * (1 + count * words)], word))
         fields[words - 1 :: words] = _moved(archive, moved, fields[words - 1 :: words])
         try:
-            new = struct.pack(f"{order}{count * words}{word}", *fields)
+            new = encoding.pack_all(word, fields)
         except struct.error:
             raise _no_room(archive, f"a member's offset in the symbol table {table.name}") from None
         yield moved[table.header] + table.content - table.header + size, new

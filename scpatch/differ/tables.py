@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 from scpatch.differ.model import FieldChange, Mark, Reference, SectionDiff
 from scpatch.differ.names import Names
 from scpatch.elf import constants as c
-from scpatch.elf.reader import ElfFile, Header, Section
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.structures import Header, Section
 
 _CHUNK: Final = 1 << 20
 _PIECE: Final = 1 << 14

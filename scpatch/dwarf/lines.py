@@ -26,6 +26,7 @@ from scpatch.dwarf.sequences import (
     sequence_ends,
 )
 from scpatch.elf import constants as c
+from scpatch.elf.encoding import Encoding
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.errors import ScpatchError
 
@@ -72,7 +73,7 @@ def _lines(elf: ElfFile, index: int, table: RelaTable, places: set[Place]) -> di
         first = bisect_left(addresses, unit.start, key=_at)
         inside = addresses[first : bisect_left(addresses, unit.end, key=_at)]
         for stretch, wanted in _stretches(data, header, inside, chosen):
-            for rows in _decode(data, stretch, header):
+            for rows in _decode(data, stretch, header, elf.encoding):
                 for place in wanted:
                     row = _row_at(rows, place[0] * _SECTION + place[1])
                     name = names.file(unit, row.file) if row and 0 < row.line < 1 << 32 else None
@@ -124,15 +125,17 @@ def _stretches(
         yield find_stretch(ends, addresses, wanted), [place for _, place in inside]
 
 
-def _decode(data: memoryview, stretch: Stretch, header: Any) -> Iterator[list[Row]]:
+def _decode(
+    data: memoryview, stretch: Stretch, header: Any, encoding: Encoding
+) -> Iterator[list[Row]]:
     """The rows of each sequence, by address, the last one its end; nothing where it is damaged."""
     code = bytearray(data[stretch.start : min(stretch.end, stretch.start + LIMIT)])
     for address in stretch.addresses:
         at = address.at - stretch.start
         if at + 8 <= len(code):
-            code[at : at + 8] = _number(address).to_bytes(8, "little")
+            code[at : at + 8] = encoding.pack(_number(address), 8)
     try:
-        found = list(sequences(bytes(code), header))
+        found = list(sequences(bytes(code), header, encoding))
     except (IndexError, ValueError, ZeroDivisionError):
         # Damaged input: there is no line then.
         return

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import struct
 from bisect import bisect_left
 from typing import Any, Final
 
 from scpatch.dwarf.sequences import R_PPC64_ADDR32, R_PPC64_ADDR64, Unit
 from scpatch.elf import constants as c
+from scpatch.elf.encoding import Encoding
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.errors import ScpatchError
 
@@ -55,7 +55,7 @@ class Names:
         if unit.program - unit.start > LIMIT:
             return None
         parts: list[Any] = []
-        for part in structs_of(unit).Dwarf_lineprog_header.subcons:
+        for part in structs_of(unit, self._elf.encoding).Dwarf_lineprog_header.subcons:
             parts += [Value("checked", _check_formats), part]
         try:
             return Struct("header", *parts).parse_stream(io.BytesIO(self._relocate(unit)))
@@ -74,10 +74,13 @@ class Names:
         last = bisect_left(self._relocated, (unit.program, 0))
         for at, entry in self._relocated[first:last]:
             relocation = self._table[entry]
-            form = {R_PPC64_ADDR32: "<I", R_PPC64_ADDR64: "<Q"}.get(relocation.type)
-            if form is not None:
+            size = {R_PPC64_ADDR32: 4, R_PPC64_ADDR64: 8}.get(relocation.type)
+            if size is not None:
                 value = self._elf.symbols[relocation.symbol].st_value + relocation.r_addend
-                struct.pack_into(form, header, at - unit.start, value)
+                start = at - unit.start
+                if start + size > len(header):
+                    raise ValueError("a string's offset reaches past the header")
+                header[start : start + size] = self._elf.encoding.pack(value, size)
         return bytes(header)
 
     def _path(self, unit: Unit, number: int) -> str | None:
@@ -117,12 +120,12 @@ class Names:
         return self._strings[name]
 
 
-def structs_of(unit: Unit) -> Any:
+def structs_of(unit: Unit, encoding: Encoding) -> Any:
     """The decoders of pyelftools for a unit's version and format."""
     from elftools.dwarf.structs import DWARFStructs
 
     return DWARFStructs(
-        little_endian=True,
+        little_endian=encoding.byte_order == "little",
         dwarf_format=8 * unit.offset_size,
         address_size=8,
         dwarf_version=unit.version,

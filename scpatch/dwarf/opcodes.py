@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+from scpatch.elf.encoding import Encoding
+
 _END_SEQUENCE, _SET_ADDRESS = 1, 2
 _COPY, _ADVANCE_PC, _ADVANCE_LINE, _SET_FILE = 1, 2, 3, 4
 _CONST_ADD_PC, _FIXED_ADVANCE_PC = 8, 9
@@ -25,7 +27,7 @@ class Row(NamedTuple):
     """0 for code that has no source line, and for the end of a sequence."""
 
 
-def sequences(code: bytes, header: Any) -> Iterator[list[Row]]:
+def sequences(code: bytes, header: Any, encoding: Encoding) -> Iterator[list[Row]]:
     """The rows of each sequence in `code`; the last one may lack its end.
 
     `header` is the unit's. Raises IndexError for code that ends inside an opcode, ValueError for a
@@ -45,7 +47,7 @@ def sequences(code: bytes, header: Any) -> Iterator[list[Row]]:
         elif op == 0:
             length, at = _leb128(code, at)
             if code[at] == _SET_ADDRESS:
-                address = int.from_bytes(code[at + 1 : at + length], "little")
+                address = encoding.number(code[at + 1 : at + length])
             elif code[at] == _END_SEQUENCE:
                 yield [*rows, Row(address, file, 0)]
                 rows, address, file, line = [], 0, 1, 1
@@ -53,7 +55,7 @@ def sequences(code: bytes, header: Any) -> Iterator[list[Row]]:
         elif op == _CONST_ADD_PC:
             address += advances[255][0]
         elif op == _FIXED_ADVANCE_PC:
-            address += code[at] | code[at + 1] << 8
+            address += encoding.number(code[at : at + 2])
             at += 2
         elif op == _ADVANCE_PC:
             value, at = _leb128(code, at)

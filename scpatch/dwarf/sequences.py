@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
+from scpatch.elf.encoding import Encoding
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.errors import ScpatchError
 
@@ -66,18 +67,18 @@ class Stretch(NamedTuple):
     """The next function of the sequence; None where the sequence ends with the stretch."""
 
 
-def find_units(data: memoryview) -> Iterator[Unit]:
+def find_units(data: memoryview, encoding: Encoding) -> Iterator[Unit]:
     """The units of a .debug_line section, up to the first one that contradicts itself."""
     start = 0
     while start + 4 <= len(data):
         wide = bytes(data[start : start + 4]) == b"\xff\xff\xff\xff"
         size = 8 if wide else 4
         body = start + (12 if wide else 4)
-        end = body + int.from_bytes(data[body - size : body], "little")
-        version = int.from_bytes(data[body : body + 2], "little")
+        end = body + encoding.number(data[body - size : body])
+        version = encoding.number(data[body : body + 2])
         # DWARF 5 has address_size and segment_selector_size in front of header_length.
         after = body + (4 if version >= 5 else 2) + size
-        program = after + int.from_bytes(data[after - size : after], "little")
+        program = after + encoding.number(data[after - size : after])
         if not 2 <= version <= 5 or not after <= program <= end <= len(data):
             return
         yield Unit(start, program, end, version, size)
@@ -95,7 +96,7 @@ def find_addresses(elf: ElfFile, index: int, table: RelaTable) -> Iterator[Addre
         for entry, (at, info) in enumerate(zip(table.r_offset, table.r_info, strict=True))
         if info & 0xFFFFFFFF == R_PPC64_ADDR64
     )
-    for unit in find_units(data):
+    for unit in find_units(data, elf.encoding):
         first = bisect_left(operands, (unit.program + len(_SET_ADDRESS), 0))
         last = bisect_left(operands, (unit.end - 7, 0))
         for at, entry in operands[first:last]:

@@ -6,7 +6,6 @@ its string table, new relocations to the end of the section's table, new section
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
@@ -76,8 +75,7 @@ class Additions:
         index = self.end(table.index) // c.SYM_SIZE
         self.append(
             table.index,
-            struct.pack(
-                "<IBBHQQ",
+            self._elf.encoding.symbol.pack(
                 name,
                 binding << 4 | c.STT_FUNC,
                 c.STV_HIDDEN,
@@ -87,7 +85,9 @@ class Additions:
             ),
         )
         if table.extended is not None:
-            self.append(table.extended, struct.pack("<I", symbol.section if extended else 0))
+            self.append(
+                table.extended, self._elf.encoding.pack(symbol.section if extended else 0, 4)
+            )
         elif extended:
             raise ScpatchError(
                 "SCP107",
@@ -132,13 +132,14 @@ class Additions:
 
     def add_relocation(self, new: NewRelocation) -> None:
         table = self._own_table(new.section)
-        self.append(table, struct.pack("<QQq", new.offset, new.symbol << 32 | new.type, new.addend))
+        self.append(table, self._elf.encoding.pack_relocation(*new[1:]))
 
     def retarget(self, section: int, index: int, symbol: int, kind: int) -> None:
         """Makes the relocation at `index` of the section's table name `symbol`, addend 0."""
         table = self._own_table(section)
         assert index < len(self._elf.content(table)) // c.RELA_SIZE, "no livepatch relocation"
-        self.patch(table, index * c.RELA_SIZE + 8, struct.pack("<Qq", symbol << 32 | kind, 0))
+        info_and_addend = self._elf.encoding.pack_relocation(0, symbol, kind, 0)[8:]
+        self.patch(table, index * c.RELA_SIZE + 8, info_and_addend)
 
     def _own_table(self, section: int) -> int:
         """Section index of the relocations that a section gets without a livepatch."""

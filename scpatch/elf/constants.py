@@ -2,6 +2,7 @@
 
 from typing import Final
 
+EI_NIDENT: Final = 16
 EHDR_SIZE: Final = 64
 SHDR_SIZE: Final = 64
 SYM_SIZE: Final = 24

@@ -7,13 +7,13 @@ shifts, by no more than the growth and the alignment of what follows ask for.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
-from scpatch.elf.reader import ElfFile, Section
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.structures import Section
 from scpatch.errors import damaged
 
 
@@ -86,44 +86,82 @@ def unchanged(size: int) -> Layout:
     return Layout(size, (Copy(0, 0, size),), ())
 
 
-_Extent = tuple[int, int, int, int]
-"""A stretch of the old file that moves as one: file offset, size and alignment in bytes, and the
-section index, or one of the numbers below."""
+class _Part(NamedTuple):
+    """A piece of the old file that moves as one."""
+
+    offset: int
+    """File offset."""
+    size: int
+    align: int
+    """Bytes; the new offset is congruent to the old one."""
+    section: int
+    """Section index, or one of the numbers below."""
+
 
 _HEADER, _TABLE, _SLACK = -1, -2, -3
+"""The ELF header, the section header table, bytes that belong to nothing."""
 
-_E_SHNUM = 60
-"""File offset of the field."""
-_SH_SIZE = 32
-"""Where the field lies in a section header."""
+_E_SHOFF, _E_SHNUM = 40, 60
+"""File offsets of the fields."""
+_SH_OFFSET, _SH_SIZE = 24, 32
+"""Offsets of the fields in a section header."""
 _LARGEST_PAGE = 1 << 16
 _BLOCK = 1 << 12
 _BULK = 1 << 20
-"""Parts of so many bytes keep their place in the blocks of the disk: a filesystem can then share
-the blocks of both files, and every other one copies them faster."""
+"""Parts of this size keep their offset in the disk's blocks: a filesystem can then share the blocks
+of both files, and every other one copies them faster."""
 _USUAL = frozenset(1 << power for power in range(17))
 """Alignments that need no further look."""
 
 
-def extents(elf: ElfFile) -> list[_Extent]:
-    """All parts of the file in file order, the gaps that are more than padding included.
+def lay_out(elf: ElfFile, edits: Edits) -> Layout:
+    """The new file for `edits`. Raises SCP107 for overlapping sections."""
+    parts = _parts(elf)
+    growth = {section: len(edit.tail) for section, edit in edits.sections.items()}
+    growth[_TABLE] = len(edits.new) * c.SHDR_SIZE
+    targets, end = _place(elf, parts, growth)
+    old_table = bytes(elf.data[elf.header.e_shoff :][: len(elf.sections) * c.SHDR_SIZE])
+    table = bytearray(old_table) + bytes(growth[_TABLE])
+    table_offset = elf.header.e_shoff
+    writes: list[tuple[int, bytes]] = []
+    put = elf.encoding.long.pack_into
+    for (offset, size, _, section), target in zip(parts, targets, strict=True):
+        if section == _TABLE:
+            table_offset = target
+        elif section >= 0 and target != offset:
+            put(table, section * c.SHDR_SIZE + _SH_OFFSET, target)
+        if section in edits.sections:
+            edit = edits.sections[section]
+            put(table, section * c.SHDR_SIZE + _SH_SIZE, size + len(edit.tail))
+            writes += [(target + at, new) for at, new in edit.patches]
+            writes.append((target + size, edit.tail))
+    end = _add_sections(elf, edits.new, end, table, writes)
+    if table != old_table:
+        writes.append((table_offset, bytes(table)))
+    if table_offset != elf.header.e_shoff:
+        writes.append((_E_SHOFF, elf.encoding.pack(table_offset, 8)))
+    return Layout(end, tuple(_copies(parts, targets)), tuple(writes))
 
-    Raises SCP107 where two parts overlap.
+
+def _parts(elf: ElfFile) -> list[_Part]:
+    """All parts of the file in file order, with the gaps that are more than padding.
+
+    Raises SCP107 if two parts overlap.
     """
     parts = [
-        (
-            section[4],
+        _Part(
+            section.sh_offset,
             section.file_size,
-            section[8] if section[8] in _USUAL else _alignment(section),
+            section.sh_addralign if section.sh_addralign in _USUAL else _alignment(section),
             index,
         )
         for index, section in enumerate(elf.sections)
-        if section[1]
+        if section.sh_type != c.SHT_NULL
     ]
-    parts.append((0, c.EHDR_SIZE, 1, _HEADER))
-    parts.append((elf.header.e_shoff, len(elf.sections) * c.SHDR_SIZE, 8, _TABLE))
+    parts.append(_Part(0, c.EHDR_SIZE, 1, _HEADER))
+    parts.append(_Part(elf.header.e_shoff, len(elf.sections) * c.SHDR_SIZE, 8, _TABLE))
     parts.sort()
-    placed: list[_Extent] = []
+    placed: list[_Part] = []
     end = 0
     for part in parts:
         start, size, align, _ = part
@@ -132,11 +170,11 @@ def extents(elf: ElfFile) -> list[_Extent]:
             if gap < 0:
                 raise damaged(elf.name, f"two parts of the file overlap at {start:#x}")
             if gap and (gap >= align or any(elf.data[end:start])):
-                placed.append((end, gap, 1, _SLACK))
+                placed.append(_Part(end, gap, 1, _SLACK))
             end = start + size
         placed.append(part)
     if end < len(elf.data):
-        placed.append((end, len(elf.data) - end, 1, _SLACK))
+        placed.append(_Part(end, len(elf.data) - end, 1, _SLACK))
     return placed
 
 
@@ -144,7 +182,7 @@ def _alignment(section: Section) -> int:
     """What the section's file offset stays congruent to, in bytes.
 
     An alignment that is no power of two, or a huge one that the old offset does not have either,
-    is passed over: honouring a forged value could make the file any size.
+    is ignored: to honour a forged value could make the file any size.
     """
     align = section.sh_addralign
     if align & (align - 1) or (align > _LARGEST_PAGE and section.sh_offset % align):
@@ -152,88 +190,83 @@ def _alignment(section: Section) -> int:
     return align or 1
 
 
-def lay_out(elf: ElfFile, edits: Edits) -> Layout:
-    """The new file for `edits`. Raises SCP107 for overlapping sections."""
-    copies: list[Copy] = []
-    writes: list[tuple[int, bytes]] = []
-    old_table = bytes(elf.data[elf.header.e_shoff :][: len(elf.sections) * c.SHDR_SIZE])
-    table = bytearray(old_table) + bytes(len(edits.new) * c.SHDR_SIZE)
-    fields = memoryview(table).cast("Q")
-    table_offset = end = shift = run = end_of_run = 0
-    for start, size, align, section in extents(elf):
-        # Congruent to the old offset, so that a file with odd offsets keeps them.
-        target = end + (start - end) % (max(align, _BLOCK) if size >= _BULK else align)
-        if not size:
-            target = _place_empty(elf, start, target, shift, inside=start < end_of_run)
-        elif target - start != shift:
-            # Up to here everything moved by one distance, its padding too: one copy does.
-            copies.append(Copy(run, run + shift, end_of_run - run))
-            run, shift = start, target - start
-        if section >= 0:
-            fields[8 * section + 3] = target
-        elif section == _TABLE:
-            table_offset = target
-        if size:
-            end = target + size
-            end_of_run = start + size
-        if section == _TABLE:
-            end += len(edits.new) * c.SHDR_SIZE
-        if section in edits.sections:
-            if start > len(elf.data):
-                # Of no harm for an empty section, but the file would grow as far as that.
-                raise damaged(elf.name, f"section {section} lies at {start:#x}, behind the end")
-            edit = edits.sections[section]
-            fields[8 * section + 4] = size + len(edit.tail)
-            writes += [(target + offset, new) for offset, new in edit.patches]
-            writes.append((target + size, edit.tail))
-            end = target + size + len(edit.tail)
-    copies.append(Copy(run, run + shift, end_of_run - run))
-    end = _place_new(elf, edits.new, end, table, writes)
-    if table != old_table:
-        writes.append((table_offset, bytes(table)))
-    if table_offset != elf.header.e_shoff:
-        writes.append((40, table_offset.to_bytes(8, "little")))
-    return Layout(end, tuple(copies), tuple(writes))
+def _place(
+    elf: ElfFile, parts: Sequence[_Part], growth: Mapping[int, int]
+) -> tuple[list[int], int]:
+    """The new file offset of each part, and where the last one ends. `growth` has the bytes that
+    parts get at their ends.
 
-
-def _place_empty(elf: ElfFile, start: int, target: int, shift: int, *, inside: bool) -> int:
-    """The new file offset of a part without bytes.
-
-    Where it lies means nothing, so it may even lie inside another part, or behind the file's end.
+    Raises SCP107 for a part that grows and starts after the end of the file.
     """
-    if start > len(elf.data):
-        return start
-    return start + shift if inside else max(target, start + shift)
+    targets: list[int] = []
+    old_end = new_end = shift = 0
+    for start, size, align, section in parts:
+        # Congruent to the old offset, so that a file with odd offsets keeps them.
+        target = new_end + (start - new_end) % (max(align, _BLOCK) if size >= _BULK else align)
+        if size:
+            old_end, new_end, shift = start + size, target + size, target - start
+        elif start > len(elf.data):
+            # The offset of a part without bytes means nothing; it may be anywhere.
+            target = start
+        else:
+            target = start + shift if start < old_end else max(target, start + shift)
+        targets.append(target)
+        if section in growth:
+            if start > len(elf.data):
+                # Harmless while it is empty, but the file would grow up to there.
+                raise damaged(elf.name, f"section {section} starts at {start:#x}, after the end")
+            new_end = target + size + growth[section]
+    return targets, new_end
 
 
-def _place_new(
+def _copies(parts: Sequence[_Part], targets: Sequence[int]) -> Iterator[Copy]:
+    """The bytes that stay the same. Parts that move by one distance are one copy, with the padding
+    between them."""
+    start = end = shift = 0
+    for part, target in zip(parts, targets, strict=True):
+        if not part.size:
+            continue
+        if target - part.offset != shift:
+            yield Copy(start, start + shift, end - start)
+            start, shift = part.offset, target - part.offset
+        end = part.offset + part.size
+    yield Copy(start, start + shift, end - start)
+
+
+def _add_sections(
     elf: ElfFile,
-    sections: tuple[NewSection, ...],
+    sections: Sequence[NewSection],
     end: int,
     table: bytearray,
     writes: list[tuple[int, bytes]],
 ) -> int:
-    """Puts new sections behind `end` (a file offset), their headers at the end of `table`.
+    """Puts new sections after `end` (a file offset), and their headers at the end of `table`.
 
     Returns the file's new end.
     """
     count = len(elf.sections)
     for new in sections:
         end += -end % new.align
-        struct.pack_into(
-            "<IIQQQQIIQQ",
-            table,
-            count * c.SHDR_SIZE,
-            *(new.name, new.kind, new.flags, 0, end, len(new.content)),
-            *(new.link, new.info, new.align, new.entry_size),
+        header = Section(
+            new.name,
+            new.kind,
+            new.flags,
+            0,
+            end,
+            len(new.content),
+            new.link,
+            new.info,
+            new.align,
+            new.entry_size,
         )
+        elf.encoding.section.pack_into(table, count * c.SHDR_SIZE, *header)
         writes.append((end, new.content))
         end += len(new.content)
         count += 1
     # Past 65,279 sections the count moves to section header 0 (gABI, "Extended numbering").
     if sections and count < c.SHN_LORESERVE:
-        writes.append((_E_SHNUM, count.to_bytes(2, "little")))
+        writes.append((_E_SHNUM, elf.encoding.pack(count, 2)))
     elif sections:
         writes.append((_E_SHNUM, bytes(2)))
-        struct.pack_into("<Q", table, _SH_SIZE, count)
+        elf.encoding.long.pack_into(table, _SH_SIZE, count)
     return end

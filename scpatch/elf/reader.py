@@ -7,83 +7,28 @@ the file: section offsets and file offsets in bytes, indices from zero.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import NamedTuple
 
 from scpatch.elf import constants as c
+from scpatch.elf.encoding import Encoding, encoding_of
+from scpatch.elf.structures import Header, Relocation, Section
 from scpatch.elf.symtab import SymbolTable, find_all, string_at
 from scpatch.elf.tables import Tables, find_tables
 from scpatch.errors import damaged
 
 
-class Header(NamedTuple):
-    """The fields of Elf64_Ehdr behind e_ident."""
-
-    e_type: int
-    e_machine: int
-    e_version: int
-    e_entry: int
-    e_phoff: int
-    e_shoff: int
-    e_flags: int
-    e_ehsize: int
-    e_phentsize: int
-    e_phnum: int
-    e_shentsize: int
-    e_shnum: int
-    e_shstrndx: int
-
-
-class Section(NamedTuple):
-    """One Elf64_Shdr. `sh_offset` is a file offset, `sh_size` is in bytes."""
-
-    sh_name: int
-    sh_type: int
-    sh_flags: int
-    sh_addr: int
-    sh_offset: int
-    sh_size: int
-    sh_link: int
-    sh_info: int
-    sh_addralign: int
-    sh_entsize: int
-
-    @property
-    def file_size(self) -> int:
-        """Bytes that the section takes in the file: none for SHT_NULL and SHT_NOBITS."""
-        return 0 if self.sh_type in (0, c.SHT_NOBITS) else self.sh_size
-
-
-class Relocation(NamedTuple):
-    """One Elf64_Rela; `r_offset` is an offset in the section that `sh_info` names."""
-
-    r_offset: int
-    r_info: int
-    r_addend: int
-
-    @property
-    def symbol(self) -> int:
-        return self.r_info >> 32
-
-    @property
-    def type(self) -> int:
-        return self.r_info & 0xFFFFFFFF
-
-
 class RelaTable:
     """The columns of the SHT_RELA sections of one section, each one entry a relocation."""
 
-    def __init__(self, target: int, data: memoryview) -> None:
+    def __init__(self, target: int, data: memoryview, encoding: Encoding) -> None:
         self.target = target
         """Section index of what they relocate (`sh_info`)."""
-        numbers = data.cast("Q")
-        self.r_offset = numbers[0::3]
-        self.r_info = numbers[1::3]
-        self.symbol = data.cast("I")[3::6]
+        self.r_offset = encoding.column(data, "Q", 0, 3)
+        self.r_info = encoding.column(data, "Q", 1, 3)
+        self.symbol = encoding.upper_halves(data, 1, 3)
         """The upper half of r_info: an index in .symtab."""
-        self.r_addend = data.cast("q")[2::3]
+        self.r_addend = encoding.column(data, "q", 2, 3)
 
     def __len__(self) -> int:
         return len(self.r_info)
@@ -95,9 +40,6 @@ class RelaTable:
 _OWN_TABLES = frozenset(
     (c.SHT_SYMTAB, c.SHT_STRTAB, c.SHT_RELA, c.SHT_REL, c.SHT_GROUP, c.SHT_SYMTAB_SHNDX)
 )
-
-_EHDR = struct.Struct("<HHIQQQIHHHHHH")
-_SHDR = struct.Struct("<IIQQQQIIQQ")
 
 
 class ElfFile:
@@ -113,7 +55,8 @@ class ElfFile:
         self.name = name
         if len(data) < c.EHDR_SIZE:
             raise damaged(name, f"the file ends inside the ELF header ({len(data)} bytes)")
-        self.header = Header(*_EHDR.unpack_from(data, 16))
+        self.encoding = encoding_of(data)
+        self.header = Header(*self.encoding.header.unpack_from(data, c.EI_NIDENT))
         self.sections = self._read_sections()
         self.tables = self._find_tables()
         """Section index -> the SHT_RELA sections that relocate it."""
@@ -127,9 +70,9 @@ class ElfFile:
             raise damaged(self.name, f"e_shentsize is {head.e_shentsize}, not {c.SHDR_SIZE}")
         first = self.slice(head.e_shoff, c.SHDR_SIZE, "section header 0")
         # Past 65,279 sections the count moves to section header 0 (gABI, "Extended numbering").
-        count = head.e_shnum or Section(*_SHDR.unpack(first)).sh_size
+        count = head.e_shnum or Section(*self.encoding.section.unpack(first)).sh_size
         table = self.slice(head.e_shoff, count * c.SHDR_SIZE, "the section header table")
-        sections = tuple(map(Section._make, _SHDR.iter_unpack(table)))
+        sections = tuple(map(Section._make, self.encoding.section.iter_unpack(table)))
         size = len(self.data)
         for index, section in enumerate(sections):
             # Cheapest first: nearly all sections lie inside the file.
@@ -210,12 +153,13 @@ class ElfFile:
         extended = self._extended_index(index)
         return SymbolTable(
             name=self.name,
+            encoding=self.encoding,
             index=index,
             strtab=section.sh_link,
             extended=extended,
             data=self.content(index),
             strings=self.content(section.sh_link),
-            shndx=None if extended is None else self.content(extended).cast("I"),
+            shndx=None if extended is None else self.encoding.column(self.content(extended), "I"),
             sections=len(self.sections),
         )
 
@@ -247,7 +191,7 @@ class ElfFile:
             contents = [self._read_relocations(index) for index in parts]
             contents += [self._read_livepatch(index) for index in tables.livepatch]
             data = contents[0] if len(contents) == 1 else memoryview(b"".join(contents))
-            table = self._tables[target] = RelaTable(target, data)
+            table = self._tables[target] = RelaTable(target, data, self.encoding)
         return table
 
     def check_code(self) -> None:
@@ -273,7 +217,7 @@ class ElfFile:
 
     def _read_relocations(self, index: int) -> memoryview:
         data, symbols = self._entries(index)
-        last = max(data.cast("I")[3::6], default=0)
+        last = max(self.encoding.upper_halves(data, 1, 3), default=0)
         if last >= len(symbols):
             what = f"section {index} (SHT_RELA) names symbol {last}, there are {len(symbols)}"
             raise damaged(self.name, what)
@@ -283,7 +227,7 @@ class ElfFile:
         """A livepatch table; the kernel takes no other symbols in one than of SHN_LIVEPATCH
         (klp_resolve_symbols in kernel/livepatch/core.c)."""
         data, symbols = self._entries(index)
-        for symbol in data.cast("I")[3::6]:
+        for symbol in self.encoding.upper_halves(data, 1, 3):
             if symbols[symbol].st_shndx != c.SHN_LIVEPATCH:
                 what = f"section {index} (livepatch relocations) names the symbol {symbol}, which "
                 raise damaged(self.name, what + "is not one of a livepatch")

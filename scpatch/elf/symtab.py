@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from scpatch.elf import constants as c
+from scpatch.elf.encoding import Encoding
+from scpatch.elf.structures import Symbol
 from scpatch.errors import damaged
-
-_SYM = struct.Struct("<IBBHQQ")
-
-
-class Symbol(NamedTuple):
-    """One Elf64_Sym. In an ET_REL file `st_value` is a section offset."""
-
-    st_name: int
-    st_info: int
-    st_other: int
-    st_shndx: int
-    st_value: int
-    st_size: int
-
-    @property
-    def binding(self) -> int:
-        return self.st_info >> 4
-
-    @property
-    def type(self) -> int:
-        return self.st_info & 0xF
 
 
 class SymbolTable:
@@ -38,6 +17,7 @@ class SymbolTable:
         self,
         *,
         name: str,
+        encoding: Encoding,
         index: int,
         strtab: int,
         extended: int | None,
@@ -48,7 +28,8 @@ class SymbolTable:
     ) -> None:
         # Without the file itself: a cycle would keep its mapping alive after its last user.
         self._name = name
-        self._shndx = shndx
+        self._encoding = encoding
+        self.shndx = shndx
         self._sections = sections
         self.index = index
         """Section index of the table."""
@@ -59,11 +40,11 @@ class SymbolTable:
         self.data = data
         self.strings = strings
         # Columns: one entry a symbol.
-        self.st_name = data.cast("I")[0::6]
+        self.st_name = encoding.column(data, "I", 0, 6)
         self.st_info = data[4::24]
-        self.st_shndx = data.cast("H")[3::12]
-        self.st_value = data.cast("Q")[1::3]
-        self.st_size = data.cast("Q")[2::3]
+        self.st_shndx = encoding.column(data, "H", 3, 12)
+        self.st_value = encoding.column(data, "Q", 1, 3)
+        self.st_size = encoding.column(data, "Q", 2, 3)
 
     def __len__(self) -> int:
         return len(self.data) // c.SYM_SIZE
@@ -72,7 +53,7 @@ class SymbolTable:
         """The symbol at an index from the file; SCP107 where there is none."""
         if index >= len(self):
             raise damaged(self._name, f"symbol {index} is named, there are {len(self)}")
-        return Symbol._make(_SYM.unpack_from(self.data, index * c.SYM_SIZE))
+        return Symbol._make(self._encoding.symbol.unpack_from(self.data, index * c.SYM_SIZE))
 
     def name(self, index: int) -> str:
         return self.raw_name(self[index].st_name).decode("utf-8", "surrogateescape")
@@ -90,9 +71,9 @@ class SymbolTable:
             raise damaged(self._name, f"symbol {index} is named, there are {len(self)}")
         shndx = self.st_shndx[index]
         if shndx == c.SHN_XINDEX:
-            if self._shndx is None:
+            if self.shndx is None:
                 raise damaged(self._name, f"symbol {index} needs SHT_SYMTAB_SHNDX")
-            shndx = self._shndx[index]
+            shndx = self.shndx[index]
         elif shndx >= c.SHN_LORESERVE:
             return c.SHN_UNDEF if shndx == c.SHN_LIVEPATCH else shndx
         if shndx >= self._sections:
@@ -119,10 +100,10 @@ class SymbolTable:
         """(symbol index, section index) of the symbols defined in one of the sections `wanted`."""
         small = {section for section in wanted if section < c.SHN_LORESERVE}
         found = [(index, shndx) for index, shndx in enumerate(self.st_shndx) if shndx in small]
-        if self._shndx is not None:
+        if self.shndx is not None:
             for index, shndx in enumerate(self.st_shndx):
-                if shndx == c.SHN_XINDEX and self._shndx[index] in wanted:
-                    found.append((index, self._shndx[index]))
+                if shndx == c.SHN_XINDEX and self.shndx[index] in wanted:
+                    found.append((index, self.shndx[index]))
         return found
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from scpatch.elf import constants as c
+from scpatch.elf.encoding import LITTLE, encoding_of
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.symtab import find_all
 from scpatch.errors import ScpatchError, damaged
@@ -78,7 +79,7 @@ def open_input(path: Path | bytes) -> Iterator[Input]:
     Raises SCP109 if that cannot be done, and SCP120 on a big-endian machine, where the columns
     over the content would give other numbers.
     """
-    if sys.byteorder != "little":
+    if sys.byteorder != LITTLE.byte_order:
         name = str(IN_MEMORY if isinstance(path, bytes) else path)
         raise ScpatchError("SCP120", "cannot run on a big-endian machine", file=name)
     if isinstance(path, bytes):
@@ -154,7 +155,7 @@ def _check_bitcode(data: memoryview, name: str) -> None:
 
 def is_linked(data: memoryview) -> bool:
     """Whether the file is a linked image by its e_type, if it is an ELF file at all."""
-    kind = int.from_bytes(data[16:18], "little")
+    kind = encoding_of(data).number(data[16:18])
     return bytes(data[:4]) == b"\x7fELF" and kind in (c.ET_EXEC, c.ET_DYN)
 
 
@@ -197,18 +198,16 @@ def _check_identity(data: memoryview, name: str, others: tuple[int, ...]) -> int
     """e_ident, e_machine and the ABI version; returns e_type: ET_REL or one of `others`."""
     if len(data) < c.EHDR_SIZE:
         raise damaged(name, f"the file ends inside the ELF header ({len(data)} bytes)")
-    little = data[5] == 1
-    order = "little" if little else "big"
-    kind = int.from_bytes(data[16:18], "little" if little else "big")
-    machine = int.from_bytes(data[18:20], "little" if little else "big")
+    encoding = encoding_of(data)
+    kind, machine = encoding.number(data[16:18]), encoding.number(data[18:20])
     if data[4] not in (1, 2) or data[5] not in (1, 2):
         raise damaged(name, f"EI_CLASS is {data[4]}, EI_DATA is {data[5]}")
     if machine != variant.EM_PPC64 or data[4] != 2:
         known = _MACHINES.get(machine, f"e_machine {machine}")
         raise ScpatchError("SCP102", f"an object for {known}, not for ppc64le", file=name)
-    if not little:
-        raise ScpatchError("SCP102", f"a {order}-endian ppc64 object, not ppc64le", file=name)
-    if int.from_bytes(data[48:52], "little") & variant.EF_PPC64_ABI == 1:
+    if encoding is not LITTLE:
+        raise ScpatchError("SCP102", "a big-endian ppc64 object, not ppc64le", file=name)
+    if encoding.number(data[48:52]) & variant.EF_PPC64_ABI == 1:
         raise _elfv1(name)
     if kind not in (c.ET_REL, *others):
         what = {c.ET_EXEC: "an executable", c.ET_DYN: "a linked image (ET_DYN)"}.get(

@@ -11,12 +11,12 @@ the same table (create_static_call_sections in tools/objtool/check.c).
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.additions import Additions
+from scpatch.elf.encoding import Encoding
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.symtab import SymbolTable
 from scpatch.errors import ScpatchError
@@ -86,7 +86,7 @@ def add(elf: ElfFile, scan: Scan, plan: Plan, additions: Additions) -> tuple[Lis
             ".rela" + SECTION,
             c.SHT_RELA,
             c.SHF_INFO_LINK,
-            b"".join(_relocations(entries, bases)),
+            b"".join(_relocations(elf.encoding, entries, bases)),
             align=8,
             entry_size=c.RELA_SIZE,
             link=symbols.index,
@@ -196,14 +196,14 @@ def _bases(elf: ElfFile, symbols: SymbolTable, sections: set[int]) -> dict[int, 
 
 
 def _relocations(
-    entries: Sequence[_Entry], bases: Mapping[int, tuple[int, int]]
+    encoding: Encoding, entries: Sequence[_Entry], bases: Mapping[int, tuple[int, int]]
 ) -> Iterable[bytes]:
     for number, entry in enumerate(entries):
         section, offset = entry.call
         symbol, value = bases[section]
         at = number * ENTRY_SIZE
-        yield struct.pack("<QQq", at, symbol << 32 | R_PPC64_REL32, offset - value)
-        yield struct.pack("<QQq", at + 4, entry.key.symbol << 32 | R_PPC64_REL32, 0)
+        yield encoding.pack_relocation(at, symbol, R_PPC64_REL32, offset - value)
+        yield encoding.pack_relocation(at + 4, entry.key.symbol, R_PPC64_REL32, 0)
 
 
 def _check_present(elf: ElfFile, tables: Sequence[int], entries: Sequence[_Entry]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
-from scpatch.elf.reader import Relocation
+from scpatch.elf.structures import Relocation
 from scpatch.elf.symtab import SymbolTable
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.variant import VARIANT

@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from scpatch.elf import constants as c
-from scpatch.elf.reader import ElfFile, Relocation
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.structures import Relocation
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.variant import clobbers_r2
 

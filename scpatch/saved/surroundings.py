@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from scpatch.elf.functions import Functions, section_of
-from scpatch.elf.reader import ElfFile, Relocation
-from scpatch.elf.symtab import Symbol
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.structures import Relocation, Symbol
 from scpatch.linux.patched import Patches, words_in
 from scpatch.ppc64 import relocs
 from scpatch.ppc64.branches import branches_into

@@ -8,7 +8,8 @@ from fnmatch import translate
 
 from scpatch.elf import constants as c
 from scpatch.elf.functions import section_of
-from scpatch.elf.symtab import Symbol, SymbolTable
+from scpatch.elf.structures import Symbol
+from scpatch.elf.symtab import SymbolTable
 from scpatch.sites.model import (
     STUB_PREFIX,
     THUNK_PREFIX,

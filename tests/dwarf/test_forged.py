@@ -112,7 +112,7 @@ def test_entries_of_no_bytes() -> None:
         index = support.debug_line(elf)
         table = elf.relocations(index)
         assert table is not None
-        [unit] = find_units(elf.content(index))
+        [unit] = find_units(elf.content(index), elf.encoding)
         assert names.Names(elf, index, table).header(unit) is None
         assert at(elf, 0) == [None]
 

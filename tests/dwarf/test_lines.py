@@ -8,6 +8,7 @@ import pytest
 
 from scpatch.dwarf.lines import line_of
 from scpatch.dwarf.sequences import find_units, sequence_ends
+from scpatch.elf.encoding import LITTLE
 from scpatch.elf.reader import ElfFile
 from tests.dwarf import support
 
@@ -36,7 +37,7 @@ def built(folder: Path, flavour: Flavour, *more: str) -> Path:
     compiler, options, expected = flavour
     path = support.build(folder, compiler, *options.split(), *more)
     elf = support.read(path)
-    units = list(find_units(elf.content(support.debug_line(elf))))
+    units = list(find_units(elf.content(support.debug_line(elf)), elf.encoding))
     assert [(unit.version, unit.offset_size) for unit in units] == [expected]
     return path
 
@@ -119,6 +120,6 @@ def test_sequences_end_where_objdump_says(tmp_path: Path, flavour: Flavour) -> N
     path = built(tmp_path, flavour, "-ffunction-sections")
     elf = support.read(path)
     data = elf.content(support.debug_line(elf))
-    found = [end for unit in find_units(data) for end in sequence_ends(data, unit, USUAL)]
+    found = [end for unit in find_units(data, LITTLE) for end in sequence_ends(data, unit, USUAL)]
     assert found == support.objdump_sequence_ends(path)
     assert len(found) >= 3

@@ -11,7 +11,7 @@ from scpatch.elf.layout import Edits, lay_out
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from tests import elfwriter as ew
-from tests.tools import CROSS, LD, apply, quiet, relocations, sections, symbols
+from tests.tools import CROSS, FIXTURES, LD, apply, quiet, relocations, sections, symbols
 
 
 def described(**changes: object) -> ew.Elf:
@@ -135,3 +135,24 @@ def test_section_names_that_are_none() -> None:
     data[62:64] = (1).to_bytes(2, "little")  # e_shstrndx: .text
     with pytest.raises(ScpatchError, match="e_shstrndx names no string table"):
         with_section(bytes(data))
+
+
+def test_a_big_endian_object(tmp_path: Path) -> None:
+    """The container is written in the byte order of the file."""
+    before, after = FIXTURES / "ppc64-be.o", tmp_path / "after.o"
+    data = before.read_bytes()
+    elf = ElfFile(memoryview(data), "x")
+    (text,) = elf.sections_named(".text")
+    size = elf.sections[text].sh_size
+    additions = Additions(elf)
+    additions.append(text, bytes(4))
+    symbol = additions.add_symbol(NewSymbol("added", text, size, 4, unique=False))
+    additions.add_relocation(NewRelocation(text, size, symbol, ew.R_PPC64_REL24, -4))
+    new = additions.add_section(".new", 1, 2, b"content", align=8)
+    after.write_bytes(apply(data, lay_out(elf, additions.edits())))
+    assert symbols(after)[:-1] == symbols(before)
+    assert (symbols(after)[-1].name, symbols(after)[-1].value) == ("added", size)
+    (added,) = [one for one in relocations(after) if one.offset == size]
+    assert (added.table, added.symbol, added.addend) == (".rela.text", symbol, -4)
+    assert [one.name for one in sections(after)][new:] == [".new"]
+    quiet(CROSS + "objcopy", after, tmp_path / "copied.o")

@@ -251,5 +251,5 @@ def test_an_empty_section_behind_the_end_that_is_to_grow() -> None:
     at = elf.header.e_shoff + 64 * index + 24
     data[at : at + 8] = (1 << 45).to_bytes(8, "little")
     elf = ElfFile(memoryview(bytes(data)), "x.o")
-    with pytest.raises(ScpatchError, match="lies at 0x200000000000, behind the end"):
+    with pytest.raises(ScpatchError, match="starts at 0x200000000000, after the end"):
         lay_out(elf, Edits({index: SectionEdit((), b"text\0")}))

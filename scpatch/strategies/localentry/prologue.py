@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from scpatch.elf.reader import ElfFile, Relocation
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.structures import Relocation
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import relocs
 from scpatch.ppc64.variant import VARIANT

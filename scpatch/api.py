@@ -79,6 +79,8 @@ class NamedDiff(NamedTuple):
     before: str
     after: str
     diff: ObjectDiff
+    intermediate: bool
+    """Whether the second one also holds what a link with LTO would compile instead."""
 
 
 class StrategyInfo(NamedTuple):
@@ -219,7 +221,7 @@ def diff(before: Source, after: Source, *, context: int = 3) -> list[NamedDiff]:
     Raises ScpatchError as `scan` does, and SCP113 if one archive lacks a member of the other.
     """
     from scpatch.differ.objects import diff_objects
-    from scpatch.files.inputs import check_code, is_linked, read_object
+    from scpatch.files.inputs import check_code, has_intermediate, is_linked, read_object
     from scpatch.files.members import label, open_objects, pair
 
     differences: list[NamedDiff] = []
@@ -233,7 +235,8 @@ def diff(before: Source, after: Source, *, context: int = 3) -> list[NamedDiff]:
                 linked = is_linked(old_data) and is_linked(new_data)
                 old_file = read_object(old_data, labels[0], linked=linked)
                 new_file = read_object(new_data, labels[1], linked=linked)
-                differences.append(NamedDiff(*labels, diff_objects(old_file, new_file, context)))
+                difference = diff_objects(old_file, new_file, context)
+                differences.append(NamedDiff(*labels, difference, has_intermediate(new_file)))
     return differences
 
 
@@ -251,6 +254,10 @@ def advise(
     """
     from scpatch import advisor
 
+    if image and options.undefined is Undefined.AUTO:
+        options = options._replace(undefined=Undefined.REWRITE)
+    if image and options.hoist is Hoist.AUTO:
+        options = options._replace(hoist=Hoist.KERNEL)
     return advisor.advise(_input(source), options, image=image)
 
 

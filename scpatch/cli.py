@@ -11,7 +11,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from scpatch import __version__
 from scpatch.commands import COMMANDS, EXIT_CODES, KBUILD, KBUILD_TEXT, TEXT, Command
-from scpatch.options import Parameter, UsageError, Value
+from scpatch.options import Parameter, UsageError, Values
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -111,10 +111,10 @@ def _command(package: str, name: str, command: Command) -> TyperCommand:
 def _caller(package: str, name: str) -> Callable[..., int]:
     """What runs a command with the values of its parameters."""
 
-    def call(**values: Value) -> int:
+    def call(**values: object) -> int:
         module = import_module(f"scpatch.{package}.{name}")
         try:
-            return int(module.run(module.Values(**values)))
+            return int(module.run(Values(**values)))
         except UsageError as error:
             if error.hint:
                 raise  # it says more than the usage of the command
@@ -139,7 +139,7 @@ def _parameter(parameter: Parameter) -> click.Parameter:
         param_decls=[parameter.name, flags, *filter(None, [parameter.short])],
         type=None if switch else _Type(parameter),
         is_flag=switch,
-        default=bool(parameter.default) if switch else parameter.default,
+        default=parameter.initial,
         metavar=None if switch else parameter.value_name,
         multiple=parameter.repeatable,
         help=parameter.full_help,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch import strategies
@@ -37,7 +38,7 @@ class Parameter(NamedTuple):
     """An option or an argument."""
 
     name: str
-    """Of the value. An option is `--NAME`, with dashes."""
+    """Of the value. An option is `--NAME`, with dashes, and in the singular if it is repeatable."""
     help: str
     kind: type[Value] = bool
     """Of the value. A bool is a switch; one that is on has a `--no-NAME` to turn it off."""
@@ -57,7 +58,8 @@ class Parameter(NamedTuple):
     @property
     def flag(self) -> str:
         """What messages call it: the long flag of an option."""
-        return self.metavar if self.is_argument else "--" + self.name.replace("_", "-")
+        name = self.name.removesuffix("s") if self.repeatable else self.name
+        return self.metavar if self.is_argument else "--" + name.replace("_", "-")
 
     @property
     def off_flag(self) -> str:
@@ -75,6 +77,13 @@ class Parameter(NamedTuple):
     def value_name(self) -> str:
         """What the help calls the value."""
         return self.metavar or "|".join(self.words)
+
+    @property
+    def initial(self) -> Value | tuple[()] | None:
+        """The value that it has unless one is given."""
+        if self.repeatable:
+            return ()
+        return bool(self.default) if self.kind is bool else self.default
 
     @property
     def full_help(self) -> str:
@@ -100,8 +109,8 @@ class Parameter(NamedTuple):
         return UsageError(f"invalid value for {self.flag}: {reason}")
 
 
-TRAMPOLINE = Parameter(
-    "trampoline",
+TRAMPOLINES = Parameter(
+    "trampolines",
     "Names of trampolines, a shell pattern; repeatable.",
     str,
     "GLOB",
@@ -169,37 +178,26 @@ TEXT_FORMAT = Parameter(
 )
 
 
-def library_options(
-    strategy: str | None,
-    *,
-    trampoline: Sequence[str] = (),
-    undefined: Undefined = Undefined.AUTO,
-    no_nop: NoNop = NoNop.REFUSE,
-    hoist: Hoist = Hoist.AUTO,
-    asm_offsets: Path | None = None,
-    paca_toc_offset: int | None = None,
-    unmark: bool = False,
-    emit_sites: bool = False,
-    lines: str = "refused",
-) -> Options:
-    """The options of a command line as the library takes them.
+class Values(SimpleNamespace):
+    """The values of the parameters of a command line, by their names."""
+
+
+def library_options(values: Values, **more: object) -> Options:
+    """The options of the library among the values of a command line; `more` replaces some.
 
     Raises UsageError if two of them do not go together, and ScpatchError for a file without
     offsets.
     """
+    from scpatch.linux.offsets import Offsets, read_asm_offsets
     from scpatch.rewriter import Options
-    from scpatch.sites.choices import DEFAULT_TRAMPOLINES
 
-    if unmark and strategy != strategies.DEFAULT:
+    given = vars(values)
+    options = {name: value for name, value in given.items() if name in Options._fields} | more
+    if not options.get("trampolines"):
+        options.pop("trampolines", None)
+    if options.get("unmark") and options["strategy"] != strategies.DEFAULT:
         raise UNMARK.wrong(f"it goes with --strategy={strategies.DEFAULT} only")
-    return Options(
-        strategy,
-        trampolines=trampoline or DEFAULT_TRAMPOLINES,
-        undefined=undefined,
-        no_nop=no_nop,
-        hoist=hoist,
-        unmark=unmark,
-        offsets=strategies.options(asm_offsets, paca_toc_offset, unmark=unmark).offsets,
-        emit_sites=emit_sites,
-        lines=lines,
-    )
+    header, toc = given.get("asm_offsets"), given.get("paca_toc_offset")
+    offsets = read_asm_offsets(header) if header is not None else Offsets()
+    options["offsets"] = offsets if toc is None else offsets._replace(paca_toc=toc)
+    return Options(**options)

@@ -1,7 +1,6 @@
 """The commands of `scpatch`: their options and help here, what each does in a module of its name.
 
-Such a module has `Values`, the values of the options and arguments by their names, and
-`run(values)`, which returns the exit code.
+Such a module has `run(values)`, which returns the exit code.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "List the trampolines and call sites of FILE..., and what each site needs.",
         (
             _FILES,
-            o.TRAMPOLINE,
+            o.TRAMPOLINES,
             o.UNDEFINED,
             o.NO_NOP,
             o.HOIST,
@@ -67,7 +66,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
             _FILES,
             Parameter("output", "Write here, not in place.", Path, "OUT", short="-o"),
             o.STRATEGY,
-            o.TRAMPOLINE,
+            o.TRAMPOLINES,
             o.UNDEFINED,
             o.NO_NOP,
             o.HOIST,
@@ -112,7 +111,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
                 "A file and its rewritten version; or an image and what it was linked from.",
             ),
             Parameter("run", "Execute every site under QEMU.", default=True),
-            o.TRAMPOLINE,
+            o.TRAMPOLINES,
             o.HOIST._replace(help="The --hoist value that the file was rewritten with."),
             o.ASM_OFFSETS,
             o.PACA_TOC_OFFSET,
@@ -128,7 +127,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         (
             _FILES,
             Parameter("image", "The files will be linked into vmlinux, not into a module."),
-            o.TRAMPOLINE,
+            o.TRAMPOLINES,
             o.NO_NOP,
             o.ASM_OFFSETS,
             o.PACA_TOC_OFFSET,

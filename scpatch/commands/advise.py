@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NamedTuple
-
-from scpatch.advisor import Advice, advise
+from scpatch.advisor import Advice
+from scpatch.api import advise
 from scpatch.errors import Exit, ScpatchError
-from scpatch.options import library_options
+from scpatch.options import Values, library_options
 from scpatch.report.advise import AdviseReport
 from scpatch.report.errors import print_error
 from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate, print_unmatched
 from scpatch.report.progress import ProgressBar
-from scpatch.sites.choices import Hoist, NoNop, Undefined
-
-
-class Values(NamedTuple):
-    files: tuple[Path, ...]
-    image: bool
-    trampoline: tuple[str, ...]
-    no_nop: NoNop
-    asm_offsets: Path | None
-    paca_toc_offset: int | None
-    format: str | None
 
 
 def run(values: Values) -> Exit:
     """Prints what could be done to the files; one that cannot be read does not hide the others."""
-    options = library_options(
-        None,
-        trampoline=values.trampoline,
-        undefined=Undefined.REWRITE if values.image else Undefined.AUTO,
-        no_nop=values.no_nop,
-        hoist=Hoist.KERNEL if values.image else Hoist.AUTO,
-        asm_offsets=values.asm_offsets,
-        paca_toc_offset=values.paca_toc_offset,
-    )
+    options = library_options(values)
     advices: list[Advice] = []
     errors: list[ScpatchError] = []
     with ProgressBar(len(values.files), "planning") as progress:
@@ -49,7 +28,7 @@ def run(values: Values) -> Exit:
     if advices or not errors:
         print_report(AdviseReport(advices), values.format)
     note_intermediate(name for advice in advices for name in advice.intermediate)
-    print_unmatched(values.trampoline, (name for advice in advices for name in advice.trampolines))
+    print_unmatched(values.trampolines, (name for advice in advices for name in advice.trampolines))
     for message in errors:
         print_error(message)
     return Exit.ERROR if errors else Exit.OK

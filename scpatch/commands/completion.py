@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from scpatch.commands import Shell
 from scpatch.errors import Exit
-
-
-class Values(NamedTuple):
-    shell: Shell
+from scpatch.options import Values
 
 
 def run(values: Values) -> Exit:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from typing import NamedTuple
 
 from scpatch import strategies
 from scpatch.diagnostics import DIAGNOSTICS
 from scpatch.errors import Exit, ScpatchError
+from scpatch.options import Values
 
 _WIDTH = 80
-
-
-class Values(NamedTuple):
-    topic: str | None
 
 
 def run(values: Values) -> Exit:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from scpatch.errors import Exit, RefusedError
-from scpatch.files import output
 from scpatch.files.inputs import THIN_ARCHIVE, open_input
-from scpatch.options import UsageError, library_options
+from scpatch.options import UsageError, Values, library_options
 from scpatch.report.errors import print_error
 from scpatch.report.forms import print_report
 from scpatch.report.messages import (
@@ -23,8 +21,10 @@ from scpatch.report.messages import (
 )
 from scpatch.report.progress import ProgressBar
 from scpatch.report.summary import summary_line
-from scpatch.rewriter import FilePlan, Options, check_refused, plan_all, staged
-from scpatch.sites.choices import Hoist, NoNop, Undefined
+from scpatch.rewriter import FilePlan, Options, check_refused, plan_all, write
+
+if TYPE_CHECKING:
+    from scpatch.differ.model import ObjectDiff
 
 _NOTE = (
     "note: Kbuild makes {file} for modpost and links the image from vmlinux.a on powerpc; to get "
@@ -32,28 +32,6 @@ _NOTE = (
     "LINKER' from one object (scpatch kbuild --help)"
 )
 """About an object of Kbuild's that is not linked into anything. It has no mark but its name."""
-
-
-class Values(NamedTuple):
-    files: tuple[Path, ...]
-    output: Path | None
-    strategy: str
-    trampoline: tuple[str, ...]
-    undefined: Undefined
-    no_nop: NoNop
-    hoist: Hoist
-    asm_offsets: Path | None
-    paca_toc_offset: int | None
-    emit_sites: bool
-    unmark: bool
-    dry_run: bool
-    diff: bool
-    backup: bool
-    keep_going: bool
-    stats: bool
-    format: str | None
-    quiet: bool
-    verbose: bool
 
 
 def run(values: Values) -> Exit:
@@ -89,64 +67,36 @@ def _options(values: Values) -> Options:
         raise UsageError(f"--output does not go with {other}")
     if values.quiet and values.verbose:
         raise UsageError("--verbose does not go with --quiet")
-    return library_options(
-        values.strategy,
-        trampoline=values.trampoline,
-        undefined=values.undefined,
-        no_nop=values.no_nop,
-        hoist=values.hoist,
-        asm_offsets=values.asm_offsets,
-        paca_toc_offset=values.paca_toc_offset,
-        unmark=values.unmark,
-        emit_sites=values.emit_sites,
-        lines="all" if values.verbose else "refused",
-    )
+    return library_options(values, lines="all" if values.verbose else "refused")
 
 
 def _write(plans: Sequence[FilePlan], values: Values) -> None:
-    """Puts the outputs in place, all or none; shows the diff of what is about to be there.
+    """Puts the outputs in place, all or none; before that, shows what would differ.
 
     Raises RefusedError if call sites were refused, without --keep-going.
     """
-    if values.dry_run and not values.diff:
-        if not values.keep_going:
-            check_refused(plans)
-        return
-    staging = plans
-    if values.dry_run:
-        import tempfile
+    if not values.keep_going:
+        check_refused(plans)
+    if values.diff:
+        from scpatch.report.diff import DiffReport
 
-        staging = _elsewhere(plans, Path(tempfile.gettempdir()))
-    with staged(staging, allow_refused=values.keep_going) as files:
-        if values.diff:
-            _show_diff(plans, files)
-            # What cannot be shown is not written either.
-            sys.stdout.flush()
-        if not values.dry_run:
-            output.commit(files, backup=values.backup)
+        print_report(DiffReport([file for plan in plans for file in _differences(plan)]), None)
+        # What cannot be shown is not written either.
+        sys.stdout.flush()
+    if not values.dry_run:
+        write(plans, backup=values.backup, allow_refused=values.keep_going)
 
 
-def _elsewhere(plans: Sequence[FilePlan], folder: Path) -> list[FilePlan]:
-    """The same plans with their outputs in `folder`, under names that nothing else has."""
-    return [
-        plan._replace(
-            outputs=tuple(
-                entry._replace(target=folder / f"scpatch-{os.urandom(8).hex()}", folder=False)
-                for entry in plan.outputs
-            )
-        )
-        for plan in plans
-    ]
+def _differences(plan: FilePlan) -> Iterator[tuple[str, str, ObjectDiff]]:
+    """What a plan changes in each object, with the names before and after."""
+    from scpatch.api import diff
 
-
-def _show_diff(plans: Sequence[FilePlan], files: Sequence[output.Staged]) -> None:
-    from scpatch.commands.diff import show
-
-    outputs = [(plan, entry) for plan in plans for entry in plan.outputs]
-    for (plan, entry), file in zip(outputs, files, strict=True):
-        # A thin archive holds no code; its members are outputs of their own.
-        if entry.source != plan.path or not _is_thin(entry.source):
-            show(entry.source, file.path, None, 3, name=entry.target)
+    for output in plan.outputs:
+        # A thin archive holds no code. Its members are other outputs.
+        if output.source != plan.path or not _is_thin(output.source):
+            for file in diff(output.source, output.data):
+                after = file.before.replace(str(output.source), str(output.target), 1)
+                yield file.before, after, file.diff
 
 
 def _is_thin(path: Path) -> bool:
@@ -163,7 +113,7 @@ def _report(plans: Sequence[FilePlan], values: Values, *, written: bool) -> None
         return
     objects = [entry for plan in plans for entry in plan.objects]
     note_intermediate(entry.name for entry in objects if entry.intermediate)
-    print_unmatched(values.trampoline, (name for entry in objects for name in entry.scan.names))
+    print_unmatched(values.trampolines, (name for entry in objects for name in entry.scan.names))
     for plan in plans:
         if values.verbose:
             print_sites(plan)

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NamedTuple
-
 from scpatch.errors import Exit
-from scpatch.options import library_options
+from scpatch.options import Values, library_options
 from scpatch.report.errors import print_error
 from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate, print_unmatched
 from scpatch.report.progress import ProgressBar
 from scpatch.report.scan import ScanReport
 from scpatch.rewriter import plan_all
-from scpatch.sites.choices import Hoist, NoNop, Undefined
-
-
-class Values(NamedTuple):
-    files: tuple[Path, ...]
-    trampoline: tuple[str, ...]
-    undefined: Undefined
-    no_nop: NoNop
-    hoist: Hoist
-    lines: bool
-    format: str | None
 
 
 def run(values: Values) -> Exit:
     """Prints what the files hold; a file that cannot be read does not hide the others."""
-    options = library_options(
-        None,
-        trampoline=values.trampoline,
-        undefined=values.undefined,
-        no_nop=values.no_nop,
-        hoist=values.hoist,
-        lines="all" if values.lines else "none",
-    )
+    options = library_options(values, strategy=None, lines="all" if values.lines else "none")
     with ProgressBar(len(values.files), "scanning") as progress:
         plans, errors = plan_all(values.files, options, None, progress.step)
     objects = [entry for plan in plans for entry in plan.objects]
@@ -43,7 +22,7 @@ def run(values: Values) -> Exit:
         report = ScanReport([(entry.name, entry.scan) for entry in objects])
         print_report(report, values.format)
     note_intermediate(entry.name for entry in objects if entry.intermediate)
-    print_unmatched(values.trampoline, (name for entry in objects for name in entry.scan.names))
+    print_unmatched(values.trampolines, (name for entry in objects for name in entry.scan.names))
     for error in errors:
         print_error(error)
     return Exit.ERROR if errors else Exit.OK

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scpatch.errors import Exit, ScpatchError
+from scpatch.options import Values
 
 RULES = "scripts/Makefile.scpatch"
 _BEGIN = "# scpatch: begin"
@@ -69,11 +70,6 @@ INSERTIONS = (
         "\t\tfi\n",
     ),
 )
-
-
-class Values(NamedTuple):
-    tree: Path
-    undo: bool
 
 
 def run(values: Values) -> Exit:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from scpatch import __version__, strategies
 from scpatch import options as o
 from scpatch.kbuild.record import digest, identity
-from scpatch.options import Parameter, UsageError, Value
-from scpatch.sites.choices import Hoist, NoNop, Undefined
+from scpatch.options import Parameter, UsageError, Values
+from scpatch.sites.choices import Hoist, Undefined
 
 if TYPE_CHECKING:
     from scpatch.rewriter import Options
 
-_ASM_OFFSETS = "include/generated/asm-offsets.h"
+_ASM_OFFSETS = Path("include/generated/asm-offsets.h")
 """Relative to the object tree, where Kbuild links."""
 
 OPTIONS: Final = (
@@ -25,7 +25,7 @@ OPTIONS: Final = (
         "Leave refused call sites as they are, instead of ending the build. For bring-up only: "
         "such calls lose r2.",
     ),
-    o.TRAMPOLINE._replace(short=""),
+    o.TRAMPOLINES._replace(short=""),
     o.UNDEFINED,
     o.NO_NOP,
     # What is built here is a kernel: no function of it is preempted.
@@ -37,7 +37,7 @@ OPTIONS: Final = (
         default=None,
         shown_default="--strategy's, or what it names for modules",
     ),
-    o.ASM_OFFSETS._replace(shown_default=_ASM_OFFSETS),
+    o.ASM_OFFSETS._replace(shown_default=str(_ASM_OFFSETS)),
     o.PACA_TOC_OFFSET,
     o.UNMARK,
     o.EMIT_SITES._replace(
@@ -49,21 +49,8 @@ OPTIONS: Final = (
 """What `scpatch-ld` takes before the linker, as --NAME or --NAME=VALUE."""
 
 
-class Settings(NamedTuple):
+class Settings(Values):
     """The values of OPTIONS, by their names."""
-
-    warn_only: bool = False
-    trampoline: tuple[str, ...] = ()
-    undefined: Undefined = Undefined.AUTO
-    no_nop: NoNop = NoNop.REFUSE
-    hoist: Hoist = Hoist.KERNEL
-    strategy: str = strategies.DEFAULT
-    module_strategy: str | None = None
-    asm_offsets: Path | None = None
-    paca_toc_offset: int | None = None
-    unmark: bool = False
-    emit_sites: bool = False
-    prelink: bool = False
 
     @property
     def image_options(self) -> Options:
@@ -72,31 +59,19 @@ class Settings(NamedTuple):
         If one input does not define a trampoline, another input does: no module loader will look
         for the nop after its calls.
         """
-        undefined = self.undefined
-        if undefined is Undefined.AUTO:
-            undefined = Undefined.REWRITE
-        return self._options(self.strategy, undefined)
+        if self.undefined is Undefined.AUTO:
+            return self._options(undefined=Undefined.REWRITE)
+        return self._options()
 
     @property
     def module_options(self) -> Options:
         """How the library rewrites modules. Raises UsageError."""
-        options = self._options(self.strategy, self.undefined)
         strategy = self.module_strategy or strategies.for_modules(self.strategy)
-        return options._replace(strategy=strategy)
+        return self._options()._replace(strategy=strategy)
 
-    def _options(self, strategy: str, undefined: Undefined) -> Options:
-        generated = Path(_ASM_OFFSETS)
-        return o.library_options(
-            strategy,
-            trampoline=self.trampoline,
-            undefined=undefined,
-            no_nop=self.no_nop,
-            hoist=self.hoist,
-            asm_offsets=self.asm_offsets or (generated if generated.exists() else None),
-            paca_toc_offset=self.paca_toc_offset,
-            unmark=self.unmark,
-            emit_sites=self.emit_sites,
-        )
+    def _options(self, **more: object) -> Options:
+        header = self.asm_offsets or (_ASM_OFFSETS if _ASM_OFFSETS.exists() else None)
+        return o.library_options(Values(**{**vars(self), "asm_offsets": header}), **more)
 
     @property
     def key(self) -> str:
@@ -107,7 +82,7 @@ class Settings(NamedTuple):
         """
         code = package_digest(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         offsets = identity(str(self.asm_offsets or _ASM_OFFSETS))
-        values = [str(value) for value in self._replace(prelink=False)]
+        values = [f"{name}={value}" for name, value in vars(self).items() if name != "prelink"]
         return repr((__version__, code, offsets, values))
 
 
@@ -130,8 +105,7 @@ def parse(words: Sequence[str]) -> Settings:
     The last value of an option counts, but all of a repeatable one. Raises UsageError.
     """
     known = {option.flag: option for option in OPTIONS}
-    values: dict[str, object] = {}
-    several: dict[str, list[Value]] = {}
+    values: dict[str, Any] = {option.name: option.initial for option in OPTIONS}
     for word in words:
         flag, equals, text = word.partition("=")
         option = known.get(flag)
@@ -143,12 +117,8 @@ def parse(words: Sequence[str]) -> Settings:
             value = not equals or option.read(text)
         except UsageError as error:
             raise _with_hint(error) from error
-        if option.repeatable:
-            several.setdefault(option.name, []).append(value)
-        else:
-            values[option.name] = value
-    values |= {name: tuple(items) for name, items in several.items()}
-    return Settings(**values)  # type: ignore[arg-type]
+        values[option.name] = (*values[option.name], value) if option.repeatable else value
+    return Settings(**values)
 
 
 def _with_hint(error: UsageError) -> UsageError:

@@ -6,18 +6,13 @@ It does what `scpatch-ld` does, file by file: make decides when.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 from scpatch.errors import Exit
 from scpatch.kbuild import messages
 from scpatch.kbuild.copies import LinkInput, make
 from scpatch.kbuild.record import RecordFile
 from scpatch.kbuild.settings import Settings, parse
-from scpatch.options import UsageError
-
-
-class Values(NamedTuple):
-    words: tuple[str, ...]
+from scpatch.options import UsageError, Values
 
 
 def run(values: Values) -> Exit:

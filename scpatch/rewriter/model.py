@@ -33,6 +33,15 @@ class Output(NamedTuple):
     folder: bool = False
     """Whether the target's directory is made if it is missing."""
 
+    @property
+    def data(self) -> bytes:
+        """The content to be written. Raises ScpatchError if the source cannot be read (SCP109) or
+        has changed since it was planned (SCP112)."""
+        with open_input(self.source) as source:
+            if source.identity != self.identity:
+                raise source_changed(self.source)
+            return self.layout.apply(source.data)
+
 
 class FilePlan(NamedTuple):
     """What happens to a file: to the object that it is, or to the members of an archive."""
@@ -70,13 +79,10 @@ class FilePlan(NamedTuple):
             return self.result
         if len(self.outputs) > 1 or any(output.source != self.path for output in self.outputs):
             raise ValueError("the result is several files: see outputs")
+        for output in self.outputs:
+            return output.data
         with open_input(self.path) as source:
-            if not self.outputs:
-                return bytes(source.data)
-            (output,) = self.outputs
-            if source.identity != output.identity:
-                raise source_changed(self.path)
-            return output.layout.apply(source.data)
+            return bytes(source.data)
 
 
 def source_changed(path: Path) -> ScpatchError:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import scpatch
 from scpatch.commands import diff
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
+from scpatch.options import Values
 from scpatch.rewriter import Options, plan_file
 from scpatch.sites.model import Scan
 from scpatch.verifier.files import verify_files
@@ -323,7 +325,8 @@ def test_the_difference(
     tmp_path: Path, how: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = link(tmp_path, SOURCE, how)
-    assert diff.show(path, patched(path), "plain", 0)
+    values = Values(before=path, after=patched(path), format="plain", context=0)
+    assert diff.run(values) == 1
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert lines[0][4] == f"linked image ({kind}) ppc64le ELFv2"
     code = [line for line in lines if line[0] == "code"]
@@ -332,7 +335,7 @@ def test_the_difference(
     ] * 3
     assert {line[2] for line in lines if line[0] == "section"} >= {".text", ".comment"}
     with pytest.raises(ScpatchError) as caught:
-        diff.show(path, tmp_path / "x.o", "plain", 3)
+        scpatch.diff(path, tmp_path / "x.o")
     assert caught.value.code == "SCP104"
 
 

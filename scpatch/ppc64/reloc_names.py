@@ -1,11 +1,12 @@
 """Names of the relocation types, without their common R_PPC64_ (psABI section 3.5.3).
 
-`R_PPC64_TOC16_HA` reads `@toc@ha` in assembly: where an instruction's immediate is relocated, the
-reports show the symbol with that suffix in its place.
+`R_PPC64_TOC16_HA` reads `@toc@ha` in assembly. The reports show the symbol with that suffix instead
+of a relocated immediate.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -51,31 +52,11 @@ def _numbered() -> Iterator[tuple[int, str]]:
 
 NAMES: Final[Mapping[int, str]] = MappingProxyType(dict(_numbered()))
 
-_PARTS: Final = {
-    "LO": "@l",
-    "HI": "@h",
-    "HA": "@ha",
-    "HIGH": "@high",
-    "HIGHA": "@higha",
-    "HIGHER": "@higher",
-    "HIGHERA": "@highera",
-    "HIGHEST": "@highest",
-    "HIGHESTA": "@highesta",
-}
-_BASES: Final = {
-    "ADDR16": "",
-    "REL16": "",
-    "TOC16": "@toc",
-    "GOT16": "@got",
-    "PLT16": "@plt",
-    "SECTOFF": "@sectoff",
-    "TPREL16": "@tprel",
-    "DTPREL16": "@dtprel",
-    "GOT_TLSGD16": "@got@tlsgd",
-    "GOT_TLSLD16": "@got@tlsld",
-    "GOT_TPREL16": "@got@tprel",
-    "GOT_DTPREL16": "@got@dtprel",
-}
+_IMMEDIATE: Final = re.compile(
+    r"(?:ADDR16|REL16|(SECTOFF|(?:TOC|GOT|PLT|TPREL|DTPREL|GOT_[A-Z]+)16))"
+    r"(?:_(LO|HI|HA|HIGHA?|HIGHERA?|HIGHESTA?))?(?:_DS)?"
+)
+"""What the value is relative to, and which part of it."""
 
 
 def name(kind: int) -> str:
@@ -84,12 +65,12 @@ def name(kind: int) -> str:
 
 
 def _suffixes() -> Iterator[tuple[int, str]]:
+    short = {"LO": "l", "HI": "h"}
     for kind, full in NAMES.items():
-        base, _, part = full.removesuffix("_DS").rpartition("_")
-        if part not in _PARTS:
-            base, part = full.removesuffix("_DS"), ""
-        if base in _BASES:
-            yield kind, _BASES[base] + (_PARTS[part] if part else "")
+        if match := _IMMEDIATE.fullmatch(full):
+            base, part = match.groups(default="")
+            words = [*base.removesuffix("16").split("_"), short.get(part, part)]
+            yield kind, "".join(f"@{word.lower()}" for word in words if word)
 
 
 SUFFIXES: Final[Mapping[int, str]] = MappingProxyType(dict(_suffixes()))

@@ -6,13 +6,7 @@ R_PPC64_NONE: Final = 0
 R_PPC64_ADDR24: Final = 2
 R_PPC64_ADDR16_LO: Final = 4
 R_PPC64_ADDR16_HA: Final = 6
-R_PPC64_ADDR14: Final = 7
-R_PPC64_ADDR14_BRTAKEN: Final = 8
-R_PPC64_ADDR14_BRNTAKEN: Final = 9
 R_PPC64_REL24: Final = 10
-R_PPC64_REL14: Final = 11
-R_PPC64_REL14_BRTAKEN: Final = 12
-R_PPC64_REL14_BRNTAKEN: Final = 13
 R_PPC64_RELATIVE: Final = 22
 R_PPC64_REL32: Final = 26
 R_PPC64_ADDR64: Final = 38
@@ -35,17 +29,8 @@ R_PPC64_REL16_HA: Final = 252
 NOTOC: Final = frozenset({R_PPC64_REL24_NOTOC, R_PPC64_PLTCALL_NOTOC, R_PPC64_REL24_P9NOTOC})
 """Calls from code that does not use r2."""
 
-CONDITIONAL: Final = frozenset(
-    {
-        R_PPC64_REL14,
-        R_PPC64_REL14_BRTAKEN,
-        R_PPC64_REL14_BRNTAKEN,
-        R_PPC64_ADDR14,
-        R_PPC64_ADDR14_BRTAKEN,
-        R_PPC64_ADDR14_BRNTAKEN,
-    }
-)
-"""Targets of conditional branches."""
+CONDITIONAL: Final = frozenset({*range(7, 10), *range(11, 14)})
+"""The ADDR14 and REL14 families: targets of conditional branches."""
 
 BRANCHES: Final = frozenset({R_PPC64_REL24, R_PPC64_ADDR24, R_PPC64_PLTCALL}) | NOTOC | CONDITIONAL
 """Every relocation of a branch instruction. PLTCALL marks the `bctrl` of an inline PLT call, which

@@ -14,7 +14,7 @@ on after it, but what it destroys is destroyed.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import copy
 from functools import cache
 from types import MappingProxyType
@@ -250,12 +250,6 @@ class Analysis:
         if place in self.function.restoring and not before & SAVED:
             return frame
         return before
-
-
-def saved_at(function: FunctionCode, places: Iterable[int]) -> set[int]:
-    """Those of `places` (section offsets of calls) where r2 is own and saved on every path."""
-    analysis = Analysis(function).with_jumps()
-    return {place for place in places if analysis.holds(place, OWN | SAVED)}
 
 
 def _adds(words: array[int], at: int) -> bool:

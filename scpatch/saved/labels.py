@@ -7,7 +7,7 @@ that somebody may branch to (a jump table, a computed goto, a return address).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
@@ -48,6 +48,7 @@ RESTARTS = "__restart_table"
 """Entries of three addresses, a start, an end, and where an interrupt in between returns to (struct
 restart_table_entry, arch/powerpc/lib/restart_table.c)."""
 _RESTART_ENTRY, _RESTART_TARGET = 24, 16
+_NO_ENTRY = -1
 
 
 class Labels(NamedTuple):
@@ -148,37 +149,26 @@ def _hits(
 
 
 def _add_pairs(
-    labels: Mapping[int, Labels], name: str, table: RelaTable, hits: Sequence[tuple[int, Location]]
+    labels: Mapping[int, Labels], name: str, table: RelaTable, hits: Iterable[tuple[int, Location]]
 ) -> None:
-    """Adds what one of `PAIRS` says."""
-    for start, end in _pairs(table, hits, PAIRS[name]):
-        if start is not None:
-            labels[start[0]].marked.append(start[1])
-        if end is not None and start is not None:
-            labels[end[0]].edges.append((end[1], start))
-        elif end is not None:
-            labels[end[0]].taken.append(end[1])
-        place = start or end
-        if name in WORDS and place is not None:
-            labels[place[0]].changed.append(place[1])
-
-
-def _pairs(
-    table: RelaTable, hits: Iterable[tuple[int, Location]], size: int
-) -> Iterator[tuple[Location | None, Location | None]]:
-    """The pairs of a table whose entries are `size` bytes and start with two 32-bit words.
-
-    Half of a pair is None if it is in code that nobody asked about. If the table has another form,
-    each place that it names is the second half of a pair.
-    """
+    """Adds what one of `PAIRS` says. Each place that a table of another form names is taken."""
     starts: dict[int, Location] = {}
-    ends: dict[int, Location] = {}
+    ends: list[tuple[int, Location]] = []
     for index, place in hits:
-        entry, field_offset = divmod(table.r_offset[index], size)
+        entry, field_offset = divmod(table.r_offset[index], PAIRS[name])
         if table.r_info[index] & 0xFFFFFFFF != R_PPC64_REL32 or field_offset not in (0, 4):
-            yield None, place
-        elif field_offset == 0:
-            starts[entry] = place
+            ends.append((_NO_ENTRY, place))
+        elif field_offset == 4:
+            ends.append((entry, place))
         else:
-            ends[entry] = place
-    yield from ((starts.get(entry), ends.get(entry)) for entry in {**starts, **ends})
+            starts[entry] = place
+            labels[place[0]].marked.append(place[1])
+    for entry, (section, offset) in ends:
+        if entry in starts:
+            labels[section].edges.append((offset, starts[entry]))
+        else:
+            labels[section].taken.append(offset)
+    if name in WORDS:
+        unpaired = [place for entry, place in ends if entry not in starts]
+        for section, offset in (*starts.values(), *unpaired):
+            labels[section].changed.append(offset)

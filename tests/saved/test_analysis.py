@@ -9,7 +9,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scpatch.saved.analysis import FunctionCode, saved_at
+from scpatch.saved.analysis import OWN, SAVED, Analysis, FunctionCode
 from tests.saved.interpreter import Op, Program, wrong_sites
 from tests.saved.programs import random_program
 
@@ -41,9 +41,8 @@ def described(program: Program) -> FunctionCode:
 
 def analysed(program: Program) -> set[int]:
     """Which sites the package calls saved, by their index."""
-    function = described(program)
-    found = saved_at(function, [START + 4 * at for at in sites(program)])
-    return {(place - START) // 4 for place in found}
+    analysis = Analysis(described(program)).with_jumps()
+    return {at for at in sites(program) if analysis.holds(START + 4 * at, OWN | SAVED)}
 
 
 @settings(max_examples=120, deadline=None)

@@ -2,10 +2,10 @@
 
 An archive is a magic number and then, for each member, a header of 60 characters (`struct ar_hdr`,
 include/aout/ar.h in binutils) and the content, padded to an even size. GNU ar keeps long names in a
-member `//` and the symbol table in `/` (32-bit offsets) or `/SYM64/`; BSD ar puts a long name in
-front of the content (`#1/LENGTH`) and the symbol table into `__.SYMDEF`. A thin archive holds the
-tables alone; its members are files that it names, relative to its own directory, and a member of a
-regular archive that was added to a thin one goes by `/NAME:OFFSET` (bfd/archive.c).
+member `//` and the symbol table in `/` (32-bit offsets) or `/SYM64/`; BSD ar puts a long name
+before the content (`#1/LENGTH`) and the symbol table into `__.SYMDEF`. A thin archive holds only
+the tables; its members are files that it names, relative to its directory. If a member of a regular
+archive was added to a thin one, its name is `/NAME:OFFSET` (bfd/archive.c).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ THIN_MAGIC = b"!<thin>\n"
 HEADER_SIZE = 60
 NAME_SIZE = 16
 SIZE_FIELD = 48
-"""Where ar_size lies in a header: ten decimal digits."""
+"""Offset of ar_size in a header: ten decimal digits."""
 TERMINATOR = b"`\n"
 _LONGEST_NAME = 4096
-"""PATH_MAX: no longer name can be a file's."""
+"""PATH_MAX: no file has a longer name."""
 _LONG_NAME = re.compile(rb"/([0-9]+)(?::([0-9]+))?(?: |$)")
-"""Behind a blank anything may follow: GNU ar leaves the last slash of a name with 15 characters."""
+"""After a blank anything may follow: GNU ar leaves the last slash of a name with 15 characters."""
 
 
-class Kind(Enum):
+class EntryKind(Enum):
     MEMBER = "member"
     NAMES = "//"
     SYMBOLS = "/"
@@ -42,27 +42,27 @@ class Kind(Enum):
 
 
 _KINDS = {
-    b"//": Kind.NAMES,
-    b"/": Kind.SYMBOLS,
-    b"/SYM64/": Kind.SYMBOLS64,
-    b"__.SYMDEF": Kind.RANLIB,
-    b"__.SYMDEF SORTED": Kind.RANLIB,
-    b"__.SYMDEF_64": Kind.RANLIB64,
-    b"__.SYMDEF_64 SORTED": Kind.RANLIB64,
+    b"//": EntryKind.NAMES,
+    b"/": EntryKind.SYMBOLS,
+    b"/SYM64/": EntryKind.SYMBOLS64,
+    b"__.SYMDEF": EntryKind.RANLIB,
+    b"__.SYMDEF SORTED": EntryKind.RANLIB,
+    b"__.SYMDEF_64": EntryKind.RANLIB64,
+    b"__.SYMDEF_64 SORTED": EntryKind.RANLIB64,
 }
 
 
 class Member(NamedTuple):
-    """One header and what it stands for. Offsets are file offsets, sizes are in bytes."""
+    """A header and what it describes. Offsets are file offsets, sizes are in bytes."""
 
-    kind: Kind
+    kind: EntryKind
     name: str
     """The file's name; in a thin archive its path, relative to the archive's directory."""
     label: str
-    """`name`, for the second member of that name `NAME@2`."""
+    """`name`; for the second member of that name, `NAME@2`."""
     header: int
     content: int
-    """Where the content starts; means nothing for the members of a thin archive."""
+    """Where the content starts; without meaning for the members of a thin archive."""
     size: int
     """The content's size, without a BSD name."""
     origin: int | None = None
@@ -78,7 +78,7 @@ class Archive(NamedTuple):
     """The headers of an archive in file order."""
 
     name: str
-    """What messages call it."""
+    """As messages show it."""
     data: memoryview
     thin: bool
     entries: tuple[Member, ...]
@@ -86,7 +86,7 @@ class Archive(NamedTuple):
     @property
     def members(self) -> Iterator[Member]:
         """The entries that are no tables."""
-        return (entry for entry in self.entries if entry.kind is Kind.MEMBER)
+        return (entry for entry in self.entries if entry.kind is EntryKind.MEMBER)
 
     def content(self, member: Member) -> memoryview:
         """What a member of a regular archive, or a table, holds."""
@@ -118,7 +118,7 @@ class _Reader:
         self._thin = thin
         self._long_names: bytes | None = None
         self._seen: Counter[str] = Counter()
-        self._tables: set[Kind] = set()
+        self._tables: set[EntryKind] = set()
 
     def entries(self) -> Iterator[Member]:
         offset = len(MAGIC)
@@ -126,7 +126,7 @@ class _Reader:
             entry = self._entry(offset)
             yield entry
             offset = entry.content
-            if entry.kind is not Kind.MEMBER or not self._thin:
+            if entry.kind is not EntryKind.MEMBER or not self._thin:
                 offset = even(offset + entry.size)
 
     def _entry(self, offset: int) -> Member:
@@ -139,20 +139,20 @@ class _Reader:
         if not digits.isdigit():
             raise self._damaged(f"the member header at {offset:#x} has the size {_text(digits)}")
         raw, size, content = header[:NAME_SIZE].rstrip(b" "), int(digits), offset + HEADER_SIZE
-        kind = _KINDS.get(raw, Kind.MEMBER)
-        outside = self._thin and kind is Kind.MEMBER
+        kind = _KINDS.get(raw, EntryKind.MEMBER)
+        outside = self._thin and kind is EntryKind.MEMBER
         if not outside and content + size > len(self._data):
             raise self._damaged(
                 f"the member at {offset:#x} reaches to {content + size:#x}, "
                 f"the file ends at {len(self._data):#x}"
             )
-        if kind is not Kind.MEMBER:
+        if kind is not EntryKind.MEMBER:
             return self._table(kind, offset, size, raw)
         if raw.startswith(b"#1/"):
             return self._bsd(raw, offset, size)
         name, origin = self._member_name(raw, offset)
         if outside and (not name or b"\0" in name):
-            # It is the path of a file, and no file has such a one.
+            # It is a path, and no file has such a path.
             raise self._damaged(f"the member header at {offset:#x} names the file {_text(name)}")
         return self._member(name, offset, content, size, origin)
 
@@ -163,20 +163,22 @@ class _Reader:
         shown = name if origin is None else f"{name}:{origin}"
         self._seen[shown] += 1
         label = shown if self._seen[shown] == 1 else f"{shown}@{self._seen[shown]}"
-        return Member(Kind.MEMBER, name, label, offset, content, size, origin)
+        return Member(EntryKind.MEMBER, name, label, offset, content, size, origin)
 
-    def _table(self, kind: Kind, offset: int, size: int, raw: bytes, prefix: int = 0) -> Member:
+    def _table(
+        self, kind: EntryKind, offset: int, size: int, raw: bytes, prefix: int = 0
+    ) -> Member:
         content = offset + HEADER_SIZE + prefix
         if kind in self._tables:
             raise self._damaged(f"there is a second member {_text(raw)} at {offset:#x}")
         self._tables.add(kind)
-        if kind is Kind.NAMES:
+        if kind is EntryKind.NAMES:
             self._long_names = bytes(self._data[content : content + size])
         name = raw.decode("ascii")
         return Member(kind, name, name, offset, content, size)
 
     def _bsd(self, raw: bytes, offset: int, size: int) -> Member:
-        """A member whose name lies in front of its content, padded with NUL."""
+        """A member with its name before its content, padded with NUL."""
         digits = raw[3:]
         if self._thin or not digits.isdigit() or int(digits) > min(size, _LONGEST_NAME):
             raise self._damaged(f"the member header at {offset:#x} has the name {_text(raw)}")
@@ -184,18 +186,18 @@ class _Reader:
         content = offset + HEADER_SIZE + prefix
         name = bytes(self._data[content - prefix : content]).rstrip(b"\0")
         kind = _KINDS.get(name)
-        if kind in (Kind.RANLIB, Kind.RANLIB64):
+        if kind in (EntryKind.RANLIB, EntryKind.RANLIB64):
             return self._table(kind, offset, size - prefix, name, prefix)
         return self._member(name, offset, content, size - prefix)
 
     def _member_name(self, raw: bytes, offset: int) -> tuple[bytes, int | None]:
-        """The name that a header's name field stands for, and the offset behind a colon."""
+        """The name that a header's name field refers to, and the offset after its colon."""
         if not raw.startswith(b"/"):
             return raw.removesuffix(b"/"), None
-        found = _LONG_NAME.match(raw)
-        if found is None or (found[2] and not self._thin):
+        match = _LONG_NAME.match(raw)
+        if match is None or (match[2] and not self._thin):
             raise self._damaged(f"the member header at {offset:#x} has the name {_text(raw)}")
-        table, start = self._long_names or b"", int(found[1])
+        table, start = self._long_names or b"", int(match[1])
         if start >= len(table):
             raise self._damaged(
                 f"the member header at {offset:#x} has its name at {start:#x} of the long names, "
@@ -204,7 +206,7 @@ class _Reader:
         end = table.find(b"\n", start, start + _LONGEST_NAME + 2)
         if end < 0:
             raise self._damaged(f"the long name at {start:#x} has no end")
-        return table[start:end].removesuffix(b"/"), int(found[2]) if found[2] else None
+        return table[start:end].removesuffix(b"/"), int(match[2]) if match[2] else None
 
     def _damaged(self, message: str) -> ScpatchError:
         return damaged(self._name, message)

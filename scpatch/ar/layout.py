@@ -1,15 +1,15 @@
-"""Lays `ar` archives out anew when members grow or, in a thin one, lie elsewhere; pure.
+"""Recomputes the layout of an `ar` archive after members grow or move. No I/O.
 
-A symbol table tells which member defines a symbol. Its offsets follow the members, its names stay
-as they are. A symbol that is added to a member gets no entry: it is hidden and only its own object
-refers to it, so that no linker ever looks for the member that has it.
+A symbol table says which member defines a symbol. Its offsets follow the members, its names stay.
+A symbol that is added to a member gets no entry: it is hidden and only its object refers to it, so
+that no linker looks for the member that has it.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from scpatch.ar.headers import (
@@ -19,29 +19,41 @@ from scpatch.ar.headers import (
     SIZE_FIELD,
     TERMINATOR,
     Archive,
-    Kind,
+    EntryKind,
     Member,
     damaged,
     even,
 )
-from scpatch.elf.encoding import BIG, LITTLE
-from scpatch.elf.layout import Copy, Layout
+from scpatch.elf.encoding import BIG, LITTLE, Encoding
+from scpatch.elf.layout import CopiedRange, Layout, unchanged
 from scpatch.errors import ScpatchError
 
-_WORDS = {
-    Kind.SYMBOLS: (BIG, "I", 4, 1),
-    Kind.SYMBOLS64: (BIG, "Q", 8, 1),
+
+class _TableForm(NamedTuple):
+    """A symbol table: a count, then entries whose last word is the offset of a member's header."""
+
+    encoding: Encoding
+    code: str
+    """The type of a word, as `struct` has it."""
+    word: int
+    """Bytes of a word."""
+    words: int
+    """Words of an entry."""
+    counts_bytes: bool
+    """Whether the count is the entries' size in bytes, not their number."""
+
+
+_TABLES = {
+    EntryKind.SYMBOLS: _TableForm(BIG, "I", 4, 1, counts_bytes=False),
+    EntryKind.SYMBOLS64: _TableForm(BIG, "Q", 8, 1, counts_bytes=False),
     # In the byte order of the machine that the objects are for.
-    Kind.RANLIB: (LITTLE, "I", 4, 2),
-    Kind.RANLIB64: (LITTLE, "Q", 8, 2),
+    EntryKind.RANLIB: _TableForm(LITTLE, "I", 4, 2, counts_bytes=True),
+    EntryKind.RANLIB64: _TableForm(LITTLE, "Q", 8, 2, counts_bytes=True),
 }
-"""Symbol tables: byte order, type and size of a word, and how many words an entry has. The entry's
-last word is the offset of a member's header. Before the entries of `/` comes their number, before
-those of `__.SYMDEF` their size in bytes."""
 
 
 def moved_headers(archive: Archive, changed: Mapping[int, Layout]) -> dict[int, int]:
-    """Where each header of a regular archive goes: old file offset -> new file offset.
+    """The new file offset of each header of a regular archive, by the old one.
 
     `changed` is that of `lay_out_members`.
     """
@@ -56,101 +68,98 @@ def moved_headers(archive: Archive, changed: Mapping[int, Layout]) -> dict[int, 
 
 
 def lay_out_members(archive: Archive, changed: Mapping[int, Layout]) -> Layout:
-    """The new file for a regular archive; headers keep everything but the size.
+    """The new file for a regular archive. Of the headers only the sizes change.
 
     `changed` has the new layouts of members, counted from the start of the content, by the file
     offset of the member's header. Raises SCP108 for a symbol table that names no member, SCP110
-    where a size or an offset has no room in its field.
+    if a size or an offset does not fit its field.
     """
     moved = moved_headers(archive, changed)
-    copies: list[Copy] = []
+    copies: list[CopiedRange] = []
     writes = list(_symbol_tables(archive, moved))
-    kept, target = 0, 0
-    for entry in archive.members:
-        layout = changed.get(entry.header)
+    source, target = 0, 0
+    for member in archive.members:
+        layout = changed.get(member.header)
         if layout is None:
             continue
-        start = target + entry.content - kept
-        copies.append(Copy(kept, target, entry.content - kept))
-        inside = shifted(layout, entry.content)
-        copies += [Copy(one.source, start + one.target, one.size) for one in inside.copies]
-        writes += [(start + offset, data) for offset, data in inside.writes]
-        size = _size_field(archive, entry, entry.prefix + layout.size)
-        writes.append((moved[entry.header] + SIZE_FIELD, size))
+        start = target + member.content - source
+        copies.append(CopiedRange(source, target, member.content - source))
+        for copy in shifted(layout, member.content).copies:
+            copies.append(copy._replace(target=start + copy.target))
+        writes += [(start + offset, data) for offset, data in layout.writes]
+        size = _size_field(archive, member, member.prefix + layout.size)
+        writes.append((moved[member.header] + SIZE_FIELD, size))
         target = even(start + layout.size)
         if target != start + layout.size:
             writes.append((target - 1, b"\n"))
-        # Behind the last member the padding may be missing.
-        kept = min(even(entry.content + entry.size), len(archive.data))
-    rest = len(archive.data) - kept
-    return Layout(target + rest, (*copies, Copy(kept, target, rest)), tuple(writes))
+        # After the last member the padding may be missing.
+        source = min(even(member.content + member.size), len(archive.data))
+    rest = len(archive.data) - source
+    return Layout(target + rest, (*copies, CopiedRange(source, target, rest)), tuple(writes))
 
 
 def shifted(layout: Layout, base: int) -> Layout:
-    """The layout of a member's content, with `base` in the archive as its start."""
-    copies = tuple(Copy(base + one.source, one.target, one.size) for one in layout.copies)
-    return Layout(layout.size, copies, layout.writes)
+    """The layout of a member's content whose source is the archive; it starts at `base` there."""
+    copies = tuple(copy._replace(source=base + copy.source) for copy in layout.copies)
+    return layout._replace(copies=copies)
 
 
-class Place(NamedTuple):
-    """Where a thin archive's member is to lie, and its size in bytes."""
+class ThinMember(NamedTuple):
+    """What a thin archive is to say of a member."""
 
     name: str
     origin: int | None
     size: int
+    """Bytes."""
 
 
-def lay_out_thin(archive: Archive, places: Mapping[int, Place]) -> Layout | None:
-    """The new file for a thin archive, None where it is the old one.
+def lay_out_thin(archive: Archive, members: Mapping[int, ThinMember]) -> Layout | None:
+    """The new file for a thin archive; None if it stays as it is.
 
-    `places` has all members, by the file offset of their headers. As long as no name changes, the
-    headers are changed in place. Raises SCP108 and SCP110 as `lay_out_members` does.
+    `members` has all members, by the file offset of their headers. If no name changes, the headers
+    are changed in place. Raises SCP108 and SCP110 as `lay_out_members` does.
     """
-    members = list(archive.members)
-    if any(member.name != places[member.header].name for member in members):
-        return _with_new_names(archive, places)
+    if any(member.name != members[member.header].name for member in archive.members):
+        return _with_new_names(archive, members)
     writes = []
-    for member in members:
-        place = places[member.header]
-        if place.size != member.size:
-            writes.append((member.header + SIZE_FIELD, _size_field(archive, member, place.size)))
-        if place.origin != member.origin:
+    for member in archive.members:
+        new = members[member.header]
+        if new.size != member.size:
+            writes.append((member.header + SIZE_FIELD, _size_field(archive, member, new.size)))
+        if new.origin != member.origin:
             raw = bytes(archive.data[member.header : member.header + NAME_SIZE])
             start = int(raw[1 : raw.index(b":")])
-            field = _name_field(archive, member, start, place.origin)
-            writes.append((member.header, field))
-    if not writes:
-        return None
-    size = len(archive.data)
-    return Layout(size, (Copy(0, 0, size),), tuple(writes))
+            writes.append((member.header, _name_field(archive, member, start, new.origin)))
+    return unchanged(len(archive.data))._replace(writes=tuple(writes)) if writes else None
 
 
-def _with_new_names(archive: Archive, places: Mapping[int, Place]) -> Layout:
-    """A thin archive with a table of long names of its own, in the order that `ar` writes."""
-    tables = [entry for entry in archive.entries if entry.kind in _WORDS]
-    names = _Names()
-    starts = {member.header: names.add(places[member.header].name) for member in archive.members}
-    copies = [Copy(0, 0, len(MAGIC))]
+def _with_new_names(archive: Archive, members: Mapping[int, ThinMember]) -> Layout:
+    """A thin archive with a new table of long names, in the order that `ar` writes."""
+    names = _LongNames()
+    starts = {member.header: names.add(members[member.header].name) for member in archive.members}
+    copies = [CopiedRange(0, 0, len(MAGIC))]
     moved: dict[int, int] = {}
     target = len(MAGIC)
-    for table in tables:
-        size = even(HEADER_SIZE + table.prefix + table.size)
-        moved[table.header] = target
-        copies.append(Copy(table.header, target, min(size, len(archive.data) - table.header)))
-        target += size
-    new = bytearray(names.member(archive))
+    for table in archive.entries:
+        if table.kind in _TABLES:
+            size = even(HEADER_SIZE + table.prefix + table.size)
+            moved[table.header] = target
+            present = min(size, len(archive.data) - table.header)
+            copies.append(CopiedRange(table.header, target, present))
+            target += size
+    content = bytearray(names.member(archive))
     for member in archive.members:
-        place = places[member.header]
-        moved[member.header] = target + len(new)
+        new = members[member.header]
+        moved[member.header] = target + len(content)
         old = bytes(archive.data[member.header : member.header + HEADER_SIZE])
-        new += _name_field(archive, member, starts[member.header], place.origin)
-        new += old[NAME_SIZE:SIZE_FIELD] + _size_field(archive, member, place.size) + TERMINATOR
-    writes = (*_symbol_tables(archive, moved), (target, bytes(new)))
-    return Layout(target + len(new), tuple(copies), writes)
+        content += _name_field(archive, member, starts[member.header], new.origin)
+        content += old[NAME_SIZE:SIZE_FIELD] + _size_field(archive, member, new.size) + TERMINATOR
+    writes = (*_symbol_tables(archive, moved), (target, bytes(content)))
+    return Layout(target + len(content), tuple(copies), writes)
 
 
-class _Names:
-    """The member `//`: names, each with a slash and a line feed behind it."""
+class _LongNames:
+    """The member `//`: names, each followed by a slash and a line feed."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -181,37 +190,34 @@ class _Names:
 def _symbol_tables(archive: Archive, moved: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
     """The writes that make the symbol tables name the moved headers. Raises SCP108, SCP110."""
     for table in archive.entries:
-        if table.kind not in _WORDS:
+        if table.kind not in _TABLES:
             continue
-        encoding, word, size, words = _WORDS[table.kind]
-        data = archive.content(table)
-        if len(data) < size:
+        form, data = _TABLES[table.kind], archive.content(table)
+        if len(data) < form.word:
             raise damaged(archive.name, f"the symbol table {table.name} has no room for its count")
-        count = encoding.number(data[:size])
-        if table.kind in (Kind.RANLIB, Kind.RANLIB64):
-            count //= size * words
-        if size * (1 + count * words) > len(data):
+        count = form.encoding.number(data[: form.word])
+        if form.counts_bytes:
+            count //= form.word * form.words
+        end = form.word * (1 + count * form.words)
+        if end > len(data):
             raise damaged(
                 archive.name,
                 f"the symbol table {table.name} has {count} entries in {len(data)} bytes",
             )
-        fields = list(encoding.column(data[size : size * (1 + count * words)], word))
-        fields[words - 1 :: words] = _moved(archive, moved, fields[words - 1 :: words])
+        words = list(form.encoding.column(data[form.word : end], form.code))
         try:
-            new = encoding.pack_all(word, fields)
+            offsets = [moved[offset] for offset in words[form.words - 1 :: form.words]]
+        except KeyError as missing:
+            raise damaged(
+                archive.name,
+                f"the symbol table names the offset {missing.args[0]:#x}, where no member starts",
+            ) from None
+        words[form.words - 1 :: form.words] = offsets
+        try:
+            new = form.encoding.pack_all(form.code, words)
         except struct.error:
             raise _no_room(archive, f"a member's offset in the symbol table {table.name}") from None
-        yield moved[table.header] + table.content - table.header + size, new
-
-
-def _moved(archive: Archive, moved: Mapping[int, int], offsets: Iterable[int]) -> list[int]:
-    try:
-        return [moved[offset] for offset in offsets]
-    except KeyError as missing:
-        raise damaged(
-            archive.name,
-            f"the symbol table names the offset {missing.args[0]:#x}, where no member starts",
-        ) from None
+        yield moved[table.header] + table.content - table.header + form.word, new
 
 
 def _size_field(archive: Archive, member: Member, size: int) -> bytes:
@@ -231,7 +237,7 @@ def _name_field(archive: Archive, member: Member, start: int, origin: int | None
 def _no_room(archive: Archive, what: str) -> ScpatchError:
     return ScpatchError(
         "SCP110",
-        f"cannot write: {what} has no room in its field",
+        f"cannot write: {what} does not fit its field",
         file=archive.name,
         hint="split the archive, or let `ar` make it with a 64-bit symbol table (/SYM64/)",
     )

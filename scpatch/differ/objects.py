@@ -65,10 +65,10 @@ def _scan(elf: ElfFile) -> Scan:
     """The call sites, of a linked image as well."""
     if elf.header.e_type == c.ET_REL or elf.symbols is None:
         return scan(elf, Choices())
-    from scpatch.elf.image import Image
+    from scpatch.elf.image import LinkedImage
     from scpatch.sites.image import scan_image
 
-    assert isinstance(elf, Image)
+    assert isinstance(elf, LinkedImage)
     return scan_image(elf, Choices())
 
 

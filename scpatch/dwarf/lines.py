@@ -15,8 +15,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from scpatch.dwarf.names import Names
-from scpatch.dwarf.opcodes import Row, sequences
+from scpatch.dwarf.names import LineHeaders
+from scpatch.dwarf.opcodes import LineRow, sequences
 from scpatch.dwarf.sequences import (
     Address,
     Stretch,
@@ -28,10 +28,8 @@ from scpatch.dwarf.sequences import (
 from scpatch.elf import constants as c
 from scpatch.elf.encoding import Encoding
 from scpatch.elf.reader import ElfFile, RelaTable
+from scpatch.elf.structures import CodePlace
 from scpatch.errors import ScpatchError
-
-Place = tuple[int, int]
-"""(section index, section offset)"""
 
 LIMIT: Final = 1 << 18
 """Bytes of one sequence that are decoded: four times the longest one in a kernel, so that a forged
@@ -41,14 +39,14 @@ _SECTION: Final = 1 << 40
 """A place becomes one number for the decoder: section index times this, plus section offset."""
 
 
-def line_of(elf: ElfFile, places: Sequence[Place]) -> dict[Place, str]:
+def line_of(elf: ElfFile, places: Sequence[CodePlace]) -> dict[CodePlace, str]:
     """`FILE:LINE` for those of `places` that .debug_line tells about.
 
     FILE is as the compiler wrote it, relative to its working directory where the table allows.
     """
     if not places:
         return {}
-    found: dict[Place, str] = {}
+    found: dict[CodePlace, str] = {}
     try:
         for index in elf.sections_named(".debug_line"):
             table = elf.relocations(index)
@@ -60,11 +58,13 @@ def line_of(elf: ElfFile, places: Sequence[Place]) -> dict[Place, str]:
     return found
 
 
-def _lines(elf: ElfFile, index: int, table: RelaTable, places: set[Place]) -> dict[Place, str]:
+def _lines(
+    elf: ElfFile, index: int, table: RelaTable, places: set[CodePlace]
+) -> dict[CodePlace, str]:
     """The lines that one .debug_line section gives."""
     data = elf.content(index)
-    found: dict[Place, str] = {}
-    names = Names(elf, index, table)
+    found: dict[CodePlace, str] = {}
+    names = LineHeaders(elf, index, table)
     addresses = list(find_addresses(elf, index, table))
     for unit, chosen in _by_unit(addresses, places):
         header = names.header(unit)
@@ -87,19 +87,19 @@ def _at(address: Address) -> int:
 
 
 def _by_unit(
-    addresses: Iterable[Address], places: set[Place]
-) -> Iterator[tuple[Unit, list[tuple[Address, Place]]]]:
+    addresses: Iterable[Address], places: set[CodePlace]
+) -> Iterator[tuple[Unit, list[tuple[Address, CodePlace]]]]:
     """Each wanted place with the address that starts last before it, by unit.
 
     With all of them where several start together, as an empty function and the next one do.
     """
     sections = {section for section, _ in places}
-    starts: dict[Place, list[Address]] = {}
+    starts: dict[CodePlace, list[Address]] = {}
     for address in addresses:
         if address.section in sections:
             starts.setdefault((address.section, address.offset), []).append(address)
     order = sorted(starts)
-    chosen: dict[Unit, list[tuple[Address, Place]]] = {}
+    chosen: dict[Unit, list[tuple[Address, CodePlace]]] = {}
     for place in sorted(places):
         before = bisect_right(order, place) - 1
         if before >= 0 and order[before][0] == place[0]:
@@ -112,12 +112,12 @@ def _stretches(
     data: memoryview,
     header: Any,
     addresses: Sequence[Address],
-    chosen: Sequence[tuple[Address, Place]],
-) -> Iterator[tuple[Stretch, list[Place]]]:
+    chosen: Sequence[tuple[Address, CodePlace]],
+) -> Iterator[tuple[Stretch, list[CodePlace]]]:
     """What is to be decoded of one unit, with the places that it covers."""
     unit = chosen[0][0].unit
     ends = sequence_ends(data, unit, header.standard_opcode_lengths)
-    sequences: dict[int, list[tuple[Address, Place]]] = {}
+    sequences: dict[int, list[tuple[Address, CodePlace]]] = {}
     for address, place in chosen:
         sequences.setdefault(bisect_right(ends, address.at), []).append((address, place))
     for inside in sequences.values():
@@ -127,7 +127,7 @@ def _stretches(
 
 def _decode(
     data: memoryview, stretch: Stretch, header: Any, encoding: Encoding
-) -> Iterator[list[Row]]:
+) -> Iterator[list[LineRow]]:
     """The rows of each sequence, by address, the last one its end; nothing where it is damaged."""
     code = bytearray(data[stretch.start : min(stretch.end, stretch.start + LIMIT)])
     for address in stretch.addresses:
@@ -140,7 +140,7 @@ def _decode(
         # Damaged input: there is no line then.
         return
     if stretch.following is not None:
-        found[-1].append(Row(_number(stretch.following), 0, 0))
+        found[-1].append(LineRow(_number(stretch.following), 0, 0))
     for rows in found:
         yield sorted(rows, key=_address)
 
@@ -149,11 +149,11 @@ def _number(address: Address) -> int:
     return address.section * _SECTION + address.offset
 
 
-def _address(row: Row) -> int:
+def _address(row: LineRow) -> int:
     return row.address
 
 
-def _row_at(rows: Sequence[Row], address: int) -> Row | None:
+def _row_at(rows: Sequence[LineRow], address: int) -> LineRow | None:
     """The row that covers an address: the last of those that start there or before it."""
     at = bisect_right(rows, address, key=_address)
     return rows[at - 1] if 0 < at < len(rows) else None

@@ -20,7 +20,7 @@ _TABLES: Final = ("directory_entry_format", "file_name_entry_format")
 _EMPTY_FORMS: Final = frozenset({"DW_FORM_flag_present", "DW_FORM_implicit_const"})
 
 
-class Names:
+class LineHeaders:
     """The headers of the .debug_line section `index`, read as they are asked for."""
 
     def __init__(self, elf: ElfFile, index: int, table: RelaTable) -> None:

@@ -18,7 +18,7 @@ _LONGEST: Final = 10
 """Bytes of a LEB128 number of 64 bits."""
 
 
-class Row(NamedTuple):
+class LineRow(NamedTuple):
     """A row of the line table: from `address` on, up to the next row, code is of this line."""
 
     address: int
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     """0 for code that has no source line, and for the end of a sequence."""
 
 
-def sequences(code: bytes, header: Any, encoding: Encoding) -> Iterator[list[Row]]:
+def sequences(code: bytes, header: Any, encoding: Encoding) -> Iterator[list[LineRow]]:
     """The rows of each sequence in `code`; the last one may lack its end.
 
     `header` is the unit's. Raises IndexError for code that ends inside an opcode, ValueError for a
@@ -35,7 +35,7 @@ def sequences(code: bytes, header: Any, encoding: Encoding) -> Iterator[list[Row
     """
     unit, lengths = header.minimum_instruction_length, header.standard_opcode_lengths
     advances = _advances(header)
-    at, rows = 0, list[Row]()
+    at, rows = 0, list[LineRow]()
     address, file, line = 0, 1, 1
     while at < len(code):
         op = code[at]
@@ -43,13 +43,13 @@ def sequences(code: bytes, header: Any, encoding: Encoding) -> Iterator[list[Row
         if (advance := advances.get(op)) is not None:
             address += advance[0]
             line += advance[1]
-            rows.append(Row(address, file, line))
+            rows.append(LineRow(address, file, line))
         elif op == 0:
             length, at = _leb128(code, at)
             if code[at] == _SET_ADDRESS:
                 address = encoding.number(code[at + 1 : at + length])
             elif code[at] == _END_SEQUENCE:
-                yield [*rows, Row(address, file, 0)]
+                yield [*rows, LineRow(address, file, 0)]
                 rows, address, file, line = [], 0, 1, 1
             at += length
         elif op == _CONST_ADD_PC:

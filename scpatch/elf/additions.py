@@ -144,10 +144,10 @@ class Additions:
     def _own_table(self, section: int) -> int:
         """Section index of the relocations that a section gets without a livepatch."""
         tables = self._elf.tables.get(section)
-        if tables is None or not tables.own:
+        if tables is None or not tables.ordinary:
             what = f"section {section} has no SHT_RELA table but those of livepatches"
             raise damaged(self._elf.name, what)
-        return tables.own
+        return tables.ordinary
 
     def set_other(self, symbol: int, st_other: int) -> None:
         """Replaces the st_other of the symbol at an index."""

@@ -25,7 +25,7 @@ _ST_VALUE = 8
 _MASK = (1 << 64) - 1
 
 
-class Image(ElfFile):
+class LinkedImage(ElfFile):
     """A linked image. Raises ScpatchError (SCP107) as `ElfFile` does."""
 
     @cached_property
@@ -49,7 +49,7 @@ class Image(ElfFile):
         """None: nothing will be relocated by a linker any more."""
         return MappingProxyType({})
 
-    def kept_relocations(self) -> Iterator[RelaTable]:
+    def emitted_relocations(self) -> Iterator[RelaTable]:
         """The relocations of code that the linker was told to keep; `r_offset` is an address."""
         for index, section in enumerate(self.sections):
             if section.sh_type != c.SHT_RELA or not section.sh_info:

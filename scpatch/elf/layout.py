@@ -53,7 +53,7 @@ class Edits(NamedTuple):
         return bool(self.sections or self.new)
 
 
-class Copy(NamedTuple):
+class CopiedRange(NamedTuple):
     """`size` bytes that are the same in the old and the new file; offsets are file offsets."""
 
     source: int
@@ -68,7 +68,7 @@ class Layout(NamedTuple):
     """
 
     size: int
-    copies: tuple[Copy, ...]
+    copies: tuple[CopiedRange, ...]
     writes: tuple[tuple[int, bytes], ...]
 
     def apply(self, source: memoryview) -> bytes:
@@ -83,7 +83,7 @@ class Layout(NamedTuple):
 
 def unchanged(size: int) -> Layout:
     """The layout of a file of `size` bytes that stays as it is."""
-    return Layout(size, (Copy(0, 0, size),), ())
+    return Layout(size, (CopiedRange(0, 0, size),), ())
 
 
 class _Part(NamedTuple):
@@ -219,7 +219,7 @@ def _place(
     return targets, new_end
 
 
-def _copies(parts: Sequence[_Part], targets: Sequence[int]) -> Iterator[Copy]:
+def _copies(parts: Sequence[_Part], targets: Sequence[int]) -> Iterator[CopiedRange]:
     """The bytes that stay the same. Parts that move by one distance are one copy, with the padding
     between them."""
     start = end = shift = 0
@@ -227,10 +227,10 @@ def _copies(parts: Sequence[_Part], targets: Sequence[int]) -> Iterator[Copy]:
         if not part.size:
             continue
         if target - part.offset != shift:
-            yield Copy(start, start + shift, end - start)
+            yield CopiedRange(start, start + shift, end - start)
             start, shift = part.offset, target - part.offset
         end = part.offset + part.size
-    yield Copy(start, start + shift, end - start)
+    yield CopiedRange(start, start + shift, end - start)
 
 
 def _add_sections(

@@ -187,7 +187,7 @@ class ElfFile:
         """
         table = self._tables.get(target)
         if table is None and (tables := self.tables.get(target)) is not None:
-            parts = [tables.own] if tables.own else []
+            parts = [tables.ordinary] if tables.ordinary else []
             contents = [self._read_relocations(index) for index in parts]
             contents += [self._read_livepatch(index) for index in tables.livepatch]
             data = contents[0] if len(contents) == 1 else memoryview(b"".join(contents))
@@ -198,7 +198,7 @@ class ElfFile:
         """Raises SCP107 for a code section whose relocations are damaged, as far as can be seen
         without looking at each: also in an object without call sites."""
         for target in self.code_sections():
-            for index in (self.tables[target].own, *self.tables[target].livepatch):
+            for index in (self.tables[target].ordinary, *self.tables[target].livepatch):
                 if index:
                     self._entries(index)
 

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from scpatch.elf import constants as c
 
+CodePlace = tuple[int, int]
+"""(section index, section offset)"""
+
 
 class Header(NamedTuple):
     """Elf64_Ehdr without e_ident."""

@@ -38,7 +38,7 @@ _NO_RELOCATIONS = frozenset(
 class Tables(NamedTuple):
     """The SHT_RELA sections of one section."""
 
-    own: int
+    ordinary: int
     """The table that the linker or module loader applies; 0 where there is none."""
     livepatch: tuple[int, ...] = ()
     """Those that the kernel applies when the module OBJ is loaded: `.klp.rela.OBJ.SECTION`, with
@@ -83,9 +83,9 @@ def _with_table(sections: _Sections, known: Tables, index: int) -> Tables:
     section = sections.headers[index]
     if section.sh_flags & c.SHF_RELA_LIVEPATCH:
         return known._replace(livepatch=(*known.livepatch, index))
-    if known.own:
+    if known.ordinary:
         raise damaged(sections.file, f"section {section.sh_info} has two SHT_RELA tables")
-    return known._replace(own=index)
+    return known._replace(ordinary=index)
 
 
 def _check(sections: _Sections, index: int) -> None:

@@ -160,8 +160,10 @@ def is_linked(data: memoryview) -> bool:
 
 
 def read_object(data: memoryview, name: str, *, linked: bool = False) -> ElfFile:
-    """The object in `data`, or with `linked` also an `Image`; raises ScpatchError SCP101 to SCP107
-    for anything else."""
+    """The object in `data`; with `linked`, also a `LinkedImage`.
+
+    Raises ScpatchError SCP101 to SCP107 for anything else.
+    """
     _check_magic(data, name)
     kind = _check_identity(data, name, (c.ET_EXEC, c.ET_DYN) if linked else ())
     if kind == c.ET_REL:
@@ -173,9 +175,9 @@ def read_object(data: memoryview, name: str, *, linked: bool = False) -> ElfFile
             raise _slim(name)
         elf.check_code()
     else:
-        from scpatch.elf.image import Image
+        from scpatch.elf.image import LinkedImage
 
-        elf = Image(data, name)
+        elf = LinkedImage(data, name)
     if elf.header.e_flags & variant.EF_PPC64_ABI == 0 and _has_descriptors(elf):
         raise _elfv1(name)
     if bytes(data[-len(_SIGNATURE) :]) == _SIGNATURE:

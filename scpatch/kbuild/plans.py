@@ -16,7 +16,7 @@ from scpatch.files.inputs import Input, is_archive, is_object, open_input
 from scpatch.kbuild.record import Identities, Known, identities, identity
 from scpatch.rewriter import FilePlan, Options, plan_file
 from scpatch.rewriter.thin import files_of, plan_thin
-from scpatch.rewriter.thin_files import Kept
+from scpatch.rewriter.thin_files import EarlierResult
 
 
 class Planned(NamedTuple):
@@ -79,9 +79,9 @@ def _plan_thin(
     return Planned(plan, new, changed, len(kept))
 
 
-def _kept(archive: Archive, sources: Identities, known: Known) -> dict[str, Kept]:
+def _kept(archive: Archive, sources: Identities, known: Known) -> dict[str, EarlierResult]:
     """The files of which it is known what becomes of them."""
-    kept: dict[str, Kept] = {}
+    kept: dict[str, EarlierResult] = {}
     for (path, nested), members in files_of(archive).items():
         name = _path(archive, members[0].name)
         now = sources[name]
@@ -89,13 +89,13 @@ def _kept(archive: Archive, sources: Identities, known: Known) -> dict[str, Kept
         if nested or copy is None or not now or known.sources.get(name) != now:
             continue
         if not copy:
-            kept[path] = Kept("", now[2])
+            kept[path] = EarlierResult("", now[2])
         elif (there := identity(copy)) and known.copies.get(copy) == there:
-            kept[path] = Kept(copy, there[2])
+            kept[path] = EarlierResult(copy, there[2])
     return kept
 
 
-def _members(archive: Archive, plan: FilePlan, kept: Mapping[str, Kept]) -> dict[str, str]:
+def _members(archive: Archive, plan: FilePlan, kept: Mapping[str, EarlierResult]) -> dict[str, str]:
     """The copies by the files that are members as a whole, but for those with refused sites."""
     made = {str(one.source): str(one.target) for one in plan.outputs}
     refused = {one.name for one in plan.objects if one.plan.refused}

@@ -19,7 +19,7 @@ from scpatch.sites.classify import scan as scan_object
 from scpatch.sites.model import Plan, Scan, Site, State
 
 if TYPE_CHECKING:
-    from scpatch.elf.image import Image
+    from scpatch.elf.image import LinkedImage
 
 
 def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPlan, Layout | None]:
@@ -57,10 +57,10 @@ def _scan(elf: ElfFile, choices: Choices) -> Scan:
     return scan_image(_as_image(elf), choices)
 
 
-def _as_image(elf: ElfFile) -> Image:
-    from scpatch.elf.image import Image
+def _as_image(elf: ElfFile) -> LinkedImage:
+    from scpatch.elf.image import LinkedImage
 
-    assert isinstance(elf, Image), "`read_object` makes images of linked files"
+    assert isinstance(elf, LinkedImage), "`read_object` makes images of linked files"
     return elf
 
 

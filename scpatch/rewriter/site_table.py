@@ -18,6 +18,7 @@ from scpatch.elf import constants as c
 from scpatch.elf.additions import Additions
 from scpatch.elf.encoding import Encoding
 from scpatch.elf.reader import ElfFile
+from scpatch.elf.structures import CodePlace
 from scpatch.elf.symtab import SymbolTable
 from scpatch.errors import ScpatchError
 from scpatch.ppc64.insn import direct_target
@@ -38,24 +39,21 @@ loader sends through a stub of its own, and what is wrong."""
 _TEMPLATES = "__ftr_alt_"
 """Prefix of sections whose code runs elsewhere, where the kernel copies it to at its start."""
 
-_Place = tuple[int, int]
-"""(section index, section offset)"""
-
 
 class _Key(NamedTuple):
     """The second word of an entry."""
 
-    place: _Place
+    place: CodePlace
     """Where the key lies; (0, symbol index) where the object does not define it."""
     symbol: int
     name: str
 
 
-class _Entry(NamedTuple):
+class _TableEntry(NamedTuple):
     """One struct static_call_site; in the order of the kernel's sort, by key."""
 
     key: _Key
-    call: _Place
+    call: CodePlace
     """Where the `bl` lies."""
     section_name: str
 
@@ -95,7 +93,7 @@ def add(elf: ElfFile, scan: Scan, plan: Plan, additions: Additions) -> tuple[Lis
     return tuple(ListedSite(e.call[0], e.section_name, e.call[1], e.key.name) for e in entries)
 
 
-def _entries(elf: ElfFile, symbols: SymbolTable, scan: Scan, plan: Plan) -> list[_Entry]:
+def _entries(elf: ElfFile, symbols: SymbolTable, scan: Scan, plan: Plan) -> list[_TableEntry]:
     """The table, sorted by the keys' addresses as far as the object knows them: the kernel sorts
     it again when all are known."""
     keys = _keys(symbols)
@@ -108,7 +106,7 @@ def _entries(elf: ElfFile, symbols: SymbolTable, scan: Scan, plan: Plan) -> list
         key = _key(elf, site, keys, trampolines if scan.module else {})
         place = _place(symbols, key, 0) or (0, key)
         call = _call(symbols, site, thunks)
-        found.append(_Entry(_Key(place, key, symbols.name(key)), call, site.section_name))
+        found.append(_TableEntry(_Key(place, key, symbols.name(key)), call, site.section_name))
     return sorted(found)
 
 
@@ -140,7 +138,7 @@ def _key(elf: ElfFile, site: Site, keys: Mapping[str, int], trampolines: Mapping
     raise ScpatchError("SCP217", message, file=elf.name, where=site.place)
 
 
-def _place(symbols: SymbolTable, index: int, addend: int) -> _Place | None:
+def _place(symbols: SymbolTable, index: int, addend: int) -> CodePlace | None:
     """Where a symbol + addend lies; None where the object does not define it."""
     section = symbols.section_index(index)
     if section == 0 or (section >= c.SHN_LORESERVE and symbols.st_shndx[index] != c.SHN_XINDEX):
@@ -148,7 +146,7 @@ def _place(symbols: SymbolTable, index: int, addend: int) -> _Place | None:
     return section, symbols.st_value[index] + addend
 
 
-def _thunks(scan: Scan, new: Iterable[NewStub]) -> dict[_Place, _Place]:
+def _thunks(scan: Scan, new: Iterable[NewStub]) -> dict[CodePlace, CodePlace]:
     """The `bl` inside each thunk, by the thunk's place, and for those that are just being made by
     the place of the site: its relocation does not name the thunk yet."""
     found = {
@@ -164,7 +162,7 @@ def _thunks(scan: Scan, new: Iterable[NewStub]) -> dict[_Place, _Place]:
     return found
 
 
-def _call(symbols: SymbolTable, site: Site, thunks: Mapping[_Place, _Place]) -> _Place:
+def _call(symbols: SymbolTable, site: Site, thunks: Mapping[CodePlace, CodePlace]) -> CodePlace:
     """Where the site's `bl` lies: in its thunk where it has one."""
     here = site.section, site.offset
     if site.state is State.THUNK:
@@ -196,7 +194,7 @@ def _bases(elf: ElfFile, symbols: SymbolTable, sections: set[int]) -> dict[int, 
 
 
 def _relocations(
-    encoding: Encoding, entries: Sequence[_Entry], bases: Mapping[int, tuple[int, int]]
+    encoding: Encoding, entries: Sequence[_TableEntry], bases: Mapping[int, tuple[int, int]]
 ) -> Iterable[bytes]:
     for number, entry in enumerate(entries):
         section, offset = entry.call
@@ -206,7 +204,7 @@ def _relocations(
         yield encoding.pack_relocation(at + 4, entry.key.symbol, R_PPC64_REL32, 0)
 
 
-def _check_present(elf: ElfFile, tables: Sequence[int], entries: Sequence[_Entry]) -> None:
+def _check_present(elf: ElfFile, tables: Sequence[int], entries: Sequence[_TableEntry]) -> None:
     """Raises SCP216 where the tables that are there do not list just `entries`, in any order."""
     wanted = {(entry.call, entry.key.place) for entry in entries}
     size = sum(elf.sections[table].sh_size for table in tables)
@@ -219,10 +217,10 @@ def _check_present(elf: ElfFile, tables: Sequence[int], entries: Sequence[_Entry
         raise ScpatchError("SCP216", what, file=elf.name)
 
 
-def _read(elf: ElfFile, section: int) -> Iterable[tuple[_Place | None, _Place | None]]:
+def _read(elf: ElfFile, section: int) -> Iterable[tuple[CodePlace | None, CodePlace | None]]:
     """The (call, key) of each entry of a table; None for what is no such word."""
     table, symbols = elf.relocations(section), elf.symbols
-    words: dict[int, _Place] = {}
+    words: dict[int, CodePlace] = {}
     for index in range(len(table) if table is not None else 0):
         assert table is not None, "a table without relocations has no entries"
         assert symbols is not None, "relocations name symbols"

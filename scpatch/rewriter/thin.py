@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from scpatch.ar.headers import Archive, Member
-from scpatch.ar.layout import Place, lay_out_thin
+from scpatch.ar.layout import ThinMember, lay_out_thin
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import IN_MEMORY, Input
 from scpatch.rewriter.model import FilePlan, Output
@@ -25,10 +25,10 @@ from scpatch.rewriter.thin_files import (
     Changed,
     Content,
     Copied,
-    Kept,
+    EarlierResult,
     plan_nested,
     plan_whole,
-    take_copy,
+    take_earlier,
 )
 
 _LONGEST_STEM = 100
@@ -44,11 +44,11 @@ def plan_thin(
     archive: Archive,
     options: Options,
     target: Path | None,
-    kept: Mapping[str, Kept] = MappingProxyType({}),
+    earlier: Mapping[str, EarlierResult] = MappingProxyType({}),
 ) -> FilePlan:
     """What `rewrite` would do to a thin archive and its members.
 
-    `kept` has the results of an earlier run, by the paths of `files_of`: these files are not
+    `earlier` has what an earlier run made of files, by the paths of `files_of`: these files are not
     looked at again, and the plan has no objects for them. It is for a new archive at `target` only.
 
     Raises SCP108 if a file is not what the archive says, SCP109 if it cannot be read or the
@@ -65,8 +65,8 @@ def plan_thin(
     files = [
         plan_nested(archive, Path(path), members, options)
         if nested
-        else take_copy(archive, Path(path), members, kept[path])
-        if path in kept
+        else take_earlier(archive, Path(path), members, earlier[path])
+        if path in earlier
         else plan_whole(archive, Path(path), members, options)
         for (path, nested), members in _files(archive, folders).items()
     ]
@@ -75,7 +75,7 @@ def plan_thin(
     if target is None:
         outputs = [output for file in files for output in file.outputs]
         places = {
-            member.header: Place(
+            member.header: ThinMember(
                 member.name, contents[member.header].origin, contents[member.header].size
             )
             for member in archive.members
@@ -102,25 +102,25 @@ def _files(archive: Archive, folders: _Folders) -> Files:
 
 def _copy_changed(
     archive: Archive, contents: Mapping[int, Content], folders: _Folders, target: Path
-) -> tuple[list[Output], dict[int, Place]]:
+) -> tuple[list[Output], dict[int, ThinMember]]:
     """The copies of the members that change, and what a new archive at `target` names."""
     real = Path(os.path.realpath(target))
     folder = real.with_name(real.name + ".members")
     copies: dict[Changed, str] = {}
     taken = {content.name for content in contents.values() if isinstance(content, Copied)}
-    places: dict[int, Place] = {}
+    places: dict[int, ThinMember] = {}
     for member in archive.members:
         content = contents[member.header]
         if isinstance(content, Copied):
-            places[member.header] = Place(f"{folder.name}/{content.name}", None, content.size)
+            places[member.header] = ThinMember(f"{folder.name}/{content.name}", None, content.size)
         elif isinstance(content, Changed):
             if content not in copies:
                 copies[content] = _copy_name(member, content, taken)
             name = f"{folder.name}/{copies[content]}"
-            places[member.header] = Place(name, None, content.size)
+            places[member.header] = ThinMember(name, None, content.size)
         else:
             name = folders.from_folder(member.name, real.parent)
-            places[member.header] = Place(name, member.origin, content.size)
+            places[member.header] = ThinMember(name, member.origin, content.size)
     outputs = [
         Output(content.path, folder / name, content.layout, content.identity, folder=True)
         for content, name in copies.items()

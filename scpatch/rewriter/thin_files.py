@@ -20,7 +20,7 @@ from scpatch.rewriter.options import Options
 from scpatch.rewriter.outputs import outputs_of
 
 
-class Kept(NamedTuple):
+class EarlierResult(NamedTuple):
     """What an earlier run made of a file, for the same archive to be written."""
 
     copy: str
@@ -77,12 +77,14 @@ class PlannedFile(NamedTuple):
     """What changes the file in place."""
 
 
-def take_copy(archive: Archive, path: Path, members: Sequence[Member], kept: Kept) -> PlannedFile:
+def take_earlier(
+    archive: Archive, path: Path, members: Sequence[Member], earlier: EarlierResult
+) -> PlannedFile:
     """A file that needs no plan, because an earlier run has dealt with it."""
     _check_size(archive, members, path)
-    content: Content = Unchanged(kept.size)
-    if kept.copy:
-        content = Copied(kept.size, os.path.basename(kept.copy))
+    content: Content = Unchanged(earlier.size)
+    if earlier.copy:
+        content = Copied(earlier.size, os.path.basename(earlier.copy))
     return PlannedFile((), {member.header: content for member in members}, ())
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from scpatch.elf.functions import Functions
-from scpatch.elf.image import Image
+from scpatch.elf.image import LinkedImage
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.branches import branches, branches_into
@@ -40,7 +40,7 @@ class _Way(NamedTuple):
     """A linker has dropped the stub's branch."""
 
 
-def scan_image(image: Image, choices: Choices) -> Scan:
+def scan_image(image: LinkedImage, choices: Choices) -> Scan:
     """Trampolines and classified call sites of a linked image, in section and offset order.
 
     A site with a nop behind it is PACA: without new code, a load of r2 from the PACA is all that
@@ -66,7 +66,7 @@ def scan_image(image: Image, choices: Choices) -> Scan:
 
 class _Finder:
     def __init__(
-        self, image: Image, trampolines: Sequence[Trampoline], stubs: Sequence[Stub]
+        self, image: LinkedImage, trampolines: Sequence[Trampoline], stubs: Sequence[Stub]
     ) -> None:
         self._image = image
         self._functions = Functions(image, image.executable())
@@ -196,12 +196,12 @@ def _judge(site: Site, way: _Way) -> Site:
     return site._replace(detail=by.removeprefix(", "))
 
 
-def _words(image: Image, section: int, start: int, size: int) -> range:
+def _words(image: LinkedImage, section: int, start: int, size: int) -> range:
     """The section offsets of a symbol's words, whatever it says of its size."""
     return range(start, min(start + size, image.sections[section].sh_size), 4)
 
 
-def _trampoline_ways(image: Image, trampolines: Sequence[Trampoline]) -> dict[int, _Way]:
+def _trampoline_ways(image: LinkedImage, trampolines: Sequence[Trampoline]) -> dict[int, _Way]:
     ways: dict[int, _Way] = {}
     for one in trampolines:
         for offset in _words(image, one.section, one.value, one.size):
@@ -213,7 +213,7 @@ def _trampoline_ways(image: Image, trampolines: Sequence[Trampoline]) -> dict[in
     return ways
 
 
-def _stub_ways(image: Image, stubs: Sequence[Stub]) -> dict[int, _Way]:
+def _stub_ways(image: LinkedImage, stubs: Sequence[Stub]) -> dict[int, _Way]:
     """By address. The `entry` of a thunk is reached by `b`, and so is none."""
     return {
         image.address(one.section, one.value): _Way(
@@ -228,18 +228,18 @@ def _stub_ways(image: Image, stubs: Sequence[Stub]) -> dict[int, _Way]:
     }
 
 
-def _is_lost(image: Image, stub: Stub) -> bool:
+def _is_lost(image: LinkedImage, stub: Stub) -> bool:
     """Whether a stub ends in no branch, or in one to itself: what GNU ld and lld make of a branch
     to a weak undefined symbol."""
     word = VARIANT.word(image.content(stub.section), stub.value + 4)
     return not insn.is_branch(word) or insn.direct_target(word, 0) == 0
 
 
-def _notoc_calls(image: Image) -> frozenset[int]:
+def _notoc_calls(image: LinkedImage) -> frozenset[int]:
     """The addresses of calls that need no r2, where the linker has kept their relocations."""
     return frozenset(
         table.r_offset[index]
-        for table in image.kept_relocations()
+        for table in image.emitted_relocations()
         for index, info in enumerate(table.r_info)
         if info & 0xFFFFFFFF in relocs.NOTOC
     )

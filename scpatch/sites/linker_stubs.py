@@ -30,7 +30,7 @@ from functools import cached_property
 
 from scpatch.elf import constants as c
 from scpatch.elf.functions import Functions
-from scpatch.elf.image import Image
+from scpatch.elf.image import LinkedImage
 from scpatch.ppc64 import insn
 from scpatch.ppc64.relocs import R_PPC64_RELATIVE
 from scpatch.ppc64.variant import VARIANT
@@ -52,7 +52,7 @@ _TOC_BASE = 0x8000
 
 
 def linker_stubs(
-    image: Image,
+    image: LinkedImage,
     functions: Functions,
     branches: Mapping[int, Sequence[tuple[int, int]]],
     wanted: Collection[int],
@@ -79,7 +79,7 @@ def linker_stubs(
     return found.stubs
 
 
-def may_be_stub(image: Image, functions: Functions, section: int, offset: int) -> bool:
+def may_be_stub(image: LinkedImage, functions: Functions, section: int, offset: int) -> bool:
     """Whether no function's symbol covers a section offset but a stub's."""
     index = functions.covering(section, offset)
     if index is None or image.symbols is None:
@@ -92,7 +92,7 @@ class _Found:
 
     def __init__(
         self,
-        image: Image,
+        image: LinkedImage,
         functions: Functions,
         branches: Mapping[int, Sequence[tuple[int, int]]],
     ) -> None:
@@ -173,7 +173,7 @@ def _by_toc(first: int, last: int, toc: int) -> tuple[int, int, bool] | None:
     return None
 
 
-def _toc(image: Image) -> int | None:
+def _toc(image: LinkedImage) -> int | None:
     """The TOC pointer of the image."""
     symbols = image.symbols
     if symbols is not None:
@@ -188,7 +188,7 @@ def _toc(image: Image) -> int | None:
 class _Pointers:
     """The doublewords of an image, as they will be in the memory of one that is not moved."""
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: LinkedImage) -> None:
         self._image = image
 
     def at(self, address: int) -> int | None:

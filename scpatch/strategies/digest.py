@@ -47,7 +47,7 @@ class Digest:
         # One of two alike sections may be freed after init.
         state.update(self._elf.section_name(section).encode("utf-8", "surrogateescape") + b"\0")
         tables = self._elf.tables.get(section)
-        for index in (section, tables.own) if tables is not None else (section,):
+        for index in (section, tables.ordinary) if tables is not None else (section,):
             state.update(index.to_bytes(4, "little"))
             state.update(self._elf.content(index))
         return state

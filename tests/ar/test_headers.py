@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scpatch.ar.headers import Archive, Kind, Member, read_archive
-from scpatch.ar.layout import Place, lay_out_members, lay_out_thin
-from scpatch.elf.layout import Copy, Layout
+from scpatch.ar.headers import Archive, EntryKind, Member, read_archive
+from scpatch.ar.layout import ThinMember, lay_out_members, lay_out_thin
+from scpatch.elf.layout import CopiedRange, Layout
 from scpatch.errors import ScpatchError
 from scpatch.files import output
 from scpatch.files.inputs import open_input
@@ -59,9 +59,11 @@ def test_members_are_those_of_ar(
     assert [member.name for member in archive.members] == files
     for member in archive.members:
         assert bytes(archive.content(member)) == (tmp_path / member.name).read_bytes()
-    tables = {entry.kind for entry in archive.entries} - {Kind.MEMBER, Kind.NAMES}
+    tables = {entry.kind for entry in archive.entries} - {EntryKind.MEMBER, EntryKind.NAMES}
     assert tables == {
-        {make: Kind.SYMBOLS, make_bsd: Kind.RANLIB, make_sym64: Kind.SYMBOLS64}[maker]
+        {make: EntryKind.SYMBOLS, make_bsd: EntryKind.RANLIB, make_sym64: EntryKind.SYMBOLS64}[
+            maker
+        ]
     }
 
 
@@ -111,7 +113,7 @@ def test_names_need_not_be_text(tmp_path: Path) -> None:
 def grown(content: bytes, count: int) -> Layout:
     """A content with `count` bytes more behind it."""
     size = len(content)
-    return Layout(size + count, (Copy(0, 0, size),), ((size, b"+" * count),))
+    return Layout(size + count, (CopiedRange(0, 0, size),), ((size, b"+" * count),))
 
 
 @pytest.mark.parametrize("maker", [make, make_bsd, make_sym64])
@@ -174,7 +176,7 @@ def test_the_last_member_need_not_be_padded(tmp_path: Path) -> None:
     assert (archives.content(new, "a"), archives.content(new, "b")) == (b"abc++", b"xyz")
 
 
-def test_an_offset_past_4_gib_has_no_room_in_the_symbol_table(tmp_path: Path) -> None:
+def test_an_offset_past_4_gib_does_not_fit_the_symbol_table(tmp_path: Path) -> None:
     """The same archive is laid out as long as all members start below 4 GiB."""
     symbols = (1).to_bytes(4, "big") + (0xFFFFFFF0).to_bytes(4, "big") + b"symbol\0\0"
     first, fill = 8 + 60 + len(symbols), 0xFFFFFFF0 - (8 + 60 + len(symbols)) - 60 - 64 - 60
@@ -187,19 +189,19 @@ def test_an_offset_past_4_gib_has_no_room_in_the_symbol_table(tmp_path: Path) ->
     with open_input(path) as source:
         archive = read_archive(source.data, "huge.a")
         lay_out_members(archive, {first: grown(b"g" * 64, 14)})
-        with pytest.raises(ScpatchError, match="no room") as caught:
+        with pytest.raises(ScpatchError, match="does not fit its field") as caught:
             lay_out_members(archive, {first: grown(b"g" * 64, 16)})
     assert (caught.value.code, caught.value.file) == ("SCP110", "huge.a")
 
 
-def test_a_size_of_eleven_digits_has_no_room(tmp_path: Path) -> None:
+def test_a_size_of_eleven_digits_does_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "x.a"
     path.write_bytes(ARCH + header(b"a/", 0))
     for size, fits in ((9_999_999_999, True), (10_000_000_000, False)):
         if fits:
             lay_out_members(read(path), {8: Layout(size, (), ())})
         else:
-            with pytest.raises(ScpatchError, match="the size of a has no room"):
+            with pytest.raises(ScpatchError, match="the size of a does not fit"):
                 lay_out_members(read(path), {8: Layout(size, (), ())})
 
 
@@ -209,7 +211,7 @@ def test_a_thin_archive_with_new_names(tmp_path: Path, files: list[str]) -> None
     (tmp_path / "odd.txt").rename(tmp_path / "moved.txt")
     archive = read(path)
     places = {
-        one.header: Place("moved.txt" if one.name == "odd.txt" else one.name, None, one.size)
+        one.header: ThinMember("moved.txt" if one.name == "odd.txt" else one.name, None, one.size)
         for one in archive.members
     }
     layout = lay_out_thin(archive, places)
@@ -224,13 +226,13 @@ def test_a_thin_archive_whose_places_are_the_old_ones_stays(
     tmp_path: Path, files: list[str]
 ) -> None:
     archive = read(make(tmp_path / "x.a", *files, options="rcsT"))
-    places = {one.header: Place(one.name, None, one.size) for one in archive.members}
+    places = {one.header: ThinMember(one.name, None, one.size) for one in archive.members}
     assert lay_out_thin(archive, places) is None
 
 
 def test_a_line_break_cannot_stand_in_a_thin_archive(tmp_path: Path, files: list[str]) -> None:
     archive = read(make(tmp_path / "x.a", *files, options="rcsT"))
-    places = {one.header: Place("a\nb", None, one.size) for one in archive.members}
+    places = {one.header: ThinMember("a\nb", None, one.size) for one in archive.members}
     with pytest.raises(ScpatchError, match="line break"):
         lay_out_thin(archive, places)
 
@@ -357,7 +359,7 @@ def test_a_damaged_archive_gives_an_archive_or_an_error(data: st.DataObject) -> 
     with contextlib.suppress(ScpatchError):
         archive = read_archive(view, "x.a")
         for entry in archive.entries:
-            if entry.kind is not Kind.MEMBER or not archive.thin:
+            if entry.kind is not EntryKind.MEMBER or not archive.thin:
                 assert entry.content + entry.size <= len(view)
         first = next(archive.members, None)
         if first is not None and not archive.thin:

@@ -113,7 +113,7 @@ def test_entries_of_no_bytes() -> None:
         table = elf.relocations(index)
         assert table is not None
         [unit] = find_units(elf.content(index), elf.encoding)
-        assert names.Names(elf, index, table).header(unit) is None
+        assert names.LineHeaders(elf, index, table).header(unit) is None
         assert at(elf, 0) == [None]
 
 

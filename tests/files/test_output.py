@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.elf.layout import Copy, Layout
+from scpatch.elf.layout import CopiedRange, Layout
 from scpatch.errors import RefusedError, ScpatchError
 from scpatch.files import filling, output
 from scpatch.rewriter import Options, plan_all, plan_file, staged, write
@@ -255,7 +255,7 @@ def test_copies_that_stop_short(
 
 
 def test_a_source_that_became_shorter(sites: Path, tmp_path: Path) -> None:
-    layout = Layout(1 << 20, (Copy(0, 0, 1 << 20),), ())
+    layout = Layout(1 << 20, (CopiedRange(0, 0, 1 << 20),), ())
     with (
         sites.open("rb") as source,
         pytest.raises(ScpatchError, match="the input file became shorter"),

@@ -17,6 +17,7 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 __all__ = [
+    "Action",
     "Advice",
     "FilePlan",
     "FileScan",
@@ -35,7 +36,6 @@ __all__ = [
     "ScpatchError",
     "Site",
     "Source",
-    "State",
     "StrategyInfo",
     "Stub",
     "Trampoline",

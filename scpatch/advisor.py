@@ -1,23 +1,22 @@
-"""Which strategies a file could be rewritten by, what each would change and cost, which to take.
+"""Which strategies a file could be rewritten with, what each would change and cost, which to take.
 
-Every strategy plans the file, and nothing is written.
+The file is read once. Every strategy plans each of its objects, and nothing is written.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from scpatch import strategies
+from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
-from scpatch.rewriter import FilePlan, Lines, ObjectPlan, Options, plan_file
-from scpatch.sites.model import CHANGED, State
-from scpatch.strategies import Cost
+from scpatch.rewriter import FilePlan, Lines, Options, plan_file, plan_scanned
+from scpatch.sites.model import Common, Plan, Scan
 
 RULE: Final = (
-    "The one to take leaves the fewest calls wrong, then executes the fewest instructions more a "
+    "The one to take leaves the fewest calls wrong, then executes the fewest extra instructions a "
     "call (the mean of both kinds of target), then adds the least code; one for the kernel image "
     "only is taken for a linked image, or with --image."
 )
@@ -83,25 +82,34 @@ def advise(path: Path | bytes, options: Options, *, image: bool) -> Advice:
 
     Raises ScpatchError for what cannot be read or is no object or archive for ppc64le.
     """
-    options = options._replace(lines=Lines.NONE)
-    found = plan_file(path, options._replace(strategy=None))
-    kind = _kind(found)
-    outlooks = tuple(_outlook(path, name, options) for name in strategies.names())
-    sites = sum(len(one.scan.sites) for one in found.objects)
+    candidates = [
+        _Candidate(name, options._replace(lines=Lines.NONE)) for name in strategies.names()
+    ]
+
+    def observe(elf: ElfFile, scan: Scan) -> None:
+        for candidate in candidates:
+            candidate.plan(elf, scan)
+
+    file = plan_file(path, options._replace(strategy=None), observe=observe)
+    scans = [entry.scan for entry in file.objects]
+    kind = _kind(file)
+    outlooks = tuple(candidate.outlook() for candidate in candidates)
     taken = [
-        one
-        for one in outlooks
-        if one.possible and one.sites and (image or kind == "linked image" or not one.image_only)
+        outlook
+        for outlook in outlooks
+        if outlook.possible
+        and outlook.sites
+        and (image or kind == "linked image" or not outlook.image_only)
     ]
     return Advice(
-        found.path,
+        file.path,
         kind,
-        sites,
-        tuple(sorted({name for one in found.objects for name in one.scan.strategies})),
+        sum(len(scan.sites) for scan in scans),
+        tuple(sorted({name for scan in scans for name in scan.strategies})),
         outlooks,
-        min(taken, key=lambda one: one.rank).strategy if taken else "",
-        tuple(one.name for one in found.objects if one.intermediate),
-        frozenset(name for one in found.objects for name in one.scan.names),
+        min(taken, key=lambda outlook: outlook.rank).strategy if taken else "",
+        tuple(entry.name for entry in file.objects if entry.intermediate),
+        frozenset(name for scan in scans for name in scan.names),
     )
 
 
@@ -112,34 +120,44 @@ def _kind(plan: FilePlan) -> str:
     return "linked image" if scan.image else "kernel module" if scan.module else "object"
 
 
-def _outlook(path: Path | bytes, name: str, options: Options) -> Outlook:
-    strategy = strategies.load(name)
-    only = not strategies.serves_modules(name)
-    try:
-        plan = plan_file(path, options._replace(strategy=name))
-    except ScpatchError as error:
-        return Outlook(name, error.code, error.message, image_only=only)
-    return _counted(name, strategy.cost(options.of_strategy), plan.objects)._replace(
-        image_only=only
-    )
+class _Candidate:
+    """A strategy, and what it would do to the objects of a file."""
 
+    def __init__(self, name: str, options: Options) -> None:
+        self._strategy = strategies.load(name)
+        self._options = options._replace(strategy=name)
+        self._plans: list[Plan] = []
+        self._error: ScpatchError | None = None
 
-def _counted(name: str, cost: Mapping[State, Cost], objects: Sequence[ObjectPlan]) -> Outlook:
-    plans = [one.plan for one in objects]
-    states = Counter(site.state for plan in plans for site in plan.sites)
-    priced = {state: number for state, number in states.items() if state in cost}
-    sites = sum(priced.values())
-    total = [sum(cost[state][at] * number for state, number in priced.items()) for at in (0, 1)]
-    same, other = (number / sites if sites else 0.0 for number in total)
-    return Outlook(
-        name,
-        sites=sites,
-        left=sum(states[state] for state in (CHANGED | {State.REFUSED}) - cost.keys()),
-        codes=tuple(sorted({site.code for plan in plans for site in plan.refused})),
-        free=sum(number for state, number in priced.items() if not any(cost[state])),
-        stubs=sum(len(plan.stubs) for plan in plans),
-        trampolines=sum(len(plan.trampolines) for plan in plans),
-        code_bytes=sum(plan.code_bytes for plan in plans),
-        same=same,
-        other=other,
-    )
+    def plan(self, elf: ElfFile, scan: Scan) -> None:
+        """Plans an object, unless the strategy cannot be applied to an earlier one."""
+        if self._error is None:
+            try:
+                self._plans.append(plan_scanned(elf, scan, self._options)[0].plan)
+            except ScpatchError as error:
+                self._error = error
+
+    def outlook(self) -> Outlook:
+        name, image_only = self._strategy.name, not self._strategy.modules
+        if self._error is not None:
+            code, reason = self._error.code, self._error.message
+            return Outlook(name, code, reason, image_only=image_only)
+        cost = self._strategy.cost(self._options.offsets)
+        states = Counter(site.state for plan in self._plans for site in plan.sites)
+        priced = {state: number for state, number in states.items() if state in cost}
+        sites = sum(priced.values())
+        total = [sum(cost[state][at] * number for state, number in priced.items()) for at in (0, 1)]
+        wrong = [state for state in states if state.changes or state is Common.REFUSED]
+        return Outlook(
+            name,
+            image_only=image_only,
+            sites=sites,
+            left=sum(states[state] for state in wrong if state not in cost),
+            codes=tuple(sorted({site.code for plan in self._plans for site in plan.refused})),
+            free=sum(number for state, number in priced.items() if not any(cost[state])),
+            stubs=sum(len(plan.stubs) for plan in self._plans),
+            trampolines=sum(len(plan.trampolines) for plan in self._plans),
+            code_bytes=sum(plan.code_bytes for plan in self._plans),
+            same=total[0] / sites if sites else 0.0,
+            other=total[1] / sites if sites else 0.0,
+        )

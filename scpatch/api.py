@@ -26,10 +26,10 @@ from scpatch.rewriter import Options as Options
 from scpatch.sites.choices import Hoist as Hoist
 from scpatch.sites.choices import NoNop as NoNop
 from scpatch.sites.choices import Undefined as Undefined
+from scpatch.sites.model import Action as Action
 from scpatch.sites.model import Plan as Plan
 from scpatch.sites.model import Scan as Scan
 from scpatch.sites.model import Site as Site
-from scpatch.sites.model import State as State
 from scpatch.sites.model import Stub as Stub
 from scpatch.sites.model import Trampoline as Trampoline
 
@@ -102,10 +102,10 @@ def list_strategies() -> tuple[StrategyInfo, ...]:
     return tuple(
         StrategyInfo(
             name,
-            strategy.SUMMARY,
-            strategy.TEXT,
-            _strategies.serves_modules(name),
-            _strategies.takes_images(name),
+            strategy.summary,
+            strategy.text,
+            strategy.modules,
+            strategy.images,
         )
         for name in _strategies.names()
         for strategy in (_strategies.load(name),)

@@ -14,7 +14,7 @@ from scpatch import strategies
 from scpatch.advisor import RULE, Advice, Outlook, advise
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options
-from scpatch.strategies import StrategyOptions
+from scpatch.strategies.base import Cost
 from tests.tools import FIXTURES, LD, ROOT, assemble, run
 
 MODULE = FIXTURES / "module.ko"
@@ -120,8 +120,8 @@ def test_it_says_what_rewrite_then_does(name: str, tmp_path: Path) -> None:
 def test_the_cheapest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """By what the strategies say that they cost: were callsite dear, another would be taken."""
     module = strategies.load("callsite")
-    cheap = dict(module.cost(StrategyOptions()))
-    dear = {state: strategies.Cost(99, 99) for state in cheap}
+    cheap = dict(module.cost(Offsets()))
+    dear = {state: Cost(99, 99) for state in cheap}
     monkeypatch.setattr(module, "cost", lambda options: dear)
     assert advised(OBJECT, image=True, offsets=Offsets()).recommended == "localentry"
 

@@ -10,7 +10,10 @@ import pytest
 from scpatch.advisor import advise
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.model import Site, State
+from scpatch.sites.model import Common, Site
+from scpatch.strategies.callsite.decide import Rewrite
+from scpatch.strategies.livepatch_stack.decide import Kept
+from scpatch.strategies.paca import Paca
 from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof, SiteProof
 from tests import elfwriter as ew
@@ -20,17 +23,17 @@ from tests.tools import assemble, scan_file
 
 OFFSETS = Offsets(paca_toc=16, paca_thread_info=2504, livepatch_sp=120)
 SAME = {
-    State.REWRITE: {"stub"},
-    State.SAVED: {"saved"},
-    State.THUNK: {"thunk"},
-    State.PACA: {"paca"},
-    State.TRAMPOLINE: {"trampoline", "elsewhere"},
+    Rewrite.REWRITE: {"stub"},
+    Rewrite.SAVED: {"saved"},
+    Rewrite.THUNK: {"thunk"},
+    Paca.PACA: {"paca"},
+    Kept.TRAMPOLINE: {"trampoline", "elsewhere"},
     # The rewriter leaves a call alone that has a restore, whoever saves r2.
-    State.DONE: {"done", "restored"},
-    State.LINKER: {"linker"},
-    State.LOADER: {"loader"},
-    State.NOTOC: {"notoc"},
-    State.REFUSED: {"left"},
+    Common.DONE: {"done", "restored"},
+    Common.LINKER: {"linker"},
+    Common.LOADER: {"loader"},
+    Common.NOTOC: {"notoc"},
+    Common.REFUSED: {"left"},
 }
 CHOICES = {
     "by default": Options(offsets=OFFSETS),
@@ -55,7 +58,7 @@ def differences(sites: Sequence[Site], proven: Sequence[SiteProof]) -> list[str]
 def _is_left_to_the_link(site: Site, proof: SiteProof) -> bool:
     """Of an undefined trampoline the object does not say whether it is marked where it is defined:
     only the linked image shows it (docs/strategies.md)."""
-    undefined = site.state is State.LINKER and not proof.trampoline_section
+    undefined = site.state is Common.LINKER and not proof.trampoline_section
     return undefined and proof.state == "left"
 
 
@@ -100,7 +103,9 @@ def test_a_second_look(tmp_path: Path, source: str, options: Options) -> None:
     sites = scan_file(after, **options._asdict()).sites
     assert again.errors == ()
     assert differences(sites, again.sites) == []
-    assert {site.state for site in sites}.isdisjoint({State.REWRITE, State.SAVED, State.THUNK})
+    assert {site.state for site in sites}.isdisjoint(
+        {Rewrite.REWRITE, Rewrite.SAVED, Rewrite.THUNK}
+    )
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)

@@ -50,7 +50,7 @@ def test_scan_gives_the_call_sites(sites: Path) -> None:
     assert [entry.name for entry in found.objects] == [str(sites)]
     assert {site.trampoline for site in found.sites} <= {one.name for one in found.trampolines}
     assert found.sites == found.objects[0].scan.sites
-    assert scpatch.State.REWRITE in {site.state for site in found.sites}
+    assert "rewrite" in {site.state for site in found.sites}
     assert found.stubs == ()
     assert len(scpatch.scan(by_command(sites)).stubs) > 0
 
@@ -156,7 +156,7 @@ def test_an_output_for_bytes_is_an_error(tmp_path: Path) -> None:
 
 def test_refused_calls_are_not_written_unless_allowed(refused: Path) -> None:
     before = refused.read_bytes()
-    assert {site.state for site in scpatch.plan(refused).refused} == {scpatch.State.REFUSED}
+    assert {site.state for site in scpatch.plan(refused).refused} == {"refused"}
     for source in (refused, before):
         with pytest.raises(scpatch.RefusedError) as error:
             scpatch.rewrite(source)

@@ -15,8 +15,8 @@ from pathlib import Path
 from scpatch.elf.layout import Layout
 from scpatch.files.inputs import open_input, read_object
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from scpatch.sites.classify import scan
-from scpatch.sites.model import Scan, State
+from scpatch.sites.model import Common, Scan
+from scpatch.strategies.scan import decided, scan
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = ROOT / "fixtures"
@@ -243,14 +243,15 @@ def options(**changes: object) -> Options:
 
 def scan_file(path: Path, **choices: object) -> Scan:
     with open_input(path) as source:
-        return scan(read_object(source.data, str(path)), options(**choices).choices)
+        elf = read_object(source.data, str(path))
+        return decided(elf, scan(elf, options(**choices).choices))
 
 
 def states(path: Path, **choices: object) -> dict[str, list[str]]:
     """The states of the call sites by function, with the code of refused ones."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for site in scan_file(path, **choices).sites:
-        code = site.code if site.state is State.REFUSED else ""
+        code = site.code if site.state is Common.REFUSED else ""
         found[site.function].append(f"{site.state} {code}".strip())
     return dict(found)
 

@@ -29,14 +29,14 @@ def _text(topic: str) -> str:
         )
     if topic in strategies.names():
         strategy = strategies.load(topic)
-        return f"{topic}: {strategy.SUMMARY}\n\n{strategy.TEXT}"
+        return f"{topic}: {strategy.summary}\n\n{strategy.text}"
     raise ScpatchError(
         "", f"unknown code or strategy {topic!r}", hint="`scpatch explain` lists them"
     )
 
 
 def _list() -> str:
-    rows = [f"{name:<17}{strategies.load(name).SUMMARY}" for name in strategies.names()]
+    rows = [f"{name:<17}{strategies.load(name).summary}" for name in strategies.names()]
     rows.append("")
     rows += [f"{code:<17}{diagnostic.title}" for code, diagnostic in DIAGNOSTICS.items()]
     return "\n".join(rows)

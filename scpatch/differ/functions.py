@@ -16,14 +16,13 @@ from scpatch.differ.names import Names
 from scpatch.differ.pairs import by_name, pair_functions
 from scpatch.differ.tables import Matching
 from scpatch.ppc64.variant import VARIANT
-from scpatch.sites.model import Scan, Site, State
+from scpatch.sites.model import Action, Common, Scan, Site
 
-_CHECKED = {
-    State.DONE: "restored already",
-    State.TRAMPOLINE: "its trampoline keeps r2",
-    State.LINKER: "the linker's",
-    State.LOADER: "the module loader's",
-    State.NOTOC: "does not need r2",
+_CHECKED: Mapping[Action, str] = {
+    Common.DONE: "restored already",
+    Common.LINKER: "the linker's",
+    Common.LOADER: "the module loader's",
+    Common.NOTOC: "does not need r2",
 }
 
 
@@ -117,7 +116,7 @@ def _alone(side: Side, one: Range, mark: Mark) -> FunctionDiff:
         added=words if new else 0,
         removed=0 if new else words,
         sites=len(sites),
-        refused=sum(site.state is State.REFUSED for site in sites),
+        refused=sum(site.state is Common.REFUSED for site in sites),
         note=note or ("added" if new else "removed"),
         line="",
         hunks=partial(_hunks, side, side, one, one, (span,), 0),
@@ -130,7 +129,7 @@ def _changed(
     """The difference of two functions; None where there is none and no site is refused."""
     ours, theirs = before.code(one.section), after.code(that.section)
     sites = after.sites_in(that)
-    refused = sum(site.state is State.REFUSED for site in sites)
+    refused = sum(site.state is Common.REFUSED for site in sites)
     note = "" if one.section_name == that.section_name else f"moved from {one.section_name}"
     same = ours.same(one, theirs, that, same_symbols=same_symbols)
     if same and not refused and not note:
@@ -161,7 +160,7 @@ def _hunks(
     wanted = {
         near
         for index, (i, j, equal) in enumerate(pairs)
-        if not equal or (j in sites and sites[j].state is State.REFUSED)
+        if not equal or (j in sites and sites[j].state is Common.REFUSED)
         for near in range(max(index - context, 0), min(index + context + 1, len(pairs)))
     }
     left, right = _Reader(before, one), _Reader(after, that)
@@ -231,14 +230,14 @@ def _row(
         words = (before.word, before.size), (after.word, after.size)
         mark = Mark.WORD if words[0] != words[1] else Mark.RELOCATION
         return Row(mark, before, after, _refusal(site))
-    if site is not None and site.state is State.REFUSED:
+    if site is not None and site.state is Common.REFUSED:
         return Row(Mark.REFUSED, before, after, _refusal(site))
-    if site is not None and site.state in _CHECKED:
-        return Row(Mark.CHECKED, before, after, _CHECKED[site.state])
+    if site is not None and not site.state.changes:
+        return Row(Mark.CHECKED, before, after, _CHECKED.get(site.state, site.state.words))
     return Row(Mark.CONTEXT, before, after)
 
 
 def _refusal(site: Site | None) -> str:
-    if site is None or site.state is not State.REFUSED:
+    if site is None or site.state is not Common.REFUSED:
         return ""
     return f"{site.code} {site.detail}: left as it is"

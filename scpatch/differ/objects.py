@@ -25,8 +25,8 @@ from scpatch.differ.tables import (
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
 from scpatch.sites.choices import Choices
-from scpatch.sites.classify import scan
-from scpatch.sites.model import Scan, State
+from scpatch.sites.model import Common, Scan
+from scpatch.strategies.scan import decided, scan
 
 
 def diff_objects(before: ElfFile, after: ElfFile, context: int = 3) -> ObjectDiff:
@@ -41,7 +41,7 @@ def diff_objects(before: ElfFile, after: ElfFile, context: int = 3) -> ObjectDif
     same = same_symbols(before, after)
     matching = pair_sections(before, after)
     pairs = [pair for pair in matching.pairs if not _same_section(before, after, *pair, same=same)]
-    refused = [site for site in sides[1].scan.sites if site.state is State.REFUSED]
+    refused = [site for site in sides[1].scan.sites if site.state is Common.REFUSED]
     code = _code(before, after, matching, pairs, {site.section for site in refused})
     functions = diff_functions(*sides, code, same_symbols=same, context=context)
     sections = [
@@ -63,13 +63,7 @@ def diff_objects(before: ElfFile, after: ElfFile, context: int = 3) -> ObjectDif
 
 def _scan(elf: ElfFile) -> Scan:
     """The call sites, of a linked image as well."""
-    if elf.header.e_type == c.ET_REL or elf.symbols is None:
-        return scan(elf, Choices())
-    from scpatch.elf.image import LinkedImage
-    from scpatch.sites.image import scan_image
-
-    assert isinstance(elf, LinkedImage)
-    return scan_image(elf, Choices())
+    return Scan() if elf.symbols is None else decided(elf, scan(elf, Choices()))
 
 
 def _kind(elf: ElfFile, side: Side) -> str:

@@ -8,7 +8,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from scpatch.report.escape import clean
-from scpatch.report.words import MEANING
 
 if TYPE_CHECKING:
     from scpatch.report.blocks import Finding
@@ -49,7 +48,7 @@ def print_sites(plan: FilePlan) -> None:
         for site in entry.plan.sites:
             notes = [text for text in (site.line, site.code, site.detail) if text]
             ending = f" ({': '.join(notes)})" if notes else ""
-            line = f"{entry.name}: {site.place}: {site.trampoline}: {MEANING[site.state]}{ending}"
+            line = f"{entry.name}: {site.place}: {site.trampoline}: {site.state.words}{ending}"
             print(clean(line), file=sys.stderr)
 
 
@@ -60,7 +59,7 @@ def print_stats(plans: Sequence[FilePlan]) -> None:
     from scpatch.report.terminal.screen import screen
 
     where = screen(sys.stderr)
-    for block in stats(entry.plan for plan in plans for entry in plan.objects):
+    for block in stats([entry.plan for plan in plans for entry in plan.objects]):
         for line in draw_block(block, where):
             print(line, file=sys.stderr)
 

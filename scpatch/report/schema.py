@@ -11,7 +11,7 @@ import msgspec
 from scpatch.report.documents.advise import AdviseDocument
 from scpatch.report.documents.calls import RewriteDocument, ScanDocument, VerifyDocument
 from scpatch.report.documents.diff import DiffDocument
-from scpatch.sites.model import State
+from scpatch.strategies import every_action
 from scpatch.verifier.reasons import every_reason
 
 FILE: Final = Path(__file__).with_name("schema.json")
@@ -31,7 +31,7 @@ def schema() -> dict[str, object]:
         "`schema` grows with every change of the documents.",
         "oneOf": list(documents),
         "$defs": {
-            "state": {"enum": list(map(str, State))},
+            "state": {"enum": list(map(str, every_action()))},
             "reason": {"enum": list(map(str, every_reason()))},
             **definitions,
         },

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from scpatch.report.blocks import Block, Cell, Finding, Line, Style, Table
 from scpatch.report.words import place, spot
-from scpatch.sites.model import CHANGED, Site, State
+from scpatch.sites.model import Action, Common, Site
 
 
 def site_table(sites: Sequence[Site]) -> Iterator[Block]:
@@ -15,7 +15,7 @@ def site_table(sites: Sequence[Site]) -> Iterator[Block]:
     notes = {
         index: [Line((Cell(f"{site.code} {site.detail}"),), indent=11)]
         for index, site in enumerate(sites)
-        if site.state is State.REFUSED
+        if site.state is Common.REFUSED
     }
     if sites:
         yield Table([_cells(site, lined=lined) for site in sites], notes=notes)
@@ -32,10 +32,10 @@ def _cells(site: Site, *, lined: bool) -> tuple[Cell, ...]:
     return (*cells, Cell(path, colon + number)) if lined else cells
 
 
-def _style(state: State) -> Style:
-    if state is State.REFUSED:
+def _style(state: Action) -> Style:
+    if state is Common.REFUSED:
         return Style.REFUSED
-    return Style.CHANGED if state in CHANGED else Style.PLAIN
+    return Style.CHANGED if state.changes else Style.PLAIN
 
 
 def site_record(name: str, site: Site) -> tuple[str, ...]:
@@ -50,5 +50,5 @@ def site_record(name: str, site: Site) -> tuple[str, ...]:
 def refusals(name: str, sites: Sequence[Site]) -> Iterator[Finding]:
     """The refused sites of an object."""
     for site in sites:
-        if site.state is State.REFUSED:
+        if site.state is Common.REFUSED:
             yield Finding(name, site.place, site.line, site.code, site.detail)

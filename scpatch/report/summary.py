@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from scpatch import strategies
 from scpatch.report.escape import clean
 from scpatch.report.words import by_state, call_sites, count, enumerate_states
 from scpatch.rewriter import FilePlan, ObjectPlan
-from scpatch.sites.model import CHANGED, Site, State
+from scpatch.sites.model import Action, Common
 
 
 def summary_line(plan: FilePlan, *, written: bool) -> str:
     """`core.o: 12 call sites rewritten (9 by 4 stubs, 3 saved already), +136 bytes of code`"""
     objects = [entry for entry in plan.objects if entry.plan.edits]
     sites = [site for entry in plan.objects for site in entry.plan.sites]
-    changed = [site for site in sites if site.state in CHANGED]
+    changed = [site for site in sites if site.state.changes]
     trampolines = sum(len(entry.plan.trampolines) for entry in objects)
-    others = {state: n for state, n in by_state(sites).items() if state not in CHANGED}
+    others = {state: n for state, n in by_state(sites).items() if not state.changes}
     rest = [enumerate_states(others)] if others else []
     if not objects:
         return f"{_names(plan)}: " + _nothing(others, rest)
     verb = "rewritten" if written else "would be rewritten"
-    parts = [f"{call_sites(len(changed))} {verb} ({_how(plan.objects, changed)})"] * bool(changed)
+    parts = [f"{call_sites(len(changed))} {verb} ({_how(plan.objects)})"] * bool(changed)
     if trampolines:
         parts.append(f"{count(trampolines, 'trampoline')} {verb}")
     if listed := sum(len(entry.plan.listed) for entry in objects):
@@ -41,29 +42,18 @@ def _names(plan: FilePlan) -> str:
     return f"{name} -> {clean(str(targets[0]))}" if len(targets) == 1 else name
 
 
-def _nothing(others: dict[State, int], rest: list[str]) -> str:
+def _nothing(others: dict[Action, int], rest: list[str]) -> str:
     if not others:
         return "nothing to do: no call sites"
-    if State.REFUSED in others:
+    if Common.REFUSED in others:
         return "no call site rewritten: " + rest[0]
     return "nothing to do: " + rest[0]
 
 
-def _how(objects: Iterable[ObjectPlan], changed: Sequence[Site]) -> str:
+def _how(objects: Sequence[ObjectPlan]) -> str:
     """`9 by 4 stubs, 3 saved already`; without a number if there is one part only."""
-    stubs = [stub for entry in objects for stub in entry.plan.stubs]
-    thunks = sum(stub.is_thunk for stub in stubs)
-    phrases = {
-        State.REWRITE: f"by {count(len(stubs) - thunks, 'stub')}",
-        State.THUNK: f"by {count(thunks, 'thunk')}",
-        State.SAVED: "saved already",
-        State.PACA: "from the PACA",
-    }
-    counts = {phrases[state]: number for state, number in by_state(changed).items()}
-    if hoisted := sum(bool(site.saves) for site in changed):
-        counts[phrases[State.SAVED]] -= hoisted
-        counts = {phrase: number for phrase, number in counts.items() if number}
-        counts["saved in nops"] = hoisted
+    plans = [entry.plan for entry in objects]
+    counts = strategies.load(plans[0].strategy).means(plans)
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{number:,} {phrase}" for phrase, number in counts.items())

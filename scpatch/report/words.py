@@ -4,33 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Final
 
-from scpatch.sites.model import Site, State
-
-MEANING: Final[Mapping[State, str]] = {
-    State.REWRITE: "to rewrite",
-    State.SAVED: "to restore only (r2 is saved already)",
-    State.THUNK: "to get a thunk",
-    State.PACA: "to reload r2 from the PACA",
-    State.TRAMPOLINE: "kept right by the trampoline",
-    State.DONE: "done already",
-    State.LINKER: "left to the linker",
-    State.LOADER: "left to the module loader",
-    State.NOTOC: "not in need of r2",
-    State.REFUSED: "refused",
-}
+from scpatch.sites.model import Action, Site
 
 
-def by_state(sites: Iterable[Site]) -> dict[State, int]:
-    """The number of sites of each state that occurs, in the order of `State`."""
+def by_state(sites: Iterable[Site]) -> dict[Action, int]:
+    """The number of sites of each state that occurs, in the order of reports."""
     numbers = Counter(site.state for site in sites)
-    return {state: numbers[state] for state in State if numbers[state]}
+    return {state: numbers[state] for state in sorted(numbers, key=lambda state: state.rank)}
 
 
-def enumerate_states(counts: Mapping[State, int]) -> str:
+def enumerate_states(counts: Mapping[Action, int]) -> str:
     """`12 to rewrite, 1 refused`"""
-    return ", ".join(f"{number:,} {MEANING[state]}" for state, number in counts.items())
+    return ", ".join(f"{number:,} {state.words}" for state, number in counts.items())
 
 
 def count(number: int, noun: str) -> str:

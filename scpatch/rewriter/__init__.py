@@ -10,6 +10,7 @@ from scpatch.rewriter.model import FilePlan as FilePlan
 from scpatch.rewriter.model import ObjectPlan as ObjectPlan
 from scpatch.rewriter.model import Output as Output
 from scpatch.rewriter.object import plan_object as plan_object
+from scpatch.rewriter.object import plan_scanned as plan_scanned
 from scpatch.rewriter.options import Lines as Lines
 from scpatch.rewriter.options import Options as Options
 from scpatch.rewriter.outputs import outputs_of as outputs_of

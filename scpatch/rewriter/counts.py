@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from scpatch.sites.model import Plan, State
+from scpatch.sites.model import Action, Plan
 
 
 @dataclass(slots=True)
 class Counts:
     """What all sections of one name hold, and what is added to them."""
 
-    states: Counter[State] = field(default_factory=Counter)
+    states: Counter[Action] = field(default_factory=Counter)
     stubs: int = 0
     thunks: int = 0
     code: int = 0

@@ -10,27 +10,35 @@ from scpatch.elf.layout import Layout
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import Input, is_archive, open_input
 from scpatch.rewriter.model import FilePlan, Output
-from scpatch.rewriter.object import plan_object
+from scpatch.rewriter.object import Observer, plan_object
 from scpatch.rewriter.options import Options
 from scpatch.rewriter.outputs import is_same, plan_of
 
 Progress = Callable[[Path], None]
 
 
-def plan_file(source: Path | bytes, options: Options, target: Path | None = None) -> FilePlan:
+def plan_file(
+    source: Path | bytes,
+    options: Options,
+    target: Path | None = None,
+    *,
+    observe: Observer | None = None,
+) -> FilePlan:
     """What `rewrite` would do to a file, or to the content of one; with `target` the result goes
-    there.
+    there. `observe` is called with each object before it is planned.
 
     Raises ScpatchError for what cannot be read or is no object or archive for ppc64le.
     """
     with open_input(source) as file:
         if is_archive(file.data):
-            return _plan_archive(file, options, target)
-        plan, layout = plan_object(file.data, str(file.path), options)
+            return _plan_archive(file, options, target, observe)
+        plan, layout = plan_object(file.data, str(file.path), options, observe)
         return plan_of(file, [plan], layout, target)
 
 
-def _plan_archive(source: Input, options: Options, target: Path | None) -> FilePlan:
+def _plan_archive(
+    source: Input, options: Options, target: Path | None, observe: Observer | None
+) -> FilePlan:
     """Raises ScpatchError: SCP108 for a damaged archive, SCP109 for a thin archive's member that
     cannot be read, and what `plan_object` raises for a member."""
     from scpatch.ar.headers import read_archive
@@ -41,10 +49,10 @@ def _plan_archive(source: Input, options: Options, target: Path | None) -> FileP
     if archive.thin:
         from scpatch.rewriter.thin import plan_thin
 
-        return plan_thin(source, archive, options, target)
+        return plan_thin(source, archive, options, target, observe=observe)
     from scpatch.rewriter.members import plan_members
 
-    planned = plan_members(archive, archive.members, options)
+    planned = plan_members(archive, archive.members, options, observe)
     return plan_of(source, planned.objects, planned.layout, target)
 
 

@@ -14,7 +14,7 @@ from scpatch.ar.layout import lay_out_members
 from scpatch.elf.layout import Layout
 from scpatch.files.inputs import is_object
 from scpatch.rewriter.model import ObjectPlan
-from scpatch.rewriter.object import plan_object
+from scpatch.rewriter.object import Observer, plan_object
 from scpatch.rewriter.options import Options
 
 
@@ -28,7 +28,12 @@ class Members(NamedTuple):
     """The new layout of the archive; None if nothing changes."""
 
 
-def plan_members(archive: Archive, members: Iterable[Member], options: Options) -> Members:
+def plan_members(
+    archive: Archive,
+    members: Iterable[Member],
+    options: Options,
+    observe: Observer | None = None,
+) -> Members:
     """The plans of members of a regular archive."""
     objects: list[ObjectPlan] = []
     changed: dict[int, Layout] = {}
@@ -37,7 +42,7 @@ def plan_members(archive: Archive, members: Iterable[Member], options: Options) 
         name = f"{archive.name}({member.label})"
         if not is_object(content, name):
             continue
-        plan, layout = plan_object(content, name, options)
+        plan, layout = plan_object(content, name, options, observe)
         objects.append(plan)
         if layout is not None:
             changed[member.header] = layout

@@ -2,85 +2,83 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from scpatch import strategies
 from scpatch.elf.additions import Additions
-from scpatch.elf.constants import ET_REL
 from scpatch.elf.layout import Layout, lay_out
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import has_intermediate, read_object
 from scpatch.rewriter.model import ObjectPlan
 from scpatch.rewriter.options import Lines, Options
-from scpatch.sites import record
-from scpatch.sites.choices import Choices
-from scpatch.sites.classify import scan as scan_object
-from scpatch.sites.model import Plan, Scan, Site, State
+from scpatch.sites.model import Common, Plan, Scan, Site
+from scpatch.strategies import record
+from scpatch.strategies.scan import decided, scan
 
-if TYPE_CHECKING:
-    from scpatch.elf.image import LinkedImage
+Observer = Callable[[ElfFile, Scan], None]
+"""Takes an object that was read, and what was found in it."""
 
 
-def plan_object(data: memoryview, name: str, options: Options) -> tuple[ObjectPlan, Layout | None]:
+def plan_object(
+    data: memoryview, name: str, options: Options, observe: Observer | None = None
+) -> tuple[ObjectPlan, Layout | None]:
     """The plan of one object or linked image, and its new layout; None if nothing changes.
+    `observe` is called before the object is planned.
 
     Raises ScpatchError as `read_object` does, for a file that another strategy was applied to
     (SCP114), for an image whose loaded parts would have to move (SCP224), and as the strategy does.
     """
     elf = read_object(data, name, linked=_takes_images(options))
-    scan = _scan(elf, options.choices)
-    plan = Plan("", scan.sites)
-    if options.strategy is not None:
-        plan = _plan(elf, scan, options, options.strategy)
-    if not scan.image:
+    found = scan(elf, options.choices)
+    if observe is not None:
+        observe(elf, found)
+    return plan_scanned(elf, found, options)
+
+
+def plan_scanned(elf: ElfFile, found: Scan, options: Options) -> tuple[ObjectPlan, Layout | None]:
+    """As `plan_object`, for an object that was read and scanned with the same options."""
+    if found.image and not _takes_images(options):
+        read_object(elf.data, elf.name)
+    if options.strategy is None:
+        plan = Plan("", decided(elf, found).sites)
+    else:
+        plan = _plan(elf, found, options, options.strategy)
+    if not found.image:
         plan = plan._replace(sites=_with_lines(elf, plan.sites, options.lines))
     layout = lay_out(elf, plan.edits) if plan.edits else None
-    if layout is not None and scan.image:
-        _as_image(elf).check_layout(layout)
-    intermediate = not scan.image and has_intermediate(elf)
-    return ObjectPlan(name, scan._replace(sites=plan.sites), plan, intermediate), layout
+    if layout is not None and found.image:
+        from scpatch.elf.image import LinkedImage
+
+        assert isinstance(elf, LinkedImage), "`read_object` makes images of linked files"
+        elf.check_layout(layout)
+    intermediate = not found.image and has_intermediate(elf)
+    return ObjectPlan(elf.name, found._replace(sites=plan.sites), plan, intermediate), layout
 
 
 def _takes_images(options: Options) -> bool:
     """Whether a linked image will do. It has no room for a table of call sites."""
     if options.strategy is None:
         return True
-    return not options.emit_sites and strategies.takes_images(options.strategy)
+    return not options.emit_sites and strategies.load(options.strategy).images
 
 
-def _scan(elf: ElfFile, choices: Choices) -> Scan:
-    if elf.header.e_type == ET_REL:
-        return scan_object(elf, choices)
-    from scpatch.sites.image import scan_image
-
-    return scan_image(_as_image(elf), choices)
-
-
-def _as_image(elf: ElfFile) -> LinkedImage:
-    from scpatch.elf.image import LinkedImage
-
-    assert isinstance(elf, LinkedImage), "`read_object` makes images of linked files"
-    return elf
-
-
-def _plan(elf: ElfFile, scan: Scan, options: Options, name: str) -> Plan:
+def _plan(elf: ElfFile, found: Scan, options: Options, name: str) -> Plan:
     """The plan by one strategy. Raises SCP114 if another one was applied that it does not undo."""
     strategy = strategies.load(name)
-    undone = strategies.replaced(strategy, options.of_strategy)
-    if others := set(scan.strategies) - {name} - undone:
+    if others := set(found.strategies) - {name} - strategy.undone(found):
         raise ScpatchError(
             "SCP114", f"was rewritten by strategy {' and '.join(sorted(others))}", file=elf.name
         )
     additions = Additions(elf)
-    plan = strategy.plan(elf, scan, additions, options.of_strategy)
+    plan = strategy.plan(elf, found, additions, options.offsets)
     # A call that is left to its trampoline depends on the strategy, even if nothing else does.
-    if additions or any(site.state is State.TRAMPOLINE for site in plan.sites):
+    if additions or any(not isinstance(site.state, Common) for site in plan.sites):
         record.add(elf, additions, name)
     if options.emit_sites:
         from scpatch.rewriter import site_table
 
-        plan = plan._replace(listed=site_table.add(elf, scan, plan, additions))
+        plan = plan._replace(listed=site_table.add(elf, found, plan, additions))
     return plan._replace(edits=additions.edits())
 
 
@@ -89,7 +87,7 @@ def _with_lines(elf: ElfFile, sites: tuple[Site, ...], which: Lines) -> tuple[Si
     wanted = [
         (site.section, site.offset)
         for site in sites
-        if which is Lines.ALL or (which is Lines.REFUSED and site.state is State.REFUSED)
+        if which is Lines.ALL or (which is Lines.REFUSED and site.state is Common.REFUSED)
     ]
     if not wanted:
         return sites

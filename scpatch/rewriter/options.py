@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Self, TypeVar
 from scpatch import strategies
 from scpatch.linux.offsets import Offsets
 from scpatch.sites.choices import DEFAULT_TRAMPOLINES, Choices, Hoist, NoNop, Undefined
-from scpatch.strategies import StrategyOptions
 
 _NO_OFFSETS = Offsets()
 
@@ -92,11 +91,6 @@ class Options(_Options):
     def choices(self) -> Choices:
         """What the scan for call sites takes."""
         return Choices(self.trampolines, self.undefined, self.no_nop, self.unmark, self.hoist)
-
-    @property
-    def of_strategy(self) -> StrategyOptions:
-        """What the strategy takes."""
-        return StrategyOptions(self.offsets, self.unmark)
 
 
 _Choice = TypeVar("_Choice", bound=StrEnum)

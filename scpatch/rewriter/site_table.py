@@ -24,7 +24,7 @@ from scpatch.errors import ScpatchError
 from scpatch.ppc64.insn import direct_target
 from scpatch.ppc64.relocs import R_PPC64_REL32
 from scpatch.ppc64.variant import VARIANT
-from scpatch.sites.model import THUNK_PREFIX, ListedSite, NewStub, Plan, Scan, Site, State
+from scpatch.sites.model import Common, ListedSite, NewStub, Plan, Scan, Site
 
 SECTION = ".static_call_sites"
 ENTRY_SIZE = 8
@@ -33,7 +33,7 @@ ENTRY_SIZE = 8
 _ALIGN = 4
 _TRAMPOLINE, _KEY = "__SCT__", "__SCK__"
 """Prefixes of STATIC_CALL_TRAMP and STATIC_CALL_KEY in include/linux/static_call_types.h."""
-_UNLISTED = frozenset({State.NOTOC, State.LOADER, State.REFUSED})
+_UNLISTED = frozenset({Common.NOTOC, Common.LOADER, Common.REFUSED})
 """Sites that can only be called by way of the trampoline: callers without r2, calls that the module
 loader sends through a stub of its own, and what is wrong."""
 _TEMPLATES = "__ftr_alt_"
@@ -153,7 +153,7 @@ def _thunks(scan: Scan, new: Iterable[NewStub]) -> dict[CodePlace, CodePlace]:
         (one.section, one.value): (one.section, one.value + 4) for one in scan.stubs if one.is_thunk
     }
     for stub in new:
-        if stub.name.startswith(THUNK_PREFIX):
+        if stub.is_thunk:
             last = len(stub.code) - 4
             word = VARIANT.word(stub.code, last)
             resume = direct_target(word, stub.offset + last)
@@ -165,12 +165,10 @@ def _thunks(scan: Scan, new: Iterable[NewStub]) -> dict[CodePlace, CodePlace]:
 def _call(symbols: SymbolTable, site: Site, thunks: Mapping[CodePlace, CodePlace]) -> CodePlace:
     """Where the site's `bl` lies: in its thunk where it has one."""
     here = site.section, site.offset
-    if site.state is State.THUNK:
-        return thunks[here]
-    if site.state is State.DONE:
+    if site.state is Common.DONE:
         callee = _place(symbols, site.symbol, site.addend)
         return thunks.get(callee, here) if callee is not None else here
-    return here
+    return thunks.get(here, here)
 
 
 def _bases(elf: ElfFile, symbols: SymbolTable, sections: set[int]) -> dict[int, tuple[int, int]]:

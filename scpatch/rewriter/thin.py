@@ -19,6 +19,7 @@ from scpatch.ar.layout import ThinMember, lay_out_thin
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import IN_MEMORY, Input
 from scpatch.rewriter.model import FilePlan, Output
+from scpatch.rewriter.object import Observer
 from scpatch.rewriter.options import Options
 from scpatch.rewriter.outputs import outputs_of
 from scpatch.rewriter.thin_files import (
@@ -45,6 +46,8 @@ def plan_thin(
     options: Options,
     target: Path | None,
     earlier: Mapping[str, EarlierResult] = MappingProxyType({}),
+    *,
+    observe: Observer | None = None,
 ) -> FilePlan:
     """What `rewrite` would do to a thin archive and its members.
 
@@ -63,11 +66,11 @@ def plan_thin(
         )
     folders = _Folders(source.path.parent)
     files = [
-        plan_nested(archive, Path(path), members, options)
+        plan_nested(archive, Path(path), members, options, observe)
         if nested
         else take_earlier(archive, Path(path), members, earlier[path])
         if path in earlier
-        else plan_whole(archive, Path(path), members, options)
+        else plan_whole(archive, Path(path), members, options, observe)
         for (path, nested), members in _files(archive, folders).items()
     ]
     objects = tuple(plan for file in files for plan in file.objects)

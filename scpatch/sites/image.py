@@ -1,9 +1,9 @@
 """Call sites of a linked image, found by decoding its branches.
 
 The linker has resolved the calls, so that there is nothing but the instruction words and the symbol
-table. A call site is a `bl` to an entry point of a trampoline; or to a stub that scpatch has
-made (`r2save.*`, which has a symbol), or that the linker has made to reach further or to save r2
-(which has none as a rule).
+table. A call site is a `bl` to an entry point of a trampoline; or to a stub that a rewrite has made
+(which has a symbol), or that the linker has made to reach further or to save r2 (which has none as
+a rule).
 """
 
 from __future__ import annotations
@@ -17,50 +17,43 @@ from scpatch.errors import ScpatchError
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.branches import branches, branches_into
 from scpatch.ppc64.variant import VARIANT, clobbers_r2
-from scpatch.sites import record
 from scpatch.sites.choices import Choices
-from scpatch.sites.classify import refuse
 from scpatch.sites.linker_stubs import linker_stubs, may_be_stub
-from scpatch.sites.model import Scan, Site, State, Stub, Trampoline
-from scpatch.sites.symbols import find_stubs, find_trampolines
+from scpatch.sites.model import Callee, Kind, Scan, Site, Stub, Traces, Trampoline
+from scpatch.sites.symbols import find_trampolines
 
 
 class _Way(NamedTuple):
     """Where a branch may lead on its way to a trampoline."""
 
     trampoline: str
-    symbol: int
+    callee: Callee
     entry: bool
     """It is an entry point, and not the inside of a trampoline."""
     stub: str = ""
     """What lies between, for messages: empty where the branch goes to the trampoline itself."""
     ours: bool = False
-    """A stub that scpatch has made, and that saves r2."""
+    """A stub that a rewrite has made, and that saves r2."""
     lost: bool = False
     """A linker has dropped the stub's branch."""
 
 
-def scan_image(image: LinkedImage, choices: Choices) -> Scan:
-    """Trampolines and classified call sites of a linked image, in section and offset order.
-
-    A site with a nop behind it is PACA: without new code, a load of r2 from the PACA is all that
-    can be done. Raises SCP222 where the image has no symbol table.
-    """
+def scan_image(image: LinkedImage, choices: Choices, traces: Traces) -> Scan:
+    """The trampolines and call sites of a linked image, in section and offset order. `traces` are
+    what earlier rewrites have left in it. Raises SCP222 where the image has no symbol table."""
     symbols = image.symbols
     if symbols is None:
         raise ScpatchError("SCP222", "no symbol table to find trampolines in", file=image.name)
     code = set(image.executable())
-    trampolines = [
-        one
-        for one in find_trampolines(symbols, choices.trampolines)
-        if one.section in code and one.is_code
-    ]
-    stubs = [one for one in find_stubs(symbols, choices.trampolines) if one.section in code]
-    sites: list[Site] = []
-    if trampolines:
-        sites = _Finder(image, trampolines, stubs).sites()
+    trampolines = tuple(
+        trampoline
+        for trampoline in find_trampolines(symbols, choices.trampolines)
+        if trampoline.section in code and trampoline.is_code
+    )
+    stubs = tuple(stub for stub in traces.stubs if stub.section in code)
+    sites = _Finder(image, trampolines, stubs).sites() if trampolines else []
     return Scan(
-        tuple(trampolines), tuple(stubs), tuple(sites), False, record.find(image), image=True
+        trampolines, stubs, tuple(sites), False, traces.strategies, image=True, choices=choices
     )
 
 
@@ -127,18 +120,18 @@ class _Finder:
             function=function,
             function_offset=function_offset,
             trampoline=way.trampoline,
-            state=State.PACA,
+            callee=way.callee,
             relocation=-1,
-            symbol=way.symbol,
+            symbol=way.callee.symbol,
             addend=0,
             word=VARIANT.word(content, offset),
             after=VARIANT.word(content, offset + 4) if whole else None,
         )
         if self._image.address(section, offset) in self._notoc:
-            return site._replace(state=State.NOTOC, detail="the caller does not use r2")
+            return site._replace(kind=Kind.NOTOC, detail="the caller does not use r2")
         judged = _judge(site, way)
         if way.entry and self._needs_no_toc(judged):
-            return site._replace(state=State.NOTOC, detail="the caller does not use r2")
+            return site._replace(kind=Kind.NOTOC, detail="the caller does not use r2")
         return judged
 
     def _needs_no_toc(self, site: Site) -> bool:
@@ -149,7 +142,7 @@ class _Finder:
         caller = self._functions.covering(site.section, site.offset)
         if symbols is None or caller is None or not clobbers_r2(symbols[caller].st_other):
             return False
-        return site.code == "SCP201" or (site.code == "SCP203" and not self._saves(site))
+        return site.kind is Kind.NO_NOP or (site.kind is Kind.SIBLING and not self._saves(site))
 
     def _saves(self, site: Site) -> bool:
         """Whether a branch leads to a store of r2, as stubs begin with."""
@@ -174,25 +167,25 @@ def _judge(site: Site, way: _Way) -> Site:
     """The site with its state."""
     by = f", through {way.stub}" if way.stub else ""
     if not insn.is_branch(site.word):
-        return refuse(site, "SCP209", "the branch is conditional or absolute")
+        return site.fault("SCP209", "the branch is conditional or absolute")
     if not insn.links(site.word):
         if way.ours and not way.entry:
-            return site._replace(state=State.DONE, detail=f"goes through {way.stub}")
-        return refuse(site, "SCP203", f"sibling call (b) to {site.trampoline}")
+            return site._replace(kind=Kind.RESTORED, detail=f"goes through {way.stub}")
+        return site.fault("SCP203", f"sibling call (b) to {site.trampoline}", Kind.SIBLING)
     if way.lost:
-        return refuse(site, "SCP248", f"no linker keeps the branch of {way.stub}")
+        return site.fault("SCP248", f"no linker keeps the branch of {way.stub}")
     if not way.entry and not way.ours:
-        return refuse(site, "SCP205", "the call does not go to the trampoline's entry")
+        return site.fault("SCP205", "the call does not go to the trampoline's entry")
     if site.after is None:
-        return refuse(site, "SCP207", "the section ends behind the call")
+        return site.fault("SCP207", "the section ends behind the call")
     if site.after == VARIANT.restore_r2:
-        return site._replace(state=State.DONE, detail=f"restored by ld r2,24(r1){by}")
+        return site._replace(kind=Kind.RESTORED, detail=f"restored by ld r2,24(r1){by}")
     if (offset := insn.r13_offset(site.after)) is not None:
-        return site._replace(state=State.DONE, detail=f"restored by ld r2,{offset}(r13){by}")
+        return site._replace(kind=Kind.RESTORED, detail=f"restored by ld r2,{offset}(r13){by}")
     if way.ours:
-        return refuse(site, "SCP210", f"calls {way.stub} without a restore behind it")
+        return site.fault("SCP210", f"calls {way.stub} without a restore behind it")
     if site.after not in insn.NOPS:
-        return refuse(site, "SCP201", "no nop behind the call")
+        return site.fault("SCP201", "no nop behind the call", Kind.NO_NOP)
     return site._replace(detail=by.removeprefix(", "))
 
 
@@ -206,10 +199,10 @@ def _trampoline_ways(image: LinkedImage, trampolines: Sequence[Trampoline]) -> d
     for one in trampolines:
         for offset in _words(image, one.section, one.value, one.size):
             address = image.address(one.section, offset)
-            ways.setdefault(address, _Way(one.name, one.symbol, entry=False))
+            ways.setdefault(address, _Way(one.name, one, entry=False))
     for one in trampolines:
         for offset in (one.value, one.local_entry):
-            ways[image.address(one.section, offset)] = _Way(one.name, one.symbol, entry=True)
+            ways[image.address(one.section, offset)] = _Way(one.name, one, entry=True)
     return ways
 
 
@@ -218,7 +211,7 @@ def _stub_ways(image: LinkedImage, stubs: Sequence[Stub]) -> dict[int, _Way]:
     return {
         image.address(one.section, one.value): _Way(
             one.trampoline,
-            one.symbol,
+            one,
             entry=not one.is_thunk,
             stub=one.name,
             ours=True,

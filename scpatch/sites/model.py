@@ -1,4 +1,4 @@
-"""What the other modules talk about: trampolines, stubs, call sites and plans. Data only.
+"""Trampolines, stubs, call sites, and plans for them. Data only.
 
 Data that every run needs is in named tuples: they are as frozen as a frozen dataclass, and take a
 seventh of the time to define, which a build pays for each object.
@@ -7,44 +7,91 @@ seventh of the time to define, which a build pays for each object.
 from __future__ import annotations
 
 from collections import Counter
-from enum import StrEnum
-from typing import NamedTuple
+from enum import Enum, StrEnum, auto
+from typing import NamedTuple, Self
 
 from scpatch.elf import constants as c
 from scpatch.elf.layout import Edits
+from scpatch.elf.reader import ElfFile
 from scpatch.ppc64.variant import clobbers_r2, local_entry_offset
+from scpatch.sites.choices import Choices
 
 
-class State(StrEnum):
-    """What a call site is, and so what is to be done with it."""
+class Kind(Enum):
+    """What a call site is. Of the kinds from NO_NOP on, `code` and `detail` say what is wrong."""
 
-    REWRITE = "rewrite"
-    """`bl` + nop: r2 is to be saved by a stub and restored in place of the nop."""
-    SAVED = "saved"
-    """`bl` + nop, and r2 lies in 24(r1) on every path here, or can be stored there in a nop on the
-    way: only nops change."""
-    THUNK = "thunk"
-    """`bl` without a nop: the call is to go through a thunk of its own (`--no-nop thunk`)."""
-    PACA = "paca"
-    """`bl` + nop: r2 is to be loaded from the PACA in place of the nop, nothing is saved."""
-    TRAMPOLINE = "trampoline"
-    """The call stays as it is: its trampoline keeps r2, or is to."""
-    DONE = "done"
-    """The restore is in place already."""
-    LINKER = "linker"
-    """The trampoline has no local entry point (st_other bits 5-7 = 1): the linker saves and
-    restores r2."""
-    LOADER = "loader"
+    OPEN = auto()
+    """A `bl` and a nop that nothing else needs. Nothing restores r2."""
+    RESTORED = auto()
+    """r2 is restored after the call."""
+    LINKER = auto()
+    """The linker saves and restores r2: the trampoline has no local entry point (st_other bits
+    5-7 = 1), or is STT_GNU_IFUNC."""
+    LOADER = auto()
     """The trampoline is undefined and left to the module loader, which saves and restores r2.
     What a livepatch names always is: the kernel relocates it as the loader would."""
-    NOTOC = "notoc"
+    NOTOC = auto()
     """The caller does not use r2 (REL24_NOTOC, REL24_P9NOTOC)."""
-    REFUSED = "refused"
+    NO_NOP = auto()
+    """No nop follows the call."""
+    ENTERED = auto()
+    """Control can reach the nop from elsewhere than from the call."""
+    RELOCATED = auto()
+    """A relocation applies to the nop."""
+    PATCHED = auto()
+    """The kernel patches the call and the nop apart."""
+    SIBLING = auto()
+    """A `b`: the trampoline returns to the caller's caller."""
+    RESOLVED = auto()
+    """The assembler has resolved the call, and it cannot be sent elsewhere."""
+    UNNAMED = auto()
+    """A call of a marked trampoline by another symbol, at which no linker sees the mark."""
+    FAULTY = auto()
+    """Anything else that cannot be rewritten."""
+
+
+class Action(StrEnum):
+    """What becomes of a call site. `Common` has what all strategies do, and each strategy has an
+    enumeration of its own for the rest."""
+
+    words: str
+    """What reports say of such sites: `to rewrite`."""
+
+    def __new__(cls, value: str, words: str) -> Self:
+        action = str.__new__(cls, value)
+        action._value_ = value
+        action.words = words
+        return action
+
+    @property
+    def changes(self) -> bool:
+        """Whether the instructions or relocations of the site change."""
+        return True
+
+    @property
+    def rank(self) -> tuple[int, ...]:
+        """The order in reports: what changes first, what all strategies have last."""
+        return not self.changes, isinstance(self, Common), list(type(self)).index(self)
+
+
+class Undecided(Action):
+    UNDECIDED = "undecided", "not decided yet"
+
+
+class Common(Action):
+    """What any strategy may say of a call site."""
+
+    DONE = "done", "done already"
+    """The restore is in place."""
+    LINKER = "linker", "left to the linker"
+    LOADER = "loader", "left to the module loader"
+    NOTOC = "notoc", "not in need of r2"
+    REFUSED = "refused", "refused"
     """Cannot be rewritten; `code` says why."""
 
-
-CHANGED = frozenset({State.REWRITE, State.SAVED, State.THUNK, State.PACA})
-"""The states of the sites that `rewrite` changes."""
+    @property
+    def changes(self) -> bool:
+        return False
 
 
 _NO_CODE = frozenset({c.STT_OBJECT, c.STT_COMMON, c.STT_TLS})
@@ -127,38 +174,38 @@ class Trampoline(NamedTuple):
 
 
 class Stub(NamedTuple):
-    """Code that an earlier run of scpatch added: `r2save.NAME.DIGEST` or `r2thunk.NAME.DIGEST`."""
+    """Code that a rewrite has added: it saves r2 and goes on to a trampoline."""
 
     name: str
     trampoline: str
     symbol: int
     section: int
     value: int
+    """Section offset of its first instruction."""
     size: int
-
-    @property
-    def is_thunk(self) -> bool:
-        return self.name.startswith(THUNK_PREFIX)
+    is_thunk: bool
+    """It calls the trampoline, restores r2 and branches back; the call site branches to it."""
 
 
-STUB_PREFIX = "r2save."
-THUNK_PREFIX = "r2thunk."
-LIVEPATCH_PREFIX = "r2lps."
+Callee = Trampoline | Stub
+Place = tuple[int, int]
+"""(section index, section offset)"""
 
 
-def added_name(prefix: str, trampoline: str, digest: str) -> str:
-    """The name of code that is added for a trampoline. Linkers read a symbol version in what
-    follows an `@`, so a trampoline's own one is written as `%40`, and `%` as `%25`."""
-    return f"{prefix}{trampoline.replace('%', '%25').replace('@', '%40')}.{digest}"
+class Traces(NamedTuple):
+    """What rewriting has left in a file."""
 
-
-def trampoline_of(name: str, prefix: str) -> str:
-    """The trampoline in such a name, which ends in a dot and twelve digits."""
-    return name[len(prefix) : -13].replace("%40", "@").replace("%25", "%")
+    strategies: tuple[str, ...] = ()
+    """The strategies that the file says it was rewritten with."""
+    stubs: tuple[Stub, ...] = ()
+    copies: frozenset[Place] = frozenset()
+    """Branches of stubs that have no symbol any more, and that nothing runs."""
+    keeps: bool = False
+    """Something else than stubs preserves r2 across the calls of the file."""
 
 
 class Site(NamedTuple):
-    """A call site: a branch whose relocation names a trampoline or a stub."""
+    """A call site: a branch to a trampoline, or to a stub for one."""
 
     section: int
     section_name: str
@@ -169,24 +216,30 @@ class Site(NamedTuple):
     function_offset: int
     """Offset of the branch from the start of `function`."""
     trampoline: str
-    state: State
+    callee: Callee
+    """What the branch leads to."""
     relocation: int
-    """Index in the section's SHT_RELA table."""
+    """Index in the section's SHT_RELA table; -1 if the branch has no relocation."""
     symbol: int
     addend: int
     """What the relocation names: an index in .symtab, and r_addend."""
     word: int
     """The branch instruction."""
     after: int | None = None
-    """The word behind it; None at the end of the section."""
+    """The word after it; None at the end of the section."""
+    kind: Kind = Kind.OPEN
+    saved: bool = False
+    """r2 is in 24(r1) on every path to an OPEN call, or can be put there by `saves`."""
+    saves: tuple[int, ...] = ()
+    """Section offsets of nops before the call that can save r2 for it."""
+    state: Action = Undecided.UNDECIDED
+    """What becomes of the call, once a strategy has decided."""
     code: str = ""
-    """The diagnostic of a refused site."""
+    """The diagnostic of what is wrong with it."""
     detail: str = ""
-    """One sentence: why it is refused, or what makes it right."""
+    """One sentence: why it is refused, or what restores r2."""
     line: str = ""
     """`FILE:LINE`, where DWARF has it."""
-    saves: tuple[int, ...] = ()
-    """Section offsets of nops before it that are to save r2 for it, where it is SAVED."""
 
     @property
     def place(self) -> str:
@@ -194,19 +247,42 @@ class Site(NamedTuple):
         spot = f"{self.section_name}+{self.offset:#x}"
         return f"{spot} in {self.function}+{self.function_offset:#x}" if self.function else spot
 
+    def fault(self, code: str, detail: str, kind: Kind = Kind.FAULTY) -> Site:
+        """The site with what is wrong with it."""
+        return self._replace(kind=kind, code=code, detail=detail)
+
+    def refused(self, code: str, detail: str) -> Site:
+        """The site, refused by a strategy."""
+        return self._replace(state=Common.REFUSED, code=code, detail=detail)
+
+    @property
+    def settled(self) -> Site:
+        """The site with what becomes of it where a strategy does nothing about it."""
+        return self._replace(state=_SETTLED.get(self.kind, Common.REFUSED))
+
+
+_SETTLED = {
+    Kind.RESTORED: Common.DONE,
+    Kind.LINKER: Common.LINKER,
+    Kind.LOADER: Common.LOADER,
+    Kind.NOTOC: Common.NOTOC,
+}
+
 
 class Scan(NamedTuple):
-    """What an object holds."""
+    """What a file holds."""
 
-    trampolines: tuple[Trampoline, ...]
-    stubs: tuple[Stub, ...]
-    sites: tuple[Site, ...]
-    module: bool
+    trampolines: tuple[Trampoline, ...] = ()
+    stubs: tuple[Stub, ...] = ()
+    sites: tuple[Site, ...] = ()
+    module: bool = False
     """Whether the object is a linked kernel module (.ko)."""
     strategies: tuple[str, ...] = ()
     """The strategies that it says it was rewritten with."""
     image: bool = False
     """Whether it is a linked image, such as vmlinux."""
+    choices: Choices = Choices()
+    """With which the sites were found."""
 
     @property
     def calls(self) -> Counter[str]:
@@ -217,11 +293,7 @@ class Scan(NamedTuple):
     def names(self) -> frozenset[str]:
         """The names of trampolines that there are, or that are called."""
         called = frozenset(site.trampoline for site in self.sites)
-        return called | frozenset(one.name for one in self.trampolines)
-
-
-TOC_PREFIX = "r2toc."
-"""Code that loads a trampoline's TOC pointer in place of its prologue (`localentry`)."""
+        return called | frozenset(trampoline.name for trampoline in self.trampolines)
 
 
 class NewStub(NamedTuple):
@@ -236,10 +308,8 @@ class NewStub(NamedTuple):
     code: bytes
     sites: int
     """How many sites go through it."""
-
-    @property
-    def is_thunk(self) -> bool:
-        return self.name.startswith(THUNK_PREFIX)
+    is_thunk: bool = False
+    """It calls the trampoline and branches back, for one site."""
 
     @property
     def kind(self) -> str:
@@ -261,6 +331,11 @@ class TrampolineEdit(NamedTuple):
     """Section offset of its global entry point."""
     what: str
     """What is done to it, in a few words: `marked, prologue loads r2 from the PACA`."""
+
+    @classmethod
+    def of(cls, elf: ElfFile, trampoline: Trampoline, what: str) -> Self:
+        name = elf.section_name(trampoline.section)
+        return cls(trampoline.name, trampoline.section, name, trampoline.value, what)
 
 
 class ListedSite(NamedTuple):
@@ -289,11 +364,11 @@ class Plan(NamedTuple):
 
     @property
     def refused(self) -> tuple[Site, ...]:
-        return tuple(site for site in self.sites if site.state is State.REFUSED)
+        return tuple(site for site in self.sites if site.state is Common.REFUSED)
 
     @property
     def changed(self) -> tuple[Site, ...]:
-        return tuple(site for site in self.sites if site.state in CHANGED)
+        return tuple(site for site in self.sites if site.state.changes)
 
     @property
     def code_bytes(self) -> int:

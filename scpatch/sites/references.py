@@ -13,9 +13,7 @@ from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.errors import ScpatchError
 from scpatch.ppc64.relocs import BRANCHES
-from scpatch.sites.model import Stub, Trampoline
-
-Callee = Trampoline | Stub
+from scpatch.sites.model import Callee, Stub, Trampoline
 
 _LOADED = c.SHF_ALLOC | c.SHF_EXECINSTR
 

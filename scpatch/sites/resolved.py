@@ -15,8 +15,8 @@ from scpatch.elf.reader import ElfFile
 from scpatch.ppc64 import insn
 from scpatch.ppc64.branches import branches_into
 from scpatch.ppc64.variant import VARIANT
-from scpatch.sites.model import Stub, Trampoline
-from scpatch.sites.references import Callee, Reference
+from scpatch.sites.model import Callee, Stub, Trampoline
+from scpatch.sites.references import Reference
 
 
 def resolved_calls(

@@ -1,4 +1,4 @@
-"""Finds trampolines and stubs in a symbol table."""
+"""Finds trampolines in a symbol table."""
 
 from __future__ import annotations
 
@@ -10,16 +10,10 @@ from scpatch.elf import constants as c
 from scpatch.elf.functions import section_of
 from scpatch.elf.structures import Symbol
 from scpatch.elf.symtab import SymbolTable
-from scpatch.sites.model import (
-    STUB_PREFIX,
-    THUNK_PREFIX,
-    TOC_PREFIX,
-    Stub,
-    Trampoline,
-    trampoline_of,
-)
+from scpatch.sites.model import Trampoline
 
-_DIGEST = re.compile(r"\.[0-9a-f]{12}")
+_ADDED = re.compile(r"r2[a-z]+\.(?:.+\.)?[0-9a-f]{12}", re.DOTALL)
+"""The names of code that a rewrite adds, see `strategies.added_names`."""
 _LIVEPATCH = re.compile(r"\.klp\.sym\.[^.]+\.(.+),[0-9]+", re.DOTALL)
 """The name of a symbol that a livepatch finds, with the symbol's own name in it
 (Linux, Documentation/livepatch/module-elf-format.rst)."""
@@ -30,39 +24,27 @@ def find_trampolines(symbols: SymbolTable, patterns: Sequence[str]) -> list[Tram
     """The symbols whose names match one of the shell patterns, in symbol table order; also those
     that are no code, since a call of one is to be refused by its name.
 
-    Stubs of an earlier run are none, whatever their names match.
+    The code that a rewrite has added is left out, whatever its names match.
     """
     found = {}
     for pattern in patterns:
-        for index, symbol, name in _matching(symbols, pattern):
-            if not name.startswith((STUB_PREFIX, THUNK_PREFIX, TOC_PREFIX)):
+        for index, symbol, name in named(symbols, pattern):
+            if not _ADDED.fullmatch(name):
                 found[index] = _trampoline(symbols, index, symbol, name)
-    for index, symbol, name in _matching(symbols, ".klp.sym.*"):
+    for index, symbol, name in named(symbols, ".klp.sym.*"):
         parts = _LIVEPATCH.fullmatch(name)
-        if symbol.st_shndx == c.SHN_LIVEPATCH and parts and _matches(parts[1], patterns):
+        if symbol.st_shndx == c.SHN_LIVEPATCH and parts and matches(parts[1], patterns):
             found[index] = _trampoline(symbols, index, symbol, name)
     return [found[index] for index in sorted(found)]
 
 
-def find_stubs(symbols: SymbolTable, patterns: Sequence[str]) -> list[Stub]:
-    """The stubs that an earlier run added for trampolines that match one of the patterns."""
-    found = []
-    for prefix in (STUB_PREFIX, THUNK_PREFIX):
-        for index, symbol, name in _matching(symbols, prefix + "*"):
-            trampoline = trampoline_of(name, prefix)
-            section = section_of(symbols, index)
-            if _DIGEST.fullmatch(name[-13:]) and section and _matches(trampoline, patterns):
-                found.append(
-                    Stub(name, trampoline, index, section, symbol.st_value, symbol.st_size)
-                )
-    return found
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name matches one of some shell patterns."""
     return any(re.match(translate(pattern), name) for pattern in patterns)
 
 
-def _matching(symbols: SymbolTable, pattern: str) -> Iterator[tuple[int, Symbol, str]]:
+def named(symbols: SymbolTable, pattern: str) -> Iterator[tuple[int, Symbol, str]]:
+    """(index, symbol, name) of the symbols whose names match a shell pattern."""
     prefix = re.split(r"[*?[]", pattern, maxsplit=1)[0]
     regex = re.compile(translate(pattern))
     for index in symbols.with_prefix(prefix.encode("utf-8", "surrogateescape")):

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import ObjectPlan, Options, plan_file, write
-from scpatch.sites.model import State
+from scpatch.sites.model import Action
 from tests.tools import LD, LLD, assemble, run, section, symbol
 
 OFFSETS = Offsets(paca_toc=16, paca_thread_info=24, livepatch_sp=32)
@@ -231,7 +231,7 @@ class Rewritten(NamedTuple):
     """None where nothing was rewritten."""
 
     @property
-    def states(self) -> dict[str, State]:
+    def states(self) -> dict[str, Action]:
         """Caller and target -> what becomes of its site."""
         return {site.function: site.state for site in self.plan.plan.sites} if self.plan else {}
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from scpatch import strategies
 from scpatch.errors import ScpatchError
+from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file
-from scpatch.sites.model import State
-from scpatch.strategies import StrategyOptions
+from scpatch.sites.model import Action
+from scpatch.strategies.callsite.decide import Rewrite
 from tests.bench import calls
 from tests.bench.calls import LINKERS, MARKED, NAIVE, OFFSETS, TARGETS, Counted, Rewritten, extra
 
@@ -107,7 +108,7 @@ def rows(way: str, naive: Counted, counted: Counted, rewritten: Rewritten) -> It
         yield Row(name, base[0] + pair[0], base[1] + pair[1], not wrong, pair)
 
 
-_STATES = {State.REWRITE: "by a stub", State.SAVED: "r2 saved before"}
+_STATES: dict[Action, str] = {Rewrite.REWRITE: "by a stub", Rewrite.SAVED: "r2 saved before"}
 
 
 def measure(folder: Path) -> dict[str, Program]:
@@ -172,14 +173,14 @@ class Share:
     """Instructions executed more a call, on the average of all its sites."""
 
 
-def share(path: Path, strategy: str, hoist: str, own: StrategyOptions) -> Share | str:
+def share(path: Path, strategy: str, hoist: str, offsets: Offsets) -> Share | str:
     """The figures for an object of the image; the diagnostic where it cannot be applied."""
-    options = Options(strategy, undefined="rewrite", hoist=hoist, **own._asdict())
+    options = Options(strategy, undefined="rewrite", hoist=hoist, offsets=offsets)
     try:
         plan = plan_file(path, options, path.with_name("never-written"))
     except ScpatchError as error:
         return error.code
-    cost = strategies.load(strategy).cost(own)
+    cost = strategies.load(strategy).cost(offsets)
     objects = [one.plan for one in plan.objects]
     states = Counter(site.state for one in objects for site in one.sites if site.state in cost)
     sites = states.total()
@@ -197,19 +198,19 @@ def share(path: Path, strategy: str, hoist: str, own: StrategyOptions) -> Share 
     )
 
 
-def shares(path: Path, own: StrategyOptions) -> list[Share | str]:
+def shares(path: Path, offsets: Offsets) -> list[Share | str]:
     found = []
     for name in strategies.names():
-        found.append(share(path, name, "auto", own))
+        found.append(share(path, name, "auto", offsets))
         if name == strategies.DEFAULT:
-            found.append(share(path, name, "kernel", own))
+            found.append(share(path, name, "kernel", offsets))
     return found
 
 
-def share_table(path: Path, own: StrategyOptions, programs: dict[str, Program]) -> Iterator[str]:
+def share_table(path: Path, offsets: Offsets, programs: dict[str, Program]) -> Iterator[str]:
     yield "| | sites | free | stubs | trampolines changed | bytes | per site | extra per call |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
-    found = shares(path, own)
+    found = shares(path, offsets)
     (linkers,) = programs[MARKED].rows
     assert linkers.more is not None, "it is compared with the naive call"
     sites = max(one.sites for one in found if isinstance(one, Share))
@@ -226,13 +227,15 @@ def share_table(path: Path, own: StrategyOptions, programs: dict[str, Program]) 
             )
 
 
-def page(files: Sequence[Path], own: StrategyOptions) -> str:
+def page(files: Sequence[Path], offsets: Offsets) -> str:
     with tempfile.TemporaryDirectory(prefix="scpatch-costs-") as folder:
         programs = measure(Path(folder))
     text = HEAD + "\n" + "\n".join(program_table(programs)) + "\n" + RIGHT
     text += CODE.format(sites=PROGRAM_SITES) + "\n".join(code_table(programs)) + "\n"
     for path in files:
-        text += OBJECT.format(name=path.name) + "\n".join(share_table(path, own, programs)) + "\n"
+        text += (
+            OBJECT.format(name=path.name) + "\n".join(share_table(path, offsets, programs)) + "\n"
+        )
     return text + THREAD
 
 
@@ -270,7 +273,7 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE")
     asked = parser.parse_args()
     files = asked.files or [_kernel()]
-    text = page(files, StrategyOptions(OFFSETS))
+    text = page(files, OFFSETS)
     if asked.write:
         asked.write.write_text(text)
     else:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from scpatch.files.inputs import is_archive, open_input, read_object
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.classify import scan
+from scpatch.strategies.scan import scan
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.options import VerifyOptions
 from tests.tools import CROSS, assemble, run

@@ -10,15 +10,15 @@ import pytest
 
 from scpatch import strategies
 from scpatch.linux.offsets import Offsets
-from scpatch.sites.model import State
-from scpatch.strategies import Cost, StrategyOptions
+from scpatch.strategies.base import Cost
+from scpatch.strategies.callsite.decide import Rewrite
 from tests.bench import calls, costs
 from tests.bench.calls import LINKERS, MARKED, NAIVE, OFFSETS, TARGETS, extra
 from tests.bench.costs import Program, Share
 from tests.tools import FIXTURES, ROOT
 
 PAGE = (ROOT / "docs" / "explanation" / "costs.md").read_text()
-OWN = StrategyOptions(OFFSETS)
+OWN = OFFSETS
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +57,9 @@ def test_what_a_strategy_says_that_it_costs(
         (state, Cost(*(more[f"{name.split('_')[0]}_{target}"] for target in TARGETS)))
         for name, state in rewritten.states.items()
     }
-    cost = strategies.load(strategy).cost(StrategyOptions(offsets))
+    cost = strategies.load(strategy).cost(offsets)
     assert found == {(state, cost[state]) for state in {state for state, _ in found}}
-    assert {state for state, _ in found} == cost.keys() - {State.THUNK}
+    assert {state for state, _ in found} == cost.keys() - {Rewrite.THUNK}
     assert [more[f"indirect_{target}"] for target in TARGETS] == [0, 0]
 
 
@@ -68,9 +68,9 @@ def test_what_a_thunk_costs(linker: str, tmp_path: Path) -> None:
     callers = ("bare",)
     naive = calls.count(tmp_path, calls.rewritten(tmp_path, NAIVE, callers).path, linker, callers)
     rewritten = calls.rewritten(tmp_path, strategies.DEFAULT, callers)
-    assert set(rewritten.states.values()) == {State.THUNK}
+    assert set(rewritten.states.values()) == {Rewrite.THUNK}
     more = extra(naive, calls.count(tmp_path, rewritten.path, linker, callers))
-    cost = strategies.load(strategies.DEFAULT).cost(OWN)[State.THUNK]
+    cost = strategies.load(strategies.DEFAULT).cost(OWN)[Rewrite.THUNK]
     assert [more[f"bare_{target}"] for target in TARGETS] == list(cost)
 
 

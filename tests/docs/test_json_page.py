@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scpatch import strategies
 from scpatch.advisor import advise
 from scpatch.differ.model import Mark
 from scpatch.report.advise import AdviseReport
@@ -16,7 +17,7 @@ from scpatch.report.rewrite import RewriteReport
 from scpatch.report.scan import ScanReport
 from scpatch.report.verify import VerifyReport
 from scpatch.rewriter import Options, plan_file
-from scpatch.sites.model import ListedSite, State, TrampolineEdit
+from scpatch.sites.model import ListedSite, TrampolineEdit
 from scpatch.verifier.files import verify_files
 from tests.report.support import FIXTURES, ROOT, compare, plan, rewritten, schema
 
@@ -79,7 +80,7 @@ def test_kinds_of_lines_of_advice(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_states_and_marks_are_listed() -> None:
-    for state in State:
+    for state in strategies.every_action():
         assert re.search(rf"^\| `{state}` \|", TEXT, re.M), state
     for mark in Mark:
         assert f'`"{mark}"`' in TEXT

@@ -16,8 +16,8 @@ from scpatch.elf.layout import CopiedRange, Layout
 from scpatch.errors import RefusedError, ScpatchError
 from scpatch.files import filling, output
 from scpatch.rewriter import Options, plan_all, plan_file, staged, write
-from scpatch.sites import classify
 from scpatch.sites.model import Scan
+from scpatch.strategies import scan as strategies_scan
 from tests.tools import FIXTURES, options, rewrite, rewritten
 
 NOBODY = 65534
@@ -304,7 +304,7 @@ def test_a_source_that_changes_while_it_is_planned(
 ) -> None:
     """The plan is of what the file was when it was opened, not of what it is when all is read."""
     newer = sites.read_bytes()[:-1] + b"!"
-    real = classify.scan
+    real = strategies_scan.scan
 
     def change(*arguments: object) -> Scan:
         found = real(*arguments)  # type: ignore[arg-type]

@@ -22,7 +22,8 @@ from scpatch.errors import ScpatchError
 from scpatch.files.inputs import is_linked
 from scpatch.files.members import open_objects
 from scpatch.rewriter import FilePlan, ObjectPlan, Options, plan_file, plan_object
-from scpatch.sites.model import CHANGED, State
+from scpatch.sites.model import Common
+from scpatch.strategies.livepatch_stack.decide import Kept
 from scpatch.verifier.files import verify_link
 from scpatch.verifier.linked import prove_images
 from scpatch.verifier.options import VerifyOptions
@@ -91,9 +92,9 @@ class Exercise:
             raise FaultError("again", "a second run changes the file once more")
         # By the relocation: a damaged object can have two on one instruction.
         done = {(one.section, one.relocation): one.state for one in again.plan.sites}
-        states = {State.DONE, State.TRAMPOLINE, State.LINKER}
+        states = {Common.DONE, Kept.TRAMPOLINE, Common.LINKER}
         for one in plan.plan.sites:
-            if one.state in CHANGED and done.get((one.section, one.relocation)) not in states:
+            if one.state.changes and done.get((one.section, one.relocation)) not in states:
                 raise FaultError("again", f"{one.place} is not done after it was rewritten")
 
     def _proof(self, data: bytes, new: bytes, plan: ObjectPlan, way: Way) -> str:
@@ -110,7 +111,7 @@ class Exercise:
             raise FaultError("proof", proof.errors[0])
         right = {(site.section, site.offset) for site in proof.sites if site.right}
         for one in plan.plan.sites:
-            if one.state in CHANGED and (one.section, one.offset) not in right:
+            if one.state.changes and (one.section, one.offset) not in right:
                 raise FaultError("proof", f"{one.place} was rewritten, and is not right by it")
         return "rewritten and proven"
 

@@ -16,7 +16,7 @@ import pytest
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_object
-from scpatch.sites.model import CHANGED, State
+from scpatch.sites.model import Common
 from tests.fuzz.mutate import at_random
 from tests.tools import FIXTURES, apply
 
@@ -48,9 +48,9 @@ def check(data: bytes, options: Options) -> str:
     again, rest = plan_object(memoryview(apply(data, layout)), "x.o", options)
     assert rest is None
     # By the relocation: a damaged object can have two on one instruction.
-    changed = {(one.section, one.relocation) for one in plan.plan.sites if one.state in CHANGED}
+    changed = {(one.section, one.relocation) for one in plan.plan.sites if one.state.changes}
     after = {(one.section, one.relocation): one.state for one in again.plan.sites}
-    assert all(after[place] is State.DONE for place in changed)
+    assert all(after[place] is Common.DONE for place in changed)
     return "rewritten"
 
 

@@ -13,24 +13,26 @@ from scpatch.report.messages import print_refusals, print_sites, print_stats
 from scpatch.report.rewrite import RewriteReport
 from scpatch.report.summary import summary_line
 from scpatch.rewriter import FilePlan, ObjectPlan, Options, plan_file
-from scpatch.sites.model import CHANGED, ListedSite, NewStub, Plan, Scan, Site, State
+from scpatch.sites.model import Action, Common, ListedSite, NewStub, Plan, Scan, Site, Trampoline
+from scpatch.strategies.callsite.decide import Rewrite
 from tests.report.support import FIXTURES, plan, rewritten, run, validated
 from tests.sites.support import key
 from tests.tools import assemble, section
 
 
-def made(*states: State, stubs: int = 0, thunks: int = 0, listed: int = 0) -> ObjectPlan:
+def made(*states: Action, stubs: int = 0, thunks: int = 0, listed: int = 0) -> ObjectPlan:
     """A plan with sites of these states; its stubs and thunks are four bytes each."""
+    callee = Trampoline("__SCT__x", 1, 0, 0, 0, 0, 0)
     sites = tuple(
-        Site(1, ".text", 8 * i, "f", 8 * i, "__SCT__x", state, i, 1, 0, 0x48000001)
+        Site(1, ".text", 8 * i, "f", 8 * i, "__SCT__x", callee, i, 1, 0, 0x48000001, state=state)
         for i, state in enumerate(states)
     )
     new = tuple(
-        NewStub(prefix + "x", "__SCT__x", 1, ".text", 0, b"abcd", 1)
-        for prefix in ["r2save."] * stubs + ["r2thunk."] * thunks
+        NewStub("r2", "__SCT__x", 1, ".text", 0, b"abcd", 1, is_thunk)
+        for is_thunk in [False] * stubs + [True] * thunks
     )
     entries = (ListedSite(1, ".text", 0, "__SCK__x"),) * listed
-    changed = bool(listed) or any(state in CHANGED for state in states)
+    changed = bool(listed) or any(state.changes for state in states)
     edits = Edits({1: SectionEdit((), b"abcd" * len(new))} if changed else {})
     plan = Plan("callsite", sites, new, listed=entries, edits=edits)
     return ObjectPlan("x.o", Scan((), (), sites, module=False), plan)
@@ -40,7 +42,7 @@ def summary(*objects: ObjectPlan, written: bool = True) -> str:
     return summary_line(FilePlan(Path("x.o"), objects, ()), written=written)
 
 
-REWRITE, SAVED, THUNK, DONE = State.REWRITE, State.SAVED, State.THUNK, State.DONE
+REWRITE, SAVED, THUNK, DONE = Rewrite.REWRITE, Rewrite.SAVED, Rewrite.THUNK, Common.DONE
 
 
 @pytest.mark.parametrize(
@@ -49,11 +51,11 @@ REWRITE, SAVED, THUNK, DONE = State.REWRITE, State.SAVED, State.THUNK, State.DON
         (made(), "nothing to do: no call sites"),
         (made(DONE), "nothing to do: 1 done already"),
         (
-            made(DONE, DONE, State.LOADER, State.LINKER, State.NOTOC),
+            made(DONE, DONE, Common.LOADER, Common.LINKER, Common.NOTOC),
             "nothing to do: 2 done already, 1 left to the linker, 1 left to the module loader, "
             "1 not in need of r2",
         ),
-        (made(State.REFUSED), "no call site rewritten: 1 refused"),
+        (made(Common.REFUSED), "no call site rewritten: 1 refused"),
         (made(REWRITE, stubs=1), "1 call site rewritten (by 1 stub), +4 bytes of code"),
         (made(REWRITE, REWRITE, stubs=2), "2 call sites rewritten (by 2 stubs), +8 bytes of code"),
         (made(SAVED), "1 call site rewritten (saved already), +0 bytes of code"),
@@ -65,7 +67,7 @@ REWRITE, SAVED, THUNK, DONE = State.REWRITE, State.SAVED, State.THUNK, State.DON
         ),
         (made(THUNK, thunks=1), "1 call site rewritten (by 1 thunk), +4 bytes of code"),
         (
-            made(REWRITE, REWRITE, SAVED, THUNK, DONE, State.REFUSED, stubs=1, thunks=1),
+            made(REWRITE, REWRITE, SAVED, THUNK, DONE, Common.REFUSED, stubs=1, thunks=1),
             "4 call sites rewritten (2 by 1 stub, 1 saved already, 1 by 1 thunk), 1 done already, "
             "1 refused, +8 bytes of code",
         ),

@@ -8,7 +8,7 @@ import pytest
 
 from scpatch.report.forms import print_report
 from scpatch.report.scan import ScanReport
-from scpatch.sites.model import Scan, Site, State, Trampoline
+from scpatch.sites.model import Common, Scan, Site, Trampoline
 from tests.report.support import FIXTURES, PREFIX, plan, run, validated
 
 
@@ -84,8 +84,9 @@ def test_an_object_without_call_sites(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_hostile_names_stay_on_their_line(capsys: pytest.CaptureFixture[str]) -> None:
     evil = "f\n\x1b[2Jx"
-    site = Site(1, ".te\txt", 4, evil, 0, evil, State.DONE, 0, 1, 0, 0x48000001)
     trampoline = Trampoline(evil, 1, 0, 0, 0, 0, 0)
+    site = Site(1, ".te\txt", 4, evil, 0, evil, trampoline, 0, 1, 0, 0x48000001)
+    site = site._replace(state=Common.DONE)
     scan = Scan((trampoline,), (), (site,), module=False)
     for form, lines in (("plain", 2), ("table", 7)):
         print_report(ScanReport([(evil, scan)]), form)

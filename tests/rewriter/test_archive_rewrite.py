@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from scpatch.rewriter import Options, plan_file
-from scpatch.sites.model import State
+from scpatch.sites.model import Common
+from scpatch.strategies.callsite.decide import Rewrite
 from tests import archives, tools
 from tests.archives import AR, make, make_bsd, make_sym64, objects, tree
 from tests.tools import CROSS, rewrite, run
@@ -53,8 +54,8 @@ def test_a_second_run_changes_nothing(tmp_path: Path, members: list[Path], optio
     again = rewrite(path)
     assert not again.outputs
     states = {site.state for one in again.objects for site in one.plan.sites}
-    assert State.DONE in states
-    assert not states & {State.REWRITE, State.SAVED}
+    assert Common.DONE in states
+    assert not states & {Rewrite.REWRITE, Rewrite.SAVED}
     rewrite(path, tmp_path / "same.a")
     assert tree(tmp_path) == before | {"same.a": path.read_bytes()}
 
@@ -124,7 +125,7 @@ def test_linkers_find_members_by_the_symbol_table(tmp_path: Path, kind: str, lin
     new = tmp_path / "out" / "new.a"
     new.parent.mkdir()
     plan = rewrite(path, new)
-    assert [site.state for one in plan.objects for site in one.plan.sites] == [State.REWRITE]
+    assert [site.state for one in plan.objects for site in one.plan.sites] == [Rewrite.REWRITE]
     assert archives.output_of(tmp_path, main, new, linker) == "41\n"
     symbols = run(CROSS + "nm", tmp_path / f"program-{linker}").stdout
     assert symbols.count(" r2save.__SCT__twice.") == 1

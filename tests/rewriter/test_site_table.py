@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from scpatch.errors import ScpatchError
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.model import State
+from scpatch.sites.model import Common
+from scpatch.strategies.callsite.decide import Rewrite
 from tests import elfwriter as ew
 from tests import tools
 from tests.sites.support import TABLE, entries, key, listed, plan
@@ -73,7 +74,7 @@ def test_what_only_the_trampoline_can_serve_is_not_listed(assemble: Assemble) ->
     source += '.section __ftr_alt_97, "ax"\nFRAME g\nCALL __SCT__x\nLEAVE g\n'
     path = assemble(source)
     states = [site.state for site in plan(path).objects[0].plan.sites]
-    assert states == [State.REWRITE, State.NOTOC, State.REFUSED, State.REWRITE]
+    assert states == [Rewrite.REWRITE, Common.NOTOC, Common.REFUSED, Rewrite.REWRITE]
     assert entries(listed(path)) == [(".text", 20, "__SCK__x")]
 
 
@@ -312,7 +313,7 @@ def test_of_all_fixtures_each_call_has_its_key(name: str, no_nop: str, tmp_path:
     run(LD, "-r", "-o", path, FIXTURES / name, keys)
     new = listed(path, no_nop=no_nop)
     sites = plan(path, no_nop=no_nop).objects[0].plan.sites
-    left_out = (State.REFUSED, State.NOTOC, State.LOADER)
+    left_out = (Common.REFUSED, Common.NOTOC, Common.LOADER)
     wanted = Counter(site.trampoline for site in sites if site.state not in left_out)
     assert Counter(row[2].replace("__SCK__", "__SCT__") for row in entries(new)) == wanted
     assert len({row[:2] for row in entries(new)}) == wanted.total()

@@ -9,7 +9,7 @@ import pytest
 
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file
-from scpatch.sites.model import State
+from scpatch.sites.model import Common
 from scpatch.verifier.files import verify_link
 from scpatch.verifier.proof import prove
 from tests import tools
@@ -103,7 +103,7 @@ def test_what_linkers_make_of_such_a_stub(assemble: Assemble, linker: str, tmp_p
     assert "does not lead to its trampoline" in sites["f"].why
     (planned_image,) = plan_file(image, Options(None)).objects
     ours = {site.function: (site.state, site.code) for site in planned_image.plan.sites}
-    assert ours == {"f": (State.REFUSED, "SCP248"), "g": (State.DONE, "")}
+    assert ours == {"f": (Common.REFUSED, "SCP248"), "g": (Common.DONE, "")}
 
 
 @pytest.mark.parametrize("linker", [LD, LLD])
@@ -182,7 +182,7 @@ def test_a_resolved_call_goes_to_a_stub(assemble: Assemble) -> None:
         stub.value + 4,
     ]
     assert states(after) == {"f": ["done"]}
-    assert [one.state for one in scan_file(after).sites] == [State.DONE]
+    assert [one.state for one in scan_file(after).sites] == [Common.DONE]
 
 
 @pytest.mark.parametrize(

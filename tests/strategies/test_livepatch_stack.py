@@ -19,8 +19,9 @@ from scpatch.linux.offsets import Offsets
 from scpatch.report.forms import print_report
 from scpatch.report.rewrite import RewriteReport
 from scpatch.rewriter import plan_file
-from scpatch.sites.model import State
+from scpatch.sites.model import Common
 from scpatch.strategies.livepatch_stack import stack_code as livepatch
+from scpatch.strategies.livepatch_stack.decide import KEEPS, Kept
 from tests import elfwriter as ew
 from tests.report.support import schema
 from tests.strategies.livepatch_support import (
@@ -85,7 +86,7 @@ def test_what_the_plan_tells(assemble: Assemble) -> None:
     path = assemble(CALLER + trampoline())
     (one,) = plan_file(path, options()).objects
     (site,) = one.plan.sites
-    assert (site.state, site.detail) == (State.TRAMPOLINE, livepatch.KEEPS)
+    assert (site.state, site.detail) == (Kept.TRAMPOLINE, KEEPS)
     (edit,) = one.plan.trampolines
     assert (edit.name, edit.section_name) == ("__SCT__x", ".text")
     assert edit.offset == symbol(path, "__SCT__x").value
@@ -199,7 +200,7 @@ def test_a_trampoline_of_another_object(assemble: Assemble) -> None:
     assert changed(path, new) == {}
     assert (relocations(new), symbols(new)) == (relocations(path), symbols(path))
     (site,) = scan_file(new).sites
-    assert site.state is State.TRAMPOLINE
+    assert site.state is Kept.TRAMPOLINE
     assert site.detail == "right once the object that defines the trampoline is rewritten as well"
     assert not plan_file(new, options()).outputs
 
@@ -242,7 +243,7 @@ def test_trampolines_that_are_not_understood(assemble: Assemble, name: str) -> N
     wanted, source = REFUSED[name]
     path = assemble(CALLER + source)
     (site,) = plan_file(path, options()).objects[0].plan.sites
-    assert (site.state, site.code) == (State.REFUSED, wanted)
+    assert (site.state, site.code) == (Common.REFUSED, wanted)
     assert "__SCT__x" in site.detail
     assert code(rewritten(path)) == code(path)
     with pytest.raises(ScpatchError) as caught:
@@ -255,7 +256,7 @@ def test_a_trampoline_in_data(assemble: Assemble) -> None:
     source = '.section .bss, "aw", @nobits\nFUNC __SCT__x\n.zero 8\nEND __SCT__x\n'
     path = assemble(CALLER + source)
     (site,) = plan_file(path, options()).objects[0].plan.sites
-    assert (site.state, site.code) == (State.REFUSED, "SCP246")
+    assert (site.state, site.code) == (Common.REFUSED, "SCP246")
     assert code(rewritten(path)) == code(path)
 
 

@@ -11,7 +11,7 @@ import pytest
 from scpatch.elf.constants import RELA_SIZE
 from scpatch.errors import ScpatchError
 from scpatch.rewriter import plan_file
-from scpatch.sites.model import State
+from scpatch.sites.model import Common
 from tests import tools
 from tests.strategies.localentry_support import (
     CALLER,
@@ -150,7 +150,7 @@ def test_twice_is_once(body: Path) -> None:
     after = marked(body)
     again = plan(after)
     assert not again.objects[0].plan.edits
-    assert {site.state for site in again.objects[0].plan.sites} == {State.LINKER}
+    assert {site.state for site in again.objects[0].plan.sites} == {Common.LINKER}
 
 
 PROLOGUES = {
@@ -230,13 +230,13 @@ def test_a_module_is_refused(tmp_path: Path) -> None:
     assert refused(path, paca=True).code == "SCP225"
     other = assemble(tmp_path, CALLER.format(name="f", call=f"bl {T}\n nop") + module, "other.o")
     (site,) = plan(other, paca=True).objects[0].plan.sites
-    assert site.state is State.LOADER
+    assert site.state is Common.LOADER
 
 
 def test_calls_of_trampolines_of_other_objects_are_left(tmp_path: Path) -> None:
     path = assemble(tmp_path, CALLER.format(name="f", call=f"bl {T}\n nop"))
     result = plan(path).objects[0].plan
-    assert [site.state for site in result.sites] == [State.LINKER]
+    assert [site.state for site in result.sites] == [Common.LINKER]
     assert "where it is defined" in result.sites[0].detail
     assert not result.edits
 
@@ -253,9 +253,9 @@ def test_a_trampoline_with_a_refused_call_stays_unmarked(tmp_path: Path) -> None
     path = assemble(tmp_path, body)
     result = plan(path).objects[0].plan
     assert [(site.function, site.state, site.code) for site in result.sites] == [
-        ("good", State.REFUSED, "SCP229"),
-        ("tail", State.REFUSED, "SCP203"),
-        ("other", State.LINKER, ""),
+        ("good", Common.REFUSED, "SCP229"),
+        ("tail", Common.REFUSED, "SCP203"),
+        ("other", Common.LINKER, ""),
     ]
     assert [edit.name for edit in result.trampolines] == [second]
     after = marked(path)
@@ -283,7 +283,7 @@ def test_what_linkers_leave_silently_is_refused(
     for trampoline in (TRAMPOLINE.format(name=T), f"FUNC {T}\n .localentry {T},1\n b target\n"):
         path = assemble(tmp_path, trampoline + CALLER.format(name="f", call=call))
         result = plan_file(path, options(no_nop=no_nop)).objects[0].plan
-        assert [(site.state, site.code) for site in result.sites] == [(State.REFUSED, code)]
+        assert [(site.state, site.code) for site in result.sites] == [(Common.REFUSED, code)]
         assert not result.edits
 
 
@@ -333,7 +333,7 @@ def test_a_mark_of_the_source_is_taken_off_too(tmp_path: Path) -> None:
     source = f"FUNC {T}\n .localentry {T},1\n b target\n END {T}\n"
     path = assemble(tmp_path, source + CALLER.format(name="f", call=f"bl {T}\n nop"))
     (site,) = plan(path, strategy="callsite").objects[0].plan.sites
-    assert site.state is State.LINKER
+    assert site.state is Common.LINKER
     after = marked(path, strategy="callsite", unmark=True)
     assert st_other(after, T) == ""
     assert status(tools.LD, tmp_path, program(tmp_path, ["f"], []), after) == 0

@@ -14,89 +14,105 @@ from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import NAMES, Offsets
 from scpatch.ppc64.asm import branch
 from scpatch.ppc64.insn import in_branch_reach
-from scpatch.sites.classify import refuse
 from scpatch.sites.model import (
-    LIVEPATCH_PREFIX,
+    Action,
     NewStub,
+    Place,
     Plan,
     Scan,
     Site,
-    State,
     Trampoline,
     TrampolineEdit,
 )
-from scpatch.strategies import Cost, StrategyOptions
+from scpatch.strategies.base import Cost, Strategy
 from scpatch.strategies.digest import Digest
-from scpatch.strategies.livepatch_stack.stack_code import (
-    KEEPS,
-    NAME,
-    SIZE,
-    Finder,
-    Reader,
-    Slow,
-    code,
-    is_ours,
-    is_settled,
-    left_to_another,
-)
+from scpatch.strategies.livepatch_stack.decide import Kept, decide, is_changed, place_of
+from scpatch.strategies.livepatch_stack.stack_code import NAME, PREFIX, SIZE, Reader, Slow, code
+from scpatch.strategies.livepatch_stack.text import TEXT
 from scpatch.strategies.tail import lead
 
-SUMMARY = "let the trampolines save LR and r2 on the livepatch stack"
 
-TEXT = """\
-The call sites stay as they are. A trampoline that cannot branch straight to its target ends in
-`mtctr r12; bctr`; that `bctr` becomes a branch to code at the end of the trampoline's section:
+class LivepatchStack(Strategy):
+    name = NAME
+    summary = "let the trampolines save LR and r2 on the livepatch stack"
+    text = TEXT
+    actions = Kept
+    takes = frozenset({"offsets"})
 
-    r2lps.DIGEST:
-            save r2, LR and the end of stack marker above thread_info->livepatch_sp
-            bctrl
-            check the marker, restore LR and r2
-            blr
+    def kept(self, elf: ElfFile, scan: Scan, sites: Sequence[Site]) -> tuple[Site, ...]:
+        return decide(
+            scan, sites, {place: slow for place, slow in _slow(elf, scan).items() if slow.keeps_r2}
+        )
 
-The livepatch stack grows up from the base of the kernel stack, so that r1 and the arguments on the
-stack stay where they are. Where a target shares the trampoline's TOC, the trampoline branches to it
-as before, at no cost. A call of any form is right: it needs no nop, and may be a sibling call.
+    def decide(self, elf: ElfFile, scan: Scan) -> tuple[Site, ...]:
+        return decide(scan, [site.settled for site in scan.sites], _slow(elf, scan))
 
-It needs a kernel with CONFIG_LIVEPATCH, whose offsets are read from asm-offsets.h, and works for
-the image and for modules. In a backtrace from a target with another TOC the code takes the place
-of the caller. It is option 2 of the thread "Out-of-line static calls for powerpc64 ELF V2"
-(linuxppc-dev, September 2022)."""
+    def plan(self, elf: ElfFile, scan: Scan, additions: Additions, offsets: Offsets) -> Plan:
+        """Makes every trampoline that the object defines keep r2.
+
+        Raises ScpatchError: SCP115 or SCP233 for offsets that are not known or of no use, SCP232 if
+        the object has the code for another kernel, and the code of a trampoline that cannot be
+        changed and that no call in the object leads to.
+        """
+        slow = _slow(elf, scan)
+        sites = decide(scan, [site.settled for site in scan.sites], slow)
+        _check_uncalled(elf, sites, slow)
+        _check_existing(elf, offsets, list(slow.values()))
+        todo = [
+            trampoline
+            for place, trampoline in _changed(scan).items()
+            if slow[place].exits and not slow[place].code
+        ]
+        if not todo:
+            return Plan(NAME, sites)
+        offsets = _usable(elf, offsets)
+        stubs: list[NewStub] = []
+        for section in sorted({trampoline.section for trampoline in todo}):
+            here = [trampoline for trampoline in todo if trampoline.section == section]
+            exits = [at for trampoline in here for at in slow[place_of(trampoline)].exits]
+            names = {trampoline.name for trampoline in here}
+            calls = sum(
+                site.state is Kept.TRAMPOLINE and site.trampoline in names for site in sites
+            )
+            stubs.append(_add_code(elf, additions, code(offsets), section, exits, calls))
+        what = "saves LR and r2 on the livepatch stack on its way to another TOC"
+        edits = tuple(TrampolineEdit.of(elf, trampoline, what) for trampoline in todo)
+        return Plan(NAME, sites, tuple(stubs), edits)
+
+    def cost(self, offsets: Offsets) -> Mapping[Action, Cost]:
+        return {Kept.TRAMPOLINE: Cost(0, 24)}
 
 
-_Place = tuple[int, int]
-"""Section and section offset of a trampoline's global entry; several names may share it."""
+STRATEGY = LivepatchStack()
 
 
-def cost(options: StrategyOptions) -> Mapping[State, Cost]:
-    return {State.TRAMPOLINE: Cost(0, 24)}
+def _changed(scan: Scan) -> dict[Place, Trampoline]:
+    """The trampolines to change; of several at one place the last."""
+    return {
+        place_of(trampoline): trampoline
+        for trampoline in scan.trampolines
+        if is_changed(trampoline)
+    }
 
 
-def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOptions) -> Plan:
-    """Makes every trampoline that the object defines keep r2.
-
-    Raises ScpatchError SCP115 or SCP233 where the offsets are not known or of no use, SCP232
-    where the object has the code for another kernel, and the code of a trampoline that cannot be
-    changed where no call in the object leads to it.
-    """
+def _slow(elf: ElfFile, scan: Scan) -> dict[Place, Slow]:
+    """How each of them comes to a target with another TOC."""
     read = Reader(elf)
-    ways = {_place(one): (one, read(one)) for one in scan.trampolines if is_ours(one)}
-    ways = {place: (one, _in_reach(elf, one, slow)) for place, (one, slow) in ways.items()}
-    sites = _sites(elf, scan, {place: slow for place, (_, slow) in ways.items()})
-    _check_existing(elf, options.offsets, [slow for _, slow in ways.values()])
-    todo = [(one, slow) for one, slow in ways.values() if slow.exits and not slow.code]
-    if not todo:
-        return Plan(NAME, sites)
-    offsets = _usable(elf, options.offsets)
-    stubs: list[NewStub] = []
-    for section in sorted({one.section for one, _ in todo}):
-        here = [(one, slow) for one, slow in todo if one.section == section]
-        stubs.append(_change(elf, additions, offsets, here, sites))
-    edits = tuple(_edit(elf, one) for one, _ in todo)
-    return Plan(NAME, sites, tuple(stubs), edits)
+    return {
+        place: _in_reach(elf, trampoline, read(trampoline))
+        for place, trampoline in _changed(scan).items()
+    }
 
 
-def _place(trampoline: Trampoline) -> _Place:
-    return trampoline.section, trampoline.value
+def _check_uncalled(elf: ElfFile, sites: Sequence[Site], slow: Mapping[Place, Slow]) -> None:
+    """Raises ScpatchError for a trampoline that cannot be changed and that no site was refused for:
+    other objects may call it."""
+    refused = {
+        (place_of(site.callee), site.code) for site in sites if isinstance(site.callee, Trampoline)
+    }
+    for place, way in sorted(slow.items()):
+        if way.code and (place, way.code) not in refused:
+            raise ScpatchError(way.code, way.fault, file=elf.name)
 
 
 def _in_reach(elf: ElfFile, trampoline: Trampoline, slow: Slow) -> Slow:
@@ -106,31 +122,6 @@ def _in_reach(elf: ElfFile, trampoline: Trampoline, slow: Slow) -> Slow:
         return slow
     fault = f"the end of the section is {end - slow.exits[0]:#x} bytes from {trampoline.name}"
     return slow._replace(code="SCP204", fault=fault + ", out of REL24 reach")
-
-
-def _sites(elf: ElfFile, scan: Scan, ways: Mapping[_Place, Slow]) -> tuple[Site, ...]:
-    """What becomes of the sites. Raises ScpatchError for a trampoline that cannot be changed and
-    has none: there is nothing else to refuse, and other objects may call it."""
-    find = Finder(elf, scan.trampolines)
-    unseen = {place for place, slow in ways.items() if slow.code}
-    sites = []
-    for site in scan.sites:
-        one = find(site)
-        if one is None or not is_settled(one, site):
-            sites.append(site)
-        elif not one.defined:
-            sites.append(left_to_another(one, site, module=scan.module))
-        elif (slow := ways.get(_place(one))) is None:
-            is_thunk = site.state is State.THUNK
-            sites.append(site._replace(state=State.REFUSED) if is_thunk else site)
-        elif slow.code:
-            unseen.discard(_place(one))
-            sites.append(refuse(site, slow.code, slow.fault))
-        else:
-            sites.append(site._replace(state=State.TRAMPOLINE, code="", detail=KEEPS))
-    for place in sorted(unseen):
-        raise ScpatchError(ways[place].code, ways[place].fault, file=elf.name)
-    return tuple(sites)
 
 
 def _check_existing(elf: ElfFile, offsets: Offsets, ways: Sequence[Slow]) -> None:
@@ -162,27 +153,19 @@ def _usable(elf: ElfFile, offsets: Offsets) -> Offsets:
     return offsets._replace(paca_toc=None)
 
 
-def _change(
+def _add_code(
     elf: ElfFile,
     additions: Additions,
-    offsets: Offsets,
-    ways: Sequence[tuple[Trampoline, Slow]],
-    sites: Sequence[Site],
+    code: bytes,
+    section: int,
+    exits: Sequence[int],
+    calls: int,
 ) -> NewStub:
-    """Adds the code to the section of some trampolines and sends them there."""
-    section = ways[0][0].section
+    """Adds the code to a section and sends the `exits` of trampolines there."""
     additions.append(section, lead(elf, section, SIZE))
-    start, name = additions.end(section), LIVEPATCH_PREFIX + Digest(elf).of(section)
-    additions.append(section, code(offsets))
+    start, name = additions.end(section), PREFIX + Digest(elf).of(section)
+    additions.append(section, code)
     additions.add_symbol(NewSymbol(name, section, start, SIZE, unique=False))
-    for _, slow in ways:
-        for at in slow.exits:
-            additions.patch(section, at, branch(at, start))
-    names = {one.name for one, _ in ways}
-    calls = sum(site.state is State.TRAMPOLINE and site.trampoline in names for site in sites)
-    return NewStub(name, "", section, elf.section_name(section), start, code(offsets), calls)
-
-
-def _edit(elf: ElfFile, one: Trampoline) -> TrampolineEdit:
-    what = "saves LR and r2 on the livepatch stack on its way to another TOC"
-    return TrampolineEdit(one.name, one.section, elf.section_name(one.section), one.value, what)
+    for exit_ in exits:
+        additions.patch(section, exit_, branch(exit_, start))
+    return NewStub(name, "", section, elf.section_name(section), start, code, calls)

@@ -22,19 +22,19 @@ well; on return r0, r11 and r12 are, and r2 until it is restored. No CR field is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from scpatch.elf.functions import section_of
 from scpatch.elf.reader import ElfFile
 from scpatch.linux.offsets import Offsets
 from scpatch.ppc64 import insn
 from scpatch.ppc64.asm import assemble
 from scpatch.ppc64.effects import effects
 from scpatch.ppc64.variant import VARIANT, local_entry_offset
-from scpatch.sites.model import Site, State, Trampoline
+from scpatch.sites.model import Trampoline
 
 NAME: Final = "livepatch-stack"
+PREFIX: Final = "r2lps."
 
 _TEXT: Final = """
 ld 12,{thread_info}(13)
@@ -183,82 +183,3 @@ def _touches(word: int) -> bool:
         return insn.links(word)
     changed = effects(word)
     return changed.r1 or changed.r2 or word & _SPR_FIELDS == _MTLR
-
-
-def kept(
-    elf: ElfFile, trampolines: Sequence[Trampoline], sites: Iterable[Site], *, module: bool
-) -> list[Site]:
-    """The sites of an object that was rewritten this way, with those that its trampolines keep
-    right, or another object's are to."""
-    read, find = Reader(elf), Finder(elf, trampolines)
-    slow = {one: read(one) for one in trampolines if is_ours(one)}
-    found = []
-    for site in sites:
-        one = find(site)
-        if one is None or not is_settled(one, site):
-            found.append(site)
-        elif not one.defined:
-            found.append(left_to_another(one, site, module=module))
-        elif one in slow and slow[one].keeps_r2:
-            found.append(site._replace(state=State.TRAMPOLINE, code="", detail=KEEPS))
-        else:
-            found.append(site)
-    return found
-
-
-KEEPS: Final = "the trampoline keeps r2 on the livepatch stack"
-
-_SETTLED: Final = frozenset({"SCP201", "SCP202", "SCP203", "SCP206", "SCP212", "SCP240", "SCP245"})
-"""Refusals of what the call itself would have to do, which it has not: it needs no nop, and it need
-not come back."""
-
-
-def is_ours(trampoline: Trampoline) -> bool:
-    """Whether a trampoline is defined, and promises to keep r2: with st_other bits 5-7 = 1 it does
-    not, and the linker sees to its callers."""
-    return trampoline.defined and not trampoline.clobbers_r2 and not trampoline.indirect
-
-
-def is_settled(trampoline: Trampoline, site: Site) -> bool:
-    """Whether a call is right once its trampoline keeps r2."""
-    if site.state is State.REFUSED:
-        # A call that the assembler has resolved itself may lead to either entry point.
-        one_entry = trampoline.value == trampoline.local_entry
-        plain = one_entry and insn.is_branch(site.word)
-        return site.code in _SETTLED and (site.code != "SCP212" or plain)
-    return site.state in (State.REWRITE, State.SAVED, State.THUNK)
-
-
-def left_to_another(trampoline: Trampoline, site: Site, *, module: bool) -> Site:
-    """A call of a trampoline that the object does not define."""
-    if trampoline.reserved and not (module and trampoline.loaded):
-        detail = f"{trampoline.name} lies in no section (st_shndx {trampoline.reserved:#x})"
-        return site._replace(state=State.REFUSED, code="SCP249", detail=detail)
-    if not module:
-        detail = "right once the object that defines the trampoline is rewritten as well"
-        return site._replace(state=State.TRAMPOLINE, code="", detail=detail)
-    if site.state in (State.REFUSED, State.THUNK):
-        return site._replace(state=State.REFUSED)
-    return site._replace(state=State.LOADER, detail="the trampoline is undefined here")
-
-
-class Finder:
-    """Finds a site's trampoline by what its relocation names. Names need not be unique."""
-
-    def __init__(self, elf: ElfFile, trampolines: Sequence[Trampoline]) -> None:
-        self._symbols = elf.symbols
-        self._by_symbol = {one.symbol: one for one in trampolines}
-        self._by_place = {
-            (one.section, entry): one
-            for one in trampolines
-            if one.defined
-            for entry in (one.value, one.local_entry)
-        }
-
-    def __call__(self, site: Site) -> Trampoline | None:
-        """None for a site that goes through a stub, or to no entry point."""
-        symbols = self._symbols
-        if symbols is None or site.symbol in self._by_symbol:
-            return self._by_symbol.get(site.symbol)
-        place = section_of(symbols, site.symbol), symbols.st_value[site.symbol] + site.addend
-        return self._by_place.get(place)

@@ -8,70 +8,84 @@ kernel's TOC pointer, which is not the module's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from scpatch.elf.additions import Additions
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
+from scpatch.linux.offsets import Offsets
 from scpatch.ppc64 import insn
 from scpatch.ppc64.variant import VARIANT
-from scpatch.sites.model import Plan, Scan, Site, State
-from scpatch.strategies import Cost, StrategyOptions
+from scpatch.sites.model import Action, Common, Kind, Plan, Scan, Site
+from scpatch.strategies.base import Cost, Strategy
+from scpatch.strategies.paca.text import TEXT
 
-SUMMARY = "load r2 from the PACA in the nop behind each call (kernel image only)"
-
-IMAGES = True
-FOR_MODULES = "callsite"
-
-TEXT = """\
-Each `bl __SCT__x; nop` becomes
-
-            bl      __SCT__x
-            ld      r2,PACATOC(r13)
-
-and nothing else changes: the kernel keeps its TOC pointer in each processor's PACA, to which r13
-points. No code is added, so that it can also be done in place to a linked vmlinux, whose call sites
-are found by decoding its branches.
-
-PACATOC depends on the kernel's configuration. It is read from include/generated/asm-offsets.h of
-the same build (--asm-offsets FILE), or given as a number (--paca-toc-offset N).
-
-It is right in the kernel image only. In a module it would load the kernel's TOC pointer instead of
-the module's, so that a .ko is refused; modules take the strategy callsite. Of an object that is not
-linked yet nobody can say where it will end up: that it goes into the image is for the user to know.
-It is option 4 of the thread "Out-of-line static calls for powerpc64 ELF V2" (linuxppc-dev,
-September 2022), where Christophe Leroy named it."""
+NAME = "paca"
 
 _LARGEST = 0x7FFC
-
+"""The largest displacement of an `ld`."""
 _MODULE_ENTRIES = ("init_module", "cleanup_module")
 
 
-def cost(options: StrategyOptions) -> Mapping[State, Cost]:
-    return {State.PACA: Cost(0, 0)}
+class Paca(Action):
+    PACA = "paca", "to reload r2 from the PACA"
+    """`bl` + nop: the nop becomes a load of r2 from the PACA, nothing is saved."""
 
 
-def plan(elf: ElfFile, scan: Scan, additions: Additions, options: StrategyOptions) -> Plan:
-    """Patches the nop of every site that has one.
+class LoadFromPaca(Strategy):
+    name = NAME
+    summary = "load r2 from the PACA in the nop behind each call (kernel image only)"
+    text = TEXT
+    actions = Paca
+    takes = frozenset({"offsets"})
+    modules = False
+    images = True
 
-    Raises ScpatchError: SCP115 where PACATOC is not known, SCP220 for a module, SCP221 for an
-    offset that no `ld` can have, SCP223 where the file was patched with another offset.
-    """
-    offset = _offset(elf, options)
-    _refuse_modules(elf, scan)
-    sites = tuple(_settled(site, offset) for site in scan.sites)
-    for site in sites:
-        if site.state is State.DONE:
-            _check_offset(elf, site, offset)
-        elif site.state is State.PACA:
-            word = insn.ld_r2_from_r13(offset)
-            additions.patch(site.section, site.offset + 4, VARIANT.encode(word))
-    return Plan("paca", sites)
+    def decide(self, elf: ElfFile, scan: Scan) -> tuple[Site, ...]:
+        """A nop that is a branch target is taken as any other: who comes there by another way is in
+        the kernel image as well, and loads the r2 that he has."""
+        return tuple(
+            site._replace(state=Paca.PACA, code="")
+            if site.kind in (Kind.OPEN, Kind.ENTERED)
+            else site.settled
+            for site in scan.sites
+        )
+
+    def plan(self, elf: ElfFile, scan: Scan, additions: Additions, offsets: Offsets) -> Plan:
+        """Patches the nop of every site that has one.
+
+        Raises ScpatchError: SCP115 if PACATOC is not known, SCP220 for a module, SCP221 for an
+        offset that does not fit an `ld`, SCP223 if the file was patched with another offset.
+        """
+        offset = _offset(elf, offsets)
+        _refuse_modules(elf, scan)
+        load = VARIANT.encode(insn.ld_r2_from_r13(offset))
+        detail = f"r2 is to be restored by ld r2,{offset}(r13)"
+        sites = [
+            site._replace(detail=detail) if site.state is Paca.PACA else site
+            for site in self.decide(elf, scan)
+        ]
+        for site in sites:
+            if site.state is Common.DONE:
+                _check_offset(elf, site, offset)
+            elif site.state is Paca.PACA:
+                additions.patch(site.section, site.offset + 4, load)
+        return Plan(NAME, tuple(sites))
+
+    def cost(self, offsets: Offsets) -> Mapping[Action, Cost]:
+        return {Paca.PACA: Cost(0, 0)}
+
+    def means(self, plans: Sequence[Plan]) -> Mapping[str, int]:
+        changed = sum(site.state is Paca.PACA for plan in plans for site in plan.sites)
+        return {"from the PACA": changed} if changed else {}
 
 
-def _offset(elf: ElfFile, options: StrategyOptions) -> int:
+STRATEGY = LoadFromPaca()
+
+
+def _offset(elf: ElfFile, offsets: Offsets) -> int:
     """PACATOC in bytes."""
-    offset = options.offsets.paca_toc
+    offset = offsets.paca_toc
     if offset is None:
         raise ScpatchError(
             "SCP115", "PACATOC is not known, which strategy paca needs", file=elf.name
@@ -96,19 +110,6 @@ def _refuse_modules(elf: ElfFile, scan: Scan) -> None:
                 raise ScpatchError(
                     "SCP220", f"a kernel module's object: it defines {name}", file=elf.name
                 )
-
-
-def _settled(site: Site, offset: int) -> Site:
-    """The site with what this strategy does with it.
-
-    A nop that is a branch target (SCP202) is taken: who comes there by another way is in the kernel
-    image as well, and loads the r2 that he has. Of calls without a nop, a thunk is no way out.
-    """
-    right = site.state in (State.REWRITE, State.SAVED, State.PACA)
-    if right or site.code in ("SCP202", "SCP245"):
-        detail = f"r2 is to be restored by ld r2,{offset}(r13)"
-        return site._replace(state=State.PACA, code="", detail=detail)
-    return site._replace(state=State.REFUSED) if site.state is State.THUNK else site
 
 
 def _check_offset(elf: ElfFile, site: Site, offset: int) -> None:

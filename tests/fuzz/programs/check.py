@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.model import State
+from scpatch.sites.model import Common
 from scpatch.verifier.execute import find_tools
 from scpatch.verifier.files import verify_files, verify_link
 from scpatch.verifier.options import KernelOffsets, VerifyOptions
@@ -273,7 +273,7 @@ class Bench:
                 refused += [
                     f"{site.code} {site.place}: {site.detail}"
                     for site in one.plan.sites
-                    if site.state is State.REFUSED
+                    if site.state is Common.REFUSED
                 ]
         if variant.apart:
             self.merge("new-a.o", "new-b.o", "new.o")

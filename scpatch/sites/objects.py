@@ -1,0 +1,133 @@
+"""Finds the trampolines and call sites of an object, and what each site is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scpatch.elf.functions import Functions
+from scpatch.elf.reader import ElfFile
+from scpatch.sites.choices import Choices, Hoist, Undefined
+from scpatch.sites.judge import Judge
+from scpatch.sites.model import Kind, Scan, Site, Stub, Traces, Trampoline
+from scpatch.sites.references import Reference, find_references
+from scpatch.sites.symbols import find_trampolines
+
+
+def scan_object(elf: ElfFile, choices: Choices, traces: Traces) -> Scan:
+    """The trampolines and call sites, in section and offset order. `traces` are what earlier
+    rewrites have left in the object."""
+    if elf.symbols is None:
+        return Scan(choices=choices)
+    named = [
+        trampoline._replace(in_data=_is_in_data(elf, trampoline))
+        for trampoline in find_trampolines(elf.symbols, choices.trampolines)
+    ]
+    if not named and not traces.stubs:
+        return Scan(strategies=traces.strategies, choices=choices)
+    from scpatch.sites.resolved import resolved_calls
+
+    trampolines = [trampoline for trampoline in named if trampoline.is_code]
+    references = [
+        *find_references(elf, named, traces.stubs),
+        *resolved_calls(elf, trampolines, traces.stubs),
+    ]
+    module = is_module(elf)
+    functions = Functions(elf, {reference.section for reference in references})
+    judge = Judge(elf, functions, choices, references, trampolines, module=module)
+    sites = [judge.site(call) for call in _calls(references, traces)]
+    sites.sort(key=lambda site: (site.section, site.offset))
+    scan = Scan(
+        tuple(trampolines),
+        traces.stubs,
+        tuple(sites),
+        module,
+        traces.strategies,
+        choices=choices,
+    )
+    if any(site.kind in _NEEDS_NOP for site in sites):
+        callees = frozenset(reference.callee.symbol for reference in references)
+        sites = _look_around(elf, functions, scan, callees, keeps=traces.keeps)
+    return scan._replace(sites=tuple(sites))
+
+
+def _is_in_data(elf: ElfFile, trampoline: Trampoline) -> bool:
+    return trampoline.defined and not elf.is_executable(trampoline.section)
+
+
+def is_module(elf: ElfFile) -> bool:
+    """Whether the object is a linked kernel module: only those have `struct module` in them."""
+    return bool(elf.sections_named(".gnu.linkonce.this_module"))
+
+
+def _calls(references: Sequence[Reference], traces: Traces) -> list[Reference]:
+    """The references but those inside stubs, and those of a trampoline to itself. Stubs lead to
+    trampolines only."""
+    ranges: dict[int, list[tuple[int, int]]] = {}
+    for stub in traces.stubs:
+        ranges.setdefault(stub.section, []).append((stub.value, stub.value + stub.size))
+
+    def is_call(reference: Reference) -> bool:
+        callee, section, offset = reference.callee, reference.section, reference.offset
+        if isinstance(callee, Stub):
+            return True
+        if section == callee.section and 0 <= offset - callee.value < callee.size:
+            return False
+        inside = any(start <= offset < end for start, end in ranges.get(section, ()))
+        return not inside and (section, offset) not in traces.copies
+
+    return [reference for reference in references if is_call(reference)]
+
+
+_NEEDS_NOP = frozenset({Kind.OPEN, Kind.UNNAMED})
+
+
+def _look_around(
+    elf: ElfFile, functions: Functions, scan: Scan, callees: frozenset[int], *, keeps: bool
+) -> list[Site]:
+    """The sites with what the code around them tells: can the nop hold a restore, is r2 saved?
+
+    `callees` are the symbols of all trampolines and stubs that the object refers to.
+    """
+    # Most objects of a build have no such site, and need not load this either.
+    from scpatch.saved.settle import After, Call, Fault, settle
+
+    choices = scan.choices
+    loaded = scan.module or choices.undefined is not Undefined.REWRITE
+
+    def call(site: Site) -> Call:
+        after = After.CLOBBERED if site.code else After.KEPT
+        callee, reuse = site.callee, False
+        if site.kind is Kind.OPEN and isinstance(callee, Trampoline):
+            marked = _is_marked(scan, callee)
+            # The loader stubs a call of what a module does not define, and wants a nop for that.
+            reuse = not marked and not (loaded and callee.loaded)
+            if not keeps and not marked:
+                after = After.STUB if callee.fits_stub else After.SAVED
+        return Call(site.section, site.offset, after, site.kind in _NEEDS_NOP, reuse)
+
+    hoist = scan.module if choices.hoist is Hoist.AUTO else choices.hoist is Hoist.KERNEL
+    calls = [call(site) for site in scan.sites]
+    faults, saves = settle(
+        elf, functions, calls, callees, module=scan.module, free_nops=hoist and not keeps
+    )
+
+    def judged(site: Site) -> Site:
+        place, callee = (site.section, site.offset), site.callee
+        fault = faults.get(place)
+        if fault is Fault.ENTERED:
+            return site.fault("SCP202", "the nop behind the call is a branch target", Kind.ENTERED)
+        if fault is Fault.PATCHED:
+            detail = "the kernel patches the call and the nop behind it apart"
+            return site.fault("SCP240", detail, Kind.PATCHED)
+        if site.kind is Kind.OPEN and isinstance(callee, Trampoline) and _is_marked(scan, callee):
+            return site._replace(kind=Kind.LINKER, detail="the trampoline has st_other = 1")
+        if place in saves:
+            return site._replace(saved=True, saves=saves[place])
+        return site
+
+    return [judged(site) for site in scan.sites]
+
+
+def _is_marked(scan: Scan, trampoline: Trampoline) -> bool:
+    """Whether a linker sees to the calls of a trampoline that name it."""
+    return trampoline.marked and not scan.module and not scan.choices.unmark

@@ -1,0 +1,84 @@
+"""What a strategy is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+from scpatch.elf.additions import Additions
+from scpatch.elf.reader import ElfFile
+from scpatch.linux.offsets import Offsets
+from scpatch.sites.choices import Choices
+from scpatch.sites.model import Action, Common, Plan, Scan, Site, Traces
+
+
+class Cost(NamedTuple):
+    """Instructions that a call executes in addition to a call that nothing preserves r2 for."""
+
+    same: int
+    """If the target has the caller's TOC."""
+    other: int
+    """If it has another."""
+
+
+class Strategy:
+    """Facts in, decisions out. What a strategy does not need, it leaves as it is here."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    """One line for lists."""
+    text: ClassVar[str]
+    """What `scpatch explain` prints."""
+    modules: ClassVar[bool] = True
+    """Whether it can be applied to kernel modules."""
+    images: ClassVar[bool] = False
+    """Whether it can be applied to linked images."""
+    takes: ClassVar[frozenset[str]] = frozenset()
+    """The options that it takes beside those that all strategies take: `offsets`, `unmark`."""
+
+    actions: ClassVar[type[Action]] = Common
+    """What it does with call sites beside what `Common` has."""
+
+    def recognise(self, elf: ElfFile, patterns: Sequence[str]) -> Traces:
+        """The code that it has added to a file earlier, for trampolines that match `patterns`.
+        Asked only if some symbol has the name of added code."""
+        return Traces()
+
+    def kept(self, elf: ElfFile, scan: Scan, sites: Sequence[Site]) -> Sequence[Site]:
+        """The decided `sites` of a file that records the strategy, with what it has made of them
+        elsewhere than at the call site."""
+        return sites
+
+    def decide(self, elf: ElfFile, scan: Scan) -> tuple[Site, ...]:
+        """The sites of `scan` with what becomes of them. It asks for nothing of the kernel."""
+        raise NotImplementedError
+
+    def plan(self, elf: ElfFile, scan: Scan, additions: Additions, offsets: Offsets) -> Plan:
+        """What is to happen to the object that `scan` was found in, for a kernel with `offsets`.
+        The changes themselves go into `additions`.
+
+        Raises ScpatchError if the strategy cannot be applied to the object at all.
+        """
+        raise NotImplementedError
+
+    def cost(self, offsets: Offsets) -> Mapping[Action, Cost]:
+        """What a call costs, by what becomes of its site. What the linker adds is counted. The
+        trampolines are taken to compute r2 in a prologue that calls skip."""
+        raise NotImplementedError
+
+    def is_undone(self, choices: Choices) -> bool:
+        """Whether `choices` undo it in a file that it was applied to."""
+        return False
+
+    def undone(self, scan: Scan) -> frozenset[str]:
+        """The other strategies of a file that this one undoes."""
+        return frozenset()
+
+    def means(self, plans: Sequence[Plan]) -> Mapping[str, int]:
+        """How the changed call sites of some objects are rewritten, in a few words, and how many
+        of them: `by 4 stubs` 9, `saved already` 3."""
+        return {}
+
+    def share(self, plans: Sequence[Plan]) -> str:
+        """What `--stats` says under its table; empty for nothing."""
+        return ""

@@ -1,0 +1,133 @@
+"""Marks trampolines, and replaces the prologues that compute r2 from r12."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from scpatch.elf.additions import Additions, NewRelocation, NewSymbol
+from scpatch.elf.reader import ElfFile
+from scpatch.errors import ScpatchError
+from scpatch.ppc64 import insn, relocs
+from scpatch.ppc64.asm import assemble, branch
+from scpatch.ppc64.insn import in_branch_reach
+from scpatch.ppc64.variant import VARIANT, without_local_entry
+from scpatch.sites.model import NewStub, Trampoline, TrampolineEdit
+from scpatch.strategies.added_names import added_name
+from scpatch.strategies.digest import Digest
+from scpatch.strategies.localentry.prologue import (
+    SIZE,
+    Prologue,
+    place,
+    read_prologues,
+    toc_symbol,
+)
+from scpatch.strategies.tail import lead
+
+_PREFIX = "r2toc."
+"""Of code that loads a trampoline's TOC pointer in place of its prologue."""
+_CODE = "mflr 0\nbcl 20,31,4\nmflr 12\nmtlr 0\naddis 2,12,0\naddi 2,2,0"
+_SIZE = 28
+"""Bytes of that code with the branch back."""
+_BASE, _HIGH, _LOW = 8, 16, 20
+"""Offsets in that code: the address that LR is set to, and the two halves of the distance."""
+
+
+def mark(
+    elf: ElfFile, additions: Additions, wanted: Sequence[Trampoline], paca_toc: int | None
+) -> tuple[list[NewStub], list[TrampolineEdit]]:
+    """Marks trampolines, and replaces their prologues, once where two share a place."""
+    prologues = read_prologues(elf, wanted)
+    distinct = {
+        (trampoline.section, trampoline.value): trampoline
+        for trampoline in wanted
+        if prologues[trampoline.symbol].needs_r12
+    }
+    done = "marked"
+    stubs: list[NewStub] = []
+    if paca_toc is not None:
+        done += ", r2 from the PACA"
+        _load_from_paca(elf, additions, distinct.values(), prologues, paca_toc)
+    elif distinct:
+        done += ", r2 from the PC"
+        stubs = _compute_from_pc(elf, additions, list(distinct.values()), prologues)
+    edits = []
+    for trampoline in wanted:
+        additions.set_other(trampoline.symbol, without_local_entry(trampoline.st_other))
+        what = done if (trampoline.section, trampoline.value) in distinct else "marked"
+        edits.append(TrampolineEdit.of(elf, trampoline, what))
+    return stubs, edits
+
+
+def _load_from_paca(
+    elf: ElfFile,
+    additions: Additions,
+    trampolines: Iterable[Trampoline],
+    prologues: Mapping[int, Prologue],
+    offset: int,
+) -> None:
+    if offset % 4 or not 0 <= offset < 0x8000:
+        raise ScpatchError("SCP228", f"`ld r2,{offset}(r13)` is no instruction", file=elf.name)
+    load = assemble(f"ld 2,{offset}(13)") + VARIANT.encode(insn.NOP)
+    for trampoline in trampolines:
+        _replace(additions, trampoline, prologues[trampoline.symbol], load)
+
+
+def _replace(additions: Additions, trampoline: Trampoline, prologue: Prologue, code: bytes) -> None:
+    """Puts two other words in place of a prologue; its relocations stay, with nothing to do."""
+    additions.patch(trampoline.section, trampoline.value, code)
+    for index in prologue.relocations:
+        additions.retarget(trampoline.section, index, 0, relocs.R_PPC64_NONE)
+
+
+def _compute_from_pc(
+    elf: ElfFile,
+    additions: Additions,
+    trampolines: Sequence[Trampoline],
+    prologues: Mapping[int, Prologue],
+) -> list[NewStub]:
+    """Sends trampolines by way of code at the end of their section, which knows its own address."""
+    toc = toc_symbol(elf)
+    by_section: dict[int, list[Trampoline]] = {}
+    for trampoline in trampolines:
+        if toc is None or trampoline.section not in elf.relocated:
+            raise ScpatchError(
+                "SCP228",
+                "the object does not name .TOC.",
+                file=elf.name,
+                where=place(elf, trampoline),
+            )
+        by_section.setdefault(trampoline.section, []).append(trampoline)
+    digest = Digest(elf)
+    stubs: list[NewStub] = []
+    for section, inside in sorted(by_section.items()):
+        additions.append(section, lead(elf, section, _SIZE * len(inside)))
+        for trampoline in inside:
+            assert toc is not None
+            stubs.append(_append_code(elf, additions, digest, trampoline, toc))
+            start = stubs[-1].offset
+            detour = branch(trampoline.value, start) + VARIANT.encode(insn.NOP)
+            _replace(additions, trampoline, prologues[trampoline.symbol], detour)
+    return stubs
+
+
+def _append_code(
+    elf: ElfFile, additions: Additions, digest: Digest, trampoline: Trampoline, toc: int
+) -> NewStub:
+    """Code that sets r2 and branches to behind the prologue. LR is left as it was, r0 and r12 are
+    not: no call passes anything in them."""
+    section, start = trampoline.section, additions.end(trampoline.section)
+    if not in_branch_reach(start + _SIZE - trampoline.value):
+        raise ScpatchError(
+            "SCP228",
+            f"the end of {elf.section_name(section)} is out of a branch's reach",
+            file=elf.name,
+            where=place(elf, trampoline),
+        )
+    code = assemble(_CODE)
+    code += branch(start + len(code), trampoline.value + SIZE)
+    additions.append(section, code)
+    name = added_name(_PREFIX, trampoline.name, digest.of(section, trampoline.symbol))
+    additions.add_symbol(NewSymbol(name, section, start, len(code), unique=True))
+    for at, kind in ((_HIGH, relocs.R_PPC64_REL16_HA), (_LOW, relocs.R_PPC64_REL16_LO)):
+        additions.add_relocation(NewRelocation(section, start + at, toc, kind, at - _BASE))
+    return NewStub(name, trampoline.name, section, elf.section_name(section), start, code, 0)

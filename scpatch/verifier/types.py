@@ -83,7 +83,7 @@ class SiteProof:
     """Where in the PACA r2 is loaded from after the call, in bytes."""
     hoisted: tuple[int, ...] = ()
     """Section offsets of the nops before it that became the save for it."""
-    way: tuple[int, int] | None = None
+    ctr_path: tuple[int, int] | None = None
     """For a trampoline that preserves r2, where its path to another TOC begins, and the branch that
     ends it: offsets in the trampoline's section."""
     code: tuple[int, int] | None = None

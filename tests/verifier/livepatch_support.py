@@ -72,7 +72,7 @@ def site(path: Path, number: int = 0, *, naive: bool = False) -> RunSite:
         resume=start.value + 8,
         saved_before=False,
         loader=False,
-        way=(known[f"way{number}"].value, known[f"exit{number}"].value),
+        ctr_path=(known[f"way{number}"].value, known[f"exit{number}"].value),
         code=None if naive else (code, end - code),
     )
 

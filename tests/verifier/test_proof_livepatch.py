@@ -123,7 +123,7 @@ def test_a_right_change(tmp_path: Path, form: Callable[[], str], way: int) -> No
     assert proof.errors == ()
     (site,) = proof.sites
     assert (site.state, site.right, site.was_right) == ("trampoline", True, False)
-    assert site.way == (exit_ - way, exit_)
+    assert site.ctr_path == (exit_ - way, exit_)
     assert site.code == (end, 96)
     assert proof.livepatch == (2312, 16)
 

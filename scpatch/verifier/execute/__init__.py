@@ -1,4 +1,4 @@
-"""Run every call site of an object, with a hostile target behind its trampoline.
+"""Run every call site of an object, with a hostile target after its trampoline.
 
 The dynamic half of `scpatch verify`. `link` links the object with harness.s into a user-space
 program. `run` has the harness do to each site what the kernel does at run time. `judge` compares

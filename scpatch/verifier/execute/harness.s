@@ -1,52 +1,52 @@
 # SPDX-License-Identifier: GPL-2.0 OR MIT
 #
-# The harness that runs call sites, one after the other (ppc64le, ELFv2, Linux user space).
+# The harness that runs call sites, one after another (ppc64le, ELFv2, Linux user space).
 #
-# GNU ld links this file with the object under test into one program. No libc, no stack of our own:
-# main keeps everything in registers and in the tables below. Reading order: "The way of one site".
+# GNU ld links this file and the object under test into one program. There is no libc, and no stack:
+# main keeps everything in registers and in the tables below. Start with "How one site runs".
 #
-# What a static call goes through at run time
-# -------------------------------------------
-# The caller does `bl trampoline`, perhaps by way of a stub that saves r2. The kernel has patched the
-# trampoline to branch to the present target, and that target may live in a unit with another TOC.
-# It is allowed to return with that unit's r2, and with garbage in every other volatile register.
-# Whoever wrote the call site has to cope; whether he does is what we want to know.
+# What a static call does at run time
+# -----------------------------------
+# The caller executes `bl trampoline`, or calls a stub that saves r2 and goes on to the trampoline. The
+# kernel has patched the trampoline to branch to the current target. If the target is in another
+# module, it may return with that module's r2, and with any value in every other volatile register.
+# The harness finds out whether the call site copes with that.
 #
-# The way of one site
-# -------------------
-#   1. read a record from stdin: where the site is, what to plant where
-#   2. plant words in the object's code:
+# How one site runs
+# -----------------
+#   1. Read a record from stdin: where the site is, and what to plant where.
+#   2. Plant words in the object's code:
 #        at the trampoline's local entry    ba hostile    (what the kernel's patching does)
 #        where the caller goes on           ba back
-#      and where the module loader resolves the call, what it writes:
+#      If the module loader resolves the call, plant what it writes:
 #        the call                           bla loader_stub
 #        the nop after it                   ld r2,24(r1)
-#      and where the trampoline itself is to keep r2, on its way to a target that it loads into CTR:
-#        at the trampoline's local entry    b to that way, as the kernel's patching has it
+#      If the trampoline itself preserves r2 on the path to a target that it loads into CTR:
+#        at the trampoline's local entry    b to that path, as the kernel's patching has it
 #        its `mtctr r12`                    ba load_target
-#        each instruction that keeps r2     trap: an interrupt comes in front of it
-#   3. load every register and a stack frame with known values, and jump to the site
-#   4. hostile: record what has arrived, make another static call where the record asks for one, then
-#      wreck all that a callee may wreck, and return
-#   5. back: record what is left
-#   6. take the planted words out again, write the result to stdout, next
-# A signal, or the timer, leads to 6 as well, with its number in the result; but a trap of ours is an
-# interrupt, which writes over what lies above the top of the livepatch stack and returns.
+#        each instruction that preserves r2 trap: an interrupt comes before it
+#   3. Load every register and a stack frame with known values, and jump to the site.
+#   4. hostile: record what has arrived. Make another static call if the record asks for one. Then
+#      wreck all that a callee may wreck, and return.
+#   5. back: record what is left.
+#   6. Take out the planted words, write the result to stdout, and start again.
+# A signal, or the timer, leads to 6 too; its number is then in the result. A trap that was planted is
+# an interrupt: it overwrites what is above the top of the livepatch stack, and returns.
 #
-# Nothing is judged here. Registers and memory go out raw, and the Python side (judge.py)
-# compares. So this file stays short, and cannot pass a site by mistake.
+# The harness judges nothing. Registers and memory are written raw, and the Python side compares them
+# (judge.py). So this file stays short, and cannot pass a site by mistake.
 #
-# While a site runs, the whole image of the object is read-only, and so is the PACA that r13 points
-# to (kernel.py says what is in it). The frame and the thread's block are surrounded by unmapped
-# pages: a store anywhere else is a SIGSEGV.
+# While a site runs, the whole image of the object is read-only, and so is the PACA that r13 points to
+# (kernel.py says what is in it). Unmapped pages surround the frame and the thread's block: a store
+# anywhere else is a SIGSEGV.
 #
-# Why absolute branches: `ba` reaches the lowest 32 MiB from everywhere, and this file is linked
-# there (link.py). A relative branch would not reach across a large object.
+# Why absolute branches: `ba` reaches the lowest 32 MiB from everywhere, and this file is linked there
+# (program.py). A relative branch would not reach across a large object.
 
         .abiversion 2
         .machine power8
 
-# Sizes and offsets in bytes. state.py has the same numbers.
+# Sizes and offsets in bytes. state.py and kernel.py have the same numbers.
 
         .set    REG_GPR, 0              # r0-r31
         .set    REG_CR, 256
@@ -59,11 +59,11 @@
 
         .set    FRAME_SIZE, 4096
         .set    FRAME_R1, 1024          # r1 points here; below it is the callee's
-        .set    BELOW_R1, 512           # that much below r1 is wrecked by the callee
+        .set    BELOW_R1, 512           # so much below r1 the callee wrecks
         .set    TOC_SAVE, 24            # the TOC save doubleword, 24(r1)
         .set    RANGES, 16
         .set    PLANT_SIZE, 32
-        .set    PACA_SIZE, 32776        # all that an offset of 16 bits reaches from r13
+        .set    PACA_SIZE, 32776        # as far as an offset of 16 bits reaches from r13
         .set    THREAD_SIZE, 4096       # the thread_info and the livepatch stack
 
         .set    SYS_READ, 3
@@ -95,7 +95,7 @@
         .set    EXIT_OUTPUT, 72         # stdout is gone
         .set    STATUS_PLANT, 0x1000    # + errno: a branch could not be planted
 
-# Put an address of this file into a register. All of them are below 2 GiB, so r2 is not needed.
+# Put an address of this file into a register. All are below 2 GiB, so r2 is not needed.
 
         .macro  address register, symbol
         lis     \register, \symbol@ha
@@ -248,7 +248,7 @@ protect_next:
         bne     protect_next
 protect_done:
 
-# Signals end a run. The handlers get a stack of their own, since r1 may be anything.
+# Signals end a run. The handlers have a separate stack, since r1 may be anything.
 
         address 3, signal_stack
         li      4, 0
@@ -274,7 +274,7 @@ ready:  li      3, 1
         sc
 
 # --------------------------------------------------------------------------------------------------
-# 1. The next record. The end of the input is the end of the work.
+# 1. The next record. The program ends with its input.
 
 next_site:
         address 3, record
@@ -319,8 +319,8 @@ next_site:
         li      0, SYS_SETITIMER
         sc
 
-# 3. Load everything, r12 last, and go. CTR holds the site's address: a volatile register, as good a
-#    garbage as any other.
+# 3. Load everything, r12 last, and go. CTR holds the site's address; it is volatile, so any value
+#    will do.
 
         address 12, initial
         ld      0, REG_CR(12)
@@ -344,7 +344,7 @@ next_site:
 
         .balign 8
 hostile:
-        mr      11, 12                  # for the record; nobody asks for r11
+        mr      11, 12                  # for the record; r11 is volatile
         address 12, inside
         ld      12, 0(12)
         cmpdi   12, 0
@@ -362,7 +362,7 @@ hostile:
         address 4, arrival_thread
         copy    THREAD_SIZE / 8
 
-        # A static call in the target. It is made like a caller's in the trampoline's own unit.
+        # A static call in the target, made as by a caller in the trampoline's module.
         address 3, nested
         ld      3, 0(3)
         cmpdi   3, 0
@@ -387,9 +387,9 @@ hostile:
         ld      0, REG_LR(12)
         mtlr    0
 3:
-        # What a callee may write into memory: all below r1, and in the caller's frame the CR save
-        # word at 8(r1), the LR save doubleword at 16(r1) and the parameter save area from 32(r1).
-        # A stub that keeps r2 in one of those instead of 24(r1) loses it here.
+        # What a callee may write to memory: all below r1, and in the caller's frame the CR save word
+        # at 8(r1), the LR save doubleword at 16(r1) and the parameter save area from 32(r1). A stub
+        # that saves r2 in one of those instead of 24(r1) loses it here.
         address 12, wreck
         ld      5, REG_GPR(12)
         li      0, BELOW_R1 / 8
@@ -406,7 +406,8 @@ hostile:
         bdnz    2b
 
 wreck_registers:
-        # The volatile registers: r0, r2-r12, ctr, xer, cr0, cr1, cr5-cr7, f0-f13, v0-v19. lr we need.
+        # The volatile registers: r0, r2-r12, ctr, xer, cr0, cr1, cr5-cr7, f0-f13, v0-v19. Not lr,
+        # which is needed to return.
         address 12, wreck
         ld      0, REG_CR(12)
         mtcrf   0xc7, 0
@@ -428,35 +429,35 @@ inner:  address 12, inner_hits
         std     11, 0(12)
         b       wreck_registers
 
-# Planted in place of a trampoline's `mtctr r12`: what it would have loaded from its slot. Goes on
-# behind it by way of TAR, the one register that no code of the object uses.
+# Planted in place of a trampoline's `mtctr r12`: loads what the trampoline would have loaded from its
+# slot. Continues after it through TAR, the only register that no code of the object uses.
 
         .balign 8
 load_target:
-        address 12, way
+        address 12, path
         ld      12, 0(12)
         mtspr   815, 12                 # TAR
         address 12, hostile
         mtctr   12
         bctar   20, 0
 
-# Planted where the caller goes on at the very trampoline, because that is the next function in the
-# section: the first arrival is the call, the second one the return. r12 and cr0 are volatile.
+# Planted if the caller goes on at the trampoline itself, because that is the next function in the
+# section. The first arrival is the call, the second is the return. r12 and cr0 are volatile.
 
         .balign 8
 either: address 12, hits
         ld      12, 0(12)
         cmpdi   12, 0
         bne     back
-        address 12, way
+        address 12, path
         ld      12, 0(12)
         cmpdi   12, 0
         beq     hostile
         b       load_target
 
-# The stub of the kernel's module loader (arch/powerpc/kernel/module_64.c, ppc64_stub_insns): it saves
-# r2, and goes by way of ctr, since the kernel is out of a branch's reach. r12 then holds the target's
-# address. The first of the planted words is the one at the trampoline.
+# The stub of the kernel's module loader (arch/powerpc/kernel/module_64.c, ppc64_stub_insns). It saves
+# r2 and goes through ctr, since the kernel is out of a branch's reach; r12 holds the target's
+# address. The first planted word is at the trampoline.
 
         .balign 8
 loader_stub:
@@ -480,8 +481,8 @@ back:
         copy    THREAD_SIZE / 8
         b       finish
 
-# A signal came instead. r3: its number, r4: siginfo, r5: ucontext. There is no return from here, but
-# for an interrupt: the trap at an instruction of the record's code.
+# A signal came instead. r3: its number, r4: siginfo, r5: ucontext. Only an interrupt returns from
+# here: the trap at an instruction of the record's code.
 
         .balign 8
 on_signal:
@@ -509,9 +510,9 @@ on_signal:
         std     0, pc - result(12)
         b       finish
 
-# An interrupt in front of the instruction at r15. It uses the livepatch stack as anybody does: moves
-# its top up, writes there, moves it down again. What lies above the top is lost. Then the instruction
-# is put back, and the signal's return executes it.
+# An interrupt before the instruction at r15. It uses the livepatch stack as other code does: moves its
+# top up, writes there, moves it down again. What was above the top is lost. Then the instruction is
+# put back, and the return from the signal executes it.
 
 interrupt:
         mflr    22
@@ -581,8 +582,8 @@ exit:
         sc
 
 # --------------------------------------------------------------------------------------------------
-# read_all: r3 = address, r4 = length. Reads from stdin until it is full or at its end. r3 = bytes
-# read. A system call keeps lr and r14-r31, so nothing has to be saved.
+# read_all: r3 = address, r4 = length. Reads stdin until the length or the end is reached. r3 = bytes
+# read. A system call preserves lr and r14-r31, so nothing has to be saved.
 
 read_all:
         mr      15, 3
@@ -603,8 +604,8 @@ read_all:
 2:      subf    3, 16, 17
         blr
 
-# plant: r14 = {address, word, old word, planted}. Writes the word and keeps the old one; no address,
-# no word. If the page cannot be written the run is over, with STATUS_PLANT + errno.
+# plant: r14 = {address, word, old word, planted}. Writes the word and stores the old one; does
+# nothing if the address is 0. If the page cannot be written, the run ends with STATUS_PLANT + errno.
 
 plant:
         mflr    20
@@ -658,9 +659,9 @@ write_word:
         mtlr    21
         blr
 
-# arm: a trap at each instruction of the record's code; what was there is kept. Twice is once.
-# disarm: the instructions that still are traps are put back. Both clobber what a system call may,
-# and r14-r24.
+# arm: plants a trap at each instruction of the record's code, and stores what was there. Doing it twice
+# changes nothing. disarm: puts back the instructions that are still traps. Both clobber what a system
+# call may, and r14-r24.
 
 arm:    lis     17, TRAP@h
         ori     17, 17, TRAP@l
@@ -727,7 +728,7 @@ timer_off:                              # struct itimerval
         .quad   0, 0, 0, 0
 
 # --------------------------------------------------------------------------------------------------
-# State. Written in the file, not .bss: some loaders have trouble with a .bss in the first segments.
+# State. In the file, not in .bss: some loaders cannot load a .bss in the first segments.
 
         .section .scpatch_state, "aw", @progbits
         .balign 16
@@ -749,8 +750,8 @@ record:
 site:           .quad   0               # address of the bl
 toc_save:       .quad   0               # what is in 24(r1) at the site
 return:         .quad   0               # LR at the site: where a sibling call returns to
-way:            .quad   0               # behind the trampoline's `mtctr r12`; 0: it is not used
-nested:         .quad   0               # where the target's own static call goes; 0: it makes none
+path:           .quad   0               # after the trampoline's `mtctr r12`; 0: not used
+nested:         .quad   0               # where the target's static call goes; 0: it makes none
 stack_pointer:  .quad   0               # address of the thread_info's livepatch_sp
 code:           .quad   0, 0            # start and end of the instructions that are interrupted
 plants:         .skip   4 * PLANT_SIZE  # address, word; room for the old word; 0 (not planted yet)
@@ -765,7 +766,7 @@ status:         .quad   0               # 0: back; else a signal, or STATUS_PLAN
 fault:          .quad   0               # the address that could not be accessed
 pc:             .quad   0               # where that happened
 hits:           .quad   0               # how often hostile was reached
-inner_hits:     .quad   0               # how often by its own call
+inner_hits:     .quad   0               # how often by the target's static call
 inner_toc:      .quad   0               # r2 after that
 interrupts:     .quad   0
 inside:         .quad   0               # not 0 while that call is made
@@ -787,13 +788,13 @@ signal_memory_end:
         .balign 16
 frame:          .skip   FRAME_SIZE
 
-# What r13 points to where the offsets of a kernel are known. Read once, behind the configuration.
+# What r13 points to if a kernel's offsets are known. Read once, after the configuration.
 
         .section .scpatch_paca, "aw", @progbits
         .balign 16
 fake_paca:      .skip   PACA_SIZE
 
-# The thread_info, and behind it the livepatch stack.
+# The thread_info, and after it the livepatch stack.
 
         .section .scpatch_thread, "aw", @progbits
         .balign 16

@@ -52,7 +52,7 @@ def _reasons(
         yield "the trampoline's target was never reached"
     if recording.hits > 1:
         yield f"the trampoline's target was reached {recording.hits} times"
-    if recording.hits and site.way is not None:
+    if recording.hits and site.ctr_path is not None:
         yield from _through_ctr(recording, site, program)
     if recording.hits and not recording.status:
         yield from _afterwards(recording, before)

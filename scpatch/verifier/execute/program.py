@@ -105,19 +105,20 @@ def read_program(
     text = (directory / "map").read_text("utf-8", "surrogateescape")
     text = text[text.index("Linker script and memory map") :]
     layout = _map_entries(text, "object.o")
-    slots = next(one for one in _map_entries(text, "tramps.o") if one.name == ".scpatch_tramps")
+    generated = {section.name: section for section in _map_entries(text, "tramps.o")}
+    slots = generated[".scpatch_tramps"].address
     image = (directory / "prog").read_bytes()
     segments = list(_segments(image))
-    start = next(one for one in segments if one.address + one.size > _CODE)
-    table = start.offset + _CODE - start.address + 8
+    first = next(segment for segment in segments if segment.address + segment.size > _CODE)
+    table = first.offset + _CODE - first.address + 8
     named = {site.section for site in sites} | {site.trampoline_section for site in sites}
     return Program(
         object=path,
         path=directory / "prog",
         harness=Harness(*struct.unpack_from(f"{STRUCT}9Q", image, table)),
         sections=_find_sections(path, headers, layout, named - {0}),
-        layout=sorted((section for section in layout if section.size), key=lambda one: one.address),
-        trampolines={name: slots.address + SLOT * n for n, name in enumerate(undefined)},
+        layout=sorted(section for section in layout if section.size),
+        trampolines={name: slots + SLOT * n for n, name in enumerate(undefined)},
         segments=[segment for segment in segments if segment.address >= _HARNESS_END],
         complaints={(m[1], int(m[2], 16)): m[3] for m in COMPLAINT.finditer(errors)},
     )

@@ -117,8 +117,8 @@ def _plants(program: Program, site: RunSite) -> list[_Plant]:
     resume = program.address(site.section, site.resume)
     back = [] if site.sibling else [_Plant(resume, _BA | harness.back)]
     entry = [_Plant(target, _BA | harness.hostile)]
-    if site.way is not None:
-        start, end = (program.address(site.trampoline_section, offset) for offset in site.way)
+    if site.ctr_path is not None:
+        start, end = (program.address(site.trampoline_section, offset) for offset in site.ctr_path)
         entry = [_Plant(target, B | (start - target) & 0x3FFFFFC)] if start != target else []
         entry.append(_Plant(end - 4, _BA | harness.load_target))
     if target == resume and not site.sibling:
@@ -128,9 +128,9 @@ def _plants(program: Program, site: RunSite) -> list[_Plant]:
 
 def _path_fields(program: Program, site: RunSite, offsets: KernelOffsets) -> list[int]:
     """The part of a record for a trampoline that preserves r2."""
-    if site.way is None:
+    if site.ctr_path is None:
         return [0] * 5
-    end, nested, code = program.address(site.trampoline_section, site.way[1]), 0, (0, 0)
+    end, nested, code = program.address(site.trampoline_section, site.ctr_path[1]), 0, (0, 0)
     if site.code is not None:
         start = program.address(site.trampoline_section, site.code[0])
         nested, code = end - 4, (start, start + site.code[1])

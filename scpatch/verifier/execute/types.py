@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scpatch.verifier.types import SiteProof
+from scpatch.verifier.types import Common, SiteProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class RunSite:
     offset: int
     """Offset of the `bl` (or of the `b` to a thunk)."""
     trampoline: str
-    """Name of the trampoline behind the call, never of the stub."""
+    """Name of the trampoline that the call leads to, never of the stub."""
     trampoline_section: int
     """Section index of the trampoline; 0: undefined in the object."""
     trampoline_offset: int
@@ -30,29 +30,25 @@ class RunSite:
     resume: int
     """Offset at which control must come back: site+8, or site+4 for a thunk."""
     saved_before: bool
-    """The caller itself has put r2 into 24(r1) before it gets to the site."""
+    """The caller itself has saved r2 at 24(r1) before the site."""
     loader: bool
-    """In a kernel module, against an undefined trampoline: the module loader makes the stub."""
+    """In a kernel module, of an undefined trampoline: the module loader makes the stub."""
     marked: bool = False
-    """A trampoline that the object does not define has st_other bits 5-7 = 1 elsewhere."""
-
-    way: tuple[int, int] | None = None
-    """Of a trampoline that keeps r2, in its section: where its way to a target with another TOC
-    begins, and the branch that ends it, with `mtctr r12` in front. The site is run by that way."""
+    """The object does not define the trampoline, and its definition has st_other bits 5-7 = 1."""
+    ctr_path: tuple[int, int] | None = None
+    """For a trampoline that preserves r2, where its path to a target with another TOC begins, and
+    the branch that ends it, which `mtctr r12` precedes: offsets in the trampoline's section. The
+    site is run along that path."""
     code: tuple[int, int] | None = None
-    """In the same section: offset and size of the code that keeps r2. An interrupt comes in front
-    of each instruction, and the target makes a static call of its own."""
+    """Offset and size of the code that preserves r2, in the same section. An interrupt comes before
+    each of its instructions, and the target makes a static call itself."""
     sibling: bool = False
     """The call is a `b`: its target returns to the caller's caller."""
-
-    @property
-    def where(self) -> str:
-        return f"{self.section_name}+{self.offset:#x}"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one site ran. It passed when there is no reason against it."""
+    """How one site ran. It passed if there is no reason against it."""
 
     site: RunSite
     reached: bool
@@ -77,8 +73,8 @@ def run_site(site: SiteProof) -> RunSite:
         resume=site.resume,
         saved_before=site.saved_before,
         loader=site.loader,
-        marked=site.state == "linker",
-        way=site.way,
+        marked=site.state is Common.LINKER,
+        ctr_path=site.ctr_path,
         code=site.code,
         sibling=site.sibling,
     )

@@ -122,7 +122,10 @@ class Linked(Targets):
         """The addresses of all trampolines, sorted."""
         unique = {id(trampoline): trampoline for trampoline in self.entries.values()}.values()
         starts = [(self.address(trampoline.place), trampoline) for trampoline in unique]
-        ranges = [_Range(start, start + max(one.symbol.size, 4), one) for start, one in starts]
+        ranges = [
+            _Range(start, start + max(trampoline.symbol.size, 4), trampoline)
+            for start, trampoline in starts
+        ]
         return sorted(ranges, key=lambda covered: covered[:2])
 
     def inside(self, address: int) -> Trampoline | None:

@@ -68,15 +68,15 @@ class ImageEntries(Entries):
 
     @cached_property
     def paired(self) -> dict[Place, list[Place]]:
-        found: dict[Place, list[Place]] = {}
+        paired: dict[Place, list[Place]] = {}
         linked = self.calls.linked
         for source, to in _pairs(linked):
-            found.setdefault(to, []).append(source)
+            paired.setdefault(to, []).append(source)
         for at in _table(linked, "__restart_table", 24):
             target = linked.place(linked.doubleword(at + 16) or 0)
             if target is not None:
-                found.setdefault(target, []).append(_NOWHERE)
-        return found
+                paired.setdefault(target, []).append(_NOWHERE)
+        return paired
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +108,12 @@ class ImageChanges(Changes):
 
     @cached_property
     def patched_alone(self) -> dict[Place, str]:
-        found = {source: "__jump_table" for source, _ in _pairs(self.code)}
+        patched = {source: "__jump_table" for source, _ in _pairs(self.code)}
         for at in _table(self.code, "mcount_loc", 8):
             place = self.code.place(self.code.doubleword(at) or 0)
             if place is not None:
-                found[place] = "__mcount_loc"
-        return found
+                patched[place] = "__mcount_loc"
+        return patched
 
 
 def _table(linked: Linked, name: str, size: int) -> Iterator[int]:
@@ -148,7 +148,7 @@ class ImageSaves(Saves):
             end = min(symbol.value + symbol.size, calls.image.sections[place.section].size)
             for offset in range(symbol.value, end, 4):
                 if _jumps(calls.word(Place(place.section, offset))):
-                    return Answer(fault=f"the function jumps by way of a register at +{offset:#x}")
+                    return Answer(fault=f"the function jumps through a register at +{offset:#x}")
         return super().is_saved(place)
 
 

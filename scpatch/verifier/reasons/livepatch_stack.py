@@ -248,7 +248,7 @@ class _LivepatchStack(Strategy):
         branch, to = exit_.branches[0]
         return replace(
             proof,
-            way=(exit_.start, branch),
+            ctr_path=(exit_.start, branch),
             code=(to, SIZE),
             sibling=not self.after.calls.word(now.place) & 1,
         )

@@ -94,10 +94,13 @@ def test_the_stack_has_its_mark_below_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "offsets",
-    [KernelOffsets(paca_toc=32776), KernelOffsets(paca_toc=-8), KernelOffsets(0, 8, 4000)],
-    ids=str,
+    ("offsets", "message"),
+    [
+        (KernelOffsets(paca_toc=32776), "the offset 32776 is out of reach"),
+        (KernelOffsets(paca_toc=-8), "the offset -8 is out of reach"),
+        (KernelOffsets(0, 8, 4000), "TI_livepatch_sp 4000 is outside the thread_info"),
+    ],
 )
-def test_an_offset_out_of_reach(tmp_path: Path, offsets: KernelOffsets) -> None:
-    with pytest.raises(ValueError, match="out"):
+def test_an_offset_out_of_reach(tmp_path: Path, offsets: KernelOffsets, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         run_one(tmp_path, restored_from("nop"), offsets=offsets)

@@ -11,6 +11,7 @@ from scpatch.verifier.execute import Tools, execute, find_tools
 from tests.verifier.execute.support import STUB, TRAMPOLINE, assemble, run, site_at
 
 GOOD = ".text\nsite: bl stub\n ld 2, 24(1)\n nop\n" + STUB + TRAMPOLINE
+ENDED = "the run did not come to an end here: "
 MIDDLE = [f"site_{n}" for n in range(12)]
 
 
@@ -88,7 +89,9 @@ def test_a_linker_that_makes_something_else(tmp_path: Path) -> None:
 
 
 def test_an_assembler_that_fails(tmp_path: Path) -> None:
-    assert failing(tmp_path, find_tools(assembler="/bin/false")).code == "SCP302"
+    error = failing(tmp_path, find_tools(assembler="/bin/false"))
+    assert error.code == "SCP302"
+    assert error.message == "cannot be linked into a program to run: no reason was given"
 
 
 def test_an_emulator_that_fails(tmp_path: Path) -> None:
@@ -118,17 +121,22 @@ def test_an_emulator_that_does_nothing(tmp_path: Path) -> None:
     path = assemble(tmp_path, GOOD)
     emulator = program(tmp_path / "qemu", "printf SCPREADY")
     (outcome,) = execute(path, [site_at(path)], find_tools(emulator=emulator))
-    assert not outcome.passed
+    assert outcome.reasons == (f"{ENDED}the process left with status 0",)
 
 
 def test_a_file_that_is_no_object(tmp_path: Path) -> None:
     path = assemble(tmp_path, GOOD)
     site = site_at(path)
-    for content in (b"", b"hello", path.read_bytes()[:200]):
+    for content, code, message in (
+        (b"", "SCP107", "its section headers cannot be read"),
+        (b"hello", "SCP302", "syntax error"),
+        (path.read_bytes()[:200], "SCP302", "file format not recognized"),
+    ):
         path.write_bytes(content)
         with pytest.raises(ScpatchError) as error:
             run(path, site)
-        assert error.value.code in ("SCP107", "SCP302")
+        assert (error.value.code, error.value.file) == (code, str(path))
+        assert error.value.message.endswith(message)
 
 
 def test_runs_at_the_same_time_leave_nothing_behind(
@@ -144,7 +152,7 @@ def test_runs_at_the_same_time_leave_nothing_behind(
     assert results == [results[0]] * 8
     assert [outcome.passed for outcome in results[0]] == [True, False]
     monkeypatch.setattr("scpatch.verifier.execute.run_sites", None)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
         run(path, *sites)
     assert list(scratch.iterdir()) == []
 
@@ -158,7 +166,7 @@ def test_an_object_that_does_not_name_its_abi(tmp_path: Path) -> None:
 
 
 def test_r2_points_into_no_memory_of_the_harness(tmp_path: Path) -> None:
-    """Also where the object has no TOC: a store by way of r2 must not go unseen."""
+    """Also if the object has no TOC: a store through r2 must not go unseen."""
     path = assemble(tmp_path, GOOD.replace("std 2, 24(1)", "std 2, 24(1)\nstd 3, 0(2)"))
     (outcome,) = run(path, site_at(path))
     assert outcome.reasons[0].startswith("crashed with SIGSEGV at .text+0x10, accessing 0x1")

@@ -144,7 +144,7 @@ SILENT = {
     "a save behind a switch": (
         LD,
         with_trampoline(f"mtctr 12\n bctr\n std 2,24(1)\n bl {T}\n ld 2,24(1)"),
-        "jumps by way of a register",
+        "jumps through a register",
     ),
     "a restore that is entered": (
         LD,

@@ -3,7 +3,6 @@ of code that functions take."""
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -13,7 +12,6 @@ from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.symtab import SymbolTable
 
-_SYM = struct.Struct("<IBBHQQ")
 _CODE_TYPES = (c.STT_FUNC, c.STT_NOTYPE)
 
 
@@ -73,7 +71,7 @@ class Names:
         table: SymbolTable,
     ) -> Iterator[tuple[int, int, tuple[int, int, int, int, int, int]]]:
         """(index, section index, fields of Elf64_Sym) of every symbol but the first."""
-        for index, entry in enumerate(_SYM.iter_unpack(table.data)):
+        for index, entry in enumerate(table.encoding.symbol.iter_unpack(table.data)):
             if index:
                 extended = entry[3] == c.SHN_XINDEX
                 yield index, table.section_index(index) if extended else entry[3], entry

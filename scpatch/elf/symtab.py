@@ -28,7 +28,7 @@ class SymbolTable:
     ) -> None:
         # Without the file itself: a cycle would keep its mapping alive after its last user.
         self._name = name
-        self._encoding = encoding
+        self.encoding = encoding
         self.shndx = shndx
         self._sections = sections
         self.index = index
@@ -53,7 +53,7 @@ class SymbolTable:
         """The symbol at an index from the file; SCP107 where there is none."""
         if index >= len(self):
             raise damaged(self._name, f"symbol {index} is named, there are {len(self)}")
-        return Symbol._make(self._encoding.symbol.unpack_from(self.data, index * c.SYM_SIZE))
+        return Symbol._make(self.encoding.symbol.unpack_from(self.data, index * c.SYM_SIZE))
 
     def name(self, index: int) -> str:
         return self.raw_name(self[index].st_name).decode("utf-8", "surrogateescape")

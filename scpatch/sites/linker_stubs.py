@@ -197,7 +197,7 @@ class _Pointers:
         for index, section in enumerate(self._image.sections):
             start = address - section.sh_addr
             if section.sh_flags & c.SHF_ALLOC and 0 <= start <= section.file_size - 8:
-                return int.from_bytes(self._image.content(index)[start : start + 8], "little")
+                return self._image.encoding.number(self._image.content(index)[start : start + 8])
         return None
 
     @cached_property
@@ -206,7 +206,8 @@ class _Pointers:
         found: dict[int, int] = {}
         for index in self._image.sections_named(".rela.dyn"):
             data = self._image.content(index)
-            for offset, info, addend in struct.iter_unpack("<QQQ", data[: len(data) // 24 * 24]):
+            numbers = self._image.encoding.column(data[: len(data) // 24 * 24], "Q")
+            for offset, info, addend in zip(*[iter(numbers)] * 3, strict=True):
                 if info & 0xFFFFFFFF == R_PPC64_RELATIVE:
                     found[offset] = addend
         return found

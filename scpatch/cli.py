@@ -101,7 +101,7 @@ def _command(package: str, name: str, command: Command) -> TyperCommand:
         callback=_caller(package, name),
         params=[_parameter(parameter) for parameter in command.parameters],
         help=command.text,
-        short_help=command.summary,
+        short_help=command.text.partition("\n")[0],
         hidden=command.hidden,
         rich_markup_mode=None,
         context_settings=settings,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from scpatch import strategies
 from scpatch.errors import Exit, ScpatchError
 from scpatch.report import forms
-from scpatch.sites.choices import Hoist, NoNop, Undefined
+from scpatch.sites.choices import DEFAULT_TRAMPOLINES, Hoist, NoNop, Undefined
 
 if TYPE_CHECKING:
     from scpatch.rewriter import Options
@@ -109,6 +109,20 @@ class Parameter(NamedTuple):
         return UsageError(f"invalid value for {self.flag}: {reason}")
 
 
+def argument(
+    metavar: str,
+    text: str,
+    kind: type[Value] = Path,
+    *,
+    repeatable: bool = False,
+    required: bool = True,
+) -> Parameter:
+    """An argument. Those that are repeatable have the name `files`."""
+    name = "files" if repeatable else metavar.lower()
+    new = Parameter(name, text, kind, metavar, is_argument=True)
+    return new._replace(repeatable=repeatable, required=required)
+
+
 TRAMPOLINES = Parameter(
     "trampolines",
     "Names of trampolines, a shell pattern; repeatable.",
@@ -116,7 +130,7 @@ TRAMPOLINES = Parameter(
     "GLOB",
     short="-t",
     repeatable=True,
-    shown_default="__SCT__*",
+    shown_default=DEFAULT_TRAMPOLINES[0],
 )
 UNDEFINED = Parameter(
     "undefined",
@@ -146,35 +160,23 @@ STRATEGY = Parameter(
     default=strategies.DEFAULT,
     choices=strategies.names,
 )
-ASM_OFFSETS = Parameter(
-    "asm_offsets",
-    "The kernel's include/generated/asm-offsets.h, for strategies that need it.",
-    Path,
-    "FILE",
-)
+ASM_OFFSETS = Parameter("asm_offsets", "The kernel's generated asm-offsets.h.", Path, "FILE")
 PACA_TOC_OFFSET = Parameter(
     "paca_toc_offset", "PACATOC offset in bytes, if you have no asm-offsets.h.", int, "N"
 )
-UNMARK = Parameter(
-    "unmark",
-    "Unmark trampolines that are marked for the linker, and rewrite their calls.",
-)
+UNMARK = Parameter("unmark", "Rewrite calls of trampolines that are marked for the linker.")
 EMIT_SITES = Parameter("emit_sites", "Add the table of call sites, .static_call_sites.")
 QUIET = Parameter("quiet", "Print errors only.", short="-q")
 VERBOSE = Parameter("verbose", "Print every call site.", short="-v")
-TABLE_FORMAT = Parameter(
-    "format",
-    "Output format.",
-    str,
-    choices=partial(forms.choices, "table"),
-    shown_default="table on a terminal, else plain",
-)
-TEXT_FORMAT = Parameter(
-    "format",
-    "Output format.",
-    str,
-    choices=partial(forms.choices, "terminal"),
-    shown_default="terminal on a terminal, else plain",
+TABLE_FORMAT, TEXT_FORMAT = (
+    Parameter(
+        "format",
+        "Output format.",
+        str,
+        choices=partial(forms.choices, name),
+        shown_default=f"{name} on a terminal, else plain",
+    )
+    for name in ("table", "terminal")
 )
 
 

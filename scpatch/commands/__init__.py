@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from scpatch import options as o
-from scpatch.options import Parameter, Value
+from scpatch.options import Parameter
 
 
 class Shell(StrEnum):
@@ -21,65 +21,44 @@ class Shell(StrEnum):
 
 
 class Command(NamedTuple):
-    summary: str
-    """One line for the list of commands."""
     text: str
-    """The help."""
+    """The help. The first paragraph goes into the list of commands."""
     parameters: tuple[Parameter, ...]
     hidden: bool = False
     """Not for users: left out of lists, and takes options as they come."""
 
 
-def _argument(metavar: str, kind: type[Value], text: str, *, required: bool = True) -> Parameter:
-    name = metavar.lower()
-    return Parameter(name, text, kind, metavar, is_argument=True, required=required)
-
-
-def _files(metavar: str, text: str) -> Parameter:
-    return Parameter("files", text, Path, metavar, is_argument=True, repeatable=True)
-
-
 TEXT: Final = "Make static calls preserve r2 in ppc64le ELFv2 objects, and prove it."
 EXIT_CODES: Final = "Exit codes: 0 done, 1 error, 2 usage, 3 a call site was refused."
 
-_FILES = _files("FILE...", "Objects (.o, .ko) and archives (.a).")
+_FILES = o.argument("FILE...", "Objects (.o, .ko) and archives (.a).", repeatable=True)
+_SITES = (o.TRAMPOLINES, o.UNDEFINED, o.NO_NOP, o.HOIST)
+_OFFSETS = (o.ASM_OFFSETS, o.PACA_TOC_OFFSET)
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "scan": Command(
-        "List trampolines and call sites.",
-        "List the trampolines and call sites of FILE..., and what each site needs.",
+        "List trampolines and call sites, and what each site needs.",
         (
             _FILES,
-            o.TRAMPOLINES,
-            o.UNDEFINED,
-            o.NO_NOP,
-            o.HOIST,
+            *_SITES,
             Parameter("lines", "Look up source lines in DWARF.", default=True),
             o.TABLE_FORMAT,
         ),
     ),
     "rewrite": Command(
-        "Rewrite call sites, in place or to OUT.",
-        "Rewrite the call sites of FILE..., in place or to OUT.\n\n"
-        "All files are written, or none of them.",
+        "Rewrite call sites, in place or to OUT.\n\nAll files are written, or none of them.",
         (
             _FILES,
             Parameter("output", "Write here, not in place.", Path, "OUT", short="-o"),
             o.STRATEGY,
-            o.TRAMPOLINES,
-            o.UNDEFINED,
-            o.NO_NOP,
-            o.HOIST,
-            o.ASM_OFFSETS,
-            o.PACA_TOC_OFFSET,
+            *_SITES,
+            *_OFFSETS,
             o.EMIT_SITES,
             o.UNMARK,
             Parameter("dry_run", "Print what would be done; write nothing.", short="-n"),
             Parameter("diff", "Show the changed code."),
             Parameter("backup", "Keep the old file as FILE.orig."),
-            Parameter(
-                "keep_going", "Rewrite the other sites and files if one is refused.", short="-k"
-            ),
+            Parameter("keep_going", "Rewrite the rest if a site or file is refused.", short="-k"),
             Parameter("stats", "Print counts by section and state."),
             o.TABLE_FORMAT._replace(help="Also print the result on stdout.", shown_default=""),
             o.QUIET,
@@ -87,63 +66,56 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ),
     ),
     "diff": Command(
-        "Show what differs between two versions.",
-        "Show what differs between two versions of an object, whoever changed it.\n\n"
-        "Exit codes: 0 the same, 1 different.",
+        "Show what differs between two versions of an object.\n\n"
+        "It does not matter who changed it.\n\nExit codes: 0 the same, 1 different.",
         (
-            _argument("BEFORE", Path, "The object as it was."),
-            _argument("AFTER", Path, "The object as it is now."),
+            o.argument("BEFORE", "The object as it was."),
+            o.argument("AFTER", "The object as it is now."),
             o.TEXT_FORMAT,
-            Parameter(
-                "context", "Unchanged instructions around a change.", int, "N", 3, short="-U"
-            ),
+            Parameter("context", "Unchanged instructions to show.", int, "N", 3, short="-U"),
         ),
     ),
     "verify": Command(
-        "Prove a rewritten file, and execute it.",
+        "Prove a rewritten file, and execute it.\n\n"
         "Prove that AFTER is BEFORE with every call site right, and execute both.\n\n"
         "If the last file is a linked IMAGE: prove that every call site in it saves and restores "
         "r2, and that it has as many as the OBJECTs and archives that it was linked from.\n\n"
         "Exit codes: 0 proven, 1 not proven or not shown.",
         (
-            _files(
+            o.argument(
                 "BEFORE AFTER | [OBJECT]... IMAGE",
                 "A file and its rewritten version; or an image and what it was linked from.",
+                repeatable=True,
             ),
             Parameter("run", "Execute every site under QEMU.", default=True),
             o.TRAMPOLINES,
             o.HOIST._replace(help="The --hoist value that the file was rewritten with."),
-            o.ASM_OFFSETS,
-            o.PACA_TOC_OFFSET,
+            *_OFFSETS,
             o.TEXT_FORMAT,
             o.QUIET,
             o.VERBOSE,
         ),
     ),
     "advise": Command(
-        "Recommend a strategy.",
-        "Show what each strategy would change in FILE... and cost, and recommend one.\n\n"
-        "Nothing is written.",
+        "Recommend a strategy.\n\n"
+        "Show what each strategy would change in FILE... and cost. Nothing is written.",
         (
             _FILES,
             Parameter("image", "The files will be linked into vmlinux, not into a module."),
             o.TRAMPOLINES,
             o.NO_NOP,
-            o.ASM_OFFSETS,
-            o.PACA_TOC_OFFSET,
+            *_OFFSETS,
             o.TABLE_FORMAT,
         ),
     ),
     "explain": Command(
-        "Print the text behind a diagnostic.",
-        "Print the long text behind a diagnostic or a strategy. Without TOPIC, list them.",
-        (_argument("TOPIC", str, "A code, such as SCP203, or a strategy.", required=False),),
+        "Print the text behind a diagnostic or a strategy.\n\nWithout TOPIC, list them.",
+        (o.argument("TOPIC", "A code, such as SCP203, or a strategy.", str, required=False),),
     ),
     "completion": Command(
-        "Print a shell's completion script.",
-        "Print the script that completes commands, options and their values in a shell.\n\n"
+        "Print the script that completes commands and options.\n\n"
         '\b\nIn ~/.bashrc: eval "$(scpatch completion bash)"',
-        (_argument("SHELL", Shell, "bash, zsh or fish."),),
+        (o.argument("SHELL", "bash, zsh or fish.", Shell),),
     ),
 }
 
@@ -170,30 +142,19 @@ version of scpatch changed, the next make links again:
 
 KBUILD: Final[Mapping[str, Command]] = {
     "edit": Command(
-        "Write the build step into a kernel's source tree.",
         "Write the build step into a kernel's source tree.\n\n"
         "This adds scripts/Makefile.scpatch and a few marked lines to the files that link vmlinux "
         "and modules. A plain `make` then runs `$(SCPATCH)`; `make SCPATCH=` builds without it. "
         "A second run changes nothing.",
         (
-            _argument("TREE", Path, "The kernel's source tree."),
+            o.argument("TREE", "The kernel's source tree."),
             Parameter("undo", "Remove the step again."),
         ),
     ),
     "step": Command(
-        "Rewrite a module, or make the copy of an archive.",
-        "What the rules in the tree run, with the options of scpatch-ld.\n\n"
+        "What the rules in the tree run.\n\n"
         "Rewrites a module in place, or makes the copy of an archive that vmlinux is linked from.",
-        (
-            Parameter(
-                "words",
-                "",
-                str,
-                "[OPTION...] MODULE | ARCHIVE COPY",
-                is_argument=True,
-                repeatable=True,
-            ),
-        ),
+        (o.argument("[OPTION...] MODULE | ARCHIVE COPY", "", str, repeatable=True),),
         hidden=True,
     ),
 }

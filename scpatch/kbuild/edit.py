@@ -1,8 +1,8 @@
 """Writes the build step into a kernel tree, and takes it out again.
 
-One new file has the rules; the tree's own files get a few lines each, next to lines that are known,
-between marks. A second run replaces what is between the marks, so that it changes nothing, or
-brings the step up to date. All files are checked before the first is written.
+One new file has the rules. The tree's files get a few lines each, between marks, next to known
+lines. A second run replaces what is between the marks: it changes nothing, or brings the step up to
+date. All files are checked before the first is written.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +19,8 @@ from scpatch.options import Values
 RULES = "scripts/Makefile.scpatch"
 _BEGIN = "# scpatch: begin"
 _END = "# scpatch: end"
-_SIGNATURE = b"written by `scpatch kbuild edit`"
+_BLOCK = re.compile(rf"^[ \t]*{_BEGIN}\n(?:(?![ \t]*# scpatch: ).*\n)*[ \t]*{_END}\n", re.MULTILINE)
+_SIGNATURE = "written by `scpatch kbuild edit`"
 
 
 class Insertion(NamedTuple):
@@ -28,9 +28,9 @@ class Insertion(NamedTuple):
 
     file: str
     anchor: str
-    """A regular expression that one line of the file matches, and only one."""
+    """A regular expression that exactly one line of the file matches."""
     after: bool
-    """Whether the lines go behind the anchor; else in front of it."""
+    """Whether the lines go after the anchor, or before it."""
     text: str
 
 
@@ -62,7 +62,7 @@ INSERTIONS = (
     ),
     Insertion(
         "scripts/link-vmlinux.sh",
-        r'\s*libs="\$\{KBUILD_VMLINUX_LIBS\}"',
+        r'[ \t]*libs="\$\{KBUILD_VMLINUX_LIBS\}"',
         True,
         '\t\tif [ -n "${SCPATCH}" ]; then\n'
         "\t\t\tobjs=vmlinux.scpatch.a\n"
@@ -80,71 +80,48 @@ def run(values: Values) -> Exit:
 
 
 def edit(tree: Path, *, undo: bool = False) -> list[str]:
-    """Puts the step into the kernel tree, or takes it out; returns the files that changed,
-    relative to the tree. Raises ScpatchError SCP402, SCP109, SCP110; nothing is written then."""
+    """Puts the step into the kernel tree, or takes it out. Returns the changed files, relative to
+    the tree. Raises ScpatchError SCP402, SCP109, SCP110; then nothing is written."""
     if not (tree / "arch/powerpc/kernel").is_dir() or not (tree / "Kbuild").is_file():
         raise _unexpected(tree, "no source tree of Linux with arch/powerpc in it")
-    new: dict[Path, str | None] = {}
-    for name in dict.fromkeys(one.file for one in INSERTIONS):
-        path = tree / name
-        old = _read(path)
-        text = _without_blocks(path, old)
-        if not undo:
-            for one in INSERTIONS:
-                if one.file == name:
-                    text = _with_block(path, text, one)
-        if text != old:
-            new[path] = text
-    new.update(_rules(tree / RULES, undo=undo))
-    for path, content in new.items():
-        _write(path, content)
-    return [str(path.relative_to(tree)) for path in new]
-
-
-def _rules(path: Path, *, undo: bool) -> Iterator[tuple[Path, str | None]]:
-    """What is to become of the new file: None is for its removal."""
-    ours = (Path(__file__).parent / "Makefile.scpatch").read_text()
-    if not path.exists():
-        if not undo:
-            yield path, ours
-        return
-    old = _read(path)
-    if _SIGNATURE.decode() not in old:
-        raise _unexpected(path, "the file is there, and `scpatch kbuild edit` did not write it")
-    if undo:
-        yield path, None
-    elif old != ours:
-        yield path, ours
+    old: dict[str, str | None] = {}
+    new: dict[str, str | None] = {}
+    for name in dict.fromkeys(insertion.file for insertion in INSERTIONS):
+        old[name] = text = _read(tree / name)
+        text = _without_blocks(tree / name, text)
+        for insertion in () if undo else INSERTIONS:
+            if insertion.file == name:
+                text = _with_block(tree / name, text, insertion)
+        new[name] = text
+    old[RULES] = _read(tree / RULES) if (tree / RULES).exists() else None
+    if _SIGNATURE not in (old[RULES] or _SIGNATURE):
+        message = "the file is there, and `scpatch kbuild edit` did not write it"
+        raise _unexpected(tree / RULES, message)
+    new[RULES] = None if undo else (Path(__file__).parent / "Makefile.scpatch").read_text()
+    changed = [name for name in new if new[name] != old[name]]
+    for name in changed:
+        _write(tree / name, new[name])
+    return changed
 
 
 def _without_blocks(path: Path, text: str) -> str:
     """The text without what an earlier run inserted."""
-    kept: list[str] = []
-    inside = False
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
-        mark = line.strip()
-        if mark in (_BEGIN, _END) and inside != (mark == _END):
-            raise _unexpected(path, f"line {number}: `{mark}` without its other half")
-        if mark in (_BEGIN, _END):
-            inside = mark == _BEGIN
-        elif not inside:
-            kept.append(line)
-    if inside:
-        raise _unexpected(path, f"`{_BEGIN}` without its other half")
-    return "".join(kept)
+    text = _BLOCK.sub("", text)
+    if mark := re.search(f"{_BEGIN}|{_END}", text):
+        raise _unexpected(path, f"`{mark.group()}` without its other half")
+    return text
 
 
 def _with_block(path: Path, text: str, insertion: Insertion) -> str:
-    lines = text.splitlines(keepends=True)
-    found = [i for i, line in enumerate(lines) if re.fullmatch(insertion.anchor, line.rstrip("\n"))]
-    if len(found) != 1:
-        times = f"{len(found)} times" if found else "nowhere"
+    anchors = list(re.finditer(rf"^(?:{insertion.anchor})\n", text, re.MULTILINE))
+    if len(anchors) != 1:
+        times = f"{len(anchors)} times" if anchors else "nowhere"
         raise _unexpected(path, f"a line like `{insertion.anchor}` is there {times}, not once")
-    at = found[0] + insertion.after
-    indent = re.match(r"\s*", lines[found[0]])
-    front = indent.group().strip("\n") if indent else ""
-    block = f"{front}{_BEGIN}\n{insertion.text}{front}{_END}\n"
-    return "".join([*lines[:at], block, *lines[at:]])
+    line = anchors[0].group()
+    indent = line[: len(line) - len(line.lstrip())]
+    block = f"{indent}{_BEGIN}\n{insertion.text}{indent}{_END}\n"
+    at = anchors[0].end() if insertion.after else anchors[0].start()
+    return text[:at] + block + text[at:]
 
 
 def _read(path: Path) -> str:

@@ -21,14 +21,14 @@ def run(values: Values) -> Exit:
 
     Returns the exit code. Raises ScpatchError; then nothing is written.
     """
-    files = [word for word in values.words if not word.startswith("-")]
-    settings = parse([word for word in values.words if word.startswith("-")])
+    files = [word for word in values.files if not word.startswith("-")]
+    settings = parse([word for word in values.files if word.startswith("-")])
     if len(files) == 1 and not settings.prelink:
         return _module(files[0], settings)
     if len(files) == 2 and not settings.prelink:
         return _archive(files[0], Path(files[1]), settings)
     raise UsageError(
-        f"wrong arguments: {' '.join(values.words)}",
+        f"wrong arguments: {' '.join(values.files)}",
         file="scpatch kbuild step",
         hint="name a module, or an archive and its copy; --prelink is for scpatch-ld",
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from scpatch.verifier.archives import is_archive, open_archive, open_archives
-from scpatch.verifier.execute import Tools, execute, run_site
+from scpatch.verifier.execute import Tools, execute
 from scpatch.verifier.linked import prove_images, prove_link
 from scpatch.verifier.objects.read import is_linked
 from scpatch.verifier.options import DEFAULTS, KernelOffsets, Source, VerifyOptions
@@ -120,10 +120,11 @@ def _run(
 ) -> tuple[SiteRuns, ...]:
     """Executes the call sites that a program can be made of, in both versions."""
     sites = [site for site in proof.sites if site.runs]
-    runs = [run_site(site) for site in sites]
     offsets = _completed(offsets, proof)
-    old = execute(before, [replace(run, code=None, marked=False) for run in runs], tools, offsets)
-    new = execute(after, runs, tools, offsets)
+    old = execute(
+        before, [replace(site, code=None, marked=False) for site in sites], tools, offsets
+    )
+    new = execute(after, sites, tools, offsets)
     return tuple(map(SiteRuns, sites, old, new))
 
 

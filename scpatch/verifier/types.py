@@ -52,49 +52,61 @@ class Common(Reason):
 
 
 @dataclass(frozen=True, slots=True)
-class SiteProof:
-    """One call site and why r2 is right after it. Offsets are section offsets in bytes."""
+class CallSite:
+    """One call site, and what there is to know to run it. Offsets are section offsets in bytes."""
 
     section: int
     section_name: str
     offset: int
     """Of the `bl`, or of the `b` to a thunk."""
-    function: str
-    function_offset: int
     trampoline: str
+    """Name of the trampoline that the call leads to, never of the stub."""
     trampoline_section: int
     """Section index; 0 if the object does not define the trampoline."""
     trampoline_offset: int
     """Of its global entry; 0 if the object does not define it."""
     trampoline_other: int
     """Its st_other, or one that says where the kernel patches it all the same."""
+    resume: int
+    """Where control goes on after the call sequence."""
+    saved_before: bool
+    """No stub saves r2 for this call: the function must have done it."""
+    loader: bool
+    """In a kernel module, of an undefined trampoline: the module loader makes the stub."""
+    marked: bool = False
+    """If the object does not define the trampoline, its definition has st_other bits 5-7 = 1."""
+    ctr_path: tuple[int, int] | None = None
+    """For a trampoline that preserves r2, where its path to another TOC begins, and the branch that
+    ends it, which `mtctr r12` precedes: offsets in the trampoline's section. The site is run along
+    that path."""
+    code: tuple[int, int] | None = None
+    """Offset and size of the code that the branch leads to, in the same section. In a run an
+    interrupt comes before each of its instructions, and the target makes a static call itself."""
+    sibling: bool = False
+    """The call is a `b` to a trampoline that preserves r2: control returns to the caller's
+    caller."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteProof(CallSite):
+    """One call site and why r2 is right after it."""
+
+    function: str
+    function_offset: int
     state: Reason
     right: bool
     """r2 is right after the call in the second object."""
     was_right: bool
     """It was in the first."""
     why: str
-    resume: int
-    """Where control goes on after the call sequence."""
-    saved_before: bool
-    """No stub saves r2 for this call: the function must have done it."""
-    loader: bool
     paca_toc: int | None = None
     """Where in the PACA r2 is loaded from after the call, in bytes."""
     hoisted: tuple[int, ...] = ()
     """Section offsets of the nops before it that became the save for it."""
-    ctr_path: tuple[int, int] | None = None
-    """For a trampoline that preserves r2, where its path to another TOC begins, and the branch that
-    ends it: offsets in the trampoline's section."""
-    code: tuple[int, int] | None = None
-    """Offset and size of the code that the branch leads to, in the same section."""
     runs: bool = True
     """Whether the call can be run. One that needs no r2 fails, and rightly so; one of an
     STT_GNU_IFUNC needs a program that starts as those of a C library do; of a trampoline in another
     object nothing is known."""
-    sibling: bool = False
-    """The call is a `b` to a trampoline that preserves r2: control returns to the caller's
-    caller."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.verifier.execute import execute, find_tools, run_site
+from scpatch.verifier.execute import execute, find_tools
 from scpatch.verifier.options import KernelOffsets
 from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof
@@ -111,9 +111,7 @@ class Subject:
     def _executed(self, path: Path) -> bool:
         """Whether the execution finds fault with the sites of the right object in this one."""
         offsets = KernelOffsets(PACA_TOC, PACA_THREAD, LIVEPATCH_SP)
-        sites = [
-            run_site(site) for site in self._proof.sites if site.state not in ("notoc", "elsewhere")
-        ]
+        sites = [site for site in self._proof.sites if site.state not in ("notoc", "elsewhere")]
         try:
             outcomes = execute(path, sites, find_tools(), offsets, limit=0.1)
             return not all(outcome.passed for outcome in outcomes)

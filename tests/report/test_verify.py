@@ -8,10 +8,10 @@ import pytest
 
 from scpatch.report.forms import print_report
 from scpatch.report.verify import VerifyReport, summary_line
-from scpatch.verifier.execute.types import Outcome, RunSite
+from scpatch.verifier.execute.types import Outcome
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.reasons import every_reason
-from scpatch.verifier.types import Proof, SiteProof
+from scpatch.verifier.types import CallSite, Proof, SiteProof
 from scpatch.verifier.verdict import SiteRuns, Verdict
 from tests.report.support import FIXTURES, rewritten, validated
 
@@ -37,7 +37,7 @@ def proof(state: str = "stub", *, right: bool = True, was_right: bool = False) -
     )
 
 
-RUN_SITE = RunSite(1, ".text", 20, "__SCT__x", 0, 0, 0, 28, saved_before=False, loader=False)
+RUN_SITE = CallSite(1, ".text", 20, "__SCT__x", 0, 0, 0, 28, saved_before=False, loader=False)
 PASSED = Outcome(RUN_SITE, True, ())
 FAILED = Outcome(RUN_SITE, True, ("r2 is wrong",))
 UNREACHED = Outcome(RUN_SITE, False, ("the target was not reached",))

@@ -6,8 +6,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from scpatch.verifier.execute import Outcome, RunSite, execute, find_tools
+from scpatch.verifier.execute import Outcome, execute, find_tools
 from scpatch.verifier.options import KernelOffsets
+from scpatch.verifier.types import CallSite
 from tests.strategies.livepatch_support import CODE
 from tests.verifier.execute.support import AS, assemble, labels
 
@@ -56,12 +57,12 @@ end{number}:
 """
 
 
-def site(path: Path, number: int = 0, *, naive: bool = False) -> RunSite:
+def site(path: Path, number: int = 0, *, naive: bool = False) -> CallSite:
     """The site of a unit, as the proof describes it."""
     known = labels(path)
     start, tramp = known[f"site{number}"], known[f"__SCT__{number}"]
     code, end = known[f"code{number}"].value, known[f"end{number}"].value
-    return RunSite(
+    return CallSite(
         section=start.section,
         section_name=".text",
         offset=start.value,

@@ -15,17 +15,16 @@ from typing import Final
 from scpatch.verifier.execute.link import link
 from scpatch.verifier.execute.run import run_sites
 from scpatch.verifier.execute.tools import Tools, find_tools
-from scpatch.verifier.execute.types import Outcome, RunSite, run_site
+from scpatch.verifier.execute.types import Outcome
 from scpatch.verifier.options import NO_OFFSETS, KernelOffsets
+from scpatch.verifier.types import CallSite
 
 __all__ = [
     "TIME_LIMIT",
     "Outcome",
-    "RunSite",
     "Tools",
     "execute",
     "find_tools",
-    "run_site",
 ]
 
 TIME_LIMIT: Final = 0.5
@@ -34,13 +33,14 @@ TIME_LIMIT: Final = 0.5
 
 def execute(
     path: Path,
-    sites: Sequence[RunSite],
+    sites: Sequence[CallSite],
     tools: Tools,
     offsets: KernelOffsets = NO_OFFSETS,
     *,
     limit: float = TIME_LIMIT,
 ) -> list[Outcome]:
-    """Run each site of the object at `path`; outcomes in the order of `sites`.
+    """Run each site of the object at `path`; outcomes in the order of `sites`. Sites that need no
+    r2 (R_PPC64_REL24_NOTOC) do not belong here: they fail, and rightly so.
 
     `offsets` say what r13 points to; without them every access through r13 faults. `limit` is the
     processor time in seconds that a site may take. Whatever goes wrong at a site is in its outcome.

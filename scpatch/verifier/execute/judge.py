@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from scpatch.verifier.execute import state
 from scpatch.verifier.execute.kernel import STACK, make_thread
 from scpatch.verifier.execute.program import Program
-from scpatch.verifier.execute.state import Recording, Registers
-from scpatch.verifier.execute.types import Outcome, RunSite
+from scpatch.verifier.execute.state import Recording, register
+from scpatch.verifier.execute.types import Outcome
 from scpatch.verifier.objects.variant import TOC_SLOT
 from scpatch.verifier.options import KernelOffsets
+from scpatch.verifier.types import CallSite
 
 # ELFv2 ABI, 2.2.2.2 and 2.2.4: arguments, results, and the registers that a call leaves alone.
 _ARGUMENTS = {"r": range(3, 11), "f": range(1, 14), "v": range(2, 14)}
@@ -27,7 +28,7 @@ _CANNOT_PATCH = 0x1000
 
 
 def judge(
-    site: RunSite, data: bytes, program: Program, offsets: KernelOffsets, limit: float
+    site: CallSite, data: bytes, program: Program, offsets: KernelOffsets, limit: float
 ) -> Outcome:
     """The outcome of a site from the RECORDING_SIZE bytes that harness.s wrote. `limit` is the time
     limit of the run in seconds of processor time."""
@@ -42,7 +43,7 @@ def signal_name(number: int) -> str:
 
 
 def _reasons(
-    site: RunSite, recording: Recording, program: Program, offsets: KernelOffsets, limit: float
+    site: CallSite, recording: Recording, program: Program, offsets: KernelOffsets, limit: float
 ) -> Iterator[str]:
     before = state.initial_registers(program.harness, offsets)
     yield from _end(recording, program, limit)
@@ -79,7 +80,7 @@ def _end(recording: Recording, program: Program, limit: float) -> Iterator[str]:
         yield f"crashed with {signal_name(recording.status)} at {where}"
 
 
-def _on_the_way_there(recording: Recording, before: Registers) -> Iterator[str]:
+def _on_the_way_there(recording: Recording, before: bytes) -> Iterator[str]:
     """Between the site and the target only 24(r1) may change, and volatile r0, r11, r12."""
     after, when = recording.arrival, "on the way to the target"
     yield from _compare({"r": (1, 2, 13)}, before, after.registers, when)
@@ -90,9 +91,9 @@ def _on_the_way_there(recording: Recording, before: Registers) -> Iterator[str]:
     yield from _memory(expected, after.frame, when)
 
 
-def _through_ctr(recording: Recording, site: RunSite, program: Program) -> Iterator[str]:
+def _through_ctr(recording: Recording, site: CallSite, program: Program) -> Iterator[str]:
     """Of a target that the trampoline loads into CTR, and of its own call of the same kind."""
-    entry = recording.arrival.registers.gpr[11]  # r12 is moved there
+    entry = register(recording.arrival.registers, "r", 11)  # r12 is moved there
     if entry != program.harness.hostile:
         expected = program.harness.hostile
         yield f"r12 is {entry:#x} at the target instead of its global entry {expected:#x}"
@@ -107,12 +108,14 @@ def _through_ctr(recording: Recording, site: RunSite, program: Program) -> Itera
         yield f"{recording.interrupts} interrupts came in, at {instructions} instructions"
 
 
-def _afterwards(recording: Recording, before: Registers) -> Iterator[str]:
+def _afterwards(recording: Recording, before: bytes) -> Iterator[str]:
     after = recording.final
-    yield from _toc(before.gpr[2], after.registers.gpr[2])
+    yield from _toc(*(register(block, "r", 2) for block in (before, after.registers)))
     yield from _compare(_PRESERVED, before, after.registers, "over the call")
     when = "on the way back"
-    yield from _compare(_RESULTS, state.WRECKED, after.registers, f"{when}: a result register")
+    yield from _compare(
+        _RESULTS, state.wrecked_registers(), after.registers, f"{when}: a result register"
+    )
     yield from _memory(state.frame_after_target(recording.arrival.frame), after.frame, when)
 
 
@@ -126,7 +129,7 @@ def _toc(before: int, after: int) -> Iterator[str]:
     if before == after:
         return
     origin = ""
-    if after == state.WRECKED.gpr[2]:
+    if after == register(state.wrecked_registers(), "r", 2):
         origin = ", the TOC pointer that the target left"
     elif after == state.NOT_SAVED:
         origin = ", what lay in 24(r1), where nobody has saved r2"
@@ -134,15 +137,14 @@ def _toc(before: int, after: int) -> Iterator[str]:
 
 
 def _compare(
-    numbers: Mapping[str, Sequence[int]], before: Registers, after: Registers, when: str
+    numbers: Mapping[str, Sequence[int]], before: bytes, after: bytes, when: str
 ) -> Iterator[str]:
     """Compare the registers with these numbers, by kind."""
-    old, new = before.by_kind(), after.by_kind()
     for kind, chosen in numbers.items():
         for number in chosen:
-            if old[kind][number] != new[kind][number]:
-                values = f"{old[kind][number]:#x} to {new[kind][number]:#x}"
-                yield f"{kind}{number} changed from {values} {when}"
+            old, new = register(before, kind, number), register(after, kind, number)
+            if old != new:
+                yield f"{kind}{number} changed from {old:#x} to {new:#x} {when}"
 
 
 def _memory(before: bytes, after: bytes, when: str) -> Iterator[str]:

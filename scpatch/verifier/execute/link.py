@@ -15,14 +15,14 @@ from pathlib import Path
 from scpatch.errors import ScpatchError, damaged
 from scpatch.verifier.execute.program import COMPLAINT, SLOT, STARTS, Program, read_program
 from scpatch.verifier.execute.tools import Tools
-from scpatch.verifier.execute.types import RunSite
 from scpatch.verifier.objects.read import Image, UnreadableError, read
+from scpatch.verifier.types import CallSite
 
 _VISIBILITY, _STT_TLS = 3, 6
 """The bits of st_other that hold it, and the type of a thread-local symbol (gABI 4)."""
 
 
-def link(path: Path, sites: Sequence[RunSite], tools: Tools, directory: Path) -> Program:
+def link(path: Path, sites: Sequence[CallSite], tools: Tools, directory: Path) -> Program:
     """Link the object at `path` with the harness, in `directory`.
 
     Raises ScpatchError if the linker makes no program, or one without a site's section (SCP302),

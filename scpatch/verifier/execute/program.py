@@ -16,9 +16,9 @@ from typing import Final, NamedTuple
 
 from scpatch.errors import ScpatchError
 from scpatch.verifier.execute.state import Harness
-from scpatch.verifier.execute.types import RunSite
 from scpatch.verifier.objects.read import Section
 from scpatch.verifier.objects.variant import STRUCT
+from scpatch.verifier.types import CallSite
 
 SLOT: Final = 16
 """Bytes between two generated trampolines."""
@@ -92,7 +92,7 @@ class Program(NamedTuple):
 def read_program(
     path: Path,
     headers: Sequence[Section],
-    sites: Sequence[RunSite],
+    sites: Sequence[CallSite],
     undefined: Sequence[str],
     directory: Path,
     errors: str,

@@ -13,9 +13,10 @@ from scpatch.verifier.execute import state
 from scpatch.verifier.execute.judge import judge, signal_name
 from scpatch.verifier.execute.program import Program
 from scpatch.verifier.execute.tools import Tools
-from scpatch.verifier.execute.types import Outcome, RunSite
+from scpatch.verifier.execute.types import Outcome
 from scpatch.verifier.objects.variant import BL, LD_R2, LOCAL_ENTRY, NOP, STRUCT, B
 from scpatch.verifier.options import KernelOffsets
+from scpatch.verifier.types import CallSite
 
 # So many sites in one process: bounds memory, and the time that a process can hang.
 _BATCH = 128
@@ -35,7 +36,7 @@ class _Plant(NamedTuple):
 
 def run_sites(
     program: Program,
-    sites: Sequence[RunSite],
+    sites: Sequence[CallSite],
     tools: Tools,
     offsets: KernelOffsets,
     limit: float,
@@ -65,7 +66,7 @@ def run_sites(
     return [outcomes[number] for number in range(len(sites))]
 
 
-def _problem(program: Program, site: RunSite, image: bytes) -> str:
+def _problem(program: Program, site: CallSite, image: bytes) -> str:
     """Why the site cannot be run; empty if it can."""
     if site.trampoline_section and site.trampoline_other >> 5 == _RESERVED:
         return f"{site.trampoline} has the reserved value 7 in st_other bits 5-7"
@@ -88,7 +89,7 @@ def _words(program: Program, address: int, image: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _target(program: Program, site: RunSite) -> int:
+def _target(program: Program, site: CallSite) -> int:
     """The address that the kernel patches: the trampoline's local entry."""
     if not site.trampoline_section:
         return program.trampolines[site.trampoline]
@@ -96,7 +97,7 @@ def _target(program: Program, site: RunSite) -> int:
     return entry + LOCAL_ENTRY[site.trampoline_other >> 5]
 
 
-def _record(program: Program, site: RunSite, offsets: KernelOffsets) -> bytes:
+def _record(program: Program, site: CallSite, offsets: KernelOffsets) -> bytes:
     """What harness.s reads for one site (`record` there)."""
     call = program.address(site.section, site.offset)
     plants = _plants(program, site)
@@ -111,7 +112,7 @@ def _record(program: Program, site: RunSite, offsets: KernelOffsets) -> bytes:
     return state.pack_words([call, toc_save, back, *path, *words])
 
 
-def _plants(program: Program, site: RunSite) -> list[_Plant]:
+def _plants(program: Program, site: CallSite) -> list[_Plant]:
     """The words to write at the trampoline, and where control comes back."""
     harness, target = program.harness, _target(program, site)
     resume = program.address(site.section, site.resume)
@@ -126,7 +127,7 @@ def _plants(program: Program, site: RunSite) -> list[_Plant]:
     return [*entry, *back]
 
 
-def _path_fields(program: Program, site: RunSite, offsets: KernelOffsets) -> list[int]:
+def _path_fields(program: Program, site: CallSite, offsets: KernelOffsets) -> list[int]:
     """The part of a record for a trampoline that preserves r2."""
     if site.ctr_path is None:
         return [0] * 5

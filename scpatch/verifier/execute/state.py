@@ -11,18 +11,19 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from scpatch.verifier.execute.kernel import PACA_SIZE, THREAD_SIZE, make_paca, make_thread
-from scpatch.verifier.objects.variant import STRUCT
+from scpatch.verifier.objects.variant import BYTE_ORDER, STRUCT
 from scpatch.verifier.options import KernelOffsets
 
-REG_CR: Final = 256
-REG_FPR: Final = 288
-REG_VR: Final = 544
-REG_SIZE: Final = 1056
+_KINDS = {"r": (0, 8), "f": (288, 8), "v": (544, 16)}
+"""Where a register block has general, floating-point and vector registers, and their size."""
+_CR_NUMBER = 32
+"""CR follows r31."""
+_REG_SIZE = 1056
 FRAME_SIZE: Final = 4096
 FRAME_R1: Final = 1024
 BELOW_R1: Final = 512
 RANGES: Final = 16
-_SNAPSHOT_SIZE = REG_SIZE + FRAME_SIZE + THREAD_SIZE
+_SNAPSHOT_SIZE = _REG_SIZE + FRAME_SIZE + THREAD_SIZE
 _NUMBERS = struct.Struct(f"{STRUCT}7Q8x")
 RECORDING_SIZE: Final = _NUMBERS.size + 2 * _SNAPSHOT_SIZE
 READY: Final = b"SCPREADY"
@@ -63,25 +64,11 @@ class Harness(NamedTuple):
     thread: int
 
 
-class Registers(NamedTuple):
-    """One register block, unpacked. Vector registers are 128-bit numbers."""
-
-    gpr: tuple[int, ...]
-    cr: int
-    fpr: tuple[int, ...]
-    vr: tuple[int, ...]
-
-    def by_kind(self) -> dict[str, tuple[int, ...]]:
-        """The registers by the letters of their names. cr0 to cr7 have four bits each; cr0 holds
-        the highest bits."""
-        fields = tuple(self.cr >> shift & 15 for shift in range(28, -1, -4))
-        return {"r": self.gpr, "f": self.fpr, "v": self.vr, "cr": fields}
-
-
 class Snapshot(NamedTuple):
     """Registers and memory at one moment."""
 
-    registers: Registers
+    registers: bytes
+    """A register block."""
     frame: bytes
     thread: bytes
     """The thread's block; see kernel.py."""
@@ -116,7 +103,8 @@ def _block(gpr: list[int], cr: int, lr: int, ctr: int, xer: int, fpr: int, vr: i
     return struct.pack(f"{STRUCT}132Q", *gpr, cr, lr, ctr, xer, *fprs, *vrs)
 
 
-def _initial_block(harness: Harness, offsets: KernelOffsets) -> bytes:
+@cache
+def initial_registers(harness: Harness, offsets: KernelOffsets) -> bytes:
     """The registers at a site."""
     gpr = [_GPR + n * _STEP for n in range(32)]
     gpr[1] = harness.frame + FRAME_R1
@@ -126,7 +114,8 @@ def _initial_block(harness: Harness, offsets: KernelOffsets) -> bytes:
     return _block(gpr, _CR, LR, 0, _XER, _FPR, _VR)
 
 
-def _wrecked_block() -> bytes:
+@cache
+def wrecked_registers() -> bytes:
     """The registers as the target leaves them. Only the volatile registers are used."""
     gpr = [_GPR_WRECKED + n * _STEP for n in range(32)]
     return _block(gpr, _CR_WRECKED, 0, _CTR_WRECKED, _XER_WRECKED, _FPR_WRECKED, _VR_WRECKED)
@@ -165,8 +154,8 @@ def pack_config(
     timer = (0, 0, seconds, int((limit - seconds) * 1e6))
     return b"".join(
         [
-            _initial_block(harness, offsets),
-            _wrecked_block(),
+            initial_registers(harness, offsets),
+            wrecked_registers(),
             frame_at_site(),
             make_thread(offsets, harness.thread),
             pack_words([*protected, *timer]),
@@ -175,27 +164,17 @@ def pack_config(
     )
 
 
-def _registers(data: bytes) -> Registers:
-    halves = struct.unpack_from(f"{STRUCT}64Q", data, REG_VR)
-    return Registers(
-        gpr=struct.unpack_from(f"{STRUCT}32Q", data, 0),
-        cr=struct.unpack_from(f"{STRUCT}Q", data, REG_CR)[0],
-        fpr=struct.unpack_from(f"{STRUCT}32Q", data, REG_FPR),
-        vr=tuple(halves[n] | halves[n + 1] << 64 for n in range(0, 64, 2)),
-    )
-
-
-WRECKED: Final = _registers(_wrecked_block())
-
-
-@cache
-def initial_registers(harness: Harness, offsets: KernelOffsets) -> Registers:
-    return _registers(_initial_block(harness, offsets))
+def register(block: bytes, kind: str, number: int) -> int:
+    """The value of a register: `kind` is r, f or v (128 bits), or cr for a field of CR (4 bits)."""
+    if kind == "cr":
+        return register(block, "r", _CR_NUMBER) >> 28 - 4 * number & 15
+    start, size = _KINDS[kind]
+    at = start + size * number
+    return int.from_bytes(block[at : at + size], BYTE_ORDER)
 
 
 def _snapshot(data: bytes) -> Snapshot:
-    frame, thread = data[REG_SIZE:-THREAD_SIZE], data[-THREAD_SIZE:]
-    return Snapshot(_registers(data), frame, thread)
+    return Snapshot(data[:_REG_SIZE], data[_REG_SIZE:-THREAD_SIZE], data[-THREAD_SIZE:])
 
 
 def unpack_recording(data: bytes) -> Recording:

@@ -64,6 +64,7 @@ class Change:
             resume=now.resume,
             saved_before=now.saved_before,
             loader=now.reason is Common.LOADER,
+            marked=now.reason is Common.LINKER,
             paca_toc=now.paca_toc,
             hoisted=hoist.hoisted(self.before, self.after, place) if is_ours else (),
             runs=now.reason is not Common.NOTOC and not trampoline.is_indirect,

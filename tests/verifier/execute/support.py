@@ -4,8 +4,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from scpatch.verifier.execute import Outcome, RunSite, execute, find_tools
+from scpatch.verifier.execute import Outcome, execute, find_tools
 from scpatch.verifier.options import NO_OFFSETS, KernelOffsets
+from scpatch.verifier.types import CallSite
 
 AS = "powerpc64le-linux-gnu-as"
 READELF = "powerpc64le-linux-gnu-readelf"
@@ -82,11 +83,11 @@ def site_at(
     length: int = 8,
     saved: bool = False,
     loader: bool = False,
-) -> RunSite:
+) -> CallSite:
     """The site at a label; control must come back `length` bytes on."""
     known = labels(path)
     site, target = known[label], known[trampoline]
-    return RunSite(
+    return CallSite(
         section=site.section,
         section_name=section_name(path, site.section),
         offset=site.value,
@@ -100,7 +101,7 @@ def site_at(
     )
 
 
-def run(path: Path, *sites: RunSite, offsets: KernelOffsets = NO_OFFSETS) -> list[Outcome]:
+def run(path: Path, *sites: CallSite, offsets: KernelOffsets = NO_OFFSETS) -> list[Outcome]:
     return execute(path, sites, find_tools(), offsets=offsets)
 
 

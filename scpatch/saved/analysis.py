@@ -1,7 +1,7 @@
 """Whether r2 is in the TOC save doubleword of the current frame, on every path to an instruction.
 
 A forward data-flow analysis of one function. It knows up to three facts just before an instruction:
-r2 holds the function's own TOC pointer (OWN); so does 24(r1), in the frame that r1 points at
+r2 holds the function's own TOC pointer (VALID); so does 24(r1), in the frame that r1 points at
 (SAVED); and that frame is the function's, not its caller's (FRAMED). Where paths meet, a fact stays
 if it holds on all of them.
 
@@ -25,13 +25,13 @@ from scpatch.ppc64.effects import effects
 from scpatch.ppc64.variant import VARIANT
 from scpatch.saved.frame_copies import stores_by_copies
 
-OWN: Final = 1
+VALID: Final = 1
 SAVED: Final = 2
 FRAMED: Final = 4
 """Facts, a set of bits."""
 
 _NOTHING: Final = 0
-_ALL: Final = OWN | SAVED | FRAMED
+_ALL: Final = VALID | SAVED | FRAMED
 _UNREACHED: Final = -1
 
 _BRANCHES: Final = frozenset({0, 16, 18, 19})
@@ -112,7 +112,7 @@ class Analysis:
 
     def _run(self) -> None:
         self._known = [_UNREACHED] * len(self._words)
-        self._spread([(self.function.entry, OWN)])
+        self._spread([(self.function.entry, VALID)])
         self._spread([(place, _NOTHING) for place in self.function.entries])
         while unreached := self._unreached():
             seed = _ALL if self.computed_jumps else _NOTHING
@@ -240,10 +240,10 @@ class Analysis:
         """
         frame = before & FRAMED
         if place in self.function.saving:
-            return frame | (OWN | SAVED if before & OWN else _NOTHING)
+            return frame | (VALID | SAVED if before & VALID else _NOTHING)
         if insn.is_indirect(word):
             return frame | before & SAVED
-        if not before & OWN:
+        if not before & VALID:
             return frame
         if place in self.function.clobbering:
             return frame | before & SAVED
@@ -266,12 +266,12 @@ def _adds(words: array[int], at: int) -> bool:
 def _after(word: int, before: int) -> int:
     """The facts after an instruction that is no branch."""
     if word == VARIANT.save_r2:
-        return before | SAVED if before & OWN else before & ~SAVED
+        return before | SAVED if before & VALID else before & ~SAVED
     if word == VARIANT.restore_r2:
-        return before | OWN if before & SAVED else before & ~OWN
+        return before | VALID if before & SAVED else before & ~VALID
     changed = effects(word)
     if changed.r2:
-        before &= ~OWN
+        before &= ~VALID
     if changed.r1 or changed.save:
         before &= ~SAVED
     if changed.r1:

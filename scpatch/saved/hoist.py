@@ -14,7 +14,7 @@ from typing import Final
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import effects
 from scpatch.ppc64.variant import VARIANT
-from scpatch.saved.analysis import FRAMED, OWN, SAVED, Analysis, FunctionCode
+from scpatch.saved.analysis import FRAMED, SAVED, VALID, Analysis, FunctionCode
 
 
 def hoist(
@@ -26,8 +26,8 @@ def hoist(
     the function that may change. A nop is taken only where r2 is the function's own, and so is the
     frame: in the caller's, 24(r1) may hold another TOC pointer.
     """
-    usable = {nop for nop in nops if analysis.holds(nop, OWN | FRAMED)}
-    calls = [call for call in calls if analysis.holds(call, OWN | FRAMED)]
+    usable = {nop for nop in nops if analysis.holds(nop, VALID | FRAMED)}
+    calls = [call for call in calls if analysis.holds(call, VALID | FRAMED)]
     if not usable or not calls or analysis.uses_the_slot:
         return {}
     # A jump may lead anywhere: nothing is saved there that is not saved before each jump.
@@ -136,8 +136,8 @@ def _confirmed(
         proven = {
             call: nops
             for call, nops in candidates.items()
-            if analysis.holds(call, OWN | SAVED)
-            and all(analysis.holds(nop, OWN | FRAMED) for nop in nops)
+            if analysis.holds(call, VALID | SAVED)
+            and all(analysis.holds(nop, VALID | FRAMED) for nop in nops)
         }
         if len(proven) == len(candidates):
             break

@@ -14,7 +14,7 @@ from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile
 from scpatch.linux.patched import NO_PATCHES, find_patched
 from scpatch.ppc64.insn import in_branch_reach
-from scpatch.saved.analysis import OWN, SAVED, Analysis
+from scpatch.saved.analysis import SAVED, VALID, Analysis
 from scpatch.saved.hoist import hoist
 from scpatch.saved.labels import Location, find_labels
 from scpatch.saved.other_calls import OtherCalls
@@ -137,7 +137,7 @@ def _saves(section: SectionFacts, calls: Sequence[Call]) -> dict[int, tuple[int,
         function, nops = describe(section, symbols[index], effects)
         analysis = Analysis(function)
         with_jumps = analysis.with_jumps()
-        unsaved = [place for place in places if not with_jumps.holds(place, OWN | SAVED)]
+        unsaved = [place for place in places if not with_jumps.holds(place, VALID | SAVED)]
         saves |= {place: () for place in places if place not in unsaved}
         saves |= hoist(analysis, unsaved, nops) if nops and unsaved else {}
     return saves

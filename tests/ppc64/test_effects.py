@@ -40,13 +40,13 @@ def disassemble(word: int) -> tuple[str, list[str]] | None:
 def written(mnemonic: str, operands: list[str]) -> set[str]:
     """The registers that an instruction writes, from its text: the first operand, and the base
     of one with update."""
-    found = set()
+    written = set()
     if not READS.match(mnemonic):
-        found.add(operands[0])
+        written.add(operands[0])
     if re.fullmatch(r"(?:l|st)\w+ux?", mnemonic):
         base = re.search(r"\((r\d+)\)", operands[-1])
-        found.add(base[1] if base else operands[1])
-    return found & {"r1", "r2"}
+        written.add(base[1] if base else operands[1])
+    return written & {"r1", "r2"}
 
 
 def test_no_written_register_is_missed() -> None:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-OWN, FOREIGN, JUNK = "own", "foreign", "junk"
+VALID, CLOBBERED, JUNK = "valid", "clobbered", "junk"
 _FRAME_HEADER = 32
 
 
@@ -39,8 +39,8 @@ class Program:
 
 
 def wrong_sites(program: Program, source: random.Random, *, paths: int, steps: int) -> set[int]:
-    """The sites that some path reaches with r2 not own, or not in 24(r1); and the saves put in by
-    `hoist` that one reaches with r2 not own, or in the caller's frame."""
+    """The sites that some path reaches with r2 clobbered, or not in 24(r1); and the saves put in by
+    `hoist` that a path reaches with r2 clobbered, or in the caller's frame."""
     wrong: set[int] = set()
     starts = [0, *sorted(program.entries)]
     for _ in range(paths):
@@ -51,7 +51,7 @@ def wrong_sites(program: Program, source: random.Random, *, paths: int, steps: i
 class _State:
     def __init__(self, *, known: bool) -> None:
         self.r1 = 0
-        self.r2 = OWN if known else FOREIGN
+        self.r2 = VALID if known else CLOBBERED
         self.memory: dict[int, str] = {}
 
     def load(self, offset: int) -> str:
@@ -80,11 +80,11 @@ class _State:
             case "push_unknown":
                 self.r1 -= source.randrange(64, 1024, 16)
             case "load_r2":
-                self.r2 = FOREIGN
+                self.r2 = CLOBBERED
             case "indirect_call" | "notoc_call":
-                self.r2 = self.r2 if source.random() < 0.5 else FOREIGN
+                self.r2 = self.r2 if source.random() < 0.5 else CLOBBERED
             case "call" | "site" if source.random() < 0.5:
-                # A linker's stub may have stored r2; a site is made right one way or another.
+                # A linker's stub may have stored r2; a site gets its r2 back whatever happens.
                 self.store(24, 8, self.r2)
 
 
@@ -104,9 +104,9 @@ def _walk(program: Program, start: int, source: random.Random, steps: int) -> se
         if at in nops:
             at += 1
             continue
-        if op.name == "site" and (state.r2 != OWN or state.load(24) != OWN):
+        if op.name == "site" and (state.r2 != VALID or state.load(24) != VALID):
             wrong.add(at)
-        if op.name == "hoisted" and (state.r2 != OWN or state.r1 > -_FRAME_HEADER):
+        if op.name == "hoisted" and (state.r2 != VALID or state.r1 > -_FRAME_HEADER):
             wrong.add(at)
         state.do(op, source)
         if start == 0 and state.r1 > 0:

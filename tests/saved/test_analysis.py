@@ -9,7 +9,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scpatch.saved.analysis import OWN, SAVED, Analysis, FunctionCode
+from scpatch.saved.analysis import SAVED, VALID, Analysis, FunctionCode
 from tests.saved.interpreter import Op, Program, wrong_sites
 from tests.saved.programs import random_program
 
@@ -42,7 +42,7 @@ def described(program: Program) -> FunctionCode:
 def analysed(program: Program) -> set[int]:
     """Which sites the package calls saved, by their index."""
     analysis = Analysis(described(program)).with_jumps()
-    return {at for at in sites(program) if analysis.holds(START + 4 * at, OWN | SAVED)}
+    return {at for at in sites(program) if analysis.holds(START + 4 * at, VALID | SAVED)}
 
 
 @settings(max_examples=120, deadline=None)

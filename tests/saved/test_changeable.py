@@ -63,7 +63,7 @@ LINKER = {
     "displacement_from_another_register": Case(
         SAVE + RELOC.format("ADDR16_LO_DS") + "std 5, 0(9)\n" + CALL, "saved"
     ),
-    "zero_behind_a_branch": Case(SAVE + "b 1f\n .long 0\n1:" + CALL, "saved"),
+    "zero_after_a_branch": Case(SAVE + "b 1f\n .long 0\n1:" + CALL, "saved"),
     "zero_is_no_way": Case(
         "cmpdi 3, 0\n beq 2f\n" + SAVE + "b 3f\n2: .long 0\n3:" + CALL, "saved"
     ),
@@ -99,7 +99,7 @@ KERNEL = {
     "save_before_a_feature": Case(
         SAVE + "1: nop\n nop\n2:" + CALL + feature("__ftr_fixup", "wait"), "saved"
     ),
-    "save_behind_a_feature": Case(
+    "save_after_a_feature": Case(
         "1: nop\n2:" + SAVE + CALL + feature("__ftr_fixup", "mr 5, 6"), "saved"
     ),
     "alternative_that_overwrites": Case(
@@ -118,18 +118,18 @@ KERNEL = {
     "save_at_a_barrier": Case(
         "1:" + SAVE + CALL + table("__lwsync_fixup", "5: .quad 1b-5b"), "rewrite"
     ),
-    "save_behind_the_start_of_a_barrier": Case(
+    "save_after_the_start_of_a_barrier": Case(
         "1: nop\n nop\n nop\n nop\n nop\n" + SAVE + CALL
         + table("__stf_exit_barrier_fixup", "5: .quad 1b-5b"), "rewrite",
     ),
-    "save_behind_a_barrier": Case(
+    "save_after_a_barrier": Case(
         "1: nop\n nop\n" + SAVE + CALL + table("__barrier_nospec_fixup", "5: .quad 1b-5b"), "saved"
     ),
     "save_that_a_flush_replaces": Case(
         "1: nop\n nop\n nop\n" + SAVE + "2:" + CALL
         + table("__btb_flush_fixup", "5: .quad 1b-5b, 2b-5b"), "rewrite",
     ),
-    "save_behind_a_flush": Case(
+    "save_after_a_flush": Case(
         "1: nop\n2:" + SAVE + CALL + table("__btb_flush_fixup", "5: .quad 1b-5b, 2b-5b"), "saved"
     ),
     "call_and_nop_patched_apart": Case(
@@ -145,7 +145,7 @@ KERNEL = {
     "call_and_nop_patched_together": Case(
         SAVE + "1: bl __SCT__x\n nop\n2: " + feature("__ftr_fixup"), "saved"
     ),
-    "behind_a_call_that_may_be_a_nop": Case(
+    "after_a_call_that_may_be_a_nop": Case(
         "1: bl __SCT__x\n nop\n2: " + CALL + feature("__ftr_fixup"), "rewrite rewrite"
     ),
     "restart": Case(
@@ -171,14 +171,14 @@ def source(cases: dict[str, Case]) -> str:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     path = assemble(tmp_path_factory.mktemp("changeable"), source(CASES))
     return states(path, undefined="rewrite")
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_changeable(name: str, found: dict[str, list[str]]) -> None:
-    assert " ".join(found[name]) == CASES[name].want
+def test_changeable(name: str, results: dict[str, list[str]]) -> None:
+    assert " ".join(results[name]) == CASES[name].want
 
 
 FORMS = {

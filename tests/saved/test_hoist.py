@@ -9,7 +9,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scpatch.saved.analysis import OWN, SAVED, Analysis
+from scpatch.saved.analysis import SAVED, VALID, Analysis
 from scpatch.saved.hoist import hoist
 from tests.saved.interpreter import Op, Program, wrong_sites
 from tests.saved.programs import random_program
@@ -34,14 +34,14 @@ def chosen(program: Program) -> tuple[set[int], Program]:
     analysis = Analysis(described(program))
     places = [START + 4 * at for at in sites(program)]
     with_jumps = analysis.with_jumps()
-    places = [place for place in places if not with_jumps.holds(place, OWN | SAVED)]
+    places = [place for place in places if not with_jumps.holds(place, VALID | SAVED)]
     nops = {START + 4 * at for at, op in enumerate(program.ops) if op.name == "nop"}
-    found = hoist(analysis, places, nops)
-    changed = {(nop - START) // 4 for used in found.values() for nop in used}
+    by_call = hoist(analysis, places, nops)
+    changed = {(nop - START) // 4 for used in by_call.values() for nop in used}
     assert changed <= {(nop - START) // 4 for nop in nops}
     save = Op("hoisted", 0xF8410018)
     ops = [save if at in changed else op for at, op in enumerate(program.ops)]
-    return {(place - START) // 4 for place in found}, replace(program, ops=ops)
+    return {(place - START) // 4 for place in by_call}, replace(program, ops=ops)
 
 
 @settings(max_examples=120, deadline=None)
@@ -50,11 +50,11 @@ def test_a_save_in_a_nop_is_right(seed: int) -> None:
     source = random.Random(seed)
     for _ in range(50):
         program = framed(source)
-        found, changed = chosen(program)
-        if found:
+        savable, changed = chosen(program)
+        if savable:
             wrong = wrong_sites(changed, source, paths=40, steps=60)
             saves = {at for at, op in enumerate(changed.ops) if op.name == "hoisted"}
-            assert not wrong & (found | saves), f"{wrong & (found | saves)} in {changed}"
+            assert not wrong & (savable | saves), f"{wrong & (savable | saves)} in {changed}"
 
 
 def test_enough_nops_are_found() -> None:
@@ -64,7 +64,7 @@ def test_enough_nops_are_found() -> None:
 
 
 def test_the_interpreter_can_tell() -> None:
-    """A save in the caller's frame, and one of a foreign r2."""
+    """A save in the caller's frame, and a save of a clobbered r2."""
     save, end = Op("hoisted", 0xF8410018), Op("return", 0x4E800020)
     load = Op("load_r2", 0xE8490008)
     source = random.Random(1)

@@ -1,4 +1,4 @@
-"""Where r2 can be saved in the nop behind an earlier call: found, proven, and refused elsewhere.
+"""Where r2 can be saved in the nop after an earlier call: done, proven, and refused elsewhere.
 
 Each case is one object with a function `f` that calls `other` first and `__SCT__x` last. Of the
 cases in which the nop must stay, the object is also changed by hand as if it could go: the proof,
@@ -75,12 +75,12 @@ BAD = {
     "in an older frame": framed(CALL + "stdu 1, -64(1)\n" + SITE + "addi 1, 1, 64\n"),
     "the frame is left": framed(CALL + "addi 1, 1, 64\n stdu 1, -64(1)\n" + SITE),
     "on one path": framed("cmpdi 3, 0\n beq 1f\n" + CALL + "1:" + SITE),
-    "behind the call": framed("b 1f\n2:" + CALL + "b 3f\n1:" + SITE + "b 2b\n3:"),
+    "after the call": framed("b 1f\n2:" + CALL + "b 3f\n1:" + SITE + "b 2b\n3:"),
     "with a foreign r2": framed("bctrl\n" + CALL + SITE),
     "another value goes there": framed(CALL + "std 5, 24(1)\n" + SITE),
-    "another value lies there": framed("std 5, 24(1)\n" + CALL + "ld 5, 24(1)\n" + SITE),
-    "an entry behind it": framed(CALL + "8:" + SITE + ".data\n .quad 8b\n .text\n"),
-    "a name behind it": framed(CALL + ".globl inner\ninner:" + SITE),
+    "another value is there": framed("std 5, 24(1)\n" + CALL + "ld 5, 24(1)\n" + SITE),
+    "an entry after it": framed(CALL + "8:" + SITE + ".data\n .quad 8b\n .text\n"),
+    "a name after it": framed(CALL + ".globl inner\ninner:" + SITE),
     "a table of marks names it": framed(
         "bl other\n8: nop\n" + SITE + '.section __bug_table, "a"\n .quad 8b\n .text\n'
     ),
@@ -100,7 +100,7 @@ BAD = {
         + '.section __ftr_fixup, "a"\n .quad 1, 1, 8b-., 9b-., 0, 0\n .text\n'
     ),
     "data names it": framed("bl other\n8: nop\n" + SITE + ".data\n .quad 8b\n .text\n"),
-    "a hint lies on it": framed(
+    "a hint on it": framed(
         "bl other\n .reloc ., R_PPC64_TOCSAVE, f\n nop\n" + SITE
     ),
     "two relocations on the call": framed(
@@ -143,13 +143,13 @@ def rewritten(path: Path, hoist: str) -> tuple[Path, Sequence[Site]]:
 def places(path: Path) -> tuple[list[int], list[int]]:
     """Section offsets of the calls of `other`, and of `__SCT__x`."""
     names = {n: symbol(path, n).index for n in ("other", "__SCT__x")}
-    found = [r for r in relocations(path) if r.type == "REL24" and r.table == ".rela.text"]
-    return tuple([r.offset for r in found if r.symbol == at] for at in names.values())  # type: ignore[return-value]
+    calls = [r for r in relocations(path) if r.type == "REL24" and r.table == ".rela.text"]
+    return tuple([r.offset for r in calls if r.symbol == at] for at in names.values())  # type: ignore[return-value]
 
 
 def forged(path: Path) -> Path:
-    """The object as a careless rewriter would leave it: behind every call of `other` a save, and a
-    restore behind that of `__SCT__x`. The note is what a real rewrite writes."""
+    """The object as a careless rewriter would leave it: a save after every call of `other`, and a
+    restore after that of `__SCT__x`. The note is what a real rewrite writes."""
     others, (site,) = places(path)
     after = path.with_name("forged-" + path.name)
     noted = path.with_name("note")
@@ -246,7 +246,7 @@ LOADER = {
     "another frame": ("bl other\n nop\n stdu 1, -64(1)\n" + SITE + "addi 1, 1, 64\n", "rewrite"),
     "a foreign r2": ("bctrl\n bl other\n nop\n" + SITE, "rewrite"),
     "restored from the stub": ("bctrl\n bl other\n nop\n ld 2, 24(1)\n" + SITE, "rewrite"),
-    "behind a restore": (
+    "after a restore": (
         "std 2, 24(1)\n bctrl\n ld 2, 24(1)\n bl other\n nop\n" + SITE, "saved"
     ),
 }  # fmt: skip
@@ -257,12 +257,12 @@ def test_the_module_loaders_stubs_save_r2(name: str, tmp_path: Path) -> None:
     body, state = LOADER[name]
     path = made(tmp_path, framed(body), other="", module=MODULE)
     after, sites = rewritten(path, "auto")
-    found = [site for site in sites if site.trampoline == "__SCT__x"]
-    assert [site.state for site in found] == [state]
+    statics = [site for site in sites if site.trampoline == "__SCT__x"]
+    assert [site.state for site in statics] == [state]
     assert prove(path, after).errors == ()
     if state == "rewrite":
         data = bytearray(path.read_bytes())
-        at = section(path, ".text").offset + found[0].offset + 4
+        at = section(path, ".text").offset + statics[0].offset + 4
         data[at : at + 4] = LD_R2.to_bytes(4, "little")
         wrong = path.with_name("wrong.ko")
         wrong.write_bytes(data)
@@ -305,7 +305,7 @@ SECTIONS {
 
 @pytest.fixture(scope="module")
 def saved_in_a_nop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An object that calls `other`, 256 MiB away in the images below, and saves r2 behind it."""
+    """An object that calls `other`, 256 MiB away in the images below, and saves r2 after it."""
     far = '.section .text.far, "ax"\n' + OTHER + ".text\n"
     path = made(tmp_path_factory.mktemp("linked"), framed(CALL + SITE) + START, other=far)
     return rewritten(path, "kernel")[0]
@@ -313,7 +313,7 @@ def saved_in_a_nop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("linker", [LD, LLD])
 def test_an_image_links_without_that_nop(linker: str, saved_in_a_nop: Path) -> None:
-    """Also by way of a linker's stub for a long branch, which leaves r2 alone."""
+    """Also through a linker's stub for a long branch, which leaves r2 alone."""
     script = saved_in_a_nop.with_name("far.lds")
     script.write_text(FAR)
     image = saved_in_a_nop.with_name(linker)
@@ -324,7 +324,7 @@ def test_an_image_links_without_that_nop(linker: str, saved_in_a_nop: Path) -> N
 
 def test_a_shared_object_would_go_wrong_silently(tmp_path: Path) -> None:
     """Why the nops of an object stay unless it is said to be a kernel's: of a function that can be
-    preempted GNU ld makes a PLT call, and leaves out the restore without a word, where both lie in
+    preempted GNU ld makes a PLT call, and leaves out the restore without a word, if both are in
     one section. In two sections it does not link them."""
     path = made(tmp_path, framed(CALL + SITE))
     so = tmp_path / "x.so"

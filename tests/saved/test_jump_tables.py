@@ -25,7 +25,7 @@ BODY = """
 2:      addi 3, 3, 3
 3:      CALL __SCT__x
 """
-"""Saved on the way from the entry; control may also come to 1 and 2, if a table says so."""
+"""Saved after the entry; control may also come to 1 and 2, if a table says so."""
 
 
 def table(*entries: str, name: str = ".Ltab", kind: str = ".long") -> str:
@@ -35,7 +35,7 @@ def table(*entries: str, name: str = ".Ltab", kind: str = ".long") -> str:
 
 AWAY = function("away", BODY)
 OTHERS = ["cold-.Ltab"] * 60
-"""Entries in front, so that what the relocation of the last one names lies past the function."""
+"""Entries before it, so that what the relocation of the last one names is past the function."""
 
 CASES = {
     "a table of another function": (AWAY + table(*OTHERS, "2b-.Ltab") + REFER, "rewrite"),
@@ -46,7 +46,7 @@ CASES = {
     "eight bytes an entry": (AWAY + table(*OTHERS, "2b-.Ltab", kind=".quad") + REFER, "rewrite"),
     "a table without a name": (AWAY + table(*OTHERS, "2b-.Ltab") + FAR, "rewrite"),
     "a table with a gap": (AWAY + table(*OTHERS, "0", "2b-.Ltab") + REFER, "rewrite"),
-    "a table behind another": (
+    "a table after another": (
         AWAY + table("cold-.Lone", name=".Lone") + table("cold-.Ltab", "2b-.Ltab") + REFER,
         "rewrite",
     ),
@@ -96,7 +96,7 @@ def test_an_ordinary_switch_of_clang(tmp_path: Path) -> None:
 
 
 def test_an_address_by_parts(tmp_path: Path) -> None:
-    """`label - base` in two instructions: the relocations name places up to eight bytes behind."""
+    """`label - base` in two instructions: the relocations name places up to eight bytes later."""
     body = "7: mflr 9\n addis 9, 9, (.Lin-7b)@ha\n addi 9, 9, (.Lin-7b)@l\n mtctr 9\n bctr\n"
     cold = f'.section .text.cold, "ax"\n bcl 20, 31, 7f\n{body} .text\n'
     code = function("f", "addi 3, 3, 1\n.Lin: addi 3, 3, 2\n CALL __SCT__x\n") + cold

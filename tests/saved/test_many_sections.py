@@ -1,4 +1,4 @@
-"""More than 65,279 sections: counts and section numbers then lie elsewhere (gABI, e_shnum)."""
+"""More than 65,279 sections: counts and section numbers are then elsewhere (gABI, e_shnum)."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def many(sections: int, *, named: bool = True) -> Elf:
 def count(path: Path) -> str:
     done = run(CROSS + "readelf", "-hW", path)
     assert done.stderr == ""
-    found = re.search(r"Number of section headers: +(.*)", done.stdout)
-    assert found is not None
-    return found[1]
+    count = re.search(r"Number of section headers: +(.*)", done.stdout)
+    assert count is not None
+    return count[1]
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ def test_the_table_of_call_sites(tmp_path: Path, sections: int, before: str, aft
         (".text.first", CALL, "__SCK__x"),
         (".text.last", CALL, "__SCK__x"),
     ]
-    stubs = [one for one in symbols(new) if one.name.startswith("r2save.")]
+    stubs = [symbol for symbol in symbols(new) if symbol.name.startswith("r2save.")]
     assert len(stubs) == 2
-    homes = {one.name: one.section for one in symbols(new)}
-    assert [one.section for one in stubs] == [homes["f"], homes["g"]]
+    homes = {symbol.name: symbol.section for symbol in symbols(new)}
+    assert [stub.section for stub in stubs] == [homes["f"], homes["g"]]
     proof = prove(path, new)
     assert proof.errors == ()
     assert [site.state for site in proof.sites] == ["stub", "stub"]

@@ -1,6 +1,6 @@
 """Where r2 counts as saved already: control flow written by hand, one function to a case.
 
-Every case has sites labelled by order; what is expected of them stands beside the code. All cases
+Every case has sites in order; what is expected of them stands next to the code. All cases
 are assembled into one object, so that they also see each other.
 """
 
@@ -28,7 +28,7 @@ CASES = {
     "straight": Case(SAVE + CALL, "saved"),
     "no_save": Case(CALL, "rewrite"),
     "twice": Case(SAVE + CALL + CALL, "saved saved"),
-    "save_behind_the_call": Case(CALL + SAVE, "rewrite"),
+    "save_after_the_call": Case(CALL + SAVE, "rewrite"),
     "one_path": Case("cmpdi 3, 0\n beq 1f\n" + SAVE + "1:" + CALL, "rewrite"),
     "both_paths": Case(
         "cmpdi 3, 0\n beq 1f\n" + SAVE + "b 2f\n1:" + SAVE + "2:" + CALL, "saved"
@@ -130,7 +130,7 @@ CASES = {
     "padding": Case(SAVE + "ori 2, 2, 0\n ori 1, 1, 0\n or 2, 2, 2\n" + CALL, "saved"),
     "a_real_ori": Case(SAVE + "ori 2, 2, 1\n" + CALL, "rewrite"),
     "an_ori_from_another_register": Case(SAVE + "ori 2, 9, 0\n" + CALL, "rewrite"),
-    "padding_behind_a_return": Case(
+    "padding_after_a_return": Case(
         SAVE + "cmpdi 3, 0\n beq 1f\n blr\n ori 2, 2, 0\n nop\n1:" + CALL, "saved"
     ),
     "conditional_return": Case(SAVE + "cmpdi 3, 0\n beqlr\n" + CALL, "saved"),
@@ -271,14 +271,14 @@ def _source() -> str:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     return states(assemble(tmp_path_factory.mktemp("saved"), _source()), undefined="rewrite")
 
 
 @pytest.mark.parametrize("name", [*CASES, *BARE])
-def test_saved(name: str, found: dict[str, list[str]]) -> None:
+def test_saved(name: str, results: dict[str, list[str]]) -> None:
     case = CASES.get(name) or BARE[name]
-    assert " ".join(found[name]) == case.want
+    assert " ".join(results[name]) == case.want
 
 
 SAVED = "FRAME f\n std 2, 24(1)\nCALL __SCT__x\nLEAVE f\n"

@@ -1,6 +1,7 @@
-"""Every diagnostic: its code, what it means, why, and what to do about it.
+"""The diagnostics: code, what it means, why, and what to do about it.
 
-Imported only to print a hint or an explanation. It also generates docs/reference/diagnostics.md.
+Those that only one strategy has are in the strategy's folder; `strategies.diagnostics` has all.
+Imported only to print a hint or an explanation.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     "SCP104": Diagnostic(
         "a linked image",
         "Executables and shared objects have no relocations that name the call sites, and "
-        "no room for stubs. Only the strategy paca works on a linked vmlinux: it changes "
-        "the nops and adds no code.",
-        "rewrite the objects that the image is linked from; for vmlinux, `--strategy paca` "
-        "also works",
+        "no room for stubs. Only a strategy that changes the nops and adds no code works on "
+        "a linked vmlinux.",
+        "rewrite the objects that the image is linked from, or take a strategy for images "
+        "(`scpatch explain`)",
     ),
     "SCP105": Diagnostic(
         "a signed module",
@@ -269,7 +270,8 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "The trampoline is a local symbol in the caller's section, so the assembler has "
         "already written the distance into the branch. scpatch can send such a call to a "
         "stub if it is a `bl` to the local entry point and the section has relocations. "
-        "The linker cannot change it, so localentry does not work for it.",
+        "The linker cannot change it, so a strategy that marks trampolines does not work for "
+        "it.",
         "make the trampoline a global symbol (`.globl`), or move it to its own section",
     ),
     "SCP213": Diagnostic(
@@ -303,19 +305,14 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "keep the section symbols (do not strip the object)",
     ),
     "SCP220": Diagnostic(
-        "a module cannot use paca",
+        "a load from the PACA in a module",
         "`ld r2,PACATOC(r13)` loads the TOC pointer of the kernel image, but a module has "
         "its own TOC: after the call it would read the kernel's data instead of its own. "
-        "So the strategy paca refuses a .ko and any object that defines a module's init or "
-        "exit function. If a module already holds such a load, one of its objects was "
-        "rewritten for the image.",
-        "rewrite modules with `--strategy callsite`, from objects that paca was not applied to",
-    ),
-    "SCP221": Diagnostic(
-        "the offset does not fit an `ld` instruction",
-        "`ld` is a DS-form instruction: its offset is a signed 16-bit multiple of 4. "
-        "PACATOC is a small multiple of 8 in every kernel.",
-        "give --asm-offsets FILE, the include/generated/asm-offsets.h of the same build",
+        "So a strategy that loads r2 this way refuses a .ko and any object that defines a "
+        "module's init or exit function. If a module already holds such a load, one of its "
+        "objects was rewritten for the image.",
+        "rewrite modules with the default strategy, from objects that were not rewritten for "
+        "the image",
     ),
     "SCP222": Diagnostic(
         "an image without symbols",
@@ -323,25 +320,11 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "stripped of its symbol table.",
         "rewrite the vmlinux as it was linked, and strip it afterwards",
     ),
-    "SCP223": Diagnostic(
-        "restored from another offset of the PACA",
-        "A call site already loads r2 from the PACA, but from another offset than the "
-        "given one. One of the two offsets belongs to another kernel.",
-        "compare PACATOC in include/generated/asm-offsets.h; start from the unpatched file",
-    ),
     "SCP224": Diagnostic(
         "no room to record the strategy in an image",
         "scpatch records the strategy at the end of .comment. In this image a loaded "
         "section follows .comment and would move.",
         "link it with .comment after all loaded sections, as the kernel's linker script does",
-    ),
-    "SCP225": Diagnostic(
-        "a module cannot use localentry",
-        "`localentry` leaves it to the linker to save and restore r2. A .ko is already "
-        "linked, and the module loader ignores st_other = 1 (Linux 6.1), so marks on its "
-        "trampolines have no effect. The image may still be marked: the loader makes stubs "
-        "for a module's calls of the image's trampolines.",
-        "rewrite the module with --strategy callsite, and only the image with localentry",
     ),
     "SCP226": Diagnostic(
         "a marked trampoline named by another symbol",
@@ -349,60 +332,8 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "the section and an offset, or another symbol. Linkers look at the st_other of the "
         "symbol that the relocation names. They make no stub here, and r2 is lost "
         "silently.",
-        "rewrite it with --strategy localentry, which names the symbol, or --unmark it",
-    ),
-    "SCP227": Diagnostic(
-        "unrecognised prologue",
-        "A marked trampoline is entered with anything in r12, so its prologue must not "
-        "compute r2 from r12. scpatch replaces `addis r2,r12; addi r2,r2` with "
-        "R_PPC64_REL16_HA and REL16_LO of .TOC., and `ld r2,d(r12); add r2,r2,r12`. It "
-        "leaves alone `lis r2; addi r2,r2`, and trampolines that do not use r2. This "
-        "trampoline starts with something else.",
-        "write the trampoline with one of these prologues, or use another strategy",
-    ),
-    "SCP228": Diagnostic(
-        "no replacement for the prologue",
-        "A marked trampoline loads r2 from the PACA at an offset that is a multiple of 4 "
-        "below 32768. Without that offset it branches to code at the end of its section "
-        "that computes r2 from its own address and the symbol .TOC.; a branch reaches 32 "
-        "MiB.",
-        "for a kernel image give --asm-offsets or --paca-toc-offset, else keep sections smaller",
-    ),
-    "SCP229": Diagnostic(
-        "a call of a trampoline that stays unmarked",
-        "A linker cannot fix another call of the same trampoline, so scpatch does not mark "
-        "the trampoline. For that other call the linker would end the link, or save r2 in "
-        "the wrong frame. Unmarked, all calls of the trampoline lose r2, also those from "
-        "other objects.",
-        "look at the other refused call first",
-    ),
-    "SCP230": Diagnostic(
-        "a trampoline without a cross-TOC path",
-        "livepatch-stack patches the path that a trampoline takes to a target out of reach "
-        "of a branch: the `bctr` after `mtctr r12`, with the target's global entry in r12. "
-        "This trampoline has no such path to patch, or its symbol has no size, so its end "
-        "is unknown. After the kernel patches it, calls would lose r2 as before.",
-        "use --strategy callsite, which needs nothing from the trampolines",
-    ),
-    "SCP231": Diagnostic(
-        "a trampoline with an unrecognised exit",
-        "livepatch-stack replaces a `bctr` that follows `mtctr r12`, and saves the r2 and "
-        "LR that the trampoline was entered with. In this trampoline another branch goes "
-        "through CTR, or an earlier instruction may write r1, r2 or LR.",
-        "use --strategy callsite, or write the trampoline as docs/reference/strategies.md shows",
-    ),
-    "SCP232": Diagnostic(
-        "rewritten for another kernel",
-        "The code that saves r2 on the livepatch stack is already there, but with other "
-        "offsets than in the kernel's asm-offsets.h. It would write to the wrong place.",
-        "start from the object that the compiler or `ld -r` wrote",
-    ),
-    "SCP233": Diagnostic(
-        "not a valid offset",
-        "An offset in the PACA is a multiple of 8 below 32 KiB; an offset in the "
-        "thread_info is a multiple of 8 below 1024. Another value cannot come from the "
-        "asm-offsets.h of a ppc64le kernel.",
-        "give --asm-offsets FILE, the include/generated/asm-offsets.h of the same build",
+        "rewrite it with the strategy that marks trampolines, which names the symbol, or with "
+        "--unmark",
     ),
     "SCP240": Diagnostic(
         "the kernel patches the nop",
@@ -410,15 +341,6 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "between the call and the nop. When the kernel patches one of them, a call would "
         "run without its restore, or a restore without its call.",
         "move the label or the end of the section, or rewrite with `--no-nop thunk`",
-    ),
-    "SCP245": Diagnostic(
-        "a stub for a weak undefined trampoline",
-        "The trampoline is undefined here, and weak. If no other object defines it, GNU ld "
-        "turns each branch to it into a nop, including the `b` that ends a stub. The stub "
-        "would then run on into the next stub and call another trampoline. lld turns that "
-        "`b` into a branch to itself. Calls that need no stub are correct.",
-        "first link the object (`ld -r`) with the one that defines the trampoline, or "
-        "declare it without `weak`",
     ),
     "SCP246": Diagnostic(
         "a trampoline that is data",
@@ -444,9 +366,9 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     "SCP249": Diagnostic(
         "a trampoline in no section",
         "The trampoline's symbol has a reserved section number, such as SHN_ABS: it is an "
-        "address, and no object holds its code. The strategies localentry and "
-        "livepatch-stack change trampolines, and cannot change this one.",
-        "rewrite with --strategy callsite",
+        "address, and no object holds its code. A strategy that changes trampolines cannot "
+        "change this one.",
+        "rewrite it with the default strategy",
     ),
     "SCP301": Diagnostic(
         "a program is missing",
@@ -472,31 +394,3 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         'build without changes to the tree: make LD="scpatch-ld LINKER"',
     ),
 }
-
-
-def hint(code: str) -> str:
-    """What to do about a diagnostic, in one line; empty for an unknown code."""
-    diagnostic = DIAGNOSTICS.get(code)
-    return diagnostic.hint if diagnostic else ""
-
-
-def as_markdown() -> str:
-    """The page: `python -m scpatch.diagnostics > docs/reference/diagnostics.md`."""
-    import textwrap
-
-    lines = [
-        "# Diagnostics",
-        "",
-        "Every message ends with its code, and `scpatch explain CODE` prints the same text.",
-        "SCP1xx: input or output as a whole; SCP2xx: a refused call site; SCP3xx: verification;",
-        "SCP4xx: kernel builds.",
-    ]
-    for code, diagnostic in DIAGNOSTICS.items():
-        lines += ["", f"## {code}: {diagnostic.title}", ""]
-        lines += textwrap.wrap(diagnostic.text, 96)
-        lines += ["", *textwrap.wrap(f"What to do: {diagnostic.hint}.", 96)]
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    print(as_markdown(), end="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,14 @@ import pytest
 
 from scpatch import strategies
 from scpatch.advisor import RULE, Advice, Outlook, advise
+from scpatch.elf.reader import ElfFile
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options
+from scpatch.rewriter import object as planning
+from scpatch.sites.choices import Choices
+from scpatch.sites.model import Scan
 from scpatch.strategies.base import Cost
+from scpatch.strategies.scan import scan
 from tests.tools import FIXTURES, LD, ROOT, assemble, run
 
 MODULE = FIXTURES / "module.ko"
@@ -124,6 +130,38 @@ def test_the_cheapest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     dear = {state: Cost(99, 99) for state in cheap}
     monkeypatch.setattr(module, "cost", lambda options: dear)
     assert advised(OBJECT, image=True, offsets=Offsets()).recommended == "localentry"
+
+
+@pytest.mark.parametrize("name", [OBJECT.name, "members.a", "thin.a"])
+def test_each_file_is_opened_and_scanned_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whatever number of strategies plans it."""
+    path = FIXTURES / name
+    files = [path]
+    if name == "thin.a":
+        path, files = tmp_path / name, [tmp_path / "a.o", tmp_path / "b.o"]
+        for file in files:
+            file.write_bytes(OBJECT.read_bytes())
+        run("powerpc64le-linux-gnu-ar", "rcT", path, *files)
+        files.append(path)
+    opened: list[str] = []
+    scanned: list[str] = []
+    real_open, real_scan = os.open, scan
+
+    def count_open(file: str | Path, *rest: object, **more: object) -> int:
+        opened.append(os.fspath(file))
+        return real_open(file, *rest, **more)  # type: ignore[arg-type]
+
+    def count_scan(elf: ElfFile, choices: Choices) -> Scan:
+        scanned.append(elf.name)
+        return real_scan(elf, choices)
+
+    monkeypatch.setattr(os, "open", count_open)
+    monkeypatch.setattr(planning, "scan", count_scan)
+    assert len(advised(path).outlooks) == len(strategies.names())
+    assert sorted(opened) == sorted(map(str, files))
+    assert len(scanned) == len(set(scanned)) > 0
 
 
 def test_nothing_is_written(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from scpatch.diagnostics import DIAGNOSTICS, as_markdown, hint
+from scpatch.strategies.diagnostics import as_markdown, every_diagnostic, hint
 
+DIAGNOSTICS = every_diagnostic()
 ROOT = Path(__file__).parent.parent
 CODE = re.compile(r"SCP[1-9]\d\d")
 

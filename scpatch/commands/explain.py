@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 
 from scpatch import strategies
-from scpatch.diagnostics import DIAGNOSTICS
 from scpatch.errors import Exit, ScpatchError
 from scpatch.options import Values
+from scpatch.strategies.diagnostics import every_diagnostic
 
 _WIDTH = 80
 
@@ -19,7 +19,7 @@ def run(values: Values) -> Exit:
 
 
 def _text(topic: str) -> str:
-    if (diagnostic := DIAGNOSTICS.get(topic.upper())) is not None:
+    if (diagnostic := every_diagnostic().get(topic.upper())) is not None:
         return "\n\n".join(
             (
                 f"{topic.upper()}: {diagnostic.title}",
@@ -38,5 +38,5 @@ def _text(topic: str) -> str:
 def _list() -> str:
     rows = [f"{name:<17}{strategies.load(name).summary}" for name in strategies.names()]
     rows.append("")
-    rows += [f"{code:<17}{diagnostic.title}" for code, diagnostic in DIAGNOSTICS.items()]
+    rows += [f"{code:<17}{diagnostic.title}" for code, diagnostic in every_diagnostic().items()]
     return "\n".join(rows)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from scpatch.diagnostics import hint
 from scpatch.differ.model import (
     FieldChange,
     FunctionDiff,
@@ -35,6 +34,7 @@ from scpatch.report.blocks import (
 )
 from scpatch.report.marks import STYLES
 from scpatch.report.words import count, place
+from scpatch.strategies.diagnostics import hint
 
 if TYPE_CHECKING:
     from scpatch.report.documents.diff import DiffDocument

@@ -22,7 +22,7 @@ _PACKAGES = {
 
 
 def print_error(error: ScpatchError) -> None:
-    from scpatch.diagnostics import hint
+    from scpatch.strategies.diagnostics import hint
 
     advice = error.hint or hint(error.code)
     print(f"scpatch: {error}", file=sys.stderr)

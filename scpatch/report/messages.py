@@ -24,9 +24,9 @@ def print_refusals(plans: Sequence[FilePlan]) -> None:
 
 def print_findings(findings: Iterable[Finding]) -> None:
     """Prints each finding, and after those of one code what to do about it."""
-    from scpatch.diagnostics import hint
     from scpatch.report.blocks import Style
     from scpatch.report.terminal.screen import screen
+    from scpatch.strategies.diagnostics import hint
 
     where = screen(sys.stderr)
     for code, group in groupby(sorted(findings, key=_code), _code):

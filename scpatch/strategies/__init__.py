@@ -24,7 +24,12 @@ def load(name: str) -> Strategy:
     """The strategy of a name. Only what is asked for is imported. Raises KeyError."""
     if name != DEFAULT and name not in names():
         raise KeyError(name)
-    return cast("Strategy", import_module(f"{__name__}.{name.replace('-', '_')}").STRATEGY)
+    return cast("Strategy", import_module(folder(name)).STRATEGY)
+
+
+def folder(name: str) -> str:
+    """The package of a strategy."""
+    return f"{__name__}.{name.replace('-', '_')}"
 
 
 @cache

@@ -314,7 +314,7 @@ def test_a_source_that_changes_while_it_is_planned(
         os.utime(sites, ns=(1, 1))
         return found
 
-    monkeypatch.setattr("scpatch.rewriter.scan", change)
+    monkeypatch.setattr("scpatch.rewriter.object.scan", change)
     plan = plan_file(sites, Options(), None)
     with pytest.raises(ScpatchError) as caught:
         write([plan])

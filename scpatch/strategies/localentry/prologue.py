@@ -32,7 +32,7 @@ class Form(StrEnum):
     """`addis r2,r12,(.TOC.-x)@ha; addi r2,r2,(.TOC.-x)@l`"""
     LOADED = "ld/add"
     """`ld r2,d(r12); add r2,r2,r12`, R_PPC64_ENTRY on it: the TOC may be anywhere."""
-    PACA = "paca"
+    PACA = "ld r2,N(r13)"
     """`ld r2,N(r13)`: what `localentry` makes of a prologue in a kernel."""
 
 

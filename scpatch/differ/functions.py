@@ -13,8 +13,7 @@ from scpatch.differ.code import CodeSection
 from scpatch.differ.disassembly import suffixes, text_of
 from scpatch.differ.model import FunctionDiff, Hunk, Instruction, Kind, Mark, Range, Row, Segment
 from scpatch.differ.names import Names
-from scpatch.differ.pairs import by_name, pair_functions
-from scpatch.differ.tables import Matching
+from scpatch.differ.pairs import Pairing, functions_by_name, pair_functions
 from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.model import Action, Common, Scan, Site
 
@@ -67,7 +66,7 @@ class Side:
 def diff_functions(
     before: Side,
     after: Side,
-    code: Matching,
+    code: Pairing[int],
     *,
     same_symbols: bool,
     context: int,
@@ -82,7 +81,7 @@ def diff_functions(
         gone += pairing.removed
         new += pairing.added
     # What is left may have moved to another section; code without a name has not.
-    moved = by_name(filter(_has_name, gone), filter(_has_name, new))
+    moved = functions_by_name(filter(_has_name, gone), filter(_has_name, new))
     kept = {id(one) for pair in moved.pairs for one in pair}
     found = [
         _changed(before, after, one, that, same_symbols=same_symbols, context=context)

@@ -10,9 +10,9 @@ from typing import Final
 from scpatch.differ.functions import Side, diff_functions
 from scpatch.differ.model import FunctionDiff, Mark, ObjectDiff, Reference, RefusedSite, SectionDiff
 from scpatch.differ.names import Names
+from scpatch.differ.pairs import Pairing
 from scpatch.differ.symbols import symbol_diffs
 from scpatch.differ.tables import (
-    Matching,
     changed_bytes,
     header_changes,
     pair_sections,
@@ -107,17 +107,17 @@ def _same_section(before: ElfFile, after: ElfFile, i: int, j: int, *, same: bool
 def _code(
     before: ElfFile,
     after: ElfFile,
-    matching: Matching,
+    matching: Pairing[int],
     differing: Sequence[tuple[int, int]],
     refusing: Collection[int],
-) -> Matching:
+) -> Pairing[int]:
     """The code sections to be shown: those that differ, whose relocations do, or (`refusing`, by
     their indices in the second object) in which a call site is refused."""
     changed = {i for i, _ in differing if before.sections[i].sh_type != c.SHT_RELA}
     changed |= {
         before.sections[i].sh_info for i, _ in differing if before.sections[i].sh_type == c.SHT_RELA
     }
-    return Matching(
+    return Pairing(
         [
             (i, j)
             for i, j in matching.pairs

@@ -1,106 +1,147 @@
-"""Which functions of two versions of a section belong together.
+"""What belongs together in two versions: sections, symbols, functions.
 
-Names decide. Where a symbol exists on one side only, because a tool has stripped or renamed it, the
-code around it tells: without its symbol a function runs into the one before it.
+Names decide. If a function's symbol exists on one side only, because a tool has stripped or renamed
+it, the code around it tells: without its symbol a function runs into the one before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from typing import Generic, NamedTuple, TypeVar
 
 from scpatch.differ.model import Range
 
-
-@dataclass(frozen=True, slots=True)
-class Pairing:
-    pairs: list[tuple[Range, Range]]
-    removed: list[Range]
-    added: list[Range]
-
-    def leaves(self, one: Range, that: Range) -> bool:
-        """Whether neither has a partner."""
-        return one in self.removed and that in self.added
+T = TypeVar("T")
 
 
-def pair_functions(before: Sequence[Range], after: Sequence[Range]) -> Pairing:
+class Named(NamedTuple, Generic[T]):
+    """Something to find a partner for."""
+
+    name: str
+    place: Hashable
+    """What tells it from others of its name."""
+    value: T
+
+
+@dataclass(slots=True)
+class Pairing(Generic[T]):
+    pairs: list[tuple[T, T]] = field(default_factory=list)
+    removed: list[T] = field(default_factory=list)
+    added: list[T] = field(default_factory=list)
+
+
+def by_name(
+    before: Iterable[Named[T]], after: Iterable[Named[T]], *, same_first: bool = False
+) -> Iterator[tuple[Named[T] | None, Named[T] | None]]:
+    """Pairs of the same name, in order if a name repeats; None for what has no partner.
+
+    Those with the same place go together first if a name repeats more often on one side, or if
+    `same_first`.
+    """
+    ours, theirs = _grouped(before), _grouped(after)
+    for name in ours | theirs:
+        old, new = ours.get(name, []), theirs.get(name, [])
+        if same_first or len(old) != len(new):
+            pairs, old, new = _same_places(old, new)
+            yield from pairs
+        yield from zip_longest(old, new)
+
+
+def _grouped(items: Iterable[Named[T]]) -> dict[str, list[Named[T]]]:
+    groups: dict[str, list[Named[T]]] = {}
+    for item in items:
+        groups.setdefault(item.name, []).append(item)
+    return groups
+
+
+def _same_places(
+    old: Sequence[Named[T]], new: Sequence[Named[T]]
+) -> tuple[list[tuple[Named[T], Named[T]]], list[Named[T]], list[Named[T]]]:
+    """Pairs with the same place, and the rest of both sides."""
+    waiting: dict[Hashable, deque[Named[T]]] = {}
+    for item in new:
+        waiting.setdefault(item.place, deque()).append(item)
+    pairs, rest = [], []
+    for item in old:
+        if queue := waiting.get(item.place):
+            pairs.append((item, queue.popleft()))
+        else:
+            rest.append(item)
+    left = {id(item) for queue in waiting.values() for item in queue}
+    return pairs, rest, [item for item in new if id(item) in left]
+
+
+def pair_by_name(before: Iterable[Named[T]], after: Iterable[Named[T]]) -> Pairing[T]:
+    pairing: Pairing[T] = Pairing()
+    for old, new in by_name(before, after):
+        if old and new:
+            pairing.pairs.append((old.value, new.value))
+        elif old:
+            pairing.removed.append(old.value)
+        elif new:
+            pairing.added.append(new.value)
+    return pairing
+
+
+def functions_by_name(before: Iterable[Range], after: Iterable[Range]) -> Pairing[Range]:
+    ours = (Named(code.name, code.start, code) for code in before)
+    return pair_by_name(ours, (Named(code.name, code.start, code) for code in after))
+
+
+def pair_functions(before: Sequence[Range], after: Sequence[Range]) -> Pairing[Range]:
     """Pairs the functions of one section in two versions."""
     if not before or not after:
         return Pairing([], list(before), list(after))
-    named = by_name(before, after)
-    first = before[0], after[0]
-    if not all(one.name for one in first) and named.leaves(*first):
-        named.pairs.append(first)
-        named.removed.remove(first[0])
-        named.added.remove(first[1])
-    old = _merged(before, {id(one): that for one, that in named.pairs})
-    new = _merged(after, {id(that): one for one, that in named.pairs})
-    found = [(old[id(one)], new[id(that)]) for one, that in named.pairs]
-    left = [one for one in named.removed if id(one) in old]
-    fresh = [that for that in named.added if id(that) in new]
-    return _by_place(Pairing(found, left, fresh))
-
-
-def by_name(before: Iterable[Range], after: Iterable[Range]) -> Pairing:
-    """Functions of the same name belong together, in order where a name repeats.
-
-    Where it repeats more often on one side, those at the same place go together first.
-    """
-    ours, theirs = _grouped(before), _grouped(after)
-    found = Pairing([], [], [])
-    for name, old in ours.items():
-        new = theirs.pop(name, [])
-        if len(old) != len(new):
-            places = {that.start: that for that in new}
-            same = [(one, places[one.start]) for one in old if one.start in places]
-            found.pairs.extend(same)
-            gone = {id(one) for pair in same for one in pair}
-            old = [one for one in old if id(one) not in gone]
-            new = [that for that in new if id(that) not in gone]
-        found.pairs.extend(zip(old, new, strict=False))
-        found.removed.extend(old[len(new) :])
-        found.added.extend(new[len(old) :])
-    found.added.extend(that for left in theirs.values() for that in left)
-    return found
-
-
-def _grouped(ranges: Iterable[Range]) -> dict[str, list[Range]]:
-    found: dict[str, list[Range]] = {}
-    for one in ranges:
-        found.setdefault(one.name, []).append(one)
-    return found
+    named = functions_by_name(before, after)
+    first, other = before[0], after[0]
+    if not (first.name and other.name) and first in named.removed and other in named.added:
+        # Code before the first symbol on either side.
+        named.pairs.append((first, other))
+        named.removed.remove(first)
+        named.added.remove(other)
+    old = _merged(before, {id(code): partner for code, partner in named.pairs})
+    new = _merged(after, {id(partner): code for code, partner in named.pairs})
+    return _by_place(
+        Pairing(
+            [(old[id(code)], new[id(partner)]) for code, partner in named.pairs],
+            [code for code in named.removed if id(code) in old],
+            [code for code in named.added if id(code) in new],
+        )
+    )
 
 
 def _merged(ranges: Sequence[Range], partners: dict[int, Range]) -> dict[int, Range]:
-    """Each range by its id, grown over what follows it: ranges without a partner are swallowed, as
-    long as the partner is longer than what there is. Swallowed ones are missing."""
-    found: dict[int, Range] = {}
+    """Each range by its id, grown over what follows it: it swallows ranges without a partner as
+    long as its own partner is longer. Swallowed ranges are missing."""
+    merged: dict[int, Range] = {}
     head: Range | None = None
-    for one in ranges:
-        if id(one) in partners:
-            head = one
+    for code in ranges:
+        if id(code) in partners:
+            head = code
         elif head is not None:
-            room = partners[id(head)]
-            if one.end - head.start <= room.end - room.start:
-                found[id(head)] = replace(found[id(head)], end=one.end)
+            if code.end - head.start <= partners[id(head)].size:
+                merged[id(head)] = replace(merged[id(head)], end=code.end)
                 continue
             head = None
-        found[id(one)] = one
-    return found
+        merged[id(code)] = code
+    return merged
 
 
-def _by_place(found: Pairing) -> Pairing:
-    """Pairs what is left over between the same two neighbours and has the same size: it has got
-    another name."""
-    follows = {one.end: that.end for one, that in found.pairs} | {0: 0}
-    waiting = {that.start: that for that in found.added}
+def _by_place(named: Pairing[Range]) -> Pairing[Range]:
+    """Pairs what is left over between the same two neighbours and has the same size: it was
+    renamed."""
+    follows = {code.end: partner.end for code, partner in named.pairs} | {0: 0}
+    waiting = {code.start: code for code in named.added}
     removed: list[Range] = []
-    for one in found.removed:
-        that = waiting.get(follows.get(one.start, -1))
-        if that is not None and that.end - that.start == one.end - one.start:
-            del waiting[that.start]
-            found.pairs.append((one, that))
-            follows[one.end] = that.end
+    for code in named.removed:
+        partner = waiting.get(follows.get(code.start, -1))
+        if partner is not None and partner.size == code.size:
+            del waiting[partner.start]
+            named.pairs.append((code, partner))
+            follows[code.end] = partner.end
         else:
-            removed.append(one)
-    return Pairing(found.pairs, removed, [one for one in found.added if one.start in waiting])
+            removed.append(code)
+    return Pairing(named.pairs, removed, [code for code in named.added if code.start in waiting])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from scpatch.differ.model import FieldChange, Mark, SymbolDiff
 from scpatch.differ.names import Names
+from scpatch.differ.pairs import Named, by_name
 from scpatch.ppc64.variant import local_entry_offset
 
 _BINDINGS: Final = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK"}
@@ -25,7 +25,7 @@ _VISIBILITIES: Final = ("DEFAULT", "INTERNAL", "HIDDEN", "PROTECTED")
 _RESERVED: Final = {0: "undefined", 0xFFF1: "absolute", 0xFFF2: "common"}
 
 
-class _Entry(NamedTuple):
+class _Symbol(NamedTuple):
     """A symbol by what it means, each field as it is shown."""
 
     place: str
@@ -46,68 +46,42 @@ def symbol_diffs(before: Names, after: Names, *, same: bool) -> Iterator[SymbolD
     """
     if same:
         first = len(before.elf.symbols) if before.elf.symbols is not None else 0
-        for name, entry in _entries(after, first):
+        for name, entry, _ in _symbols(after, first):
             yield SymbolDiff(name, Mark.ADDED, str(entry))
         return
-    ours, theirs = _by_name(before), _by_name(after)
-    for name in [*ours, *(name for name in theirs if name not in ours)]:
-        yield from _compare(name, ours.get(name, []), theirs.get(name, []))
+    for old, new in by_name(_symbols(before), _symbols(after), same_first=True):
+        if old and new:
+            if old.value != new.value:
+                fields = zip(_Symbol._fields, old.value, new.value, strict=True)
+                changes = tuple(FieldChange(*field) for field in fields if field[1] != field[2])
+                yield SymbolDiff(old.name, Mark.WORD, str(new.value), changes)
+        elif old:
+            yield SymbolDiff(old.name, Mark.REMOVED, str(old.value))
+        elif new:
+            yield SymbolDiff(new.name, Mark.ADDED, str(new.value))
 
 
-def _compare(name: str, ours: list[_Entry], theirs: list[_Entry]) -> Iterator[SymbolDiff]:
-    """Symbols of one name: those that are the same first, the others in order."""
-    if ours == theirs:
-        return
-    both = Counter(ours) & Counter(theirs)
-    ours, theirs = _without(ours, both.copy()), _without(theirs, both)
-    for old, new in zip(ours, theirs, strict=False):
-        fields = zip(_Entry._fields, old, new, strict=True)
-        changes = tuple(FieldChange(field, a, b) for field, a, b in fields if a != b)
-        yield SymbolDiff(name, Mark.WORD, str(new), changes)
-    for old in ours[len(theirs) :]:
-        yield SymbolDiff(name, Mark.REMOVED, str(old))
-    for new in theirs[len(ours) :]:
-        yield SymbolDiff(name, Mark.ADDED, str(new))
-
-
-def _without(entries: list[_Entry], gone: Counter[_Entry]) -> list[_Entry]:
-    """The entries that are left when `gone` is taken from them."""
-    left = []
-    for entry in entries:
-        if gone[entry]:
-            gone[entry] -= 1
-        else:
-            left.append(entry)
-    return left
-
-
-def _by_name(names: Names) -> dict[str, list[_Entry]]:
-    found: dict[str, list[_Entry]] = {}
-    for name, entry in _entries(names, 1):
-        found.setdefault(name, []).append(entry)
-    return found
-
-
-def _entries(names: Names, first: int) -> Iterator[tuple[str, _Entry]]:
+def _symbols(names: Names, first: int = 1) -> Iterator[Named[_Symbol]]:
+    """The symbols from the index `first` on."""
     table = names.elf.symbols
     if table is None:
         return
-    called = names.section_names
+    section_names = names.section_names
     for index, section, (_, info, other, _, value, size) in names.entries(table):
         if index < first:
             continue
-        where = _RESERVED.get(section) or called.get(section, f"section {section:#x}")
+        place = _RESERVED.get(section) or section_names.get(section, f"section {section:#x}")
         if section not in _RESERVED:
-            where += f"+{value:#x}"
+            place += f"+{value:#x}"
         elif value:
-            where += f" {value:#x}"
+            place += f" {value:#x}"
         entry = local_entry_offset(other)
-        shown = _Entry(
-            where,
+        symbol = _Symbol(
+            place,
             _TYPES.get(info & 0xF, f"type {info & 0xF}"),
             _BINDINGS.get(info >> 4, f"binding {info >> 4}"),
             _VISIBILITIES[other & 3] if other & 3 else "",
             f"local entry +{entry}" if entry else (f"st_other {other:#x}" if other >> 2 else ""),
             f"size {size}",
         )
-        yield names.symbol(index), shown
+        yield Named(names.symbol(index), symbol, symbol)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from scpatch.differ.model import FieldChange, Mark, Reference, SectionDiff
 from scpatch.differ.names import Names
+from scpatch.differ.pairs import Named, Pairing, pair_by_name
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.structures import Header, Section
@@ -47,45 +48,16 @@ def header_changes(before: ElfFile, after: ElfFile) -> Iterator[FieldChange]:
             yield FieldChange(name, f"{old:#x}", f"{new:#x}")
 
 
-class Matching(NamedTuple):
-    """Which sections of two objects belong together."""
-
-    pairs: list[tuple[int, int]]
-    """(index before, index after)"""
-    removed: list[int]
-    added: list[int]
+def pair_sections(before: ElfFile, after: ElfFile) -> Pairing[int]:
+    """Pairs the indices of sections. Sections of equal size go together first if a name occurs more
+    often on one side."""
+    matching = pair_by_name(_named(before), _named(after))
+    return Pairing(sorted(matching.pairs), sorted(matching.removed), sorted(matching.added))
 
 
-def pair_sections(before: ElfFile, after: ElfFile) -> Matching:
-    """Sections of the same name belong together, in order where a name repeats.
-
-    Where a name occurs more often on one side, sections of equal size go together first.
-    """
-    ours, theirs = _by_name(before), _by_name(after)
-    pairs: list[tuple[int, int]] = []
-    removed: list[int] = []
-    for name, old in ours.items():
-        new = theirs.pop(name, [])
-        if len(old) != len(new):
-            for i in list(old):
-                size = before.sections[i].sh_size
-                match = next((j for j in new if after.sections[j].sh_size == size), None)
-                if match is not None:
-                    pairs.append((i, match))
-                    old.remove(i)
-                    new.remove(match)
-        pairs += zip(old, new, strict=False)
-        removed += old[len(new) :]
-        theirs[name] = new[len(old) :]
-    added = [j for left in theirs.values() for j in left]
-    return Matching(sorted(pairs), sorted(removed), sorted(added))
-
-
-def _by_name(elf: ElfFile) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+def _named(elf: ElfFile) -> Iterator[Named[int]]:
     for index in range(1, len(elf.sections)):
-        found.setdefault(elf.section_name(index), []).append(index)
-    return found
+        yield Named(elf.section_name(index), elf.sections[index].sh_size, index)
 
 
 def same_symbols(before: ElfFile, after: ElfFile) -> bool:

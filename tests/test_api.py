@@ -288,13 +288,13 @@ def test_diff_gives_what_changed(sites: Path) -> None:
     (entry,) = scpatch.diff(sites, after)
     assert (entry.before, entry.after) == (str(sites), "<bytes>")
     assert not entry.diff.same
-    assert sum(function.sites for function in entry.diff.functions) > 0
+    assert entry.diff.total.sites > 0
     (with_more,) = scpatch.diff(before, after, context=1000)
     assert _rows(with_more.diff) > _rows(entry.diff)
 
 
 def _rows(diff: scpatch.ObjectDiff) -> int:
-    return sum(len(hunk.rows) for function in diff.functions for hunk in function.hunks())
+    return sum(len(hunk) for function in diff.functions for hunk in function.hunks())
 
 
 def test_diff_of_archives_with_other_members(sites: Path) -> None:

@@ -13,15 +13,11 @@ from difflib import SequenceMatcher
 from typing import Final, NamedTuple
 
 _SMALL: Final = 1 << 16
-"""Up to this product of lengths difflib is used."""
+"""Stretches up to this product of lengths go through difflib."""
 
 
 class Span(NamedTuple):
-    """before[i1:i2] became after[j1:j2]; `equal` where they are the same.
-
-    In a span that is not equal the elements belong together in pairs where both sides have the
-    same length; else what is before was removed and what is after was added.
-    """
+    """before[i1:i2] became after[j1:j2]; `equal` if they are the same."""
 
     equal: bool
     i1: int
@@ -29,20 +25,36 @@ class Span(NamedTuple):
     j1: int
     j2: int
 
+    @property
+    def even(self) -> bool:
+        """Whether the elements of both sides belong together in pairs. If not, those before were
+        removed and those after were added."""
+        return self.i2 - self.i1 == self.j2 - self.j1
+
+    @property
+    def pairs(self) -> Iterator[tuple[int | None, int | None, bool]]:
+        """(index before, index after, whether they are the same) of each row."""
+        before, after = range(self.i1, self.i2), range(self.j1, self.j2)
+        if self.even:
+            yield from ((i, j, self.equal) for i, j in zip(before, after, strict=True))
+        else:
+            yield from ((i, None, False) for i in before)
+            yield from ((None, j, False) for j in after)
+
 
 def align(before: Sequence[Hashable], after: Sequence[Hashable]) -> list[Span]:
     """Spans that cover both sequences, in order; neighbours are never both equal.
 
-    Where nothing is gained by shifting one side against the other, elements at the same index
-    belong together, and what is longer was appended to: so a word that was overwritten stands
+    If nothing is gained by shifting one side against the other, elements at the same index belong
+    together, and the rest of the longer side was appended. So a word that was overwritten stands
     beside the one that took its place.
     """
-    both = min(len(before), len(after))
-    found = list(_in_place(before, after, both))
+    length = min(len(before), len(after))
+    in_place = list(_in_place(before, after, length))
     if len(before) != len(after):
-        found.append(Span(False, both, len(before), both, len(after)))
-    shifted = list(_join(_patience(before, after, 0, len(before), 0, len(after))))
-    return found if _equal(found) >= _equal(shifted) else shifted
+        in_place.append(Span(False, length, len(before), length, len(after)))
+    shifted = list(_join(_patience(before, after, Span(False, 0, len(before), 0, len(after)))))
+    return in_place if _equal(in_place) >= _equal(shifted) else shifted
 
 
 def _equal(spans: Sequence[Span]) -> int:
@@ -51,7 +63,7 @@ def _equal(spans: Sequence[Span]) -> int:
 
 
 def _in_place(before: Sequence[Hashable], after: Sequence[Hashable], length: int) -> Iterator[Span]:
-    """The spans of the first `length` elements where nothing was inserted or deleted."""
+    """The spans of the first `length` elements if nothing was inserted or deleted."""
     start = 0
     for index in range(1, length + 1):
         equal = before[start] == after[start]
@@ -61,87 +73,79 @@ def _in_place(before: Sequence[Hashable], after: Sequence[Hashable], length: int
 
 
 def _patience(
-    before: Sequence[Hashable], after: Sequence[Hashable], i1: int, i2: int, j1: int, j2: int
+    before: Sequence[Hashable], after: Sequence[Hashable], stretch: Span
 ) -> Iterator[Span]:
-    first = _common_head(before, after, i1, i2, j1, j2)
-    if first:
-        yield Span(True, i1, i1 + first, j1, j1 + first)
-        i1, j1 = i1 + first, j1 + first
-    last = _common_tail(before, after, i1, i2, j1, j2)
-    yield from _between(before, after, i1, i2 - last, j1, j2 - last)
-    if last:
-        yield Span(True, i2 - last, i2, j2 - last, j2)
-
-
-def _common_head(
-    before: Sequence[Hashable], after: Sequence[Hashable], i1: int, i2: int, j1: int, j2: int
-) -> int:
-    length = min(i2 - i1, j2 - j1)
-    return next((n for n in range(length) if before[i1 + n] != after[j1 + n]), length)
-
-
-def _common_tail(
-    before: Sequence[Hashable], after: Sequence[Hashable], i1: int, i2: int, j1: int, j2: int
-) -> int:
-    length = min(i2 - i1, j2 - j1)
-    return next((n for n in range(length) if before[i2 - 1 - n] != after[j2 - 1 - n]), length)
+    _, i1, i2, j1, j2 = stretch
+    start, end = (i1, j1), (i2, j2)
+    while i1 < i2 and j1 < j2 and before[i1] == after[j1]:
+        i1, j1 = i1 + 1, j1 + 1
+    while i1 < i2 and j1 < j2 and before[i2 - 1] == after[j2 - 1]:
+        i2, j2 = i2 - 1, j2 - 1
+    if start[0] < i1:
+        yield Span(True, start[0], i1, start[1], j1)
+    yield from _between(before, after, Span(False, i1, i2, j1, j2))
+    if i2 < end[0]:
+        yield Span(True, i2, end[0], j2, end[1])
 
 
 def _between(
-    before: Sequence[Hashable], after: Sequence[Hashable], i1: int, i2: int, j1: int, j2: int
+    before: Sequence[Hashable], after: Sequence[Hashable], stretch: Span
 ) -> Iterator[Span]:
     """A stretch whose ends differ."""
-    if i1 == i2 or j1 == j2:
-        if i1 < i2 or j1 < j2:
-            yield Span(False, i1, i2, j1, j2)
+    _, i1, i2, j1, j2 = stretch
+    if i1 == i2 and j1 == j2:
         return
-    if (i2 - i1) * (j2 - j1) <= _SMALL:
+    if i1 < i2 and j1 < j2 and (i2 - i1) * (j2 - j1) <= _SMALL:
         matcher = SequenceMatcher(None, before[i1:i2], after[j1:j2], autojunk=False)
         for tag, a1, a2, b1, b2 in matcher.get_opcodes():
             yield Span(tag == "equal", i1 + a1, i1 + a2, j1 + b1, j1 + b2)
         return
-    anchors = _anchors(before, after, i1, i2, j1, j2)
+    anchors = _anchors(before, after, stretch)
     if not anchors:
-        yield Span(False, i1, i2, j1, j2)
+        yield stretch
         return
     for i, j in [*anchors, (i2, j2)]:
-        yield from _patience(before, after, i1, i, j1, j)
+        yield from _patience(before, after, Span(False, i1, i, j1, j))
         i1, j1 = i, j
 
 
 def _anchors(
-    before: Sequence[Hashable], after: Sequence[Hashable], i1: int, i2: int, j1: int, j2: int
+    before: Sequence[Hashable], after: Sequence[Hashable], stretch: Span
 ) -> list[tuple[int, int]]:
     """The longest rising sequence of pairs of elements that occur once on either side."""
-    ours, theirs = _once(before, i1, i2), _once(after, j1, j2)
-    pairs = [(i, theirs[element]) for element, i in ours.items() if element in theirs]
+    partners = _once(after, stretch.j1, stretch.j2)
+    pairs = [
+        (i, partners[element])
+        for element, i in _once(before, stretch.i1, stretch.i2).items()
+        if element in partners
+    ]
     tops: list[int] = []
     piles: list[int] = []
     previous: list[int] = []
     for number, (_, j) in enumerate(pairs):
-        at = bisect_left(tops, j)
-        tops[at : at + 1] = [j]
-        piles[at : at + 1] = [number]
-        previous.append(piles[at - 1] if at else -1)
-    found: list[tuple[int, int]] = []
+        pile = bisect_left(tops, j)
+        tops[pile : pile + 1] = [j]
+        piles[pile : pile + 1] = [number]
+        previous.append(piles[pile - 1] if pile else -1)
+    anchors: list[tuple[int, int]] = []
     number = piles[-1] if piles else -1
     while number >= 0:
-        found.append(pairs[number])
+        anchors.append(pairs[number])
         number = previous[number]
-    return found[::-1]
+    return anchors[::-1]
 
 
 def _once(elements: Sequence[Hashable], start: int, end: int) -> dict[Hashable, int]:
-    """The elements that occur once between two indices, and where; in order of place."""
-    found: dict[Hashable, int] = {}
+    """The elements that occur once between two indices, and where, in order."""
+    indices: dict[Hashable, int] = {}
     for index in range(start, end):
         element = elements[index]
-        found[element] = -1 if element in found else index
-    return {element: index for element, index in found.items() if index >= 0}
+        indices[element] = -1 if element in indices else index
+    return {element: index for element, index in indices.items() if index >= 0}
 
 
 def _join(spans: Iterator[Span]) -> Iterator[Span]:
-    """The same spans with neighbours of one kind made one, where that keeps their meaning."""
+    """The same spans with equal neighbours joined."""
     last: Span | None = None
     for span in spans:
         if last is not None and last.equal and span.equal:

@@ -1,86 +1,72 @@
-"""Compares code: sections cut into functions, functions aligned word by word.
+"""Words of code with their relocations.
 
-Two words are the same only where value, relocation type, symbol and addend agree.
+Two words are the same only if value, and type, symbol and addend of every relocation agree.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from functools import cached_property
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
-from scpatch.differ.model import Range, Reference
-from scpatch.differ.names import Names
-from scpatch.elf.reader import ElfFile
+from scpatch.differ.model import NamedRelocation, Range
+from scpatch.differ.names import ObjectNames
 from scpatch.ppc64.variant import VARIANT
 
-Key = tuple[int, int, tuple[Reference, ...]]
+Key = tuple[int, int, tuple[NamedRelocation, ...]]
 """A word, its size in bytes, and its relocations: what has to agree."""
+
+_OFFSET = itemgetter(0)
 
 
 class CodeSection:
     """The words and relocations of one code section."""
 
-    def __init__(self, names: Names, section: int) -> None:
-        self.names = names
-        self.section = section
-        self.content = names.elf.content(section)
+    def __init__(self, names: ObjectNames, section: int) -> None:
+        self._names = names
+        self._content = names.elf.content(section)
+        table = names.elf.relocations(section)
+        columns = () if table is None else (table.r_offset, table.r_info, table.r_addend)
+        entries = zip(*(column.tolist() for column in columns), strict=True)
+        self._relocations: list[tuple[int, ...]] = sorted(entries, key=_OFFSET)
+        """(r_offset, r_info, r_addend)"""
 
-    @property
-    def elf(self) -> ElfFile:
-        return self.names.elf
+    def _entries(self, code: Range) -> list[tuple[int, ...]]:
+        """The relocations of a range."""
+        start, end = (
+            bisect_left(self._relocations, at, key=_OFFSET) for at in (code.start, code.end)
+        )
+        return self._relocations[start:end]
 
-    @cached_property
-    def _columns(self) -> tuple[list[int], list[int], list[int]]:
-        """r_offset, r_info and r_addend of the section's relocations, sorted by offset."""
-        table = self.elf.relocations(self.section)
-        if table is None:
-            return [], [], []
-        offsets = table.r_offset.tolist()
-        infos, addends = table.r_info.tolist(), table.r_addend.tolist()
-        if all(map(int.__le__, offsets, offsets[1:])):
-            return offsets, infos, addends
-        order = sorted(range(len(offsets)), key=offsets.__getitem__)
-        return tuple([column[i] for i in order] for column in (offsets, infos, addends))  # type: ignore[return-value]
-
-    def _slice(self, start: int, end: int) -> slice:
-        offsets = self._columns[0]
-        return slice(bisect_left(offsets, start), bisect_left(offsets, end))
-
-    def words(self, start: int, end: int) -> list[int]:
+    def words(self, code: Range) -> list[int]:
         """The words of a range; what is left over at its end is the last one."""
-        data = bytes(self.content[start:end])
+        data = bytes(self._content[code.start : code.end])
         words = VARIANT.words(data).tolist()
         if rest := data[4 * len(words) :]:
             words.append(int.from_bytes(rest, VARIANT.byte_order))
         return words
 
-    def references(self, start: int, end: int) -> list[tuple[Reference, ...]]:
+    def relocations(self, code: Range) -> list[tuple[NamedRelocation, ...]]:
         """The relocations of each word of a range."""
-        found: list[tuple[Reference, ...]] = [()] * ((end - start + 3) // 4)
-        offsets, infos, addends = self._columns
-        for index in range(*self._slice(start, end).indices(len(offsets))):
-            word, at = divmod(offsets[index] - start, 4)
-            name = self.names.symbol(infos[index] >> 32)
-            one = Reference(infos[index] & 0xFFFFFFFF, name, addends[index], at)
-            found[word] = tuple(sorted((*found[word], one), key=attrgetter("order")))
-        return found
+        words: list[list[NamedRelocation]] = [[] for _ in range(code.words)]
+        for offset, info, addend in self._entries(code):
+            index, at = divmod(offset - code.start, 4)
+            symbol = self._names.symbol(info >> 32)
+            words[index].append(NamedRelocation(info & 0xFFFFFFFF, symbol, addend, at))
+        return [tuple(sorted(word, key=attrgetter("order"))) for word in words]
 
-    def keys(self, one: Range) -> list[Key]:
-        words = self.words(one.start, one.end)
-        sizes = [min(4, one.end - offset) for offset in range(one.start, one.end, 4)]
-        return list(zip(words, sizes, self.references(one.start, one.end), strict=True))
+    def keys(self, code: Range) -> list[Key]:
+        sizes = [min(4, code.end - offset) for offset in range(code.start, code.end, 4)]
+        return list(zip(self.words(code), sizes, self.relocations(code), strict=True))
 
-    def same(self, one: Range, other: CodeSection, that: Range, *, same_symbols: bool) -> bool:
+    def same(self, code: Range, other: CodeSection, partner: Range, *, same_symbols: bool) -> bool:
         """Whether two ranges have the same bytes and the same relocations."""
-        if bytes(self.content[one.start : one.end]) != bytes(other.content[that.start : that.end]):
+        contents = (
+            bytes(section._content[part.start : part.end])
+            for section, part in ((self, code), (other, partner))
+        )
+        if next(contents) != next(contents):
             return False
-        ours, theirs = self._slice(one.start, one.end), other._slice(that.start, that.end)
-        if same_symbols and one.start == that.start:
-            return all(
-                mine[ours] == other_column[theirs]
-                for mine, other_column in zip(self._columns, other._columns, strict=True)
-            )
-        if ours.stop - ours.start != theirs.stop - theirs.start:
-            return False
-        return self.references(one.start, one.end) == other.references(that.start, that.end)
+        entries, others = self._entries(code), other._entries(partner)
+        if same_symbols and code.start == partner.start:
+            return entries == others
+        return len(entries) == len(others) and self.relocations(code) == other.relocations(partner)

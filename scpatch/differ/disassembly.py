@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from scpatch.differ.model import Kind, Reference, Segment
+from scpatch.differ.model import NamedRelocation, Role, Token
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.reloc_names import SUFFIXES
 from scpatch.ppc64.variant import VARIANT
@@ -44,14 +44,14 @@ def suffixes(words: Sequence[int]) -> Iterator[bool]:
 def text_of(
     word: int,
     offset: int,
-    relocations: Sequence[Reference],
+    relocations: Sequence[NamedRelocation],
     label: Label,
     *,
     suffix: bool = False,
-) -> tuple[Segment, ...]:
+) -> tuple[Token, ...]:
     """The text of one word at a section offset; its relocated or local operand is symbolic."""
     if suffix or insn.is_prefix(word):
-        return Segment(Kind.MNEMONIC, ".long"), Segment(Kind.OPERAND, f"{word:#010x}")
+        return Token(Role.MNEMONIC, ".long"), Token(Role.OPERAND, f"{word:#010x}")
     mnemonic, operands = _decode(word)
     symbol, rest = "", ""
     branches = [relocation for relocation in relocations if relocation.type in relocs.BRANCHES]
@@ -62,22 +62,24 @@ def text_of(
         if operands and operands[-1].number is not None and not operands[-1].rest:
             operands = operands[:-1]
     elif operands and (number := operands[-1]).number is not None:
-        symbols = [_symbol(one) for one in relocations if one.type in SUFFIXES]
+        symbols = [_symbol(entry) for entry in relocations if entry.type in SUFFIXES]
         if symbols:
             symbol, rest, operands = symbols[0], number.rest, operands[:-1]
     leading = ",".join(map(str, operands)) + "," * bool(operands and symbol)
-    parts = ((Kind.OPERAND, leading), (Kind.SYMBOL, symbol), (Kind.OPERAND, rest))
-    return Segment(Kind.MNEMONIC, mnemonic), *(Segment(kind, text) for kind, text in parts if text)
-
-
-def shows(text: Sequence[Segment], relocation: Reference) -> bool:
-    """Whether the instruction's text says what the relocation says."""
-    return any(
-        segment.kind is Kind.SYMBOL and segment.text == _symbol(relocation) for segment in text
+    parts = (
+        (Role.OPERAND, leading),
+        (Role.SYMBOL, symbol),
+        (Role.OPERAND, rest),
     )
+    return Token(Role.MNEMONIC, mnemonic), *(Token(kind, text) for kind, text in parts if text)
 
 
-def _symbol(relocation: Reference) -> str:
+def shows(tokens: Sequence[Token], relocation: NamedRelocation) -> bool:
+    """Whether the instruction's text says what the relocation says."""
+    return Token(Role.SYMBOL, _symbol(relocation)) in tokens
+
+
+def _symbol(relocation: NamedRelocation) -> str:
     return relocation.target + SUFFIXES.get(relocation.type, "")
 
 

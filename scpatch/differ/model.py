@@ -1,16 +1,17 @@
-"""What a comparison of two objects finds. Data only; every form of the diff report draws it.
+"""What a comparison of two objects finds. Data only; every form of the report draws it.
 
 Offsets are section offsets in bytes, `function_offset` counts from the start of the function.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, Self
+from typing import NamedTuple, Self
 
 from scpatch.ppc64.reloc_names import name
+from scpatch.sites.model import Site
 
 
 class Mark(StrEnum):
@@ -35,30 +36,29 @@ class Mark(StrEnum):
     """A call site that needs no change and has none."""
 
 
-class Kind(StrEnum):
-    """What a segment of an instruction's text is."""
+class Role(StrEnum):
+    """What a token of an instruction's text is."""
 
     MNEMONIC = "mnemonic"
     OPERAND = "operand"
     SYMBOL = "symbol"
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    kind: Kind
+class Token(NamedTuple):
+    role: Role
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """A relocation by what it means: names instead of indices."""
+class NamedRelocation:
+    """A relocation by its meaning: names instead of indices."""
 
     type: int
     symbol: str
     """The symbol's name; the section's for a section symbol."""
     addend: int
     at: int = 0
-    """Offset of its place: from the word that it lies on, or in the section."""
+    """Where it applies: offset from the start of its word, for data from that of the section."""
 
     @property
     def target(self) -> str:
@@ -79,19 +79,19 @@ class Reference:
 
     @property
     def kind(self) -> str:
-        """`REL24`, with the distance if its place is not the start of the word: `ADDR16+2`."""
+        """`REL24`; `ADDR16+2` if it does not apply to the start of the word."""
         return self.type_name + (f"+{self.at}" if self.at else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One word of code; at the end of a section of odd size it has fewer than 4 bytes."""
+    """One word of code. At the end of a section of odd size it has less than 4 bytes."""
 
     offset: int
     function_offset: int
     word: int
-    text: tuple[Segment, ...]
-    relocations: tuple[Reference, ...] = ()
+    tokens: tuple[Token, ...]
+    relocations: tuple[NamedRelocation, ...] = ()
     size: int = 4
 
     @property
@@ -105,14 +105,14 @@ class Instruction:
         return f"0x{self.digits}"
 
     @property
-    def line(self) -> str:
+    def text(self) -> str:
         """`ld r2,24(r1)`"""
-        mnemonic, *rest = (segment.text for segment in self.text)
+        mnemonic, *rest = (token.text for token in self.tokens)
         return f"{mnemonic} {''.join(rest)}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CodeRow:
     """A pair of instructions that belong together, or one alone."""
 
     mark: Mark
@@ -122,31 +122,22 @@ class Row:
 
     @property
     def relocations_differ(self) -> bool:
-        one = self.before.relocations if self.before else ()
-        return one != (self.after.relocations if self.after else ())
+        before = self.before.relocations if self.before else ()
+        return before != (self.after.relocations if self.after else ())
 
 
-@dataclass(frozen=True, slots=True)
-class Hunk:
-    """Rows that follow each other; between two hunks of a function rows are left out."""
-
-    rows: tuple[Row, ...]
-
-
-class Hunks(Protocol):
-    """Makes the hunks of a function when they are asked for: a big diff is never held whole."""
-
-    def __call__(self) -> Iterator[Hunk]: ...
+Hunk = Sequence[CodeRow]
+"""Rows that follow each other. Between two hunks of a function rows are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The code from one function symbol to the next, padding behind it included."""
+    """The code from one function symbol to the next, with the padding between them."""
 
     section: int
     section_name: str
     name: str
-    """Empty for code in front of the first symbol."""
+    """Empty for code before the first symbol."""
     start: int
     end: int
 
@@ -154,63 +145,52 @@ class Range:
     def size(self) -> int:
         return self.end - self.start
 
+    @property
+    def words(self) -> int:
+        """How many there are; at its end there may be less than 4 bytes of one."""
+        return (self.size + 3) // 4
+
+
+class Totals(NamedTuple):
+    """Sums over functions: words of code, and call sites."""
+
+    functions: int = 0
+    """How many differ."""
+    changed: int = 0
+    """Words that differ, by value or relocation, among those that belong together."""
+    added: int = 0
+    removed: int = 0
+    sites: int = 0
+    refused: int = 0
+
+    @classmethod
+    def of(cls, functions: Iterable[FunctionDiff]) -> Totals:
+        return cls(*map(sum, zip(cls(), *(function.counts for function in functions), strict=True)))
+
 
 @dataclass(frozen=True, slots=True)
 class FunctionDiff:
-    """A function with differences, or with a refused call site."""
+    """A function that differs, or that holds a refused call site."""
 
     before: Range | None
     after: Range | None
-    changed: int
-    """Words that differ, by value or relocation, among those that belong together."""
-    added: int
-    removed: int
-    sites: int
-    """Call sites in it."""
-    refused: int
+    counts: Totals
     note: str
     """`stub for 3 call sites`, `added`, `removed`, `moved from .text.f`; or empty."""
     line: str
-    """`FILE:LINE` where DWARF has it."""
-    hunks: Hunks
+    """`FILE:LINE` if DWARF has it."""
+    hunks: Callable[[], Iterator[Hunk]]
+    """Makes the hunks when they are needed: a big diff is never held whole."""
 
     @property
     def range(self) -> Range:
-        found = self.after or self.before
-        assert found is not None
-        return found
+        code = self.after or self.before
+        assert code is not None
+        return code
 
     @property
     def name(self) -> str:
         return self.range.name
-
-    @property
-    def differs(self) -> bool:
-        return bool(self.changed or self.added or self.removed or self.note)
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums over functions: words of code, and call sites."""
-
-    functions: int
-    """How many differ."""
-    changed: int
-    added: int
-    removed: int
-    sites: int
-    refused: int
-
-    @classmethod
-    def of(cls, functions: Sequence[FunctionDiff]) -> Totals:
-        return cls(
-            sum(function.differs for function in functions),
-            sum(function.changed for function in functions),
-            sum(function.added for function in functions),
-            sum(function.removed for function in functions),
-            sum(function.sites for function in functions),
-            sum(function.refused for function in functions),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +204,7 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class SectionDiff:
-    """A section that was added, removed or changed (sizes None where it does not exist)."""
+    """A section that was added, removed or changed. What it is without is None."""
 
     name: str
     before: int | None
@@ -235,15 +215,15 @@ class SectionDiff:
     changed_bytes: int
     """Bytes that differ in the part that both have."""
     fields: tuple[FieldChange, ...] = ()
-    relocations_removed: tuple[Reference, ...] = ()
-    relocations_added: tuple[Reference, ...] = ()
+    relocations_removed: tuple[NamedRelocation, ...] = ()
+    relocations_added: tuple[NamedRelocation, ...] = ()
     """Of allocated data. `at` of each is a section offset."""
 
     @property
-    def relocations(self) -> tuple[tuple[Mark, Reference], ...]:
+    def relocations(self) -> tuple[tuple[Mark, NamedRelocation], ...]:
         return (
-            *((Mark.REMOVED, reference) for reference in self.relocations_removed),
-            *((Mark.ADDED, reference) for reference in self.relocations_added),
+            *((Mark.REMOVED, relocation) for relocation in self.relocations_removed),
+            *((Mark.ADDED, relocation) for relocation in self.relocations_added),
         )
 
 
@@ -254,15 +234,8 @@ class SymbolDiff:
     name: str
     mark: Mark
     what: str
-    """Where it is and what it is: `.text+0x40 FUNC WEAK HIDDEN size 8`."""
+    """Its place and properties: `.text+0x40 FUNC WEAK HIDDEN size 8`."""
     fields: tuple[FieldChange, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedSite:
-    place: str
-    code: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,21 +244,22 @@ class ObjectDiff:
 
     same: bool
     """The files are the same, byte for byte."""
-    kind: str
+    kind: str = ""
     """`ET_REL ppc64le ELFv2`, `kernel module ...`"""
-    strategy: str
-    """How the second came from the first, where that is known; else empty."""
-    header: tuple[FieldChange, ...]
-    sections: tuple[SectionDiff, ...]
-    symbols: tuple[SymbolDiff, ...]
-    functions: Sequence[FunctionDiff]
-    refused: tuple[RefusedSite, ...]
+    strategy: str = ""
+    """How the second came from the first, if that is known."""
+    header: tuple[FieldChange, ...] = ()
+    sections: tuple[SectionDiff, ...] = ()
+    symbols: tuple[SymbolDiff, ...] = ()
+    functions: tuple[FunctionDiff, ...] = ()
+    refused: tuple[Site, ...] = ()
+    """The call sites of the second object that rewriting leaves as they are."""
 
     @property
     def only_layout(self) -> bool:
         """The bytes differ, but nothing that a linker would see: file offsets, or padding."""
-        changes = (self.header, self.sections, self.symbols)
-        return not self.same and not any(changes) and not any(f.differs for f in self.functions)
+        changes = (self.header, self.sections, self.symbols, self.total.functions)
+        return not self.same and not any(changes)
 
     @property
     def total(self) -> Totals:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from scpatch.differ.model import FieldChange, Mark, SymbolDiff
-from scpatch.differ.names import Names
+from scpatch.differ.names import ObjectNames
 from scpatch.differ.pairs import Named, by_name
 from scpatch.ppc64.variant import local_entry_offset
 
@@ -39,7 +39,7 @@ class _Symbol(NamedTuple):
         return " ".join(field for field in self if field)
 
 
-def symbol_diffs(before: Names, after: Names, *, same: bool) -> Iterator[SymbolDiff]:
+def symbol_diffs(before: ObjectNames, after: ObjectNames, *, same: bool) -> Iterator[SymbolDiff]:
     """The symbols that were removed, changed or added, in this order for each name.
 
     `same`: the second table begins with the first, so that all else was added.
@@ -61,13 +61,10 @@ def symbol_diffs(before: Names, after: Names, *, same: bool) -> Iterator[SymbolD
             yield SymbolDiff(new.name, Mark.ADDED, str(new.value))
 
 
-def _symbols(names: Names, first: int = 1) -> Iterator[Named[_Symbol]]:
+def _symbols(names: ObjectNames, first: int = 1) -> Iterator[Named[_Symbol]]:
     """The symbols from the index `first` on."""
-    table = names.elf.symbols
-    if table is None:
-        return
     section_names = names.section_names
-    for index, section, (_, info, other, _, value, size) in names.entries(table):
+    for index, section, (_, info, other, _, value, size) in names.symbols():
         if index < first:
             continue
         place = _RESERVED.get(section) or section_names.get(section, f"section {section:#x}")

@@ -80,7 +80,7 @@ class Title(NamedTuple):
     about: str
 
 
-class Code(NamedTuple):
+class Listing(NamedTuple):
     """The rows of a function that differ."""
 
     function: FunctionDiff
@@ -88,7 +88,7 @@ class Code(NamedTuple):
     """Whether it is the first of its file, and the meaning of the marks comes before it."""
 
 
-Block = Line | Paragraph | Table | Title | Code
+Block = Line | Paragraph | Table | Title | Listing
 Record = Sequence[object]
 """The kind of the record, the file, then fields; docs list them."""
 

@@ -11,9 +11,8 @@ from scpatch.differ.model import (
     FunctionDiff,
     Instruction,
     Mark,
+    NamedRelocation,
     ObjectDiff,
-    Reference,
-    RefusedSite,
     SectionDiff,
     Totals,
 )
@@ -21,9 +20,9 @@ from scpatch.report.blocks import (
     GAP,
     Block,
     Cell,
-    Code,
     Finding,
     Line,
+    Listing,
     Paragraph,
     Record,
     Style,
@@ -34,6 +33,7 @@ from scpatch.report.blocks import (
 )
 from scpatch.report.marks import STYLES
 from scpatch.report.words import count, place
+from scpatch.sites.model import Site
 from scpatch.strategies.diagnostics import hint
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _object(diff: ObjectDiff) -> Iterator[Block]:
     if diff.only_layout:
         yield _line("the same contents: only file offsets or padding between sections differ")
     for index, function in enumerate(diff.functions):
-        yield Code(function, legend=not index)
+        yield Listing(function, legend=not index)
     if diff.symbols:
         yield from _section("Symbols")
         yield Table(
@@ -114,11 +114,11 @@ def _section(title: str) -> Iterator[Block]:
     yield Line((Cell(title, style=Style.HEADING),))
 
 
-def _offset(entry: tuple[Mark, Reference]) -> int:
+def _offset(entry: tuple[Mark, NamedRelocation]) -> int:
     return entry[1].at
 
 
-def _reference_cells(mark: Mark, entry: Reference) -> tuple[Cell, ...]:
+def _reference_cells(mark: Mark, entry: NamedRelocation) -> tuple[Cell, ...]:
     return (
         Cell("", str(mark), STYLES[mark]),
         Cell("", f"{entry.at:#x}"),
@@ -131,7 +131,7 @@ def _changes(fields: Sequence[FieldChange]) -> str:
     return ", ".join(f"{f.name} {f.before or '-'} -> {f.after or '-'}" for f in fields)
 
 
-def _refused(refused: Sequence[RefusedSite]) -> Iterator[Block]:
+def _refused(refused: Sequence[Site]) -> Iterator[Block]:
     """The sites by their codes, and for each code what to do."""
     for code, sites in groupby(sorted(refused, key=_code), _code):
         for site in sites:
@@ -141,7 +141,7 @@ def _refused(refused: Sequence[RefusedSite]) -> Iterator[Block]:
             yield Paragraph(f"hint: {advice}", indent=2, hanging=2)
 
 
-def _code(site: RefusedSite) -> str:
+def _code(site: Site) -> str:
     return site.code
 
 
@@ -174,11 +174,7 @@ def _titles(first: str, *titles: str) -> tuple[Cell, ...]:
 
 def _function_cells(function: FunctionDiff) -> tuple[Cell, ...]:
     where = Cell(function.range.section_name, f"+{function.range.start:#x}")
-    return (Cell(function.name), where, *(number(n, zero="") for n in _counts(function)))
-
-
-def _counts(entry: FunctionDiff | Totals) -> tuple[int, int, int, int, int]:
-    return entry.changed, entry.added, entry.removed, entry.sites, entry.refused
+    return (Cell(function.name), where, *(number(n, zero="") for n in function.counts[1:]))
 
 
 def _section_cells(section: SectionDiff, total: Totals | None) -> tuple[Cell, ...]:
@@ -233,14 +229,14 @@ def _records(before: str, diff: ObjectDiff) -> Iterator[Record]:
     for site in diff.refused:
         yield "refused", site.place, site.code, site.detail
     for name, total in [*diff.by_section.items(), ("total", diff.total)]:
-        yield "summary", name, total.functions, *_counts(total)
+        yield "summary", name, *total
 
 
 def _function_records(function: FunctionDiff) -> Iterator[Record]:
     """One record for the function, and one for each row that differs."""
     where = place(function.range.section_name, function.range.start)
-    yield "function", function.name, where, *_counts(function), function.line, function.note
-    for row in (row for hunk in function.hunks() for row in hunk.rows):
+    yield "function", function.name, where, *function.counts[1:], function.line, function.note
+    for row in (row for hunk in function.hunks() for row in hunk):
         instruction = row.after or row.before
         code = function.range if row.after else function.before
         if instruction and code and row.mark not in (Mark.CONTEXT, Mark.CHECKED):
@@ -256,4 +252,4 @@ def _side(instruction: Instruction | None) -> tuple[str, str, str]:
     if instruction is None:
         return "", "", ""
     relocations = (f"{entry.kind}:{entry.target}" for entry in instruction.relocations)
-    return instruction.digits, instruction.line, " ".join(relocations)
+    return instruction.digits, instruction.text, " ".join(relocations)

@@ -102,9 +102,9 @@ def test_both_versions_can_be_read_off_a_whole_diff(before: str, after: str) -> 
             )
             assert same == (row.mark in (Mark.CONTEXT, Mark.CHECKED, Mark.REFUSED))
         counted = [row.mark for row in found]
-        assert counted.count(Mark.ADDED) == function.added
-        assert counted.count(Mark.REMOVED) == function.removed
-        assert counted.count(Mark.WORD) + counted.count(Mark.RELOCATION) == function.changed
+        assert counted.count(Mark.ADDED) == function.counts.added
+        assert counted.count(Mark.REMOVED) == function.counts.removed
+        assert counted.count(Mark.WORD) + counted.count(Mark.RELOCATION) == function.counts.changed
 
 
 def test_marks_of_a_rewrite(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_marks_of_a_rewrite(tmp_path: Path) -> None:
     assert len(stubs) == 7
     for one in stubs.values():
         assert (one.before, marks(one)) == (None, "++")
-        texts = [row.after.line for row in rows(one) if row.after]
+        texts = [row.after.text for row in rows(one) if row.after]
         assert texts[0] == "std r2,24(r1)"
         assert texts[1].startswith("b __SCT__") or texts[1].startswith("b .")
         assert one.note.startswith("stub for ")
@@ -141,9 +141,9 @@ def test_refused_sites_are_shown_with_their_codes(tmp_path: Path) -> None:
         "SCP203 sibling call (b) to __SCT__name: left as it is"
     ]
     assert refused[0].after is not None
-    assert refused[0].after.line == "b __SCT__name"
-    assert not found["sibling_call"].differs
-    assert found["accepted"].differs
+    assert refused[0].after.text == "b __SCT__name"
+    assert not found["sibling_call"].counts.functions
+    assert found["accepted"].counts.functions
 
 
 def test_functions_have_their_source_lines(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_renamed_callee_changes_the_relocations_only(tmp_path: Path) -> None:
     found = changed_rows(diff)
     assert found
     assert {row.mark for row in found} == {Mark.RELOCATION}
-    assert {row.after.line for row in found if row.after} == {"bl other"}
+    assert {row.after.text for row in found if row.after} == {"bl other"}
     marks_of = {one.name: one.mark for one in diff.symbols}
     assert marks_of == {"__SCT__elsewhere": Mark.REMOVED, "other": Mark.ADDED}
 
@@ -217,7 +217,8 @@ def test_a_renamed_section_moves_its_functions(tmp_path: Path) -> None:
     diff = changed("calls-gcc.o", tmp_path, "--rename-section", ".init.text=.exit.text")
     moved = {one.range.name: one for one in diff.functions}
     assert moved["call_in_init_text"].note == "moved from .init.text"
-    assert (moved["call_in_init_text"].changed, moved["call_in_init_text"].added) == (0, 0)
+    counts = moved["call_in_init_text"].counts
+    assert (counts.changed, counts.added) == (0, 0)
     pairs = {(one.name, one.before is None) for one in diff.sections if one.before != one.after}
     assert {(".init.text", False), (".exit.text", True)} <= pairs
 
@@ -357,7 +358,7 @@ def test_code_without_symbols_or_whole_words(tmp_path: Path) -> None:
     assert section.relocations == []
     other = built(tmp_path, "b.o", Elf(sections=[odd]))
     found = changed_rows(compare(one, other))
-    assert [(str(row.mark), row.after.line) for row in found if row.after] == [
+    assert [(str(row.mark), row.after.text) for row in found if row.after] == [
         ("*", "ld r2,24(r1)"),
         ("+", ".byte 0x01,0x02,0x03"),
     ]
@@ -446,7 +447,7 @@ def test_appended_code_does_not_join_the_function_before_it(tmp_path: Path) -> N
     one = built(tmp_path, "a.o", Elf(sections=[code(NOP, NOP)], symbols=[f]))
     longer = Elf(sections=[code(NOP, NOP, LD_R2)], symbols=[f, function("g", 8, 4)])
     diff = compare(one, built(tmp_path, "b.o", longer))
-    assert [(x.range.name, x.added, x.note) for x in diff.functions] == [("g", 1, "added")]
+    assert [(x.range.name, x.counts.added, x.note) for x in diff.functions] == [("g", 1, "added")]
 
 
 def test_a_name_that_repeats_less_often_goes_by_place(tmp_path: Path) -> None:

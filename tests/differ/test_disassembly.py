@@ -10,8 +10,8 @@ import pytest
 
 from scpatch.differ.code import CodeSection
 from scpatch.differ.disassembly import shows, suffixes, text_of
-from scpatch.differ.model import Instruction, Kind, Reference, Segment
-from scpatch.differ.names import Names
+from scpatch.differ.model import Instruction, NamedRelocation, Role, Token
+from scpatch.differ.names import ObjectNames
 from scpatch.ppc64.reloc_names import NAMES, SUFFIXES, name
 from tests import elfwriter
 from tests.report.support import (
@@ -39,8 +39,8 @@ SYNONYMS = {
 """(capstone's or our mnemonic, objdump's): two names of one instruction, the operands as well."""
 
 
-def joined(segments: tuple[Segment, ...]) -> str:
-    return Instruction(0, 0, 0, segments).line
+def joined(segments: tuple[Token, ...]) -> str:
+    return Instruction(0, 0, 0, segments).text
 
 
 def agree(ours: str, listed: Listed) -> bool:
@@ -60,12 +60,12 @@ def disagreements(path: Path) -> tuple[int, list[tuple[str, Listed]]]:
     found: list[tuple[str, Listed]] = []
     compared = 0
     with opened(path) as elf:
-        names = Names(elf)
+        names = ObjectNames(elf)
         for section in [i for i, s in enumerate(elf.sections) if s.sh_flags & 4]:
             code = CodeSection(names, section)
             for one in names.ranges(section):
-                words = code.words(one.start, one.end)
-                references = code.references(one.start, one.end)
+                words = code.words(one)
+                references = code.relocations(one)
                 for index, suffix in enumerate(suffixes(words)):
                     offset = one.start + 4 * index
                     listed = listing.get((one.section_name, offset))
@@ -124,11 +124,11 @@ def test_rows_read_as_in_objdump(fixture: str, tmp_path: Path) -> None:
                     ours = re.sub(
                         r"\+0x([0-9a-f]+)$",
                         lambda m, start=inside.start: f"{start + int(m[1], 16):x}",  # type: ignore[misc]
-                        one.line,
+                        one.text,
                     )
                     assert agree(ours.replace(inside.section_name, ""), listed)
                 elif any(r.type == 10 for r in one.relocations):
-                    assert one.line.endswith(" " + listed.relocations[0][1])
+                    assert one.text.endswith(" " + listed.relocations[0][1])
     assert compared > 250
 
 
@@ -164,33 +164,33 @@ def test_text_of_single_words(word: int, shown: str) -> None:
 @pytest.mark.parametrize(
     ("word", "reference", "shown"),
     [
-        (0x48000001, Reference(10, "f", 0), "bl f"),
-        (0x48000001, Reference(10, ".text", 0x40), "bl .text+0x40"),
-        (0x48000000, Reference(116, "f", 0), "b f"),
-        (0x41820000, Reference(11, "f", -4), "beq f-0x4"),
-        (0x409E0000, Reference(11, "f", 0), "bne cr7,f"),
-        (0x3D220000, Reference(50, "x", 8), "addis r9,r2,x+0x8@toc@ha"),
-        (0xE9290000, Reference(64, "x", 8), "ld r9,x+0x8@toc@l(r9)"),
-        (0x3C4C0000, Reference(252, ".TOC.", 0), "addis r2,r12,.TOC.@ha"),
-        (0x38420000, Reference(250, ".TOC.", 4), "addi r2,r2,.TOC.+0x4@l"),
-        (0x3C600000, Reference(6, "x", 0), "lis r3,x@ha"),
-        (0x38600000, Reference(4, "x", 0), "li r3,x@l"),
-        (0x3D220000, Reference(90, "t", 0), "addis r9,r2,t@got@tprel@ha"),
+        (0x48000001, NamedRelocation(10, "f", 0), "bl f"),
+        (0x48000001, NamedRelocation(10, ".text", 0x40), "bl .text+0x40"),
+        (0x48000000, NamedRelocation(116, "f", 0), "b f"),
+        (0x41820000, NamedRelocation(11, "f", -4), "beq f-0x4"),
+        (0x409E0000, NamedRelocation(11, "f", 0), "bne cr7,f"),
+        (0x3D220000, NamedRelocation(50, "x", 8), "addis r9,r2,x+0x8@toc@ha"),
+        (0xE9290000, NamedRelocation(64, "x", 8), "ld r9,x+0x8@toc@l(r9)"),
+        (0x3C4C0000, NamedRelocation(252, ".TOC.", 0), "addis r2,r12,.TOC.@ha"),
+        (0x38420000, NamedRelocation(250, ".TOC.", 4), "addi r2,r2,.TOC.+0x4@l"),
+        (0x3C600000, NamedRelocation(6, "x", 0), "lis r3,x@ha"),
+        (0x38600000, NamedRelocation(4, "x", 0), "li r3,x@l"),
+        (0x3D220000, NamedRelocation(90, "t", 0), "addis r9,r2,t@got@tprel@ha"),
     ],
 )
 def test_symbols_take_the_place_of_relocated_operands(
-    word: int, reference: Reference, shown: str
+    word: int, reference: NamedRelocation, shown: str
 ) -> None:
     segments = text_of(word, 0, (reference,), lambda at: f"{at:x}")
     assert joined(segments) == shown
     assert shows(segments, reference)
-    assert [s.text for s in segments if s.kind is Kind.SYMBOL] == [
+    assert [s.text for s in segments if s.role is Role.SYMBOL] == [
         reference.target + SUFFIXES.get(reference.type, "")
     ]
 
 
 def test_a_relocation_that_only_marks_is_not_in_the_text() -> None:
-    reference = Reference(109, ".text", 0x40)
+    reference = NamedRelocation(109, ".text", 0x40)
     segments = text_of(0x60000000, 0, (reference,), hex)
     assert joined(segments) == "nop"
     assert not shows(segments, reference)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jsonschema
 
-from scpatch.differ.model import FunctionDiff, Mark, ObjectDiff, Row
+from scpatch.differ.model import CodeRow, FunctionDiff, Mark, ObjectDiff
 from scpatch.differ.objects import diff_objects
 from scpatch.elf.reader import ElfFile
 from scpatch.files.inputs import open_input, read_object
@@ -53,8 +53,8 @@ def compare(before: Path, after: Path, context: int = 3) -> ObjectDiff:
         return diff_objects(old, new, context)
 
 
-def rows(function: FunctionDiff) -> list[Row]:
-    return [row for hunk in function.hunks() for row in hunk.rows]
+def rows(function: FunctionDiff) -> list[CodeRow]:
+    return [row for hunk in function.hunks() for row in hunk]
 
 
 def marks(function: FunctionDiff) -> str:
@@ -65,7 +65,7 @@ def by_name(diff: ObjectDiff) -> dict[str, FunctionDiff]:
     return {function.range.name: function for function in diff.functions}
 
 
-def changed_rows(diff: ObjectDiff) -> list[Row]:
+def changed_rows(diff: ObjectDiff) -> list[CodeRow]:
     quiet = (Mark.CONTEXT, Mark.CHECKED)
     return [row for one in diff.functions for row in rows(one) if row.mark not in quiet]
 

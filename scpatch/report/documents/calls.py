@@ -37,7 +37,7 @@ States = Annotated[
 ]
 
 
-class Call(Entry):
+class CallEntry(Entry):
     section_name: SectionName = field(name="section")
     section: Natural = field(name="section_index")
     offset: Annotated[int, natural("Section offset of the branch, in bytes.")]
@@ -46,7 +46,7 @@ class Call(Entry):
     trampoline: Annotated[str, about("Name of the trampoline, also if a stub is called.")]
 
 
-class CallSite(Call):
+class CallSite(CallEntry):
     state: State
     code: Annotated[str, Meta(pattern="^(SCP2[0-9]{2})?$")]
     detail: Annotated[str, about("Why it is refused, or what makes it right.")]
@@ -184,20 +184,20 @@ def _planned(planned: ObjectPlan) -> PlannedObject:
     )
 
 
-class SiteRun(Entry):
+class RunEntry(Entry):
     passed: bool
     reached: Annotated[bool, about("The trampoline's target was reached.")]
     reasons: list[str]
 
 
-class VerifiedCall(Call):
+class VerifiedCall(CallEntry):
     state: Annotated[str, listed("reason")]
     right: Annotated[bool, about("r2 is right after the call in the second object.")]
     was_right: Annotated[bool, about("It was in the first.")]
     good: Annotated[bool, about("The site is shown to be right, and no run says otherwise.")]
     why: str
-    run_before: Annotated[SiteRun | None, about("null if it was not executed.")]
-    run_after: SiteRun | None
+    run_before: Annotated[RunEntry | None, about("null if it was not executed.")]
+    run_after: RunEntry | None
 
 
 class VerifiedObject(Entry):

@@ -30,33 +30,31 @@ class ChangedField(Entry):
     after: str
 
 
-class Relocation(Entry):
+class RelocationEntry(Entry):
     type_name: Annotated[str, about("Without R_PPC64_.")] = field(name="type")
     symbol: Annotated[str, about("Symbol name; the section's for a section symbol.")]
     addend: int
     at: Annotated[int, about("Offset from the word; in relocations of data, section offset.")]
 
 
-class Instruction(Entry):
+class InstructionEntry(Entry):
     offset: Annotated[int, natural("Section offset.")]
     function_offset: Natural
     code: Word = field(name="word")
-    line: Annotated[str, about("Assembly, with symbols for relocated operands.")] = field(
-        name="text"
-    )
-    relocations: list[Relocation]
+    text: Annotated[str, about("Assembly, with symbols for relocated operands.")]
+    relocations: list[RelocationEntry]
 
 
 class ComparedRow(Entry):
     mark: Annotated[
         Mark, about("context, relocation, word, added, removed, refused, checked and unchanged")
     ]
-    before: Instruction | None
-    after: Instruction | None
+    before: InstructionEntry | None
+    after: InstructionEntry | None
     note: str
 
 
-class CodeRange(Entry):
+class RangeEntry(Entry):
     section_name: SectionName = field(name="section")
     section: Natural = field(name="section_index")
     start: Natural = field(name="offset")
@@ -65,14 +63,14 @@ class CodeRange(Entry):
 
 class ComparedFunction(Entry):
     name: Annotated[str, about("Empty for code before the first symbol.")]
-    before: CodeRange | None
-    after: CodeRange | None
+    before: RangeEntry | None
+    after: RangeEntry | None
     line: str
     note: str
     changed: Annotated[int, natural("Words whose value or relocation differs.")]
     added: Annotated[int, natural("Words.")]
     removed: Annotated[int, natural("Words.")]
-    sites: Annotated[int, natural("Call sites.")]
+    sites: Annotated[int, natural("CallEntry sites.")]
     refused: Annotated[int, natural("Refused call sites.")]
     hunks: list[list[ComparedRow]]
 
@@ -85,8 +83,8 @@ class ComparedSection(Entry):
     size_after: Natural | None
     changed_bytes: Annotated[int, natural("Bytes that differ in the part that both have.")]
     fields: list[ChangedField]
-    relocations_removed: list[Relocation]
-    relocations_added: list[Relocation]
+    relocations_removed: list[RelocationEntry]
+    relocations_added: list[RelocationEntry]
 
 
 class ComparedSymbol(Entry):
@@ -136,9 +134,9 @@ def diff_document(files: Sequence[tuple[str, str, ObjectDiff]]) -> DiffDocument:
 
 
 def _function(function: FunctionDiff) -> ComparedFunction:
-    return entry(ComparedFunction, function, hunks=_hunks(function))
+    return entry(ComparedFunction, function, **function.counts._asdict(), hunks=_hunks(function))
 
 
 def _hunks(function: FunctionDiff) -> Iterator[list[ComparedRow]]:
     for hunk in function.hunks():
-        yield [entry(ComparedRow, row) for row in hunk.rows]
+        yield [entry(ComparedRow, row) for row in hunk]

@@ -25,7 +25,7 @@ def choices(for_person: str) -> list[str]:
     return [name for name, module in FORMS.items() if module != "text" or name == for_person]
 
 
-class Form(Protocol):
+class OutputForm(Protocol):
     """What each module of this package is."""
 
     def write(self, report: Report, stream: TextIO) -> None:
@@ -36,5 +36,5 @@ def print_report(report: Report, form: str | None) -> None:
     """Prints a report on stdout; None stands for text on a terminal, and plain lines in a pipe."""
     if form is None:
         form = "terminal" if sys.stdout.isatty() else "plain"
-    module: Form = import_module(f"{__name__}.{FORMS[form]}")
+    module: OutputForm = import_module(f"{__name__}.{FORMS[form]}")
     module.write(report, sys.stdout)

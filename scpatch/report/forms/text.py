@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TextIO
 
-from scpatch.report.blocks import Block, Cell, Code, Line, Paragraph, Report, Style, Table, Title
+from scpatch.report.blocks import Block, Cell, Line, Listing, Paragraph, Report, Style, Table, Title
 from scpatch.report.escape import clean
 from scpatch.report.terminal.columns import lay_out
 from scpatch.report.terminal.screen import Screen, screen, wrap
@@ -32,7 +32,7 @@ def draw_block(block: Block, where: Screen) -> Iterator[str]:
             yield from _table(block, where)
         case Title(text, about):
             yield from _title(text, about, where)
-        case Code(function, legend):
+        case Listing(function, legend):
             from scpatch.report.terminal.code import draw_function, draw_legend
 
             if legend:

@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch.differ.disassembly import shows
-from scpatch.differ.model import FunctionDiff, Instruction, Kind, Mark, Reference, Row, Segment
+from scpatch.differ.model import (
+    CodeRow,
+    FunctionDiff,
+    Instruction,
+    Mark,
+    NamedRelocation,
+    Role,
+    Token,
+)
 from scpatch.report.blocks import Style
 from scpatch.report.escape import clean
 from scpatch.report.marks import STYLES
 from scpatch.report.terminal.screen import Screen, shorten, wrap
-from scpatch.report.words import call_sites
+from scpatch.report.words import call_sites, place
 
 SIDE_BY_SIDE: Final = 100
 """Columns from which the two versions stand side by side; below, one is above the other."""
@@ -47,111 +55,106 @@ class Drawing:
         return _WORD + len(_GAP) + self.text
 
     @classmethod
-    def of(cls, function: FunctionDiff, where: Screen) -> Drawing:
-        sizes = [one.end - one.start for one in (function.before, function.after) if one]
+    def of(cls, function: FunctionDiff, screen: Screen) -> Drawing:
+        sizes = [code.size for code in (function.before, function.after) if code]
         offset = max(4, len(f"{max(sizes):x}"))
-        twice = len(sizes) == 2 and bool(function.added or function.removed)
+        counts = function.counts
+        twice = len(sizes) == 2 and bool(counts.added or counts.removed)
         side = offset + len(_GAP) + _WORD + len(_GAP)
         fixed = 2 + side + len(_MIDDLE) + (side if twice else _WORD + len(_GAP))
-        return cls(offset, twice, (where.width - fixed) // 2, where.width - 3 - side)
+        return cls(offset, twice, (screen.width - fixed) // 2, screen.width - 3 - side)
 
 
-def draw_legend(function: FunctionDiff, where: Screen) -> Iterator[str]:
+def draw_legend(function: FunctionDiff, screen: Screen) -> Iterator[str]:
     """What the marks mean, and which side is which."""
     meanings = (f"{mark} {mark.meaning}" for mark in Mark if mark is not Mark.CONTEXT)
-    yield where.paint("   ".join(meanings), Style.QUIET)
-    if where.width >= SIDE_BY_SIDE:
-        drawing = Drawing.of(function, where)
+    yield screen.paint("   ".join(meanings), Style.QUIET)
+    if screen.width >= SIDE_BY_SIDE:
+        drawing = Drawing.of(function, screen)
         start = " " * drawing.start
-        yield where.paint(f"{start}{'before':{drawing.side}} | after", Style.QUIET)
+        yield screen.paint(f"{start}{'before':{drawing.side}} | after", Style.QUIET)
 
 
-def draw_function(function: FunctionDiff, where: Screen) -> Iterator[str]:
+def draw_function(function: FunctionDiff, screen: Screen) -> Iterator[str]:
     """The heading of a function and its rows, `...` between hunks."""
-    drawing = Drawing.of(function, where)
-    draw_row = side_by_side if where.width >= SIDE_BY_SIDE else stacked
-    gap = where.paint("     ...", Style.QUIET)
-    yield _heading(function, where)
+    drawing = Drawing.of(function, screen)
+    draw_row = _side_by_side if screen.width >= SIDE_BY_SIDE else _stacked
+    gap = screen.paint("     ...", Style.QUIET)
+    yield _heading(function, screen)
     end = 0
     for hunk in function.hunks():
-        first, last = (row.after or row.before for row in (hunk.rows[0], hunk.rows[-1]))
+        first, last = (row.after or row.before for row in (hunk[0], hunk[-1]))
         if first is not None and first.function_offset > end:
             yield gap
-        for row in hunk.rows:
-            yield from draw_row(row, drawing, where)
+        for row in hunk:
+            yield from draw_row(row, drawing, screen)
         end = last.function_offset + last.size if last is not None else end
-    if end < function.range.end - function.range.start:
+    if end < function.range.size:
         yield gap
 
 
-def _heading(function: FunctionDiff, where: Screen) -> str:
+def _heading(function: FunctionDiff, screen: Screen) -> str:
     code = function.range
-    parts = [f"{code.section_name}+{code.start:#x}", function.line, function.note]
-    if function.sites:
-        parts.append(call_sites(function.sites))
+    parts = [place(code.section_name, code.start), function.line, function.note]
+    if function.counts.sites:
+        parts.append(call_sites(function.counts.sites))
     ending = "".join(f"  {clean(part)}" for part in parts if part)
-    name = shorten(clean(code.name) or "(no symbol)", max(where.width - len(ending), 24))
-    return where.paint(name, Style.HEADING) + ending
+    name = shorten(clean(code.name) or "(no symbol)", max(screen.width - len(ending), 24))
+    return screen.paint(name, Style.HEADING) + ending
 
 
-def side_by_side(row: Row, drawing: Drawing, where: Screen) -> Iterator[str]:
+def _side_by_side(row: CodeRow, drawing: Drawing, screen: Screen) -> Iterator[str]:
     """`~  7c  48000001  bl    __SCT__x   | 48000001  bl    r2save.__SCT__x...`"""
-    first = row.before or row.after
-    assert first is not None
-    left = _half(row, row.before, Style.OLD, drawing.text, where)
-    right = _half(row, row.after, Style.NEW, drawing.text, where)
-    for index, pair in enumerate(zip_longest(left, right, fillvalue=_EMPTY)):
-        shown = row.before if drawing.twice else first
-        offset = f"{shown.function_offset:{drawing.offset}x}" if shown and not index else ""
-        start = f"{_gutter(row, index, where)} {_quiet(offset, drawing.offset, where)}{_GAP}"
-        again = ""
-        if drawing.twice:
-            its = f"{row.after.function_offset:{drawing.offset}x}" if row.after else ""
-            again = _quiet("" if index else its, drawing.offset, where) + _GAP
-        one, other = pair
-        padding = " " * max(0, drawing.side - one.width)
-        yield (start + one.text + padding + _MIDDLE + again + other.text).rstrip()
-    yield from _note(row, drawing, where)
+    left = _half(row, row.before, Style.OLD, drawing.text, screen)
+    right = _half(row, row.after, Style.NEW, drawing.text, screen)
+    first = row.before if drawing.twice else row.before or row.after
+    for index, (old, new) in enumerate(zip_longest(left, right, fillvalue=_EMPTY)):
+        start = f"{_gutter(row, index, screen)} {_offset(first, index, drawing, screen)}"
+        again = _offset(row.after, index, drawing, screen) if drawing.twice else ""
+        padding = " " * max(0, drawing.side - old.width)
+        yield (start + old.text + padding + _MIDDLE + again + new.text).rstrip()
+    yield from _note(row, drawing, screen)
 
 
-def stacked(row: Row, drawing: Drawing, where: Screen) -> Iterator[str]:
+def _stacked(row: CodeRow, drawing: Drawing, screen: Screen) -> Iterator[str]:
     """The versions one above the other, `-` and `+` beside the gutter; an unchanged row once."""
     sides = [(row.before, "-", Style.OLD), (row.after, "+", Style.NEW)]
-    if row.mark in (Mark.CONTEXT, Mark.CHECKED, Mark.REFUSED):
+    if row.mark in _UNCHANGED:
         sides = [(row.after, " ", Style.PLAIN)]
-    for one, sign, style in sides:
-        if one is None:
-            continue
-        sign = where.paint(" " if row.mark in (Mark.ADDED, Mark.REMOVED) else sign, style)
-        for index, line in enumerate(_half(row, one, style, drawing.stacked, where)):
-            offset = "" if index else f"{one.function_offset:{drawing.offset}x}"
-            gutter = _gutter(row, index, where) + sign
-            yield f"{gutter} {_quiet(offset, drawing.offset, where)}{_GAP}{line.text}".rstrip()
-    yield from _note(row, drawing, where)
+    for instruction, sign, style in sides:
+        sign = screen.paint(" " if row.mark in (Mark.ADDED, Mark.REMOVED) else sign, style)
+        half = _half(row, instruction, style, drawing.stacked, screen)
+        for index, line in enumerate(half):
+            offset = _offset(instruction, index, drawing, screen)
+            yield f"{_gutter(row, index, screen)}{sign} {offset}{line.text}".rstrip()
+    yield from _note(row, drawing, screen)
 
 
-def _quiet(text: str, width: int, where: Screen) -> str:
-    return where.paint(f"{text:{width}}", Style.QUIET) if text else " " * width
+def _offset(instruction: Instruction | None, index: int, drawing: Drawing, screen: Screen) -> str:
+    """The function offset, in the first of an instruction's lines."""
+    if instruction is None or index:
+        return " " * drawing.offset + _GAP
+    text = f"{instruction.function_offset:{drawing.offset}x}"
+    return screen.paint(text, Style.QUIET) + _GAP
 
 
-def _gutter(row: Row, index: int, where: Screen) -> str:
-    """The mark; on the lines of a row's relocations only where those differ beside the word."""
+def _gutter(row: CodeRow, index: int, screen: Screen) -> str:
+    """The mark. On the lines of a row's relocations only if those differ as well as the word."""
     mark = row.mark
     if index:
         differs = row.relocations_differ and mark is Mark.WORD
         mark = Mark.RELOCATION if differs else Mark.CONTEXT
-    return where.paint(str(mark), STYLES[mark])
+    return screen.paint(str(mark), STYLES[mark])
 
 
-def _note(row: Row, drawing: Drawing, where: Screen) -> Iterator[str]:
+def _note(row: CodeRow, drawing: Drawing, screen: Screen) -> Iterator[str]:
     if row.note and row.mark is not Mark.CHECKED:
         indent = " " * (drawing.offset + 1 + len(_GAP))
-        for line in wrap(clean(row.note), where.width - len(indent) - 1, hanging=2):
-            yield f"{where.paint('!', Style.REFUSED)}{indent}{line}"
+        for line in wrap(clean(row.note), screen.width - len(indent) - 1, hanging=2):
+            yield f"{screen.paint('!', Style.REFUSED)}{indent}{line}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     """Text as it is printed, and its width without escape sequences."""
 
     text: str
@@ -159,62 +162,56 @@ class _Line:
 
 
 _EMPTY: Final = _Line("", 0)
+_UNCHANGED: Final = (Mark.CONTEXT, Mark.CHECKED, Mark.REFUSED)
 
 
 def _half(
-    row: Row, one: Instruction | None, style: Style, width: int, where: Screen
+    row: CodeRow, instruction: Instruction | None, style: Style, width: int, screen: Screen
 ) -> list[_Line]:
     """One side of a row: the word and its text, then a line for each relocation to be shown."""
-    if one is None:
+    if instruction is None:
         return []
-    other = row.after if one is row.before else row.before
-    if row.mark in (Mark.CONTEXT, Mark.CHECKED, Mark.REFUSED):
-        other = one
-    word = one.digits.ljust(_WORD)
-    differs = other is None or (other.word, other.size) != (one.word, one.size)
-    segments = _fit(one.text, width)
-    theirs = _fit(other.text, width) if other is not None else ()
-    texts = [
-        where.paint(text, Style.PLAIN if text == found else style)
-        for text, found in zip_longest(segments, theirs[: len(segments)], fillvalue="")
-    ]
-    plain = "".join(segments)
-    painted = where.paint(word, style if differs else Style.PLAIN)
-    lines = [_Line(painted + _GAP + "".join(texts), _WORD + len(_GAP) + len(plain))]
-    for reference in one.relocations:
-        paired = row.before is not None and row.after is not None
-        if (paired and row.relocations_differ) or not shows(one.text, reference):
-            lines.append(_reference(reference, other, style, width, where))
+    other = row.after if instruction is row.before else row.before
+    if row.mark in _UNCHANGED:
+        other = instruction
+    differs = other is None or other.digits != instruction.digits
+    word = screen.paint(instruction.digits.ljust(_WORD), style if differs else Style.PLAIN)
+    texts = _fit(instruction.tokens, width)
+    others = _fit(other.tokens, width)[: len(texts)] if other is not None else ()
+    painted = (
+        screen.paint(text, Style.PLAIN if text == same else style)
+        for text, same in zip_longest(texts, others, fillvalue="")
+    )
+    taken = _WORD + len(_GAP) + sum(map(len, texts))
+    lines = [_Line(word + _GAP + "".join(painted), taken)]
+    differ = row.before is not None and row.after is not None and row.relocations_differ
+    for relocation in instruction.relocations:
+        if differ or not shows(instruction.tokens, relocation):
+            same = other is not None and relocation in other.relocations
+            text = _relocation(relocation, width)
+            lines.append(_Line(screen.paint(text, Style.PLAIN if same else style), len(text)))
     return lines
 
 
-def _fit(text: Sequence[Segment], width: int) -> tuple[str, ...]:
-    """The segments' texts, symbols shortened so that all of them take at most `width` columns."""
-    shown: list[str] = []
-    fixed = sum(len(segment.text) for segment in text[1:] if segment.kind is not Kind.SYMBOL)
-    for index, segment in enumerate(text):
-        if index == 0:
-            mnemonic = segment.text.ljust(_MNEMONIC - 1) + " " * (len(text) > 1)
-            shown.append(mnemonic)
-            fixed += len(mnemonic)
-        elif segment.kind is Kind.SYMBOL:
-            shown.append(_short_symbol(clean(segment.text), max(width - fixed, 12)))
-        else:
-            shown.append(segment.text)
-    return tuple(shown)
+def _fit(tokens: Sequence[Token], width: int) -> tuple[str, ...]:
+    """The texts of tokens, symbols shortened so that all of them fit in `width` columns."""
+    mnemonic, *rest = tokens
+    first = mnemonic.text.ljust(_MNEMONIC - 1) + " " * bool(rest)
+    room = width - len(first) - sum(len(t.text) for t in rest if t.role is not Role.SYMBOL)
+    return first, *(
+        _short_symbol(clean(token.text), max(room, 12)) if token.role is Role.SYMBOL else token.text
+        for token in rest
+    )
 
 
 def _short_symbol(text: str, width: int) -> str:
-    """A symbol's name shortened in the middle; an offset or `@toc@ha` behind it stays whole."""
+    """A symbol's name shortened in the middle; an offset or `@toc@ha` after it stays whole."""
     end = min((at for at in (text.find("@"), text.rfind("+0x")) if at > 0), default=len(text))
     return shorten(text[:end], max(width - len(text) + end, 8)) + text[end:]
 
 
-def _reference(
-    reference: Reference, other: Instruction | None, style: Style, width: int, where: Screen
-) -> _Line:
-    kind = reference.kind.ljust(_WORD + len(_GAP))
-    symbol = _short_symbol(clean(reference.target), max(width - max(len(kind) - _WORD - 2, 0), 12))
-    text = kind + symbol if len(kind) > _WORD + 1 and kind.endswith(" ") else f"{kind} {symbol}"
-    same = other is not None and reference in other.relocations
-    return _Line(where.paint(text, Style.PLAIN if same else style), len(text))
+def _relocation(relocation: NamedRelocation, width: int) -> str:
+    kind = relocation.kind.ljust(_WORD + len(_GAP))
+    room = max(width - max(len(kind) - _WORD - 2, 0), 12)
+    gap = "" if len(kind) > _WORD + 1 and kind.endswith(" ") else " "
+    return kind + gap + _short_symbol(clean(relocation.target), room)

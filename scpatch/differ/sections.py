@@ -1,0 +1,161 @@
+"""Compares the sections of two objects: headers, bytes, and relocations of data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final, Self
+
+from scpatch.differ.contents import changed_bytes, same_bytes
+from scpatch.differ.model import FieldChange, NamedRelocation, SectionDiff
+from scpatch.differ.names import ObjectNames
+from scpatch.differ.pairs import Named, Pairing, pair_by_name
+from scpatch.elf import constants as c
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.structures import Section
+
+_FIELDS: Final = ("sh_type", "sh_flags", "sh_addr", "sh_addralign", "sh_entsize")
+"""What is compared as it is. File offsets and indices of names are layout, and indices of sections
+are compared by name."""
+_SHT_GROUP: Final = 17
+
+
+@dataclass(frozen=True, slots=True)
+class SectionPairs:
+    """The sections of two objects by their indices, paired by name."""
+
+    before: ObjectNames
+    after: ObjectNames
+    same_symbols: bool
+    """Every symbol index means the same in both."""
+    all: Pairing[int]
+    differing: list[tuple[int, int]]
+    """The pairs that are not the same as far as their bytes tell."""
+
+    @classmethod
+    def of(cls, before: ObjectNames, after: ObjectNames, *, same_symbols: bool) -> Self:
+        """Sections of equal size go together first if a name occurs more often on one side."""
+        pairs = pair_by_name(_named(before.elf), _named(after.elf))
+        every = Pairing(sorted(pairs.pairs), sorted(pairs.removed), sorted(pairs.added))
+        sections = cls(before, after, same_symbols, every, [])
+        sections.differing.extend(pair for pair in every.pairs if not sections._same(*pair))
+        return sections
+
+    def _same(self, i: int, j: int) -> bool:
+        """Whether the bytes tell that nothing differs. They do not if relocations name symbols
+        that have other indices now."""
+        before, after = self.before.elf, self.after.elf
+        old, new = before.sections[i], after.sections[j]
+        relocates = old.sh_type == c.SHT_RELA and old.sh_info < len(before.sections)
+        if relocates and not self.same_symbols and _is_alloc(before, old.sh_info):
+            return False
+        fields = attrgetter(*_FIELDS, "sh_size")
+        links = attrgetter("sh_link", "sh_info")
+        return (
+            bool(fields(old) == fields(new))
+            and (self.same_symbols or links(old) == links(new))
+            and same_bytes(before.content(i), after.content(j))
+        )
+
+    def code(self, refusing: Collection[int]) -> Pairing[int]:
+        """The code sections to show: those that differ, whose relocations do, or in which a call
+        site is refused (`refusing`, by their indices in the second object)."""
+        before, after = self.before.elf, self.after.elf
+        changed = set()
+        for i, _ in self.differing:
+            section = before.sections[i]
+            changed.add(section.sh_info if section.sh_type == c.SHT_RELA else i)
+        return Pairing(
+            [
+                (i, j)
+                for i, j in self.all.pairs
+                if (i in changed or j in refusing) and _is_code(before, i) and _is_code(after, j)
+            ],
+            [index for index in self.all.removed if _is_code(before, index)],
+            [index for index in self.all.added if _is_code(after, index)],
+        )
+
+    def diffs(self) -> Iterator[SectionDiff]:
+        """The sections that changed, then those that were removed, then those that were added."""
+        for pair in self.differing:
+            if (diff := self._diff(*pair)) is not None:
+                yield diff
+        for i in self.all.removed:
+            elf = self.before.elf
+            yield SectionDiff(elf.section_name(i), i, None, elf.sections[i].sh_size, None, 0)
+        for j in self.all.added:
+            elf = self.after.elf
+            yield SectionDiff(elf.section_name(j), None, j, None, elf.sections[j].sh_size, 0)
+
+    def _diff(self, i: int, j: int) -> SectionDiff | None:
+        before, after = self.before.elf, self.after.elf
+        old, new = before.sections[i], after.sections[j]
+        fields = tuple(self._fields(old, new))
+        changed = changed_bytes(before.content(i), after.content(j))
+        differs = changed > 0
+        removed: tuple[NamedRelocation, ...] = ()
+        added: tuple[NamedRelocation, ...] = ()
+        if old.sh_type == new.sh_type == c.SHT_RELA and _is_alloc(before, old.sh_info):
+            # The meaning of the entries counts: the symbols may have other indices now.
+            differs = differs and self.same_symbols
+            if not _is_code(before, old.sh_info):
+                gone = Counter(_relocations(self.before, old.sh_info))
+                came = Counter(_relocations(self.after, new.sh_info))
+                removed, added = _sorted(gone - came), _sorted(came - gone)
+        if not (removed or added or fields or old.sh_size != new.sh_size or differs):
+            return None
+        sizes = old.sh_size, new.sh_size
+        return SectionDiff(before.section_name(i), i, j, *sizes, changed, fields, removed, added)
+
+    def _fields(self, old: Section, new: Section) -> Iterator[FieldChange]:
+        """The fields of two section headers that do not mean the same."""
+        for name in _FIELDS:
+            values = hex(getattr(old, name)), hex(getattr(new, name))
+            if values[0] != values[1]:
+                yield FieldChange(name, *values)
+        links = _linked(self.before.elf, old.sh_link), _linked(self.after.elf, new.sh_link)
+        if links[0] != links[1]:
+            yield FieldChange("sh_link", *links)
+        infos = _info(self.before, old), _info(self.after, new)
+        if infos[0] != infos[1]:
+            yield FieldChange("sh_info", *infos)
+
+
+def _named(elf: ElfFile) -> Iterator[Named[int]]:
+    for index in range(1, len(elf.sections)):
+        yield Named(elf.section_name(index), elf.sections[index].sh_size, index)
+
+
+def _is_code(elf: ElfFile, index: int) -> bool:
+    section = elf.sections[index]
+    return bool(section.sh_flags & c.SHF_EXECINSTR) and section.sh_type != c.SHT_NOBITS
+
+
+def _is_alloc(elf: ElfFile, index: int) -> bool:
+    return bool(elf.sections[index].sh_flags & c.SHF_ALLOC)
+
+
+def _linked(elf: ElfFile, index: int) -> str:
+    return elf.section_name(index) if 0 < index < len(elf.sections) else str(index)
+
+
+def _info(names: ObjectNames, section: Section) -> str:
+    if section.sh_type in (c.SHT_RELA, c.SHT_REL):
+        return _linked(names.elf, section.sh_info)
+    if section.sh_type == _SHT_GROUP:
+        return names.symbol(section.sh_info)
+    return str(section.sh_info)
+
+
+def _relocations(names: ObjectNames, section: int) -> Iterator[NamedRelocation]:
+    table = names.elf.relocations(section)
+    if table is not None:
+        columns = table.r_offset.tolist(), table.r_info.tolist(), table.r_addend.tolist()
+        for offset, info, addend in zip(*columns, strict=True):
+            yield NamedRelocation(info & 0xFFFFFFFF, names.symbol(info >> 32), addend, offset)
+
+
+def _sorted(relocations: Counter[NamedRelocation]) -> tuple[NamedRelocation, ...]:
+    return tuple(sorted(relocations.elements(), key=attrgetter("order")))

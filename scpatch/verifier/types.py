@@ -37,7 +37,7 @@ class Common(Reason):
     DONE = "done", "right before"
     """Saved and restored before already."""
     RESTORED = "restored", "save not shown"
-    """Restored before already, its save not shown: not right, but no error."""
+    """Restored before already, no save was found: not right, but no error."""
     LINKER = "linker", "saved by linker"
     """The linker saves and restores r2: the trampoline is marked (st_other bits 5-7 = 1), or is to
     be where it is defined."""

@@ -1,6 +1,6 @@
 """Where the fields of a file lie: ELF headers, tables and instructions, and archive headers.
 
-All of it is read from the bytes as they are, which may be damaged: what does not lie in the file
+All of it is read from the bytes as they are, which may be damaged: what is not inside the file
 has no fields.
 """
 

@@ -183,28 +183,30 @@ def test_other_trampoline_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "what"),
     [
-        b"",
-        b"\x7fELF",
-        b"!<arch>\n",
-        build(Elf(machine=62)),
-        build(Elf(flags=1)),
-        build(Elf(type=2)),
+        (b"", "not an ELF64 little-endian file."),
+        (b"\x7fELF", "not an ELF64 little-endian file."),
+        (b"!<arch>\n", "an archive inside an archive."),
+        (build(Elf(machine=62)), "not a ppc64le ELFv2 relocatable object."),
+        (build(Elf(flags=1)), "not a ppc64le ELFv2 relocatable object."),
+        (build(Elf(type=2)), "not a ppc64le ELFv2 relocatable object."),
     ],
 )
-def test_what_is_no_object_is_an_error(tmp_path: Path, before: Elf, data: bytes) -> None:
+def test_a_file_that_is_not_an_object(tmp_path: Path, before: Elf, data: bytes, what: str) -> None:
     good = build(before)
     for pair in ((good, data), (data, good)):
         proof = prove_data(tmp_path, *pair)
-        assert proof.sites == ()
-        assert proof.errors
+        assert (proof.sites, proof.errors) == ((), (what,))
 
 
 def test_every_truncation_is_an_error(tmp_path: Path, before: Elf) -> None:
     one, two = build(before), build(apply(before, *right_change(before)))
     for size in range(len(two)):
-        assert prove_data(tmp_path, one, two[:size]).errors, size
+        (error,) = prove_data(tmp_path, one, two[:size]).errors
+        header = "not an ELF64 little-endian file."
+        table = "the section header table is not inside the file."
+        assert error == (header if size < 64 else table)
 
 
 def test_the_proof_loads_nothing_of_the_rewriter() -> None:

@@ -238,15 +238,15 @@ UNSAVED = {
     ),
     "a foreign r2": (
         f".frame\n mtctr 3\n bctrl\n std 2, 24(1)\n {CALL} .unframe",
-        "foreign after the indirect call",
+        "clobbered by the indirect call",
     ),
     "a foreign r2, moved on": (
         f".frame\n mtctr 3\n bctrl\n mr 5, 3\n std 2, 24(1)\n {CALL} .unframe",
-        "foreign after the indirect call",
+        "clobbered by the indirect call",
     ),
     "a call of others with a foreign r2": (
         f".frame\n std 2, 24(1)\n mtctr 3\n bctrl\n bl other\n nop\n {CALL} .unframe",
-        "foreign after the indirect call",
+        "clobbered by the indirect call",
     ),
     "a restore of an empty slot": (
         f".frame\n mtctr 3\n bctrl\n ld 2, 24(1)\n std 2, 24(1)\n {CALL} .unframe",
@@ -256,7 +256,7 @@ UNSAVED = {
     "a loaded r2": (f".frame\n ld 2, 16(13)\n std 2, 24(1)\n {CALL} .unframe", "r2 is written"),
     "r2 of a call without toc": (
         f".frame\n bl other@notoc\n std 2, 24(1)\n {CALL} .unframe",
-        "foreign after the call",
+        "clobbered by the call",
     ),
     "an address in data": (
         f".frame\n std 2, 24(1)\n1: {CALL} .unframe\n .data\n .quad 1b\n .text",
@@ -332,7 +332,7 @@ def test_no_save_is_shown(tmp_path: Path, body: str, reason: str) -> None:
     before = assemble(tmp_path, source)
     proof = prove_change(tmp_path, before, restored(calls(before)))
     assert states(proof.sites) == ["wrong"]
-    assert "its save not shown" in proof.errors[0]
+    assert "no save was found" in proof.errors[0]
     assert reason in proof.errors[0]
 
 
@@ -371,7 +371,7 @@ def test_an_earlier_call_that_is_left_wrong_spoils_the_later(tmp_path: Path) -> 
     assert prove_change(tmp_path, before, restored([first, second])).errors == ()
     proof = prove_change(tmp_path, before, restored([second]))
     assert states(proof.sites) == ["left", "wrong"]
-    assert "foreign after the call" in proof.errors[0]
+    assert "clobbered by the call" in proof.errors[0]
 
 
 NOT_CALLS = {

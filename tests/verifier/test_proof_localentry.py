@@ -142,7 +142,7 @@ BROKEN: dict[str, tuple[bool, Callable[[Path], None], str]] = {
     "nothing behind the prologue": (
         True,
         lambda path: patch(path, ".text", 8, word(NOP)),
-        "have nothing to do with a static call",
+        "do not belong to a static call",
     ),
     "what lies behind a trampoline of one instruction": (
         True,
@@ -155,12 +155,16 @@ BROKEN: dict[str, tuple[bool, Callable[[Path], None], str]] = {
         lambda path: other(path, "other", 0x20),
         "old entry of the symbol table",
     ),
-    "not marked": (True, lambda path: other(path, "__SCT__y", 0x60), "nothing to do with"),
+    "not marked": (
+        True,
+        lambda path: other(path, "__SCT__y", 0x60),
+        "do not belong to a static call",
+    ),
     "wrong value": (True, lambda path: other(path, T, 0xE0), "old entry of the symbol table"),
     "a nop that one linker knows": (
         True,
         lambda path: patch(path, ".text.callers", 0x70, word(0x4FFFFB82)),
-        "no nop that every linker takes for one",
+        "not a nop that every linker knows",
     ),
     "branch back too far": (
         False,

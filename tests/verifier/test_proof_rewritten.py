@@ -84,5 +84,5 @@ def test_stubs_survive_a_relocatable_link(tmp_path: Path) -> None:
 
 def test_the_wrong_pair_of_files_is_an_error(tmp_path: Path) -> None:
     one = rewritten(FIXTURES / "sites.o", tmp_path)
-    assert prove(FIXTURES / "calls-gcc.o", one).errors
-    assert prove(one, FIXTURES / "sites.o").errors
+    for pair in ((FIXTURES / "calls-gcc.o", one), (one, FIXTURES / "sites.o")):
+        assert prove(*pair).errors[0].startswith("the file header was changed")

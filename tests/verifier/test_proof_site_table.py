@@ -183,7 +183,7 @@ BROKEN: dict[str, tuple[Callable[[Table], None], str]] = {
     "flags": (lambda t: t.header(t.table.index, 8, 6), "was added"),
     "type of section": (lambda t: t.header(t.table.index, 4, 8, "<I"), "was added"),
     "alignment": (lambda t: t.header(t.table.index, 48, 1), "was added"),
-    "offset": (lambda t: t.header(t.table.index, 24, t.table.offset + 2), "at its alignment"),
+    "offset": (lambda t: t.header(t.table.index, 24, t.table.offset + 2), "is not aligned"),
     "address": (lambda t: t.header(t.table.index, 16, 8), "with an address"),
     "entry size": (lambda t: t.header(t.table.index, 56, 16), "was added"),
     "info": (lambda t: t.header(t.relocations.index, 44, 1, "<I"), "has two tables"),

@@ -17,7 +17,7 @@ from scpatch.verifier.objects.insn import decode
 from scpatch.verifier.objects.read import Image, Place, UnreadableError
 from scpatch.verifier.objects.second_opinion import disagreements
 from scpatch.verifier.objects.variant import NOPS, STRUCT
-from scpatch.verifier.proof import loads, note, same
+from scpatch.verifier.proof import headers, loads, note, same
 from scpatch.verifier.reasons import image_patches
 from scpatch.verifier.types import Common, Proof, Reason, SiteProof
 
@@ -29,7 +29,7 @@ def prove_images(
     try:
         images = read_image(before), read_image(after)
         errors = [text for image in images for text in disagreements(image)]
-        errors += same.structure(*images)
+        errors += headers.check(*images)
         errors += _moved(*images)
         if errors:
             return Proof((), tuple(errors))

@@ -67,31 +67,31 @@ class Calls(Targets):
     @cached_property
     def stubs(self) -> dict[Place, Stub]:
         """The stubs by place; of two at one place the first."""
-        found: dict[Place, Stub] = {}
+        stubs: dict[Place, Stub] = {}
         for symbol in self.image.symbols:
             if symbol.section > 0 and STUB_NAME.fullmatch(symbol.name):
-                found.setdefault(Place(symbol.section, symbol.value), read_stub(self, symbol))
-        return found
+                stubs.setdefault(Place(symbol.section, symbol.value), read_stub(self, symbol))
+        return stubs
 
     @cached_property
     def sites(self) -> dict[Place, Site]:
-        """The call sites by place; the branches inside stubs are none."""
+        """The call sites by place; the branches inside stubs are not call sites."""
         inner = {stub.branch for stub in self.stubs.values() if self._is_formed(stub)}
-        found = {}
+        sites = {}
         for place, (rela, entry) in self.branches.items():
             target = self.image.target(rela)
             stub = self.stubs.get(target) if target is not None else None
             if stub is not None and stub.trampoline is not None:
-                found[place] = Site(place, rela, entry, stub.trampoline, 0, stub)
+                sites[place] = Site(place, rela, entry, stub.trampoline, 0, stub)
                 continue
             reached = self.reached(rela)
             if reached is None or place in inner or is_inside(place, reached[0]):
                 continue
             if not self._is_dead_copy(place, rela):
-                found[place] = Site(place, rela, entry, *reached, None)
+                sites[place] = Site(place, rela, entry, *reached, None)
         for site in self._resolved():
-            found[site.place] = site
-        return dict(sorted(found.items()))
+            sites[site.place] = site
+        return dict(sorted(sites.items()))
 
     def is_static_call(self, place: Place) -> bool:
         """Whether the instruction is a call of a trampoline."""
@@ -127,25 +127,26 @@ class Calls(Targets):
         return site.stub.last
 
     def _is_formed(self, stub: Stub) -> bool:
-        """Whether it has the instructions of a stub, be it good or not."""
-        one = stub.trampoline
-        return not stub.fault or (one is not None and stub.fault == refused(self, one, stub.thunk))
+        """Whether it has the instructions of a stub, even if nothing accepts it."""
+        if not stub.fault or stub.trampoline is None:
+            return not stub.fault
+        return stub.fault == refused(self, stub.trampoline, stub.thunk)
 
     def _resolved(self) -> Iterator[Site]:
         """The branches without a relocation to a trampoline or a stub in the same section. Unless
         a function covers it, a `b` is padding: assemblers branch over a long row of nops."""
         entries: dict[int, dict[int, Trampoline | Stub]] = {}
         code = {section.number for section in self.image.code}
-        for place, (one, *_) in self.trampolines.items():
-            if place.section in code and not one.is_data:
+        for place, (trampoline, *_) in self.trampolines.items():
+            if place.section in code and not trampoline.is_data:
                 here = entries.setdefault(place.section, {})
-                here |= {place.offset: one, one.local_entry: one}
+                here |= {place.offset: trampoline, trampoline.local_entry: trampoline}
         for place, stub in self.stubs.items():
             entries.setdefault(place.section, {})[place.offset] = stub
         for section, here in entries.items():
             for at, to in branches_to(self.words(section), here):
                 place, callee = Place(section, at), here[to]
-                if place in self.relocated_words or self._is_own(place, callee):
+                if place in self.relocated_words or _is_within(place, callee):
                     continue
                 is_call = self.word(place) & 1 or (isinstance(callee, Stub) and callee.thunk)
                 if is_call or self.image.function_at(place) is not None:
@@ -159,17 +160,11 @@ class Calls(Targets):
         elif callee.trampoline is not None:
             yield Site(place, rela, _NOWHERE, callee.trampoline, 0, callee)
 
-    def _is_own(self, place: Place, callee: Trampoline | Stub) -> bool:
-        if isinstance(callee, Trampoline):
-            return is_inside(place, callee)
-        within = range(callee.place.offset, callee.place.offset + callee.size)
-        return place.section == callee.place.section and place.offset in within
-
     def _is_dead_copy(self, place: Place, rela: Rela) -> bool:
-        """Whether a branch ends the copy of a stub that nothing runs: if two objects brought the
-        same stub, `ld -r` keeps the first of the two symbols and leaves the other stub's code.
+        """Whether a branch ends the copy of a stub that nothing runs. If two objects have the same
+        stub, `ld -r` keeps the first of the two symbols and leaves the code of both.
 
-        A thunk that somebody wrote is not one: something leads to it, or no stub is its like.
+        A thunk written by hand is no such copy: something leads to it, or no stub is like it.
         """
         start = Place(place.section, place.offset - 4)
         if place.offset < 4 or (self.word(start), self.word(place)) != (STD_R2, B):
@@ -187,35 +182,45 @@ class Calls(Targets):
     @cached_property
     def _stub_branches(self) -> frozenset[tuple[int, int]]:
         """What the branches of good stubs name: symbol and addend."""
-        found = (self.branches[one.branch][0] for one in self.stubs.values() if not one.fault)
-        return frozenset((rela.symbol, rela.addend) for rela in found)
+        good = (stub for stub in self.stubs.values() if not stub.fault)
+        relas = (self.branches[stub.branch][0] for stub in good)
+        return frozenset((rela.symbol, rela.addend) for rela in relas)
 
     @cached_property
     def _named(self) -> frozenset[Place]:
         """The places that symbols, or relocations on what is loaded, name."""
-        symbols = (one for one in self.image.symbols if one.type not in (STT_SECTION, STT_FILE))
-        found = {Place(one.section, one.value) for one in symbols}
+        places = {
+            Place(symbol.section, symbol.value)
+            for symbol in self.image.symbols
+            if symbol.type not in (STT_SECTION, STT_FILE)
+        }
         for section in self.image.sections:
             if section.flags & SHF_ALLOC:
-                for table in self.image.rela_sections.get(section.number, ()):
-                    targets = map(self.image.target, self.image.relas(table))
-                    found |= {place for place in targets if place is not None}
-        return frozenset(found)
+                targets = map(self.image.target, self.image.relocations(section.number))
+                places |= {place for place in targets if place is not None}
+        return frozenset(places)
+
+
+def _is_within(place: Place, callee: Trampoline | Stub) -> bool:
+    """Whether a branch to a trampoline or a stub is in that itself."""
+    if isinstance(callee, Trampoline):
+        return is_inside(place, callee)
+    within = range(callee.place.offset, callee.place.offset + callee.size)
+    return place.section == callee.place.section and place.offset in within
 
 
 def find_calls(image: Image, trampolines: Sequence[str]) -> Calls:
     """The call sites of `image` against trampolines whose names match one of the globs.
 
-    Raises UnreadableError for a call in what is loaded and not executable, which would go unseen.
+    Raises UnreadableError for a call in a loaded section that is not executable.
     """
     calls = Calls(image, tuple(trampolines))
     code = {section.number for section in image.code}
     for section in image.sections if calls.trampolines else ():
         if not section.flags & SHF_ALLOC or section.number in code:
             continue
-        for table in image.rela_sections.get(section.number, ()):
-            for rela in image.relas(table):
-                if rela.type in BRANCHES and calls.reached(rela) is not None:
-                    where = f"{section.name}+{rela.offset:#x}"
-                    raise UnreadableError(f"{where}: a call in a section that is not executable")
+        for rela in image.relocations(section.number):
+            if rela.type in BRANCHES and calls.reached(rela) is not None:
+                where = f"{section.name}+{rela.offset:#x}"
+                raise UnreadableError(f"{where}: a call in a section that is not executable")
     return calls

@@ -1,7 +1,7 @@
 """Instructions that are not what their words say: a linker or the kernel may change them.
 
-A relocation that marks an instruction, or fills in a field of it, lets a linker replace the whole.
-GNU ld makes a nop of a branch to a weak symbol that nobody defines (ppc64_elf_relocate_section).
+A relocation that marks an instruction, or fills in a field of it, lets a linker replace all of it.
+GNU ld makes a nop of a branch to a weak symbol without a definition (ppc64_elf_relocate_section).
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from scpatch.verifier.objects.insn import base_is_r1
 from scpatch.verifier.objects.instructions import Instructions
 from scpatch.verifier.objects.patches import Patch, Patches, read_patches
 from scpatch.verifier.objects.read import SHF_ALLOC, STB_WEAK, Place, Rela
-from scpatch.verifier.objects.relocations import BRANCHES, PLTCALL, PLTCALL_NOTOC, TOCSAVE
+from scpatch.verifier.objects.relocations import (
+    BRANCHES,
+    DOUBLEWORDS,
+    MARKED_CALLS,
+    MARKERS,
+    NONE,
+    PCREL_OPT,
+    REL32,
+    TOCSAVE,
+)
 from scpatch.verifier.objects.variant import NOPS
-
-_NONE, _PCREL_OPT = 0, 123
-_CALLS = (107, 108, PLTCALL, PLTCALL_NOTOC)
-"""R_PPC64_TLSGD and R_PPC64_TLSLD on the call of __tls_get_addr, and inline PLT calls: a linker
-replaces the word behind as well."""
-MARKERS = (67, TOCSAVE, 118, 119, 121, _PCREL_OPT, *_CALLS)
-"""They fill in no field: TLS, TOCSAVE, ENTRY, PLTSEQ, PLTSEQ_NOTOC, PCREL_OPT and the above."""
-_DOUBLEWORDS = (38, 43, 44, 51)
-"""ADDR64, UADDR64, REL64, TOC: data of two words."""
 
 WORDS = ("__jump_table", "__mcount_loc", "__patchable_function_entries")
 """The kernel patches single instructions that these tables name while it runs: static branches and
@@ -54,10 +54,10 @@ class Changes:
         """Whether an instruction may be a nop when the code runs."""
         return self.patches.at(place) is not Patch.NONE or self._unsure_alone(place)
 
-    def with_the_one_before(self, place: Place) -> bool:
-        """Whether an instruction is replaced with the one before it or not at all."""
-        whole = self.patches.at(place) is not Patch.NONE and place not in self.patches.edges
-        return whole and not self._unsure_alone(place)
+    def with_the_word_before(self, place: Place) -> bool:
+        """Whether the kernel replaces an instruction only together with the one before it."""
+        inside = self.patches.at(place) is not Patch.NONE and place not in self.patches.edges
+        return inside and not self._unsure_alone(place)
 
     def _unsure_alone(self, place: Place) -> bool:
         return place in self.patched_alone
@@ -65,7 +65,7 @@ class Changes:
     def unknown(self, place: Place) -> str:
         """Why nothing is known of an instruction; else empty."""
         if self.patches.at(place) is Patch.LOUD:
-            return "may become another one when the kernel starts"
+            return "may be replaced when the kernel starts"
         return ""
 
     def apart(self, nop: Place) -> str:
@@ -91,31 +91,29 @@ class ObjectChanges(Changes):
     @cached_property
     def patched_alone(self) -> dict[Place, str]:
         image = self.code.image
-        found: dict[Place, str] = {}
+        tables: dict[Place, str] = {}
         for section in image.sections:
             if section.name not in WORDS or not section.flags & SHF_ALLOC:
                 continue
-            for table in image.rela_sections.get(section.number, ()):
-                for rela in image.relas(table):
-                    place = image.target(rela)
-                    # Of a static branch the first of two 32-bit words; the second is its target.
-                    target = section.name == WORDS[0] and rela.type == 26 and rela.offset % 16 == 4
-                    if place is not None and not target:
-                        found[place] = section.name
-        return found
+            is_pair = section.name == WORDS[0]
+            for rela in image.relocations(section.number):
+                place = image.target(rela)
+                # Of a static branch the first of two 32-bit words; the second is its target.
+                is_target = is_pair and rela.type == REL32 and rela.offset % 16 == 4
+                if place is not None and not is_target:
+                    tables[place] = section.name
+        return tables
 
     def _at(self, place: Place) -> list[Rela]:
         """The relocations on an instruction."""
         section = place.section
         if section not in self._relas:
-            found: dict[int, list[Rela]] = {}
-            for table in self.code.image.rela_sections.get(section, ()):
-                for rela in self.code.image.relas(table):
-                    found.setdefault(rela.offset & ~3, []).append(rela)
-                    if rela.type == _PCREL_OPT:
-                        second = rela.offset + rela.addend & ~3
-                        found.setdefault(second, []).append(rela)
-            self._relas[section] = found
+            by_word: dict[int, list[Rela]] = {}
+            for rela in self.code.image.relocations(section):
+                by_word.setdefault(rela.offset & ~3, []).append(rela)
+                if rela.type == PCREL_OPT:
+                    by_word.setdefault(rela.offset + rela.addend & ~3, []).append(rela)
+            self._relas[section] = by_word
         return self._relas[section].get(place.offset, [])
 
     def may_save(self, place: Place) -> bool:
@@ -127,16 +125,16 @@ class ObjectChanges(Changes):
             return True
         if any(self._lets_replace(rela) for rela in self._at(place)):
             return True
-        return any(rela.type in (*_CALLS, *_DOUBLEWORDS) for rela in self._at(place.after(-4)))
+        return any(rela.type in (*MARKED_CALLS, *DOUBLEWORDS) for rela in self._at(place.after(-4)))
 
     def _lets_replace(self, rela: Rela) -> bool:
-        if rela.type in BRANCHES and rela.type not in _CALLS:
+        if rela.type in BRANCHES and rela.type not in MARKED_CALLS:
             symbol = self.code.image.symbols[rela.symbol]
             return symbol.section == 0 and symbol.binding == STB_WEAK
-        return rela.type != _NONE
+        return rela.type != NONE
 
     def unknown(self, place: Place) -> str:
         if reason := super().unknown(place):
             return reason
-        fields = (rela for rela in self._at(place) if rela.type not in (*MARKERS, *BRANCHES, _NONE))
+        fields = (rela for rela in self._at(place) if rela.type not in (*MARKERS, *BRANCHES, NONE))
         return "is unknown" if base_is_r1(self.code.word(place)) and any(fields) else ""

@@ -5,6 +5,7 @@ An assembler that knows the distance of two places in one section writes it into
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Collection, Iterator
 
@@ -16,12 +17,9 @@ _BRANCHES = frozenset((*range(0x40, 0x44), *range(0x48, 0x4C)))
 
 def branches_to(words: array[int], places: Collection[int]) -> Iterator[tuple[int, int]]:
     """(branch, target) of the branches to one of `places`; all are section offsets in bytes. A
-    branch to itself is what one looks like that a relocation directs."""
-    last_bytes = words.tobytes()[3 if _LITTLE else 0 :: 4]
+    branch with a relocation looks like a branch to itself."""
+    last_bytes = words.tobytes()[3 if sys.byteorder == "little" else 0 :: 4]
     for at in [number for number, byte in enumerate(last_bytes) if byte in _BRANCHES]:
         to = target(words[at], 4 * at)
         if to in places and to is not None and to != 4 * at:
             yield 4 * at, to
-
-
-_LITTLE = array("I", [1]).tobytes()[0] == 1

@@ -1,8 +1,8 @@
-"""What the proof cannot judge: an object whose relocations or code it would not see.
+"""What the proof cannot judge: an object with relocations or code that it would not see.
 
-An object that keeps calls in a form that is not read here would look as if it had none, and would
-be proven for that. So each section is either known to hold no relocations, or is read, or ends
-the proof. The section types are those of the gABI, of GNU binutils and of LLVM.
+An object with calls in a form that is not read here would look as if it had no calls, and would be
+proven. So each section is either known to hold no relocations, or is read, or ends the proof. The
+section types are those of the gABI, of GNU binutils and of LLVM.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def _has_no_code(image: Image) -> bool:
     """Whether GCC has left the machine code, or a part of it, to the link: its symbol says so, and
     the fifth byte of struct lto_section (gcc/lto-streamer.h)."""
     lto = [section for section in image.sections if section.name.startswith(_GCC_LTO)]
-    told = (one for one in lto if one.name.startswith(_GCC_LTO + ".lto"))
-    return any(image.content(one.number)[4:5] == b"\1" for one in told) or (
+    headers = (section for section in lto if section.name.startswith(_GCC_LTO + ".lto"))
+    return any(image.content(header.number)[4:5] == b"\1" for header in headers) or (
         bool(lto) and any(symbol.name == "__gnu_lto_slim" for symbol in image.symbols)
     )
 
@@ -65,9 +65,9 @@ def _faults(image: Image) -> Iterator[str]:
         yield "there is no section header table"
         return
     if _has_no_code(image):
-        yield "GCC's intermediate code, no machine code yet"
+        yield "GCC's intermediate code, not machine code yet"
     if image.data[56:58] != b"\0\0":
-        yield "an object with program headers, which say where things lie in it"
+        yield "an object with program headers"
     if sum(section.type == SHT_SYMTAB for section in image.sections) > 1:
         yield "there are two symbol tables"
     for section in image.sections:
@@ -79,7 +79,7 @@ def _faults(image: Image) -> Iterator[str]:
         if section.flags & _SHF_COMPRESSED and section.size:
             yield f"{section.name} is compressed code"
     for target, tables in image.rela_sections.items():
-        if sum(not image.sections[one].is_livepatch for one in tables) > 1:
+        if sum(not image.sections[table].is_livepatch for table in tables) > 1:
             yield f"{image.sections[target].name} has two tables of relocations"
 
 
@@ -99,12 +99,12 @@ def _unknown(sections: Sequence[Section], section: Section) -> Iterator[str]:
         if _matters(target):
             yield f"{section.name}: {target.name} has relocations of another form ({form})"
     elif known is not None:
-        yield f"{section.name}: relocations ({form}) of no section that there is"
+        yield f"{section.name}: relocations ({form}) for a section that does not exist"
 
 
 def _table(image: Image, section: Section) -> Iterator[str]:
     if section.info >= len(image.sections) or (section.size and not section.info):
-        yield f"{section.name}: relocations of no section that there is"
+        yield f"{section.name}: relocations for a section that does not exist"
         return
     target = image.sections[section.info]
     if not section.size or not _matters(target):

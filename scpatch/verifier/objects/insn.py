@@ -163,18 +163,18 @@ def _effect(mnemonic: str, text: str) -> Effect:
 
 def _written(mnemonic: str, operands: list[str], memory: re.Match[str] | None) -> set[str]:
     """The general registers that an instruction writes, as far as its text tells."""
-    found = set()
+    written = set()
     stored = mnemonic.startswith(_SOURCE_FIRST) and not mnemonic.startswith(_NOT_SOURCE_FIRST)
     if operands and not stored:
-        found.add(operands[0])
+        written.add(operands[0])
     name = mnemonic.rstrip(".")
     if name.startswith(("l", "st")) and name.endswith(("u", "ux")):
-        found.add(memory[2] if memory is not None else operands[1] if len(operands) > 1 else "")
-    return found
+        written.add(memory[2] if memory is not None else operands[1] if len(operands) > 1 else "")
+    return written
 
 
 def _reaches_slot(mnemonic: str, operands: list[str], memory: re.Match[str] | None) -> bool:
-    """Whether a store by way of r1 may touch the TOC save doubleword."""
+    """Whether a store through r1 may touch the TOC save doubleword."""
     if memory is None:
         return "r1" in operands[mnemonic.startswith("st") :]
     first = int(memory[1], 0)
@@ -183,7 +183,7 @@ def _reaches_slot(mnemonic: str, operands: list[str], memory: re.Match[str] | No
 
 
 class Sum(NamedTuple):
-    """A register that an instruction sets to another one and so many bytes."""
+    """A register that an instruction sets to another register + `distance`."""
 
     register: str
     source: str
@@ -208,9 +208,9 @@ def as_sum(word: int) -> Sum | None:
 
 
 class Stored(NamedTuple):
-    """Where a store goes: the registers of its address and, where that is a register and so many
-    bytes, these (`first`) and how many are stored at most. With `moves` the register is set to the
-    address, so that the next store may go further."""
+    """Where a store goes: the registers of its address. If that is a register and a displacement,
+    `first` is the displacement, and `width` the most bytes that are stored. With `moves` the
+    register is set to the address, so that the next store may go further."""
 
     registers: tuple[str, ...]
     first: int | None
@@ -218,9 +218,9 @@ class Stored(NamedTuple):
     moves: bool
 
     def may_reach_slot(self, distance: int) -> bool:
-        """Whether it may store in 24(r1) by a register that holds r1 and so many bytes. What it
-        reaches in steps or by an index from the function's variables on, which lie behind the
-        frame's header, is these variables."""
+        """Whether it may store in 24(r1) through a register that holds r1 + `distance`. A store in
+        steps or with an index, from the function's variables on, stays in these variables: they
+        follow the frame's header."""
         start = distance + (self.first or 0)
         if self.moves or self.first is None:
             return start < TOC_SLOT + 8
@@ -253,7 +253,7 @@ def base_is_r1(word: int) -> bool:
 
 
 def is_padding(word: int) -> bool:
-    """What fills the space before a label that nothing falls into: a nop, `ori N,N,0` or `xnop`;
-    and zero, which clang puts behind a branch."""
+    """Whether a word fills the space before a label that nothing falls into: a nop, `ori N,N,0` or
+    `xnop`; or zero, which clang puts after a branch."""
     register = word >> 21 & 31
     return word in (0, 0x68000000, 0x60000000 | register << 21 | register << 16)

@@ -51,20 +51,20 @@ class Instructions:
         """So many words from `place` on."""
         return tuple(self.word(place.after(4 * number)) for number in range(count))
 
-    def _relocations(self) -> Iterator[tuple[Place, Place, Rela]]:
-        """All relocations on code: where each applies, and where its record is."""
+    def _relocations(self) -> Iterator[tuple[int, Rela]]:
+        """All relocations on code, with the section that each applies to."""
         for code in self.image.code:
-            for table in self.image.rela_sections.get(code.number, ()):
-                for entry, rela in enumerate(self.image.relas(table)):
-                    record = Place(table, entry * RELA_SIZE)
-                    yield Place(code.number, rela.offset), record, rela
+            for rela in self.image.relocations(code.number):
+                yield code.number, rela
 
     @cached_property
     def branches(self) -> dict[Place, tuple[Rela, Place]]:
         """Every branch relocation on code, by where it applies, with the place of its record."""
         return {
-            place: (rela, record)
-            for place, record, rela in self._relocations()
+            Place(code.number, rela.offset): (rela, Place(table, entry * RELA_SIZE))
+            for code in self.image.code
+            for table in self.image.rela_sections.get(code.number, ())
+            for entry, rela in enumerate(self.image.relas(table))
             if rela.type in BRANCHES
         }
 
@@ -72,8 +72,8 @@ class Instructions:
     def other_relocations(self) -> frozenset[Place]:
         """Where on code other relocations than branches apply, except TOCSAVE, which only hints."""
         return frozenset(
-            place
-            for place, _, rela in self._relocations()
+            Place(section, rela.offset)
+            for section, rela in self._relocations()
             if rela.type not in BRANCHES and rela.type not in (0, TOCSAVE)
         )
 
@@ -84,24 +84,25 @@ class Instructions:
     @cached_property
     def relocated_words(self) -> dict[Place, int]:
         """How many relocations apply to each word of code, including those that only hint."""
-        places = (place for place, _, rela in self._relocations() if rela.type)
-        return Counter(Place(section, offset & ~3) for section, offset in places)
+        return Counter(
+            Place(section, rela.offset & ~3) for section, rela in self._relocations() if rela.type
+        )
 
     def relocations_at(self, place: Place, size: int) -> list[tuple[Place, Rela]]:
         """The relocations on `size` bytes of code, with the place of each record."""
         end = min(place.offset + size, self.image.sections[place.section].size)
         here = self._by_offset(place.section)
-        return [found for at in range(place.offset, end) for found in here.get(at, ())]
+        return [entry for at in range(place.offset, end) for entry in here.get(at, ())]
 
     def _by_offset(self, section: int) -> dict[int, list[tuple[Place, Rela]]]:
         """The relocations on a section, by section offset."""
         if section not in self._relocations_of:
-            found: dict[int, list[tuple[Place, Rela]]] = {}
+            by_offset: dict[int, list[tuple[Place, Rela]]] = {}
             for table in self.image.rela_sections.get(section, ()):
                 for entry, rela in enumerate(self.image.relas(table)):
                     record = Place(table, entry * RELA_SIZE)
-                    found.setdefault(rela.offset, []).append((record, rela))
-            self._relocations_of[section] = found
+                    by_offset.setdefault(rela.offset, []).append((record, rela))
+            self._relocations_of[section] = by_offset
         return self._relocations_of[section]
 
     @cached_property

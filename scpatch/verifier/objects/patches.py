@@ -16,8 +16,7 @@ from itertools import accumulate
 from scpatch.verifier.objects.insn import Effect, Flow, base_is_r1, effect, flow
 from scpatch.verifier.objects.instructions import Instructions
 from scpatch.verifier.objects.read import Place
-
-_REL64 = 44
+from scpatch.verifier.objects.relocations import REL64
 
 SECTIONS = ("__ftr_fixup", "__mmu_ftr_fixup", "__fw_ftr_fixup")
 """Their entries: two words, and the start and end of the code and of its alternative."""
@@ -71,15 +70,14 @@ def read_patches(code: Instructions) -> Patches:
     """The patches of an object."""
     image, entries = code.image, []
     for section in image.sections:
-        tables = image.rela_sections.get(section.number, ())
-        if not section.name.endswith("_fixup") or not tables:
+        if not section.name.endswith("_fixup") or section.number not in image.rela_sections:
             continue
         if section.name not in TABLES:
             return Patches(unread=section.name)
         size, first = form(section.name)
         here: dict[int, Place | None] = {}
-        for rela in (rela for table in tables for rela in image.relas(table)):
-            if rela.type != _REL64 or rela.offset % 8 or rela.offset % size < first:
+        for rela in image.relocations(section.number):
+            if rela.type != REL64 or rela.offset % 8 or rela.offset % size < first:
                 return Patches(unread=section.name)
             place = image.target(rela)
             # The relocation counts from its own field.
@@ -97,14 +95,14 @@ def form(name: str) -> tuple[int, int]:
 
 
 def make(code: Instructions, entries: Sequence[Entry]) -> Patches:
-    """The patches that `entries` describe; none of them understood where one is not."""
+    """The patches that `entries` describe; none at all if one of them is not understood."""
     changes: dict[int, tuple[array[int], array[int]]] = {}
     edges: set[Place] = set()
     for name, places in entries:
-        found = _one(code, name, places)
-        if found is None:
+        patch = _read_entry(code, name, places)
+        if patch is None:
             return Patches(unread=name)
-        start, end, kind = found
+        start, end, kind = patch
         edges |= {start, end}
         last = code.image.sections[start.section].size // 4
         if start.section not in changes:
@@ -122,7 +120,7 @@ def make(code: Instructions, entries: Sequence[Entry]) -> Patches:
     return Patches(words, frozenset(edges))
 
 
-def _one(
+def _read_entry(
     code: Instructions, name: str, places: Sequence[Place | None]
 ) -> tuple[Place, Place, Patch] | None:
     """Start, end and kind of one entry's patch."""
@@ -160,6 +158,5 @@ def _is_loud(code: Instructions, place: Place) -> bool:
 
 
 def _is_relocated(code: Instructions, start: Place, end: int) -> bool:
-    tables = code.image.rela_sections.get(start.section, ())
-    relas = (rela for table in tables for rela in code.image.relas(table))
+    relas = code.image.relocations(start.section)
     return any(start.offset <= rela.offset < end for rela in relas)

@@ -2,7 +2,7 @@
 
 This reader shares nothing with `scpatch.elf`. It takes the tables as the gABI lays them out, record
 by record with `struct`; `second_opinion` has LIEF read the same file and compares section by
-section and symbol by symbol, so that an error here does not go unnoticed. Relocations are read here
+section and symbol by symbol, so that an error here is noticed. Relocations are read here
 alone: LIEF has no name for R_PPC64_REL24_NOTOC and R_PPC64_REL24_P9NOTOC.
 """
 
@@ -60,12 +60,12 @@ class Section(NamedTuple):
 
     @property
     def has_bytes(self) -> bool:
-        """Whether `offset` and `size` say where bytes lie; in section header 0 they are counts."""
+        """Whether `offset` and `size` say where bytes are; in section header 0 they are counts."""
         return self.type not in (SHT_NULL, SHT_NOBITS)
 
     @property
     def is_executable(self) -> bool:
-        """Whether it is marked for instructions, and is no table of the file's own."""
+        """Whether it is marked for instructions, and is not a table of the file format."""
         return bool(self.flags & SHF_EXECINSTR) and self.type not in _FILE_TABLES
 
     @property
@@ -159,25 +159,25 @@ class Image:
         if section not in self._relas:
             if self.sections[section].size % RELA_SIZE:
                 raise UnreadableError(f"{self.sections[section].name} ends within a relocation")
-            found = [
+            relas = [
                 Rela(offset, kind, symbol, addend)
                 for offset, kind, symbol, addend in _RELA.iter_unpack(self.content(section))
             ]
-            if any(rela.symbol >= max(len(self.symbols), 1) for rela in found):
+            if any(rela.symbol >= max(len(self.symbols), 1) for rela in relas):
                 raise UnreadableError(
                     f"{self.sections[section].name}: a relocation names no symbol"
                 )
-            self._relas[section] = found
+            self._relas[section] = relas
         return self._relas[section]
 
     @cached_property
     def rela_sections(self) -> dict[int, list[int]]:
         """For each section the indices of the SHT_RELA sections that apply to it."""
-        found: dict[int, list[int]] = {}
+        tables: dict[int, list[int]] = {}
         for section in self.sections:
             if section.type == SHT_RELA:
-                found.setdefault(section.info, []).append(section.number)
-        return found
+                tables.setdefault(section.info, []).append(section.number)
+        return tables
 
     def relocations(self, section: int) -> Iterator[Rela]:
         """The relocations that apply to a section."""
@@ -187,21 +187,21 @@ class Image:
     @cached_property
     def code(self) -> tuple[Section, ...]:
         """The sections that hold instructions, whatever their type, but for the file's tables."""
-        return tuple(one for one in self.sections if one.has_bytes and one.is_executable)
+        return tuple(s for s in self.sections if s.has_bytes and s.is_executable)
 
     @cached_property
     def functions(self) -> dict[int, list[Symbol]]:
         """For each section its STT_FUNC symbols in the order of their values; none reaches past
         the section's end, whatever its st_size says."""
-        found: dict[int, list[Symbol]] = {}
+        by_section: dict[int, list[Symbol]] = {}
         for symbol in self.symbols:
             if symbol.type == STT_FUNC and 0 < symbol.section < len(self.sections):
                 rest = max(self.sections[symbol.section].size - symbol.value, 0)
-                one = symbol if symbol.size <= rest else symbol._replace(size=rest)
-                found.setdefault(symbol.section, []).append(one)
-        for functions in found.values():
+                inside = symbol if symbol.size <= rest else symbol._replace(size=rest)
+                by_section.setdefault(symbol.section, []).append(inside)
+        for functions in by_section.values():
             functions.sort(key=lambda symbol: (symbol.value, symbol.size))
-        return found
+        return by_section
 
     def function_at(self, place: Place) -> Symbol | None:
         """The innermost function symbol whose range holds `place`."""
@@ -219,7 +219,7 @@ class Image:
         return f"{text} in {function.name}" if function is not None else text
 
     def target(self, rela: Rela) -> Place | None:
-        """Where a relocation's symbol + addend lies, if the object defines it."""
+        """The place that a relocation's symbol + addend is, if the object defines it."""
         symbol = self.symbols[rela.symbol]
         if not 0 < symbol.section < len(self.sections):
             return None
@@ -240,7 +240,7 @@ def read(path: Path, kinds: Collection[int] = (1,)) -> Image:
         empty = file.seek(0, 2) == 0
         data = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if data[:4] in BITCODE:
-        raise UnreadableError("LLVM bitcode, no machine code yet")
+        raise UnreadableError("LLVM bitcode, not machine code yet")
     if data[:8] in ARCHIVES:
         raise UnreadableError("an archive inside an archive")
     if data[:7] != IDENT or len(data) < EHDR_SIZE:
@@ -265,16 +265,16 @@ def _read_sections(data: mmap.mmap | bytes, shoff: int) -> tuple[tuple[Section, 
     if shoff == 0:
         return (), 0
     if entsize != SHDR_SIZE or shoff + SHDR_SIZE > len(data):
-        raise UnreadableError("the section header table does not lie in the file")
+        raise UnreadableError("the section header table is not inside the file")
     zero = _SHDR.unpack_from(data, shoff)
     count = count or zero[5]
     names = zero[6] if names == SHN_XINDEX else names
     if shoff + count * SHDR_SIZE > len(data):
-        raise UnreadableError("the section header table does not lie in the file")
+        raise UnreadableError("the section header table is not inside the file")
     raw = [_SHDR.unpack_from(data, shoff + index * SHDR_SIZE) for index in range(count)]
     for index, fields in enumerate(raw):
         if fields[1] not in (SHT_NULL, SHT_NOBITS) and fields[4] + fields[5] > len(data):
-            raise UnreadableError(f"section {index} does not lie in the file")
+            raise UnreadableError(f"section {index} is not inside the file")
     if names >= count:
         raise UnreadableError("the section name table is not among the sections")
     table = data[raw[names][4] : raw[names][4] + raw[names][5]]
@@ -298,27 +298,27 @@ def _read_symbols(
     extended: tuple[int, ...] = (0,) * count
     if shndx:
         if wide.size != 4 * count:
-            raise UnreadableError(".symtab_shndx has not one word for each symbol")
+            raise UnreadableError(".symtab_shndx does not have one word for each symbol")
         extended = struct.unpack_from(f"{STRUCT}{count}I", data, wide.offset)
-    found = []
+    symbols = []
     records = _SYM.iter_unpack(data[table.offset : table.offset + table.size])
     for index, (name, info, other, number, value, size) in enumerate(records):
         section = number
         if number == SHN_XINDEX:
             if not shndx:
-                raise UnreadableError(f"symbol {index} needs .symtab_shndx, and there is none")
+                raise UnreadableError(f"symbol {index} needs .symtab_shndx, which is missing")
             section = extended[index]
         elif number == SHN_LIVEPATCH:
             section = 0
         elif number >= SHN_LORESERVE:
             section = -section  # SHN_ABS and SHN_COMMON: in no section
         if section >= len(sections):
-            raise UnreadableError(f"symbol {index} lies in no section")
+            raise UnreadableError(f"symbol {index} is in no section")
         text = _name(names, name)
         if info & 15 == STT_SECTION and not text and 0 < section < len(sections):
             text = sections[section].name
-        found.append(Symbol(index, text, name, info, other, section, value, size, number))
-    return tuple(found)
+        symbols.append(Symbol(index, text, name, info, other, section, value, size, number))
+    return tuple(symbols)
 
 
 def _name(table: bytes, offset: int) -> str:
@@ -327,5 +327,5 @@ def _name(table: bytes, offset: int) -> str:
     if end < 0:
         if offset == 0 and not table:
             return ""
-        raise UnreadableError("a name does not lie in its string table")
+        raise UnreadableError("a name is not inside its string table")
     return table[offset:end].decode("utf-8", "surrogateescape")

@@ -66,7 +66,7 @@ def _differences(image: Image, binary: object) -> Iterator[str]:
             yield f"symbol {symbol.number} is named {_name(other)}"
         reserved = SHN_LORESERVE <= symbol.shndx < SHN_XINDEX
         if int(other.shndx) != (symbol.shndx if reserved else symbol.section):
-            yield f"symbol {symbol.number} ({symbol.name}) lies in section {other.shndx}"
+            yield f"symbol {symbol.number} ({symbol.name}) is in section {other.shndx}"
 
 
 def _name(named: object) -> str:

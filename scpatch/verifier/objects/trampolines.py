@@ -88,7 +88,7 @@ class Targets(Instructions):
     @cached_property
     def trampolines(self) -> dict[Place, list[Trampoline]]:
         """The trampolines by place; several names may share one."""
-        found: dict[Place, list[Trampoline]] = {}
+        trampolines: dict[Place, list[Trampoline]] = {}
         for symbol in self.image.symbols:
             if symbol.type in (STT_SECTION, STT_FILE) or not symbol.number:
                 continue
@@ -98,8 +98,8 @@ class Targets(Instructions):
                     in_data = not self.image.sections[symbol.section].is_executable
                 else:
                     place, in_data = Place(0, symbol.number), False
-                found.setdefault(place, []).append(Trampoline(symbol, place, in_data))
-        return found
+                trampolines.setdefault(place, []).append(Trampoline(symbol, place, in_data))
+        return trampolines
 
     def names(self, trampoline: Trampoline) -> set[str]:
         """All names of a trampoline."""
@@ -107,10 +107,10 @@ class Targets(Instructions):
 
     @cached_property
     def _starts(self) -> dict[int, list[int]]:
-        found: dict[int, list[int]] = {}
+        starts: dict[int, list[int]] = {}
         for section, offset in sorted(self.trampolines):
-            found.setdefault(section, []).append(offset)
-        return found
+            starts.setdefault(section, []).append(offset)
+        return starts
 
     def reached(self, rela: Rela) -> tuple[Trampoline, int] | None:
         """The trampoline that a branch relocation leads into, and how far into it (bytes)."""

@@ -15,7 +15,7 @@ from scpatch.verifier.objects.calls import Calls, find_calls
 from scpatch.verifier.objects.forms import has_intermediate, read_object
 from scpatch.verifier.objects.read import Place, UnreadableError
 from scpatch.verifier.objects.second_opinion import disagreements
-from scpatch.verifier.proof import hoist, loads, note, same, site_table
+from scpatch.verifier.proof import headers, hoist, loads, note, same, site_table
 from scpatch.verifier.proof.added import Added, check
 from scpatch.verifier.proof.change import Change
 from scpatch.verifier.reasons import strategies
@@ -50,7 +50,7 @@ def prove(
         old, new = (Code(ObjectEntries(find_calls(image, trampolines))) for image in images)
         applied = [strategy(old, new) for strategy in strategies()]
         others = {number for strategy in applied for number in strategy.symbols_that_differ()}
-        errors += same.structure(*images, others)
+        errors += headers.check(*images, others)
         if errors:
             return Proof((), tuple(errors))
         proof = _compare(old, new, applied, paca_toc, for_kernel=for_kernel)
@@ -67,7 +67,7 @@ def prove(
 
 @dataclass(eq=False)
 class _Calls:
-    """What was found out about all calls."""
+    """What the proof says of all calls."""
 
     sites: list[SiteProof] = field(default_factory=list)
     changed: set[Reason] = field(default_factory=set)
@@ -117,32 +117,32 @@ def _compare_calls(
     before: Code, after: Code, applied: Sequence[Strategy], blocks: dict[Place, Block]
 ) -> _Calls:
     """Judge all calls, but for those that the appended code makes."""
-    found = _Calls()
+    calls = _Calls()
     inner = {place for block in blocks.values() for place in block.relocations}
     old, new = before.calls.sites, after.calls.sites
     for place in sorted(old.keys() | new.keys() - inner):
         where, was, now = after.calls.image.where(place), old.get(place), new.get(place)
         if was is None or now is None:
-            what = "is a call of a trampoline no more" if now is None else "was none before"
-            found.errors.append(f"{where}: this branch {what}.")
+            what = "is no longer a call" if now is None else "was not a call before"
+            calls.errors.append(f"{where}: this branch {what}.")
             continue
         change = Change(before, after, applied, was, now)
         proof = change.prove()
-        found.sites.append(proof)
+        calls.sites.append(proof)
         if change.is_changed:
-            found.errors += (f"{where}: {fault}." for fault in change.faults(proof))
-            found.changed.add(proof.state)
-            found.words += change.words(proof)
-            found.records += [now.record] if now.record.section else []
-    return found
+            calls.errors += (f"{where}: {fault}." for fault in change.faults(proof))
+            calls.changed.add(proof.state)
+            calls.words += change.words(proof)
+            calls.records += [now.record] if now.record.section else []
+    return calls
 
 
 def _listed(after: Calls, sites: Sequence[SiteProof]) -> dict[Place, str]:
     """The calls that a table of call sites must hold, and their trampolines."""
-    found = {}
+    listed = {}
     for site in sites:
         place = Place(site.section, site.offset)
         if site_table.is_listed(after.image, place, site.state):
             stub = after.sites[place].stub
-            found[stub.branch if stub is not None and stub.thunk else place] = site.trampoline
-    return found
+            listed[stub.branch if stub is not None and stub.thunk else place] = site.trampoline
+    return listed

@@ -60,10 +60,10 @@ def _symbols(added: Added) -> Iterator[str]:
         place = Place(symbol.section, symbol.value)
         block = added.blocks.get(place)
         if block is None or symbol is not block.symbol:
-            yield f"{label} was appended and names no code that was."
+            yield f"{label} was appended and names no appended code."
             continue
         if symbol.name in names:
-            yield f"{label} was appended though its name was there already."
+            yield f"{label} was appended, and another symbol has its name."
         names.add(symbol.name)
         if symbol.type != STT_FUNC or symbol.other != _HIDDEN or symbol.size != block.size:
             yield f"{label} must be a hidden function of {block.size} bytes with st_other 2."
@@ -96,7 +96,7 @@ def _code(added: Added, section: Section) -> Iterator[str]:
     while start in blocks:
         start += blocks[start].size
     if start != end:
-        yield f"{section.name}+{start:#x}: bytes were appended that are no stub."
+        yield f"{section.name}+{start:#x}: bytes were appended that are not a stub."
 
 
 def _falls_through(added: Added, section: Section) -> bool:

@@ -102,12 +102,12 @@ class Change:
             yield f"the call led to {names[0]} and leads to {names[1]} now"
         is_call = without_distance(old.word(was.place)) == BL
         if was.rela.type != REL24 or was.distance or not is_call:
-            yield "what was changed is no call that may be"
+            yield "this call must not be changed"
         may_undo = any(strategy.may_undo(was, now) for strategy in self.strategies)
         if proof.was_right and not old.stub_by_loader(was.trampoline) and not may_undo:
-            yield "a call after which r2 was right already was changed"
+            yield "the call was changed although r2 was right after it"
         if was.following in self.words(proof) and old.word(was.following) not in NOPS:
-            yield "an instruction that is no nop was overwritten by the restore"
+            yield "the restore overwrote an instruction that is not a nop"
         if (owner := self._owner(proof)) is not None:
             yield from owner.call_faults(was, now, proof.state)
         named = (now.rela.symbol, now.rela.addend)

@@ -33,7 +33,7 @@ def fault(old: Code, new: Code, place: Place, *, kernel: bool) -> str:
     call = place.after(-4)
     callee = old.calls.plain_call(call)
     if old.calls.word(place) != NOP or callee is None:
-        return "it was no nop behind a call"
+        return "it was not a nop after a call"
     return (
         _callee(old, call, callee, kernel=kernel)
         or _named(old, place)

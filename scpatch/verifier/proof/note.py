@@ -27,10 +27,10 @@ def check(before: Image, after: Image, applied: frozenset[str]) -> Iterator[str]
         if old and not old.endswith(b"\0") and added.startswith(b"\0"):
             added = added[1:]
         if added and added not in _notes(noted):
-            yield f"{record.NAME}: bytes were appended that are no note of a strategy."
+            yield f"{record.NAME}: bytes were appended that are not the note of a strategy."
     for section in after.sections[len(before.sections) :]:
         if section.name == record.NAME and after.content(section.number) not in _notes(noted):
-            yield f"{record.NAME}: the new section is no note of a strategy."
+            yield f"{record.NAME}: the new section is not the note of a strategy."
 
 
 def _notes(noted: frozenset[str]) -> list[bytes]:

@@ -79,7 +79,7 @@ def _by_function(code: Code, site: Site, end: int) -> Judgement:
     section = code.calls.image.sections[site.place.section].name
     restored = f"restored at {section}+{site.following.offset:#x}"
     if answer.fault:
-        why = f"{restored}, its save not shown: {answer.fault}"
+        why = f"{restored}, no save was found: {answer.fault}"
         return Judgement(Common.RESTORED, why, end, saved_before=True)
     why = f"the function saves r2 itself ({answer.named(section)}), {restored}"
     return Judgement(Common.SAVED, why, end, saved_before=True)

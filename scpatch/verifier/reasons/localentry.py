@@ -79,7 +79,7 @@ class _Localentry(Strategy):
         if without_distance(calls.word(now.place)) != BL:
             yield "the bl was changed"
         if (word := calls.word(now.following)) != NOP:
-            yield f"{word:#010x} is no nop that every linker takes for one"
+            yield f"{word:#010x} is not a nop that every linker knows"
         named = calls.image.symbols[now.rela.symbol]
         if now.rela != was.rela and (named.other >> 5 != 1 or now.rela.addend):
             yield "the relocation was changed, and does not name a marked trampoline"

@@ -29,7 +29,7 @@ class Entries:
 
     @property
     def changes(self) -> Changes:
-        """The instructions that are not what they seem."""
+        """What may be changed in the code."""
         raise NotImplementedError
 
     @cached_property
@@ -58,13 +58,13 @@ class Entries:
     def branches_to(self, section: int) -> dict[int, list[int]]:
         """Branches of a section without relocation, by the section offset of their target."""
         if section not in self._branches:
-            found: dict[int, list[int]] = {}
+            sources: dict[int, list[int]] = {}
             for at, word in enumerate(self.calls.words(section)):
                 if word >> 26 in (16, 18) and Place(section, at * 4) not in self.calls.branches:
                     to = target(word, at * 4)
                     if to is not None:
-                        found.setdefault(to, []).append(at * 4)
-            self._branches[section] = found
+                        sources.setdefault(to, []).append(at * 4)
+            self._branches[section] = sources
         return self._branches[section]
 
     @cached_property
@@ -75,11 +75,11 @@ class Entries:
     @cached_property
     def labels(self) -> dict[Place, list[Symbol]]:
         """The symbols in code, by place."""
-        found: dict[Place, list[Symbol]] = {}
+        labels: dict[Place, list[Symbol]] = {}
         for symbol in self.calls.image.symbols:
             if symbol.section > 0 and symbol.type not in (STT_SECTION, STT_FILE):
-                found.setdefault(Place(symbol.section, symbol.value), []).append(symbol)
-        return found
+                labels.setdefault(Place(symbol.section, symbol.value), []).append(symbol)
+        return labels
 
     def into(self, place: Place) -> Iterator[Place]:
         """The branches to `place`, with and without relocation."""

@@ -1,22 +1,22 @@
 """Is r2 in 24(r1) at a call site? A search backwards from the site.
 
-A restore `ld r2,24(r1)` is right when, on every path that leads to it, the function has stored
-its own r2 in the TOC save doubleword of the frame that is live at the site. The search holds
-*needs*, of two kinds, each for the moment before one instruction:
+A restore `ld r2,24(r1)` is right if, on every path that leads to it, the function has stored its
+r2 in the TOC save doubleword of the frame that is live at the site. The search has *needs*, each
+for the moment before one instruction:
 
     SLOT   24(r1) must hold the function's r2
     R2     r2 must hold the function's r2
-    FRAME  r1 must point at a frame of the function's own
+    FRAME  r1 must point at a frame that the function has pushed
 
-and steps from each to all instructions that control may come from. `std r2,24(r1)` turns a SLOT
+It steps from each need to all instructions that control may come from. `std r2,24(r1)` turns a SLOT
 into an R2, `ld r2,24(r1)` an R2 into a SLOT; the function's entry fulfils R2 (ELFv2 ABI: at its
 local entry point r2 is its TOC pointer) and can never fulfil SLOT. A change of r1, another store to
-the slot, a way in from outside the function, or anything unknown ends the search without a proof. A
-need that was seen already need not be followed again, by whichever site: what is found out about a
-function is kept for all its sites. An instruction that a linker or the kernel may change counts as
-what it says and as a nop: both must do.
+the slot, an entry from outside the function, or anything unknown ends the search without a proof.
+A need is followed once, whichever site asks for it: the results serve all sites of a function. An
+instruction that a linker or the kernel may change counts as what it says and as a nop: both must
+do.
 
-What it takes for granted is the ABI: a callee gives r1 back as it was and writes nothing to its
+The search relies on the ABI: a callee gives r1 back as it was and writes nothing to its
 caller's frame but, in a linker's stub, the present r2 to 24(r1); and no pointer leads there but a
 register that the function itself sets to r1 and a constant.
 
@@ -135,13 +135,13 @@ class Search:
 
     function: Function
     _faults: dict[_State, str] = field(default_factory=dict)
-    """All states that were followed, each with a fault of a path to it; empty without one."""
+    """All states that were followed, each with a fault of a path to it; empty if there is none."""
     _saves: dict[_State, int] = field(default_factory=dict)
     """Of a need of the slot, a bit for each of `_places` that may be what fills it."""
     _places: list[int] = field(default_factory=list)
     """The saves, by the number of the bit that stands for each."""
     _bits: dict[int, int] = field(default_factory=dict)
-    """The other way round."""
+    """The number of the bit, by save."""
     _wanted: list[int] = field(default_factory=list)
     """The bits of those that were wanted among the first, the first two, and so on."""
 
@@ -164,7 +164,7 @@ class Search:
         return tuple(sorted(self._places[bit] for bit in _ones(mask)))
 
     def _follow(self, first: _State) -> None:
-        """Follows a state back to the entry, as far as nobody has done so yet."""
+        """Follows a state back to the entry, as far as that was not done before."""
         earlier: dict[_State, list[_State]] = {first: []}
         later: dict[_State, list[_State]] = {}
         faults: dict[_State, str] = {}
@@ -184,7 +184,7 @@ class Search:
             except NotShownError as reason:
                 faults[state] = str(reason)
         spread = list(faults)
-        for state in spread:  # grows: each fault is one of all that comes later
+        for state in spread:  # grows: a fault holds for all that comes later
             for after in later.get(state, ()):
                 if after not in faults:
                     faults[after] = faults[state]
@@ -211,7 +211,7 @@ class Search:
 
     def _collect(self, earlier: dict[_State, list[_State]]) -> None:
         """Finds what fills the slot for each new state: in the order of the code, until nothing
-        changes any more, which takes two rounds and one for each loop in a loop."""
+        changes. That takes two rounds, and one for each loop in a loop."""
         good = (state for state in earlier if state[1] is Need.SLOT and not self._faults[state])
         states = sorted(good, key=lambda state: state[0])
         changed = bool(states)
@@ -225,12 +225,12 @@ class Search:
         while changed:
             changed = False
             for state in states:
-                found = self._saves.get(state, 0)
+                saves = self._saves.get(state, 0)
                 for before in earlier[state]:
                     if before[1] is Need.SLOT:
-                        found |= self._saves.get(before, 0)
-                if found != self._saves.get(state, 0):
-                    self._saves[state] = found
+                        saves |= self._saves.get(before, 0)
+                if saves != self._saves.get(state, 0):
+                    self._saves[state] = saves
                     changed = True
 
 

@@ -80,10 +80,10 @@ class Function:
 
     @cached_property
     def frame_registers(self) -> dict[str, set[int | None]]:
-        """The registers that some instruction sets from r1, with the bytes that it adds, None for
-        what is not read; and those that one of these is moved to. Each may hold that wherever the
+        """The registers that an instruction sets from r1, with the bytes that it adds (None:
+        unknown), and the registers that these are copied to. Each may hold that value wherever the
         function uses it."""
-        found: dict[str, set[int | None]] = {}
+        distances: dict[str, set[int | None]] = {}
         moved: dict[str, set[str]] = {}
         for at in range(self.start, self.end, 4):
             total = as_sum(self.word(at))
@@ -91,19 +91,21 @@ class Function:
                 continue
             prefixed = at > self.start and self.word(at - 4) >> 26 == _PREFIX
             if total.source == "r1":
-                found.setdefault(total.register, set()).add(None if prefixed else total.distance)
+                distances.setdefault(total.register, set()).add(
+                    None if prefixed else total.distance
+                )
             elif not total.distance and not prefixed:
                 moved.setdefault(total.source, set()).add(total.register)
-        work = list(found)
+        work = list(distances)
         for source in work:  # grows
             for to in moved.get(source, ()):
-                if not found[source] <= found.setdefault(to, set()):
-                    found[to] |= found[source]
+                if not distances[source] <= distances.setdefault(to, set()):
+                    distances[to] |= distances[source]
                     work.append(to)
-        return found
+        return distances
 
     def _stores_by_them(self, offset: int) -> bool:
-        """Whether an instruction may store in 24(r1) by one of `frame_registers`."""
+        """Whether an instruction may store in 24(r1) through one of `frame_registers`."""
         store = as_store(self.word(offset))
         if store is None:
             return False

@@ -6,11 +6,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scpatch.verifier.objects.calls import Calls
-from scpatch.verifier.objects.changes import MARKERS, Changes, ObjectChanges
-from scpatch.verifier.objects.distances import IN_CODE, IN_DATA, Meant, read_distances, read_parts
+from scpatch.verifier.objects.changes import Changes, ObjectChanges
+from scpatch.verifier.objects.distances import Meant, read_distances, read_parts
 from scpatch.verifier.objects.patches import TABLES
 from scpatch.verifier.objects.read import SHF_ALLOC, Place, Rela, Section
-from scpatch.verifier.objects.relocations import BRANCHES
+from scpatch.verifier.objects.relocations import (
+    ADDR64,
+    BRANCHES,
+    DISTANCES,
+    MARKERS,
+    NONE,
+    PARTS_OF_DISTANCES,
+    REL32,
+)
 from scpatch.verifier.search.entries import PAIRS, Entries
 
 MARKS = (
@@ -26,7 +34,8 @@ DISCARDED = ".discard"
 RESTARTS = "__restart_table"
 """Entries of a start, an end, and where an interrupt between them returns to: three addresses
 (Linux, arch/powerpc/lib/restart_table.c)."""
-_ADDR64, _REL32 = 38, 26
+_SEEN_ELSEWHERE = frozenset((NONE, *MARKERS, *DISTANCES, *PARTS_OF_DISTANCES))
+"""Relocations that take no address, or whose places `distances` reads."""
 
 
 def _is_mark(section: Section) -> bool:
@@ -42,12 +51,12 @@ class ObjectEntries(Entries):
 
     @cached_property
     def relocated(self) -> dict[Place, list[Place]]:
-        found: dict[Place, list[Place]] = {}
+        sources: dict[Place, list[Place]] = {}
         for source, (rela, _) in self.calls.branches.items():
             place = self.calls.image.target(rela)
             if place is not None:
-                found.setdefault(place, []).append(source)
-        return found
+                sources.setdefault(place, []).append(source)
+        return sources
 
     @cached_property
     def changes(self) -> Changes:
@@ -57,25 +66,22 @@ class ObjectEntries(Entries):
     def taken(self) -> dict[Place, str]:
         image = self.calls.image
         code = {section.number for section in image.code}
-        found: dict[Place, str] = {}
+        takers: dict[Place, str] = {}
         for section in image.sections:
             if not section.flags & SHF_ALLOC or _is_mark(section):
                 continue
-            seen_elsewhere = BRANCHES if section.number in code else frozenset[int]()
-            for table in image.rela_sections.get(section.number, ()):
-                for rela in image.relas(table):
-                    if rela.type in seen_elsewhere or rela.type in (0, *MARKERS):
-                        continue
-                    if rela.type in IN_DATA or rela.type in IN_CODE or _marks(section, rela):
-                        continue
-                    place = image.target(rela)
-                    if place is not None and place.section in code:
-                        found.setdefault(place, section.name)
+            branches = BRANCHES if section.number in code else frozenset[int]()
+            for rela in image.relocations(section.number):
+                if rela.type in _SEEN_ELSEWHERE or rela.type in branches or _marks(section, rela):
+                    continue
+                place = image.target(rela)
+                if place is not None and place.section in code:
+                    takers.setdefault(place, section.name)
         for meant in self._distances:
             if meant.place is not None:
                 name = image.sections[meant.source].name
-                found.setdefault(Place(meant.section, meant.place), name)
-        return found
+                takers.setdefault(Place(meant.section, meant.place), name)
+        return takers
 
     @cached_property
     def _distances(self) -> list[Meant]:
@@ -91,40 +97,39 @@ class ObjectEntries(Entries):
 
     @cached_property
     def possible(self) -> dict[int, list[tuple[int, int, str]]]:
-        found: dict[int, list[tuple[int, int, str]]] = {}
+        possible: dict[int, list[tuple[int, int, str]]] = {}
         for meant in self._distances:
             name = self.calls.image.sections[meant.source].name
-            found.setdefault(meant.section, []).append((meant.least, meant.most, name))
-        for section, ranges in found.items():
+            possible.setdefault(meant.section, []).append((meant.least, meant.most, name))
+        for section, ranges in possible.items():
             joined: list[tuple[int, int, str]] = []
             for least, most, name in sorted(ranges):
                 if joined and least <= joined[-1][1]:
                     first, last, name = joined.pop()
                     least, most = first, max(last, most)
                 joined.append((least, most, name))
-            found[section] = joined
-        return found
+            possible[section] = joined
+        return possible
 
     @cached_property
     def named(self) -> dict[Place, str]:
-        """Places in code that the sections passed over by `taken` name, but where `paired` leads:
-        by place, the section."""
+        """Places in code that `MARKS` and `PAIRS` tables name, but not those that `paired` has: by
+        place, the section."""
         image = self.calls.image
-        found: dict[Place, str] = {}
+        names: dict[Place, str] = {}
         for section in image.sections:
             if not section.flags & SHF_ALLOC or not _is_mark(section) or section.name in TABLES:
                 continue
-            for table in image.rela_sections.get(section.number, ()):
-                for rela in image.relas(table):
-                    place = image.target(rela)
-                    if place is not None and not _leads(section, rela):
-                        found[place] = section.name
-        return found
+            for rela in image.relocations(section.number):
+                place = image.target(rela)
+                if place is not None and not _leads(section, rela):
+                    names[place] = section.name
+        return names
 
     @cached_property
     def paired(self) -> dict[Place, list[Place]]:
         image = self.calls.image
-        found: dict[Place, list[Place]] = {}
+        sources: dict[Place, list[Place]] = {}
         for section in image.sections:
             size = PAIRS.get(section.name, 0)
             if not size or not section.flags & SHF_ALLOC:
@@ -133,21 +138,21 @@ class ObjectEntries(Entries):
                 at = {rela.offset: rela for rela in image.relas(table)}
                 for offset, rela in at.items():
                     place, first = image.target(rela), at.get(offset - 4)
-                    short = rela.type == _REL32 and offset % size in (0, 4)
+                    short = rela.type == REL32 and offset % size in (0, 4)
                     if place is None or (short and offset % size == 0):
                         continue
-                    known = short and first is not None and first.type == _REL32
+                    known = short and first is not None and first.type == REL32
                     source = image.target(first) if known and first is not None else None
-                    found.setdefault(place, []).append(source or Place(0, 0))
-        return found
+                    sources.setdefault(place, []).append(source or Place(0, 0))
+        return sources
 
 
 def _leads(section: Section, rela: Rela) -> bool:
     """Whether it is the second half of an entry of `PAIRS`, where control goes."""
     size = PAIRS.get(section.name, 0)
-    return size > 0 and rela.type == _REL32 and rela.offset % size == 4
+    return size > 0 and rela.type == REL32 and rela.offset % size == 4
 
 
 def _marks(section: Section, rela: Rela) -> bool:
     """Whether it is an end of the instructions that an entry of `RESTARTS` is about."""
-    return section.name == RESTARTS and rela.type == _ADDR64 and rela.offset % 24 != 16
+    return section.name == RESTARTS and rela.type == ADDR64 and rela.offset % 24 != 16

@@ -19,7 +19,7 @@ class Need(Enum):
     R2 = auto()
     """r2 must hold the function's r2."""
     FRAME = auto()
-    """r1 must point at a frame of the function's own."""
+    """r1 must point at a frame that the function has pushed."""
 
 
 def at_entry(function: Function, offset: int, need: Need) -> None:
@@ -52,9 +52,9 @@ def _goes_with_its_call(function: Function, at: int) -> bool:
     """Whether the instruction restores r2 after a static call, and is there if that is. Without
     both r2 is what it was before the call, where it must be right for the call, too."""
     call = function.place(at - 4)
-    whole = function.entries.changes.with_the_one_before(function.place(at))
+    is_whole = function.entries.changes.with_the_word_before(function.place(at))
     restores = function.effect(at) is Effect.RESTORE
-    return whole and restores and function.entries.calls.is_static_call(call)
+    return is_whole and restores and function.entries.calls.is_static_call(call)
 
 
 def _as_it_says(function: Function, at: int, need: Need) -> Iterable[Need]:
@@ -63,7 +63,7 @@ def _as_it_says(function: Function, at: int, need: Need) -> Iterable[Need]:
         return _frame(function, at, kind)
     if kind is Flow.INDIRECT_CALL:
         if need is Need.R2:
-            raise NotShownError(f"r2 is foreign after the indirect call at +{at:#x}")
+            raise NotShownError(f"r2 is clobbered by the indirect call at +{at:#x}")
         return (Need.SLOT,)
     call = function.entries.calls.call_effect(function.place(at)) if kind is not Flow.NEXT else None
     if call is not None:
@@ -86,7 +86,7 @@ def _as_it_says(function: Function, at: int, need: Need) -> Iterable[Need]:
 
 
 def _frame(function: Function, at: int, kind: Flow) -> Iterable[Need]:
-    """What must hold before an instruction so that the frame behind it is the function's own."""
+    """What must hold before an instruction so that the frame after it is the function's."""
     if kind is not Flow.NEXT:
         return (Need.FRAME,)
     does, word = function.effect(at), function.word(at)
@@ -109,7 +109,7 @@ def _call(call: CallEffect, at: int, need: Need) -> Iterable[Need]:
         return (Need.R2,)
     if need is Need.R2:
         if call is not CallEffect.PRESERVES:
-            raise NotShownError(f"r2 may be foreign after the call at +{at:#x}")
+            raise NotShownError(f"r2 may be clobbered by the call at +{at:#x}")
         return (Need.R2,)
-    # A linker's stub may store r2 in the slot on the way, so both must hold.
+    # A linker's stub may store r2 in the slot, so both must hold.
     return (Need.SLOT, Need.R2)

@@ -13,7 +13,7 @@ from tests.images import LINKS, LOAD, SOURCE, calls, link, patched, with_words
 from tests.tools import CROSS, NOP, assemble, rewritten, run, section, symbol
 
 GLOBS = ("__SCT__*",)
-UNRELATED = "bytes were changed that have nothing to do with a static call."
+UNRELATED = "bytes were changed that do not belong to a static call."
 OVERWRITTEN = "an instruction that is no nop was overwritten by the restore."
 RIGHT_BEFORE = "a call after which r2 was right already was changed."
 
@@ -210,7 +210,7 @@ def test_bytes_in_comment_that_are_no_note(tmp_path: Path) -> None:
     path = link(tmp_path)
     run(CROSS + "objcopy", path, tmp_path / "same")
     note = b"scpatch strategy paca\0"
-    no_note = ".comment: bytes were appended that are no note of a strategy."
+    no_note = ".comment: bytes were appended that are not the note of a strategy."
     not_applied = ".comment: strategy paca was noted, none was applied."
     for extra, errors in {
         b"something\0": (no_note,),

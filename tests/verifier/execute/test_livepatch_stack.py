@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.verifier.execute import execute, find_tools
-from tests.verifier.execute.support import assemble
-from tests.verifier.livepatch_support import (
+from tests.verifier.execute.livepatch_support import (
     LINES,
     OFFSETS,
     edited,
@@ -20,6 +19,7 @@ from tests.verifier.livepatch_support import (
     site,
     unit,
 )
+from tests.verifier.execute.support import assemble
 
 
 def test_the_right_code(tmp_path: Path) -> None:

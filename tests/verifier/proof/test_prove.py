@@ -24,7 +24,7 @@ from tests.elfwriter import (
     section_numbers,
     words,
 )
-from tests.verifier.proof_support import (
+from tests.verifier.proof.support import (
     STUB,
     TRAMPOLINES,
     Change,

@@ -19,8 +19,8 @@ from tests.elfwriter import (
     Symbol,
     build,
 )
-from tests.verifier.proof_support import STUB, apply, assemble, prove_data
-from tests.verifier.test_proof import DATA, SOURCE, right_change
+from tests.verifier.proof.support import STUB, apply, assemble, prove_data
+from tests.verifier.proof.test_prove import DATA, SOURCE, right_change
 
 
 @pytest.fixture

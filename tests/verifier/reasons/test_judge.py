@@ -12,7 +12,7 @@ from tests.elfwriter import (
     B,
     build,
 )
-from tests.verifier.proof_support import (
+from tests.verifier.proof.support import (
     TRAMPOLINES,
     apply,
     assemble,

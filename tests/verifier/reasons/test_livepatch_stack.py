@@ -17,9 +17,9 @@ from tests.elfwriter import STB_WEAK, STT_FUNC, Elf, Symbol
 from tests.elfwriter import words as packed
 from tests.strategies.livepatch_support import BCTR, of_the_thread, rewritten, trampoline
 from tests.tools import assemble as assemble_file
+from tests.verifier.execute.livepatch_support import LINES, words
 from tests.verifier.execute.test_livepatch_stack import DAMAGE
-from tests.verifier.livepatch_support import LINES, words
-from tests.verifier.proof_support import Change, assemble, prove_change, text
+from tests.verifier.proof.support import Change, assemble, prove_change, text
 
 MARK = "scpatch strategy livepatch-stack\0"
 COMMENT = '.ident "gcc"\n'

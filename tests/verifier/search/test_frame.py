@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.verifier.proof_support import (
+from tests.verifier.proof.support import (
     TRAMPOLINES,
     assemble,
     calls,

@@ -17,8 +17,8 @@ from tests.saved.test_jump_tables import SWITCH
 from tests.saved.test_saved import BARE, CALL, NEIGHBOUR, SAVE, Case
 from tests.saved.test_saved import CASES as PLAIN
 from tests.tools import CLANG, CROSS, assemble, compile_c, rewritten, run
-from tests.verifier.proof_support import Change, calls, describe, prove_change, restored
-from tests.verifier.proof_support import states as proven
+from tests.verifier.proof.support import Change, calls, describe, prove_change, restored
+from tests.verifier.proof.support import states as proven
 
 
 def forced(tmp_path: Path, path: Path) -> tuple[set[str], str]:

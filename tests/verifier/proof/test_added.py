@@ -22,7 +22,7 @@ from tests.elfwriter import (
     build,
     words,
 )
-from tests.verifier.proof_support import (
+from tests.verifier.proof.support import (
     STUB,
     TRAMPOLINES,
     Change,
@@ -37,7 +37,7 @@ from tests.verifier.proof_support import (
     text,
     with_thunk,
 )
-from tests.verifier.test_proof import DATA, SOURCE, right_change
+from tests.verifier.proof.test_prove import DATA, SOURCE, right_change
 
 
 @pytest.fixture

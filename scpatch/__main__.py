@@ -27,7 +27,7 @@ def _command_line() -> int:
         completion_init()
     app = application(sys.argv[1] if sys.argv[1:] else "")
     try:
-        # Without its "standalone mode", which has its own ways to end at a signal or a closed pipe.
+        # Not in "standalone mode", which handles signals and closed pipes differently.
         return int(app(prog_name="scpatch", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()

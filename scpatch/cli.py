@@ -1,4 +1,4 @@
-"""The parser of the command line, made of the tables in `commands`; and one call of a command."""
+"""The parser of the command line, made from the tables in `commands`."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class _Type(click.ParamType):  # type: ignore[type-arg]
         return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
-def application(asked: str) -> TyperGroup:
-    """The command line; only with the command `asked` if there is one of that name, since a build
-    pays for the others each time."""
-    known = {asked: COMMANDS[asked]} if asked in COMMANDS else COMMANDS
+def application(first: str) -> TyperGroup:
+    """The command line. If its first word is a command, only that is made: a build would pay for
+    the others each time."""
+    known = {first: COMMANDS[first]} if first in COMMANDS else COMMANDS
     commands = _commands("commands", known)
-    if asked not in COMMANDS:
+    if first not in COMMANDS:
         commands["kbuild"] = _Kbuild(
             commands=_commands("kbuild", KBUILD),
             help=KBUILD_TEXT,

@@ -1,7 +1,7 @@
 """How a program starts and ends: standard streams, signals, and every error as one message.
 
-This module imports nothing that takes time before `run` has looked after Ctrl-C. That is why it
-takes the names of `signal` from the built-in module behind it.
+This module imports nothing slow, so that `run` can handle Ctrl-C early. Therefore it imports from
+`_signal`, the built-in module that `signal` wraps.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Stopped(SystemExit):
-    """A signal told the program to end. An exception, so that what is unfinished is removed."""
+    """A signal told the program to end. An exception, so that unfinished files are removed."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -41,7 +41,7 @@ class Stopped(SystemExit):
 
 
 class ReportError(Exception):
-    """A standard stream that cannot be written. No OSError, which libraries treat in their way."""
+    """A standard stream cannot be written. Not an OSError, which libraries would catch."""
 
     def __init__(self, stream: int, error: OSError) -> None:
         super().__init__(error.strerror)
@@ -54,16 +54,16 @@ class ReportError(Exception):
 
 
 def run(program: Callable[[], int]) -> NoReturn:
-    """Runs a program and ends the process with the exit code that it returns, or as the signal
-    that stopped it does. Nothing but an error of scpatch itself shows a traceback."""
-    # Until there is something to clean up, and after that, Ctrl-C ends the process at once.
+    """Runs a program and ends the process with the exit code that it returns, or by the signal
+    that stopped it. Only a bug in scpatch shows a traceback."""
+    # Before and after there is something to clean up, Ctrl-C ends the process at once.
     if getsignal(SIGINT) is default_int_handler:
         signal(SIGINT, SIG_DFL)
-    # Tables of tens of thousands of rows live until the end: looking at them again and again for
-    # cycles costs a tenth of a run and finds none.
+    # Tables of tens of thousands of rows live until the end. To search them for cycles again and
+    # again costs a tenth of a run and finds none.
     gc.set_threshold(100_000)
     _prepare_streams()
-    caught = [one for one in (SIGINT, SIGTERM, SIGHUP) if getsignal(one) is SIG_DFL]
+    caught = [number for number in (SIGINT, SIGTERM, SIGHUP) if getsignal(number) is SIG_DFL]
     sys.unraisablehook = _unraisable
     try:
         for number in caught:
@@ -74,18 +74,18 @@ def run(program: Callable[[], int]) -> NoReturn:
         _flush()
     except Stopped as stopped:
         _die(stopped.number)
-    # At its end the interpreter looks for cycles in all that was ever imported: a sixth of the
-    # time that a small object takes. The end of the process frees it as well. LIEF's binding
-    # takes what is not found for leaks, and tells them on stderr.
+    # At its end the interpreter searches everything that was imported for cycles, which is a sixth
+    # of the time for a small object. The end of the process frees the memory as well. But LIEF's
+    # binding reports what that search does not free as leaks, on stderr.
     if "lief" not in sys.modules:
         gc.freeze()
     sys.exit(status)
 
 
 def _prepare_streams() -> None:
-    """Makes stdout and stderr such that errors of writing are `ReportError`, and that names in an
-    object that are no text do not stop the report. Opens standard streams that are closed, so that
-    no file gets their numbers, and then whatever is printed."""
+    """Replaces stdout and stderr: a failed write raises `ReportError`, and a name that is not text
+    is escaped. Opens standard streams that are closed; else a file would get their numbers, and
+    then the output."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -113,7 +113,7 @@ class _Report(io.FileIO):
         try:
             return super().write(data)
         except BrokenPipeError:
-            # The reader has gone: the end of any program that does not ask to be told.
+            # The reader has gone. This ends any program that does not handle SIGPIPE.
             raise Stopped(SIGPIPE) from None
         except OSError as error:
             raise ReportError(self.fileno(), error) from error
@@ -124,7 +124,7 @@ def _stop(number: int, _frame: object) -> None:
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """Python drops an exception in a finalizer or a callback; a signal must not be lost there."""
+    """Python drops an exception in a finalizer or a callback, but no signal must be lost."""
     if isinstance(unraisable.exc_value, Stopped):
         _die(unraisable.exc_value.number)
     sys.__unraisablehook__(unraisable)
@@ -138,7 +138,7 @@ def _die(number: int) -> NoReturn:
 
 
 def _status(program: Callable[[], int]) -> int:
-    """The exit code of the program, with every error as one message on stderr."""
+    """The exit code of the program. Prints any error as a message on stderr."""
     try:
         status = program()
         sys.stdout.flush()
@@ -153,8 +153,8 @@ def _status(program: Callable[[], int]) -> int:
 
 
 def _flush() -> None:
-    """Writes what is still buffered. If there is no room for it, that has been told already; the
-    interpreter must not try again."""
+    """Writes what is still buffered. An error has been printed already, so the interpreter must not
+    try again."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

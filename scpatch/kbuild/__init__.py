@@ -1,18 +1,18 @@
 """The step of a kernel build: `make LD="scpatch-ld LINKER"`.
 
-Kbuild links with `$(LD)`, so a linker that does a little more needs no change in the kernel's tree.
-`scpatch-ld`, a shell script, hands every call to the real linker, but for two kinds that it knows
-by their linker scripts; those come to `scpatch.kbuild.__main__`:
+Kbuild links with `$(LD)`, so the kernel's tree need not change. `scpatch-ld`, a shell script,
+passes every call to the real linker except two kinds, which it recognises by their linker scripts.
+Those it passes to `scpatch.kbuild.__main__`:
 
 - A link of vmlinux (`arch/powerpc/kernel/vmlinux.lds`). On powerpc the image is linked from the
-  thin archive vmlinux.a, once for each pass of kallsyms and once for good. `copies` makes rewritten
-  copies of the inputs that have call sites, and the linker gets those instead. The passes must see
-  the same code, so the copies are kept; they serve until an input, an option or scpatch changes.
+  thin archive vmlinux.a: for each pass of kallsyms, and finally. `copies` makes rewritten copies of
+  the inputs that have call sites, and the linker gets those instead. All passes must see the same
+  code, so the copies serve until an input, an option or scpatch changes.
 - The `ld -r` of a module (`scripts/module.lds`, output *.ko). The linker writes to a temporary
-  name, and the rewritten result appears under the real one.
+  name, and the rewritten result appears under the real name.
 
-Compiled objects are never changed: another build of the same tree, or a compiler cache, sees them
-as the compiler wrote them.
+Compiled objects never change: another build of the same tree, or a compiler cache, sees them as the
+compiler wrote them.
 
-`edit` is the other way, for those who own their tree: the same step written into its Makefiles.
+`edit` is for those who own their tree: it writes the same step into the Makefiles.
 """

@@ -1,7 +1,7 @@
 """What `scpatch-ld` runs for the links that scpatch takes part in: `scpatch-link`.
 
-A program of its own, without the command line's library: a distribution's kernel has thousands of
-modules, and each comes here.
+It does not import the command line's library: a distribution's kernel has thousands of modules, and
+each of them starts this program.
 """
 
 from __future__ import annotations

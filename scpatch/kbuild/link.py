@@ -57,7 +57,8 @@ def _vmlinux(command: Command, settings: Settings) -> int:
             copies.make(entry, allow_refused=settings.warn_only)
         for entry in inputs:
             if entry.planned and entry.planned.changed:
-                messages.rewritten(entry.source, entry.planned.plan, kept=entry.planned.kept)
+                plan, _, _, skipped = entry.planned
+                messages.rewritten(entry.source, plan, skipped=skipped)
     command = command.with_inputs({entry.source: entry.path for entry in inputs})
     if messages.verbose():
         print("+", command.linker, *command.arguments, file=sys.stderr)

@@ -41,20 +41,20 @@ def check(plans: Sequence[FilePlan], settings: Settings) -> None:
         ) from error
 
 
-def rewritten(name: str, plan: FilePlan, *, kept: int = 0) -> None:
+def rewritten(name: str, plan: FilePlan, *, skipped: int = 0) -> None:
     """Prints a line as Kbuild does for each file that it makes; `make -s` closes its stdout. With
     V=1 also says what was done."""
     print(f"  SCPATCH {name}", flush=True)
-    summary(plan, kept=kept)
+    summary(plan, skipped=skipped)
 
 
-def summary(plan: FilePlan, *, kept: int = 0) -> None:
-    """With V=1, says what was done. `kept` members are as an earlier run made them."""
+def summary(plan: FilePlan, *, skipped: int = 0) -> None:
+    """With V=1, says what was done. `skipped` members are as an earlier run made them."""
     if not verbose():
         return
     from scpatch.report.summary import summary_line
 
-    others = f"; {kept:,} other members are as before" if kept else ""
+    others = f"; {skipped:,} other members are as before" if skipped else ""
     print(summary_line(plan._replace(outputs=()), written=True) + others, flush=True)
 
 

@@ -1,7 +1,7 @@
-"""Plans the copy of an input of a link; of a thin archive, only what is not known already.
+"""Plans the copy of an input of a link; of a thin archive, only the members that have changed.
 
-vmlinux.a has a member for each object of the kernel. When one is compiled again, its copy alone has
-to be made again, and the archive of copies, which is small.
+vmlinux.a has a member for each object of the kernel. If one is compiled again, only its copy is
+made again, and the archive of copies, which is small.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from scpatch.rewriter.thin_files import EarlierResult
 class Planned(NamedTuple):
     plan: FilePlan
     known: Known
-    """What there is to know once the plan's outputs are written; `copies` lacks these."""
+    """What is known after the plan's outputs are written; `copies` lacks these."""
     changed: bool
     """Whether the link is to use a copy."""
-    kept: int = 0
-    """How many files of a thin archive were not looked at, because they are known."""
+    skipped: int = 0
+    """How many files of a thin archive were not read, because an earlier run has rewritten them."""
 
 
 def plan_copy(name: str, target: Path, options: Options, known: Known) -> Planned | None:
-    """What is to be written for the input `name`; None where it is no object and no archive:
+    """What is to be written for the input `name`. None if it is neither an object nor an archive:
     linkers also take scripts.
 
     Raises ScpatchError for an input that cannot be read, is not for ppc64le, or has no machine code
@@ -45,20 +45,18 @@ def plan_copy(name: str, target: Path, options: Options, known: Known) -> Planne
             return None
     sources = identities([name])
     plan = plan_file(Path(name), options, target)
-    changed = any(one.plan.edits for one in plan.objects)
-    return Planned(plan, Known(sources, {}, {}, bool(plan.refused)), changed)
+    return Planned(plan, Known(sources, {}, {}, bool(plan.refused)), plan.changed)
 
 
 def sources_of(name: str) -> Identities:
-    """The files that an archive is made of, as they are now: itself and, where it is thin, its
-    members."""
+    """The files that an archive consists of now: itself and, if it is thin, its members."""
     with open_input(Path(name)) as source:
         return _sources(read_archive(source.data, name))
 
 
 def _sources(archive: Archive) -> Identities:
     members = archive.members if archive.thin else ()
-    return identities([archive.name, *(_path(archive, one.name) for one in members)])
+    return identities([archive.name, *(_path(archive, member.name) for member in members)])
 
 
 def _path(archive: Archive, member: str) -> str:
@@ -70,18 +68,16 @@ def _plan_thin(
 ) -> Planned:
     # Before anything is read: a file that changes meanwhile then has another identity.
     sources = _sources(archive)
-    kept = _kept(archive, sources, known)
-    plan = plan_thin(source, archive, options, target, kept)
-    old = [one.copy for one in kept.values() if one.copy]
-    changed = bool(old) or any(one.plan.edits for one in plan.objects)
-    copies = {path: known.copies[path] for path in old}
-    new = Known(sources, copies, _members(archive, plan, kept), bool(plan.refused))
-    return Planned(plan, new, changed, len(kept))
+    earlier = _earlier(archive, sources, known)
+    plan = plan_thin(source, archive, options, target, earlier)
+    copies = {result.copy: known.copies[result.copy] for result in earlier.values() if result.copy}
+    new = Known(sources, copies, _members(archive, plan, earlier), bool(plan.refused))
+    return Planned(plan, new, bool(copies) or plan.changed, len(earlier))
 
 
-def _kept(archive: Archive, sources: Identities, known: Known) -> dict[str, EarlierResult]:
-    """The files of which it is known what becomes of them."""
-    kept: dict[str, EarlierResult] = {}
+def _earlier(archive: Archive, sources: Identities, known: Known) -> dict[str, EarlierResult]:
+    """The files that have not changed since an earlier run, nor have their copies."""
+    earlier: dict[str, EarlierResult] = {}
     for (path, nested), members in files_of(archive).items():
         name = _path(archive, members[0].name)
         now = sources[name]
@@ -89,18 +85,20 @@ def _kept(archive: Archive, sources: Identities, known: Known) -> dict[str, Earl
         if nested or copy is None or not now or known.sources.get(name) != now:
             continue
         if not copy:
-            kept[path] = EarlierResult("", now[2])
-        elif (there := identity(copy)) and known.copies.get(copy) == there:
-            kept[path] = EarlierResult(copy, there[2])
-    return kept
+            earlier[path] = EarlierResult("", now[2])
+        elif (copied := identity(copy)) and known.copies.get(copy) == copied:
+            earlier[path] = EarlierResult(copy, copied[2])
+    return earlier
 
 
-def _members(archive: Archive, plan: FilePlan, kept: Mapping[str, EarlierResult]) -> dict[str, str]:
-    """The copies by the files that are members as a whole, but for those with refused sites."""
-    made = {str(one.source): str(one.target) for one in plan.outputs}
-    refused = {one.name for one in plan.objects if one.plan.refused}
+def _members(
+    archive: Archive, plan: FilePlan, earlier: Mapping[str, EarlierResult]
+) -> dict[str, str]:
+    """`Known.members` after the plan's outputs are written."""
+    made = {str(output.source): str(output.target) for output in plan.outputs}
+    refused = {entry.name for entry in plan.objects if entry.plan.refused}
     return {
-        path: kept[path].copy if path in kept else made.get(path, "")
+        path: earlier[path].copy if path in earlier else made.get(path, "")
         for (path, nested), members in files_of(archive).items()
         if not nested and f"{archive.name}({members[0].label})" not in refused
     }

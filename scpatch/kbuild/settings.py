@@ -109,21 +109,17 @@ def parse(words: Sequence[str]) -> Settings:
     for word in words:
         flag, equals, text = word.partition("=")
         option = known.get(flag)
-        if option is None:
-            raise _with_hint(UsageError(f"unknown option {word}"))
-        if (option.kind is bool) == bool(equals):
-            raise _with_hint(option.wrong("it takes none" if equals else "there is none"))
         try:
+            if option is None:
+                raise UsageError(f"unknown option {word}")
+            if (option.kind is bool) == bool(equals):
+                raise option.wrong("it takes none" if equals else "there is none")
             value = not equals or option.read(text)
         except UsageError as error:
-            raise _with_hint(error) from error
+            hint = "the options are " + ", ".join(map(spelling, OPTIONS))
+            raise UsageError(error.message, file="scpatch-ld", hint=hint) from error
         values[option.name] = (*values[option.name], value) if option.repeatable else value
     return Settings(**values)
-
-
-def _with_hint(error: UsageError) -> UsageError:
-    hint = "the options are " + ", ".join(map(spelling, OPTIONS))
-    return UsageError(error.message, file="scpatch-ld", hint=hint)
 
 
 def spelling(option: Parameter) -> str:

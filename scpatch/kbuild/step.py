@@ -55,5 +55,5 @@ def _archive(source: str, target: Path, settings: Settings) -> Exit:
         raise UsageError(f"{source}: neither an archive nor an object")
     messages.check([planned.plan], settings)
     make(LinkInput(source, str(target), planned, record), allow_refused=settings.warn_only)
-    messages.summary(planned.plan, kept=planned.kept)
+    messages.summary(planned.plan, skipped=planned.skipped)
     return Exit.OK

@@ -1,5 +1,5 @@
-"""What the user sees: one module for each command, and one for each form that several share.
+"""What the user sees. A report draws and computes nothing.
 
-A report is rows of plain data first; the forms (a terminal, plain lines, JSON) are back ends over
-the same rows. `schema.json` beside this file describes the JSON.
+Each command has a module here that wraps its result as a `blocks.Report`, and each output form has
+one in `forms`. `documents` are the JSON as types, and `schema` makes schema.json from them.
 """

@@ -46,7 +46,7 @@ class CallEntry(Entry):
     trampoline: Annotated[str, about("Name of the trampoline, also if a stub is called.")]
 
 
-class CallSite(CallEntry):
+class SiteEntry(CallEntry):
     state: State
     code: Annotated[str, Meta(pattern="^(SCP2[0-9]{2})?$")]
     detail: Annotated[str, about("Why it is refused, or what makes it right.")]
@@ -56,10 +56,10 @@ class CallSite(CallEntry):
     after: Annotated[Word | None, about("The word after it; null at the end of the section.")]
 
 
-def _sites(sites: Iterable[Site]) -> list[CallSite]:
+def _sites(sites: Iterable[Site]) -> list[SiteEntry]:
     return [
         entry(
-            CallSite,
+            SiteEntry,
             site,
             word=f"{site.word:#010x}",
             after=None if site.after is None else f"{site.after:#010x}",
@@ -85,7 +85,7 @@ class ScannedObject(Entry):
     image: Annotated[bool, about("A linked image, such as vmlinux.")]
     strategies: Applied
     trampolines: list[CalledTrampoline]
-    sites: list[CallSite]
+    sites: list[SiteEntry]
     states: States
 
 
@@ -147,7 +147,7 @@ class PlannedObject(Entry):
     code_bytes: Annotated[int, natural("Bytes by which code sections grow, padding included.")]
     stubs: list[AddedStub]
     listed: Annotated[list[ListedCall], about("Its table of call sites, `.static_call_sites`.")]
-    sites: list[CallSite]
+    sites: list[SiteEntry]
 
 
 class RewrittenFile(Entry):

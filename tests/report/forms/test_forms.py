@@ -1,0 +1,114 @@
+"""Every form draws every report."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from scpatch.advisor import advise
+from scpatch.report.advise import AdviseReport
+from scpatch.report.blocks import Report
+from scpatch.report.diff import DiffReport
+from scpatch.report.forms import FORMS, OutputForm, choices, print_report
+from scpatch.report.rewrite import RewriteReport
+from scpatch.report.scan import ScanReport
+from scpatch.report.verify import VerifyReport
+from scpatch.rewriter import Options
+from scpatch.verifier.files import verify_files
+from tests.report.support import FIXTURES, compare, plan, rewritten, validated
+
+BEFORE = FIXTURES / "refused.o"
+
+
+def scan_report(_folder: Path) -> Report:
+    return ScanReport([("refused.o", plan("refused.o").objects[0].scan)])
+
+
+def rewrite_report(_folder: Path) -> Report:
+    return RewriteReport([plan("refused.o")], written=False)
+
+
+def diff_report(folder: Path) -> Report:
+    return DiffReport([("a.o", "b.o", compare(BEFORE, rewritten("refused.o", folder)))])
+
+
+def verify_report(folder: Path) -> Report:
+    return VerifyReport(verify_files(BEFORE, rewritten("refused.o", folder)))
+
+
+def advise_report(_folder: Path) -> Report:
+    return AdviseReport([advise(BEFORE, Options(), image=False)])
+
+
+REPORTS = [scan_report, rewrite_report, diff_report, verify_report, advise_report]
+
+
+@pytest.mark.parametrize("make", REPORTS)
+@pytest.mark.parametrize("module", sorted(set(FORMS.values())))
+def test_every_form_draws_every_report(
+    module: str, make: Callable[[Path], Report], tmp_path: Path
+) -> None:
+    form: OutputForm = import_module(f"scpatch.report.forms.{module}")
+    stream = io.StringIO()
+    form.write(make(tmp_path), stream)
+    assert "SCP203" in stream.getvalue() or make is verify_report
+    assert stream.getvalue().endswith("\n")
+    if module == "json":
+        assert validated(stream.getvalue())["command"] == make.__name__.removesuffix("_report")
+
+
+@pytest.mark.parametrize("make", REPORTS)
+def test_findings_are_what_a_person_has_to_look_at(
+    make: Callable[[Path], Report], tmp_path: Path
+) -> None:
+    findings = list(make(tmp_path).findings())
+    if make is advise_report:
+        assert findings == []
+    elif make is verify_report:
+        assert len(findings) == 7
+        assert {finding.code for finding in findings} == {""}
+    else:
+        assert [finding.code for finding in findings if "sibling" in finding.text] == ["SCP203"]
+        assert len(findings) == 7
+        assert all(".text" in finding.place for finding in findings)
+
+
+def test_the_form_for_a_person_has_two_names() -> None:
+    assert choices("table") == ["table", "plain", "json"]
+    assert choices("terminal") == ["terminal", "plain", "json"]
+
+
+def test_without_a_choice_a_pipe_gets_plain_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_report(scan_report(tmp_path), None)
+    default = capsys.readouterr().out
+    print_report(scan_report(tmp_path), "plain")
+    assert default == capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("form", "imported"), [("plain", False), ("table", False), ("json", True)])
+def test_only_json_imports_msgspec(form: str, imported: bool) -> None:
+    program = (
+        "import sys; from scpatch.__main__ import main\n"
+        "try: main()\n"
+        "finally: print('msgspec' in sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", program, "scan", "--format", form, str(BEFORE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1:] == [str(imported)]
+
+
+def test_json_is_ascii_and_holds_any_name(capsys: pytest.CaptureFixture[str]) -> None:
+    scan = plan("refused.o").objects[0].scan
+    print_report(ScanReport([("grüße-\U0001f600-\x1b", scan)]), "json")
+    text = capsys.readouterr().out
+    assert text.isascii()
+    assert json.loads(text)["files"][0]["file"] == "grüße-\U0001f600-\\x1b"

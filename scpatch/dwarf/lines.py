@@ -1,12 +1,12 @@
 """Source lines for places in unlinked code.
 
-Only those sequences of .debug_line are decoded that cover a wanted place, and no further than that;
-pyelftools reads their headers. Of the other debug sections nothing is read but the file names in
-question. The .debug_line of a kernel has many megabytes, .debug_info with its relocations more than
-ten times as many.
+Only those sequences of .debug_line are decoded that cover a wanted place; pyelftools reads the
+headers of their units. Of the other debug sections nothing is read but the file names in question.
+The .debug_line of a kernel has many megabytes, .debug_info with its relocations more than ten times
+as many.
 
-Debug information is a convenience: where it is missing, compressed or damaged, places go without
-a line, and nothing here raises.
+Debug information is a convenience: if it is missing, compressed or damaged, places have no line,
+and nothing here raises.
 """
 
 from __future__ import annotations
@@ -17,14 +17,7 @@ from typing import Any, Final
 
 from scpatch.dwarf.names import LineHeaders
 from scpatch.dwarf.opcodes import LineRow, sequences
-from scpatch.dwarf.sequences import (
-    Address,
-    Stretch,
-    Unit,
-    find_addresses,
-    find_stretch,
-    sequence_ends,
-)
+from scpatch.dwarf.sequences import Address, Unit, find_addresses, sequence_starts
 from scpatch.elf import constants as c
 from scpatch.elf.encoding import Encoding
 from scpatch.elf.reader import ElfFile, RelaTable
@@ -40,58 +33,56 @@ _SECTION: Final = 1 << 40
 
 
 def line_of(elf: ElfFile, places: Sequence[CodePlace]) -> dict[CodePlace, str]:
-    """`FILE:LINE` for those of `places` that .debug_line tells about.
+    """`FILE:LINE` for those of `places` that .debug_line describes.
 
-    FILE is as the compiler wrote it, relative to its working directory where the table allows.
+    FILE is as the compiler wrote it, relative to its working directory if the table allows.
     """
+    lines: dict[CodePlace, str] = {}
     if not places:
-        return {}
-    found: dict[CodePlace, str] = {}
+        return lines
     try:
         for index in elf.sections_named(".debug_line"):
             table = elf.relocations(index)
             if table is not None and not elf.sections[index].sh_flags & c.SHF_COMPRESSED:
-                found |= _lines(elf, index, table, set(places))
+                lines.update(_lines(elf, index, table, set(places)))
     except ScpatchError:
         # A table is damaged that only debug information needs.
-        return found
-    return found
+        return lines
+    return lines
 
 
 def _lines(
     elf: ElfFile, index: int, table: RelaTable, places: set[CodePlace]
-) -> dict[CodePlace, str]:
+) -> Iterator[tuple[CodePlace, str]]:
     """The lines that one .debug_line section gives."""
     data = elf.content(index)
-    found: dict[CodePlace, str] = {}
-    names = LineHeaders(elf, index, table)
+    headers = LineHeaders(elf, index, table)
     addresses = list(find_addresses(elf, index, table))
-    for unit, chosen in _by_unit(addresses, places):
-        header = names.header(unit)
+    for unit, wanted in _by_unit(addresses, places).items():
+        header = headers.header(unit)
         if header is None:
             continue
-        first = bisect_left(addresses, unit.start, key=_at)
-        inside = addresses[first : bisect_left(addresses, unit.end, key=_at)]
-        for stretch, wanted in _stretches(data, header, inside, chosen):
-            for rows in _decode(data, stretch, header, elf.encoding):
-                for place in wanted:
-                    row = _row_at(rows, place[0] * _SECTION + place[1])
-                    name = names.file(unit, row.file) if row and 0 < row.line < 1 << 32 else None
-                    if row is not None and name is not None:
-                        found[place] = f"{name}:{row.line}"
-    return found
-
-
-def _at(address: Address) -> int:
-    return address.at
+        starts = sequence_starts(data, unit, header.standard_opcode_lengths)
+        decoded: dict[int, list[list[LineRow]]] = {}
+        for address, place in wanted:
+            number = bisect_right(starts, address.at)
+            if number not in decoded:
+                start, end = starts[number - 1], min(starts[number], starts[number - 1] + LIMIT)
+                code = _with_addresses(data[start:end], start, addresses, elf.encoding)
+                decoded[number] = list(_decode(code, header, elf.encoding))
+            for rows in decoded[number]:
+                row = _row_at(rows, _number(*place))
+                name = headers.file(unit, row.file) if row and 0 < row.line < 1 << 32 else None
+                if row is not None and name is not None:
+                    yield place, f"{name}:{row.line}"
 
 
 def _by_unit(
     addresses: Iterable[Address], places: set[CodePlace]
-) -> Iterator[tuple[Unit, list[tuple[Address, CodePlace]]]]:
-    """Each wanted place with the address that starts last before it, by unit.
+) -> dict[Unit, list[tuple[Address, CodePlace]]]:
+    """Each wanted place with the last address that starts before it, by unit.
 
-    With all of them where several start together, as an empty function and the next one do.
+    If several addresses start there, as an empty function and the next one do, with all of them.
     """
     sections = {section for section, _ in places}
     starts: dict[CodePlace, list[Address]] = {}
@@ -99,54 +90,43 @@ def _by_unit(
         if address.section in sections:
             starts.setdefault((address.section, address.offset), []).append(address)
     order = sorted(starts)
-    chosen: dict[Unit, list[tuple[Address, CodePlace]]] = {}
+    units: dict[Unit, list[tuple[Address, CodePlace]]] = {}
     for place in sorted(places):
         before = bisect_right(order, place) - 1
         if before >= 0 and order[before][0] == place[0]:
             for address in starts[order[before]]:
-                chosen.setdefault(address.unit, []).append((address, place))
-    yield from chosen.items()
+                units.setdefault(address.unit, []).append((address, place))
+    return units
 
 
-def _stretches(
-    data: memoryview,
-    header: Any,
-    addresses: Sequence[Address],
-    chosen: Sequence[tuple[Address, CodePlace]],
-) -> Iterator[tuple[Stretch, list[CodePlace]]]:
-    """What is to be decoded of one unit, with the places that it covers."""
-    unit = chosen[0][0].unit
-    ends = sequence_ends(data, unit, header.standard_opcode_lengths)
-    sequences: dict[int, list[tuple[Address, CodePlace]]] = {}
-    for address, place in chosen:
-        sequences.setdefault(bisect_right(ends, address.at), []).append((address, place))
-    for inside in sequences.values():
-        wanted = [address for address, _ in inside]
-        yield find_stretch(ends, addresses, wanted), [place for _, place in inside]
+def _with_addresses(
+    sequence: memoryview, start: int, addresses: Sequence[Address], encoding: Encoding
+) -> bytes:
+    """The opcodes of a sequence, which starts at `start`, with its addresses filled in."""
+    code = bytearray(sequence)
+    for address in addresses[bisect_left(addresses, start, key=_at) :]:
+        at = address.at - start
+        if at + 8 > len(code):
+            break
+        code[at : at + 8] = encoding.pack(_number(address.section, address.offset), 8)
+    return bytes(code)
 
 
-def _decode(
-    data: memoryview, stretch: Stretch, header: Any, encoding: Encoding
-) -> Iterator[list[LineRow]]:
-    """The rows of each sequence, by address, the last one its end; nothing where it is damaged."""
-    code = bytearray(data[stretch.start : min(stretch.end, stretch.start + LIMIT)])
-    for address in stretch.addresses:
-        at = address.at - stretch.start
-        if at + 8 <= len(code):
-            code[at : at + 8] = encoding.pack(_number(address), 8)
+def _at(address: Address) -> int:
+    return address.at
+
+
+def _decode(code: bytes, header: Any, encoding: Encoding) -> Iterator[list[LineRow]]:
+    """The rows of each sequence, by address, the last one its end; none if it is damaged."""
     try:
-        found = list(sequences(bytes(code), header, encoding))
+        for rows in sequences(code, header, encoding):
+            yield sorted(rows, key=_address)
     except (IndexError, ValueError, ZeroDivisionError):
-        # Damaged input: there is no line then.
         return
-    if stretch.following is not None:
-        found[-1].append(LineRow(_number(stretch.following), 0, 0))
-    for rows in found:
-        yield sorted(rows, key=_address)
 
 
-def _number(address: Address) -> int:
-    return address.section * _SECTION + address.offset
+def _number(section: int, offset: int) -> int:
+    return section * _SECTION + offset
 
 
 def _address(row: LineRow) -> int:

@@ -21,7 +21,7 @@ _EMPTY_FORMS: Final = frozenset({"DW_FORM_flag_present", "DW_FORM_implicit_const
 
 
 class LineHeaders:
-    """The headers of the .debug_line section `index`, read as they are asked for."""
+    """The headers of the .debug_line section `index`, each read when it is needed."""
 
     def __init__(self, elf: ElfFile, index: int, table: RelaTable) -> None:
         self._elf = elf
@@ -33,13 +33,13 @@ class LineHeaders:
         self._strings: dict[str, memoryview | None] = {}
 
     def header(self, unit: Unit) -> Any:
-        """The unit's header as pyelftools gives it; None where it is damaged."""
+        """The unit's header as pyelftools gives it; None if it is damaged."""
         if unit not in self._headers:
             self._headers[unit] = self._read(unit)
         return self._headers[unit]
 
     def file(self, unit: Unit, number: int) -> str | None:
-        """The name of a file by its number in the unit; None where the header has none."""
+        """The name of a file by its number in the unit; None if the header has none."""
         if (unit, number) not in self._files:
             try:
                 path = self._path(unit, number)
@@ -92,7 +92,7 @@ class LineHeaders:
             return _shorten(_text(_join(folder, name)), _text(base))
         if number < 1:
             return None
-        # Up to DWARF 4 numbers start at 1; directory 0 is the compiler's own, not in the table.
+        # Up to DWARF 4 numbers start at 1; directory 0 is the compiler's and not in the table.
         entry = header.file_entry[number - 1]
         folder = header.include_directory[entry.dir_index - 1] if entry.dir_index else b""
         return _shorten(_text(_join(folder, entry.name)), "")
@@ -109,7 +109,7 @@ class LineHeaders:
         return value, entry.get("DW_LNCT_directory_index", 0)
 
     def _section(self, name: str) -> memoryview | None:
-        """The content of a string section; None where there is none that can be read."""
+        """The content of a string section; None if none can be read."""
         if name not in self._strings:
             plain = [
                 self._elf.content(index)
@@ -144,7 +144,7 @@ def _check_formats(header: Any) -> None:
 
 
 def _string(table: memoryview, offset: int) -> bytes:
-    """The NUL-terminated string at an offset; IndexError for one that is no file name."""
+    """The NUL-terminated string at an offset; IndexError if it cannot be a file name."""
     text, end, _ = bytes(table[offset : offset + 4097]).partition(b"\0")
     if not end:
         raise IndexError(offset)
@@ -160,7 +160,7 @@ def _text(name: bytes) -> str:
 
 
 def _shorten(path: str, base: str) -> str:
-    """The path below the compilation directory `base`, without `./` in front."""
+    """The path below the compilation directory `base`, without a leading `./`."""
     if base and path.startswith(base.rstrip("/") + "/"):
         path = path[len(base.rstrip("/")) + 1 :]
     while path.startswith("./"):

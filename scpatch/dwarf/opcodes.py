@@ -1,6 +1,6 @@
 """Runs the opcodes of a line program: the state machine of DWARF 5, section 6.2.
 
-Only the registers address, file and line are kept. A decoder that keeps them all, and a copy for
+Only the registers address, file and line are modelled. A decoder that has them all, and a copy for
 each row, takes 20 times as long, which for the call sites of a kernel is ten seconds.
 """
 
@@ -84,7 +84,7 @@ def _advances(header: Any) -> dict[int, tuple[int, int]]:
 
 
 def _leb128(code: bytes, at: int, *, signed: bool = False) -> tuple[int, int]:
-    """(value, offset behind it)"""
+    """(value, offset after it)"""
     value = 0
     for size in range(_LONGEST):
         byte = code[at + size]

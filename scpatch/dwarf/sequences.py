@@ -54,7 +54,7 @@ class Address(NamedTuple):
 
 
 def find_units(data: memoryview, encoding: Encoding) -> Iterator[Unit]:
-    """The units of a .debug_line section, up to the first one that contradicts itself."""
+    """The units of a .debug_line section, up to the first that contradicts itself."""
     start = 0
     while start + 4 <= len(data):
         wide = bytes(data[start : start + 4]) == b"\xff\xff\xff\xff"

@@ -1,7 +1,7 @@
 """Adds code, symbols, relocations and sections to an object, and turns that into edits.
 
 Existing entries keep their places: new symbols go to the end of .symtab, their names to the end of
-its string table, new relocations to the end of the section's table, new sections behind all others.
+its string table, new relocations to the end of the section's table, new sections after all others.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _ST_OTHER = 5
 class NewSymbol(NamedTuple):
     """A hidden function symbol.
 
-    Hidden, so that the final link makes it local; not local to begin with, since local symbols
-    come first in the table and every index behind them would change. `unique` asks the linker
-    to refuse a second symbol of the name (STB_GLOBAL) where the first would not do for both.
+    Hidden, so that the final link makes it local. It cannot be local here: local symbols come
+    first in the table, and every index after them would change. With `unique` (STB_GLOBAL) the
+    linker refuses a second symbol of the name; without, the first serves for both.
     """
 
     name: str
@@ -47,7 +47,7 @@ class NewRelocation(NamedTuple):
 
 
 class Additions:
-    """Collects changes of one object; `edits` gives them all."""
+    """Collects the changes of an object; `edits` gives them all."""
 
     def __init__(self, elf: ElfFile) -> None:
         self._elf = elf
@@ -93,7 +93,7 @@ class Additions:
                 "SCP107",
                 f"a symbol in section {symbol.section} needs SHT_SYMTAB_SHNDX, and there is none",
                 file=self._elf.name,
-                hint="rewrite the objects before `ld -r` puts so many sections into one",
+                hint="rewrite the objects before `ld -r` combines so many sections",
             )
         return index
 
@@ -131,21 +131,21 @@ class Additions:
         return len(self._elf.sections) + len(self._sections) - 1
 
     def add_relocation(self, new: NewRelocation) -> None:
-        table = self._own_table(new.section)
+        table = self._ordinary_table(new.section)
         self.append(table, self._elf.encoding.pack_relocation(*new[1:]))
 
     def retarget(self, section: int, index: int, symbol: int, kind: int) -> None:
         """Makes the relocation at `index` of the section's table name `symbol`, addend 0."""
-        table = self._own_table(section)
+        table = self._ordinary_table(section)
         assert index < len(self._elf.content(table)) // c.RELA_SIZE, "no livepatch relocation"
         info_and_addend = self._elf.encoding.pack_relocation(0, symbol, kind, 0)[8:]
         self.patch(table, index * c.RELA_SIZE + 8, info_and_addend)
 
-    def _own_table(self, section: int) -> int:
-        """Section index of the relocations that a section gets without a livepatch."""
+    def _ordinary_table(self, section: int) -> int:
+        """Section index of the table that the linker or module loader applies to a section."""
         tables = self._elf.tables.get(section)
         if tables is None or not tables.ordinary:
-            what = f"section {section} has no SHT_RELA table but those of livepatches"
+            what = f"section {section} has no SHT_RELA table apart from those of livepatches"
             raise damaged(self._elf.name, what)
         return tables.ordinary
 
@@ -154,7 +154,7 @@ class Additions:
         self.patch(self._table().index, symbol * c.SYM_SIZE + _ST_OTHER, bytes([st_other]))
 
     def edits(self) -> Edits:
-        """What was added and changed; false where that is nothing."""
+        """What was added and changed; false if nothing was."""
         touched = sorted(self._patches.keys() | self._tails.keys())
         sections = {
             section: SectionEdit(

@@ -38,7 +38,7 @@ class Functions:
         for rows in self._rows.values():
             rows.sort()
 
-    def around(self, section: int, offset: int) -> int | None:
+    def nearest(self, section: int, offset: int) -> int | None:
         """The symbol index of the function at or before an offset.
 
         A sized function that covers the offset is preferred; without one it is the nearest
@@ -53,7 +53,7 @@ class Functions:
 
     def covering(self, section: int, offset: int) -> int | None:
         """The symbol index of the sized function that covers an offset."""
-        index = self.around(section, offset)
+        index = self.nearest(section, offset)
         return index if index is not None and self._covers(index, offset) else None
 
     def _covers(self, index: int, offset: int) -> bool:
@@ -65,8 +65,8 @@ class Functions:
         )
 
     def name(self, section: int, offset: int) -> tuple[str, int]:
-        """(name, offset in it) of the function around a section offset; ("", 0) without one."""
-        index = self.around(section, offset)
+        """(name, offset in it) of the function that `nearest` gives; ("", 0) for none."""
+        index = self.nearest(section, offset)
         if index is None or self._symbols is None:
             return "", 0
         return self._symbols.name(index), offset - self._symbols.st_value[index]

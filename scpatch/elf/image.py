@@ -1,7 +1,7 @@
 """Reads a linked image (ET_EXEC or ET_DYN), such as vmlinux, as if it were an object.
 
-What differs in the file: symbols have addresses for values, program headers say what is loaded, and
-relocations, where there are any, are of the past (`ld --emit-relocs`) or for the loader. Here
+In the file the values of symbols are addresses, program headers say what is loaded, and
+relocations, if there are any, have been applied (`ld --emit-relocs`) or are for the loader. Here
 symbols have section offsets, as in an object, and there are no relocations, so that whatever
 works on section offsets works on both.
 """
@@ -46,7 +46,7 @@ class LinkedImage(ElfFile):
         yield from filter(self.is_code, range(len(self.sections)))
 
     def _find_tables(self) -> Mapping[int, Tables]:
-        """None: nothing will be relocated by a linker any more."""
+        """None: no linker will relocate anything any more."""
         return MappingProxyType({})
 
     def emitted_relocations(self) -> Iterator[RelaTable]:
@@ -81,11 +81,9 @@ class LinkedImage(ElfFile):
         )
 
     def check_layout(self, layout: Layout) -> None:
-        """Raises SCP224 where a new layout would move what a program header names."""
-        ends = [one.p_offset + one.p_filesz for one in self.segments]
+        """Raises SCP224 if a new layout would move what a program header names."""
+        ends = [segment.p_offset + segment.p_filesz for segment in self.segments]
         ends.append(self.header.e_phoff + self.header.e_phnum * self.encoding.segment.size)
         end = max(ends)
         if any(copy.source != copy.target and copy.source < end for copy in layout.copies):
-            raise ScpatchError(
-                "SCP224", "its .comment lies in front of what is loaded", file=self.name
-            )
+            raise ScpatchError("SCP224", "its .comment comes before what is loaded", file=self.name)

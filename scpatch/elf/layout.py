@@ -1,8 +1,8 @@
 """Where everything goes when sections of an object grow.
 
-Pure: turns an object and the edits of some of its sections into a list of copies and writes. No
-section moves in front of another one and nothing is duplicated: what lies behind a grown section
-shifts, by no more than the growth and the alignment of what follows ask for.
+Pure: turns an object and the edits of some of its sections into a list of copies and writes. The
+sections keep their order and nothing is duplicated: what follows a grown section shifts, by no more
+than the growth and the alignments require.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from scpatch.errors import damaged
 
 
 class SectionEdit(NamedTuple):
-    """What happens to one section: words replaced in place, and bytes added at its end."""
+    """What happens to a section: words replaced in place, and bytes added at its end."""
 
     patches: tuple[tuple[int, bytes], ...] = ()
     """(section offset, new bytes) in place; inside the old size."""
     tail: bytes = b""
-    """What follows the old last byte."""
+    """Added after the last byte."""
 
 
 class NewSection(NamedTuple):
@@ -47,7 +47,7 @@ class Edits(NamedTuple):
     sections: Mapping[int, SectionEdit] = MappingProxyType({})
     """Section index -> edit."""
     new: tuple[NewSection, ...] = ()
-    """Sections to add; the first one gets the first index that is free."""
+    """Sections to add, from the first free index on."""
 
     def __bool__(self) -> bool:
         return bool(self.sections or self.new)
@@ -87,7 +87,7 @@ def unchanged(size: int) -> Layout:
 
 
 class _Part(NamedTuple):
-    """A piece of the old file that moves as one."""
+    """A piece of the old file that moves as a whole."""
 
     offset: int
     """File offset."""
@@ -181,8 +181,8 @@ def _parts(elf: ElfFile) -> list[_Part]:
 def _alignment(section: Section) -> int:
     """What the section's file offset stays congruent to, in bytes.
 
-    An alignment that is no power of two, or a huge one that the old offset does not have either,
-    is ignored: to honour a forged value could make the file any size.
+    An alignment that is not a power of two is ignored, and so is a huge one that the old offset
+    does not have: to honour a forged value could make the file any size.
     """
     align = section.sh_addralign
     if align & (align - 1) or (align > _LARGEST_PAGE and section.sh_offset % align):

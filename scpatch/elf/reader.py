@@ -1,8 +1,8 @@
 """Reads the tables of an ET_REL file as lazy columns over a memory map.
 
-Nothing is decoded before it is asked for; what is decoded is checked against the file's size
-first, so that a truncated or forged file gives an error, never a wrong read. All values are as in
-the file: section offsets and file offsets in bytes, indices from zero.
+Nothing is decoded before it is needed. What is decoded is first checked against the file's size, so
+that a truncated or forged file gives an error, never a wrong read. All values are as in the file:
+section offsets and file offsets in bytes, indices from zero.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RelaTable:
         return Relocation(self.r_offset[index], self.r_info[index], self.r_addend[index])
 
 
-_OWN_TABLES = frozenset(
+_CONTAINER_TABLES = frozenset(
     (c.SHT_SYMTAB, c.SHT_STRTAB, c.SHT_RELA, c.SHT_REL, c.SHT_GROUP, c.SHT_SYMTAB_SHNDX)
 )
 
@@ -85,7 +85,7 @@ class ElfFile:
         return sections
 
     def slice(self, offset: int, size: int, what: str) -> memoryview:
-        """The bytes at a file offset; raises SCP107 where the file is too short for them."""
+        """The bytes at a file offset; raises SCP107 if the file is too short for them."""
         if offset + size > len(self.data):
             raise damaged(
                 self.name,
@@ -99,7 +99,7 @@ class ElfFile:
         return self.data[section.sh_offset : section.sh_offset + section.file_size]
 
     def section(self, index: int, what: str) -> Section:
-        """The section header of an index that comes from the file; SCP107 where there is none."""
+        """The section header at an index from the file; SCP107 if there is none."""
         if index >= len(self.sections):
             raise damaged(
                 self.name, f"{what} names section {index}, there are {len(self.sections)}"
@@ -108,7 +108,7 @@ class ElfFile:
 
     @cached_property
     def section_names(self) -> int:
-        """Index of the section that holds the names of sections; SCP107 where there is none."""
+        """Index of the section that holds the names of sections; SCP107 if there is none."""
         index = self.header.e_shstrndx
         if index == c.SHN_XINDEX:
             index = self.sections[0].sh_link
@@ -136,13 +136,11 @@ class ElfFile:
 
     @cached_property
     def symbols(self) -> SymbolTable | None:
-        """The symbol table; None where the file has none. Two of them are SCP107."""
-        found = [i for i, s in enumerate(self.sections) if s.sh_type == c.SHT_SYMTAB]
-        if not found:
-            return None
-        if len(found) > 1:
+        """The symbol table; None if the file has none. Two of them are SCP107."""
+        tables = [i for i, s in enumerate(self.sections) if s.sh_type == c.SHT_SYMTAB]
+        if len(tables) > 1:
             raise damaged(self.name, "there are two symbol tables")
-        return self._read_symbols(found[0])
+        return self._read_symbols(tables[0]) if tables else None
 
     def _read_symbols(self, index: int) -> SymbolTable:
         section = self.sections[index]
@@ -181,7 +179,7 @@ class ElfFile:
         return self.tables.keys()
 
     def relocations(self, target: int) -> RelaTable | None:
-        """The relocations that apply to the section `target`; None where there are none.
+        """The relocations that apply to the section `target`; None if there are none.
 
         Those of livepatch tables follow the others.
         """
@@ -224,13 +222,13 @@ class ElfFile:
         return data
 
     def _read_livepatch(self, index: int) -> memoryview:
-        """A livepatch table; the kernel takes no other symbols in one than of SHN_LIVEPATCH
+        """A livepatch table. The kernel takes only symbols of SHN_LIVEPATCH in one
         (klp_resolve_symbols in kernel/livepatch/core.c)."""
         data, symbols = self._entries(index)
         for symbol in self.encoding.upper_halves(data, 1, 3):
             if symbols[symbol].st_shndx != c.SHN_LIVEPATCH:
                 what = f"section {index} (livepatch relocations) names the symbol {symbol}, which "
-                raise damaged(self.name, what + "is not one of a livepatch")
+                raise damaged(self.name, what + "is not SHN_LIVEPATCH")
         return data
 
     def code_sections(self) -> Iterator[int]:
@@ -240,14 +238,14 @@ class ElfFile:
                 yield index
 
     def is_executable(self, index: int) -> bool:
-        """Whether a section is marked for instructions, and is not a table of the file's own; it
-        may be empty."""
+        """Whether a section is marked for instructions and is not one of the container's tables;
+        it may be empty."""
         section = self.sections[index]
-        return bool(section.sh_flags & c.SHF_EXECINSTR) and section.sh_type not in _OWN_TABLES
+        return bool(section.sh_flags & c.SHF_EXECINSTR) and section.sh_type not in _CONTAINER_TABLES
 
     def is_code(self, index: int) -> bool:
-        """Whether a section holds instructions, whatever its sh_type, if it is not a table of the
-        file's own. SCP107 for compressed ones: no linker or loader takes those."""
+        """Whether a section holds instructions, whatever its sh_type, unless it is one of the
+        container's tables. SCP107 if it is compressed: no linker or loader takes that."""
         section = self.sections[index]
         if not self.is_executable(index) or not section.file_size:
             return False

@@ -1,6 +1,6 @@
 """The structures of the System V gABI for ELFCLASS64, with its field names.
 
-Sizes are in bytes; what an offset counts from is said where it is not the start of the file.
+Sizes are in bytes. Offsets count from the start of the file, if nothing else is said.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from scpatch.errors import damaged
 
 
 class SymbolTable:
-    """The SHT_SYMTAB of a file, its string table and, where it has one, SHT_SYMTAB_SHNDX."""
+    """The SHT_SYMTAB of a file, its string table and, if there is one, SHT_SYMTAB_SHNDX."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class SymbolTable:
         shndx: memoryview[int] | None,
         sections: int,
     ) -> None:
-        # Without the file itself: a cycle would keep its mapping alive after its last user.
+        # Without the file: a cycle would keep its mapping alive after its last user.
         self._name = name
         self.encoding = encoding
         self.shndx = shndx
@@ -36,10 +36,10 @@ class SymbolTable:
         self.strtab = strtab
         """Section index of its string table."""
         self.extended = extended
-        """Section index of its SHT_SYMTAB_SHNDX; None where it has none."""
+        """Section index of its SHT_SYMTAB_SHNDX; None if it has none."""
         self.data = data
         self.strings = strings
-        # Columns: one entry a symbol.
+        # Columns: an entry for each symbol.
         self.st_name = encoding.column(data, "I", 0, 6)
         self.st_info = data[4::24]
         self.st_shndx = encoding.column(data, "H", 3, 12)
@@ -50,7 +50,7 @@ class SymbolTable:
         return len(self.data) // c.SYM_SIZE
 
     def __getitem__(self, index: int) -> Symbol:
-        """The symbol at an index from the file; SCP107 where there is none."""
+        """The symbol at an index from the file; SCP107 if there is none."""
         if index >= len(self):
             raise damaged(self._name, f"symbol {index} is named, there are {len(self)}")
         return Symbol._make(self.encoding.symbol.unpack_from(self.data, index * c.SYM_SIZE))
@@ -99,16 +99,16 @@ class SymbolTable:
     def in_sections(self, wanted: set[int]) -> list[tuple[int, int]]:
         """(symbol index, section index) of the symbols defined in one of the sections `wanted`."""
         small = {section for section in wanted if section < c.SHN_LORESERVE}
-        found = [(index, shndx) for index, shndx in enumerate(self.st_shndx) if shndx in small]
+        pairs = [(index, shndx) for index, shndx in enumerate(self.st_shndx) if shndx in small]
         if self.shndx is not None:
             for index, shndx in enumerate(self.st_shndx):
                 if shndx == c.SHN_XINDEX and self.shndx[index] in wanted:
-                    found.append((index, self.shndx[index]))
-        return found
+                    pairs.append((index, self.shndx[index]))
+        return pairs
 
 
 def string_at(table: memoryview, offset: int, file: str) -> bytes:
-    """The NUL-terminated string at an offset of a string table; SCP107 where it has no end."""
+    """The NUL-terminated string at an offset of a string table; SCP107 if it has no end."""
     step = 64
     while True:
         piece = bytes(table[offset : offset + step])
@@ -121,7 +121,7 @@ def string_at(table: memoryview, offset: int, file: str) -> bytes:
 
 
 def find_all(table: memoryview, needle: bytes) -> Iterator[int]:
-    """Every offset of `needle` in `table`, found without a copy of the table."""
+    """Every offset of `needle` in `table`. Makes no copy of the table."""
     import re
 
     search = re.compile(re.escape(needle)).search

@@ -1,7 +1,7 @@
 """Which relocation tables apply to which section, and the tables that cannot be read.
 
-A table that is passed over hides calls and labels. So every section that could hold relocations of
-code or of data in memory is either a SHT_RELA table, or an error.
+A table that nobody reads hides calls and labels. So every section that could hold relocations of
+code or of data in memory is either a SHT_RELA table or an error.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Tables(NamedTuple):
     """The SHT_RELA sections of one section."""
 
     ordinary: int
-    """The table that the linker or module loader applies; 0 where there is none."""
+    """The table that the linker or module loader applies; 0 if there is none."""
     livepatch: tuple[int, ...] = ()
     """Those that the kernel applies when the module OBJ is loaded: `.klp.rela.OBJ.SECTION`, with
     the flag SHF_RELA_LIVEPATCH (Linux, Documentation/livepatch/module-elf-format.rst)."""
@@ -58,10 +58,10 @@ def find_tables(
     """Section index -> its relocation tables.
 
     Raises SCP116 for relocations of another form, SCP118 for relocated code that is not in the
-    file, and SCP107 for a second table of one section or one for a section that is not there.
+    file, and SCP107 for a second table of a section or one of a section that does not exist.
     """
     sections = _Sections(file, headers, name)
-    found: dict[int, Tables] = {}
+    tables: dict[int, Tables] = {}
     for index, section in enumerate(headers):
         kind, target = section.sh_type, section.sh_info
         if kind in _NO_RELOCATIONS:
@@ -73,10 +73,10 @@ def find_tables(
             raise damaged(file, what)
         elif target:
             _check(sections, index)
-            found[target] = _with_table(sections, found.get(target, Tables(0)), index)
+            tables[target] = _with_table(sections, tables.get(target, Tables(0)), index)
         elif section.sh_size:
             raise _unread(sections, index, "does not say which section it relocates (sh_info is 0)")
-    return found
+    return tables
 
 
 def _with_table(sections: _Sections, known: Tables, index: int) -> Tables:
@@ -95,8 +95,8 @@ def _check(sections: _Sections, index: int) -> None:
     if not target.sh_flags & _LOADED or not table.sh_size:
         return
     if table.sh_flags & c.SHF_COMPRESSED:
-        where = sections.name(table.sh_info)
-        raise _unread(sections, index, f"relocates {where} and is compressed")
+        name = sections.name(table.sh_info)
+        raise _unread(sections, index, f"relocates {name} and is compressed")
     if target.sh_type in (c.SHT_NULL, c.SHT_NOBITS) and target.sh_flags & c.SHF_EXECINSTR:
         what = f"the code of {sections.name(table.sh_info)} is not in this file (SHT_NOBITS)"
         raise ScpatchError("SCP118", what, file=sections.file)

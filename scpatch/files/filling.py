@@ -1,4 +1,4 @@
-"""Fills a new file: copied ranges of an old one, new bytes, its mode and owner, and syncs it."""
+"""Fills a new file: with ranges of the old file, new bytes, mode and owner; then syncs it."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def _copy(descriptor: int, source: int, layout: Layout) -> None:
             except OSError:
                 if copy_range is _plain_copy:
                     raise
-                # Across filesystems, or on one that cannot: the real error, if it is one,
-                # comes back from the plain copy.
+                # Across filesystems, or if the filesystem cannot do it. If the error is a real
+                # one, the plain copy gives it again.
                 copy_range = _plain_copy
                 continue
             if count == 0:
@@ -65,7 +65,7 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
 
 
 class _Syncing(contextlib.AbstractContextManager[None]):
-    """Syncs the file at the end; a big one also while it is still being written.
+    """Syncs the file at the end; a big file also while it is being written.
 
     Writing to the page cache and from there to the disk then overlap: for a 1 GB file that
     takes about as long as the slower of the two instead of the sum.
@@ -82,7 +82,7 @@ class _Syncing(contextlib.AbstractContextManager[None]):
             while not self._stop.wait(0.01):
                 os.fdatasync(self._descriptor)
         except OSError as error:
-            # The kernel reports a failed write-back to one sync only, so it must not be lost.
+            # The kernel reports a failed write-back only once, so it must not be lost.
             self._error = error
 
     def __enter__(self) -> None:

@@ -1,4 +1,4 @@
-"""Opens input files and says what they are; refuses what is no ppc64le ELFv2 object."""
+"""Opens input files and says what they are; refuses what is not a ppc64le ELFv2 object."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ _MACHINES = {
 
 
 _MAPPED = 1 << 24
-"""Files of this size in bytes and larger ones are mapped, not read: a vmlinux.o with DWARF is
-mostly what nobody looks at. Access to a mapped file that another program cuts off meanwhile ends
-the process by SIGBUS; that cannot happen to what was read."""
+"""Files of at least this size in bytes are mapped, not read: most of a vmlinux.o with DWARF is never
+used. If another program truncates a mapped file, access to it ends the process by SIGBUS; that
+cannot happen to what was read."""
 
 
 IN_MEMORY: Final = Path("<bytes>")
@@ -68,7 +68,7 @@ class Input(NamedTuple):
 
 
 def identity(status: os.stat_result) -> tuple[int, ...]:
-    """What tells a file from a changed one: device, inode, size, time of the last change."""
+    """Device, inode, size, time of the last change: a file that changes gets another identity."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -94,7 +94,7 @@ def open_input(path: Path | bytes) -> Iterator[Input]:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            what = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise ScpatchError("SCP109", f"cannot read: it is {what}", file=str(path))
         if status.st_size == 0:
             raise ScpatchError("SCP101", "the file is empty", file=str(path))

@@ -16,7 +16,8 @@ from scpatch.files.inputs import Input, is_archive, is_object, open_input
 def open_objects(path: Path | bytes) -> Iterator[dict[str, memoryview]]:
     """Label -> content of the objects in a file, as long as the context lasts.
 
-    The label of a file that is no archive is empty. Members that are no ELF files are left out.
+    The label of a file that is not an archive is empty. Members that are not ELF files are left
+    out.
     Raises ScpatchError SCP108 or SCP109.
     """
     with ExitStack() as stack:
@@ -28,12 +29,12 @@ def _objects(source: Input, stack: ExitStack) -> dict[str, memoryview]:
     if not is_archive(source.data):
         return {"": source.data}
     archive = read_archive(source.data, str(source.path))
-    found = {}
+    objects = {}
     for member in archive.members:
         content = _content(archive, member, source.path, stack)
         if is_object(content, label(source.path, member.label)):
-            found[member.label] = content
-    return found
+            objects[member.label] = content
+    return objects
 
 
 def _content(archive: Archive, member: Member, path: Path, stack: ExitStack) -> memoryview:
@@ -45,10 +46,10 @@ def _content(archive: Archive, member: Member, path: Path, stack: ExitStack) -> 
     data = stack.enter_context(open_input(file)).data
     if member.origin is None:
         return data
-    inner = read_archive(data, str(file))
-    for one in inner.members:
-        if one.header == member.origin:
-            return inner.content(one)
+    regular = read_archive(data, str(file))
+    for candidate in regular.members:
+        if candidate.header == member.origin:
+            return regular.content(candidate)
     raise damaged(archive.name, f"{member.name} has no member at {member.origin:#x} any more")
 
 
@@ -60,9 +61,9 @@ def label(path: Path, member: str) -> str:
 def pair(
     before: dict[str, memoryview], after: dict[str, memoryview], file: Path
 ) -> list[tuple[str, memoryview, memoryview]]:
-    """The objects that both files hold, by label. Raises SCP113 where one lacks a member."""
-    for one, other, what in ((before, after, "lacks"), (after, before, "has in addition")):
-        missing = [name for name in one if name not in other]
+    """The objects that both files hold, by label. Raises SCP113 if one lacks a member."""
+    for objects, others, what in ((before, after, "lacks"), (after, before, "has in addition")):
+        missing = [name for name in objects if name not in others]
         if missing:
             raise ScpatchError(
                 "SCP113", f"{what} the member {missing[0] or 'that is the object'}", file=str(file)

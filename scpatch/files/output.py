@@ -1,10 +1,10 @@
 """Writes output files whole or not at all.
 
 A new file is staged in its target's directory without a name (O_TMPFILE), synced, given a hidden
-name with linkat(2), and renamed over the target in one step. A run that is killed leaves nothing
-behind, unless it is killed between these last two steps. Where the file system has no files without
-names, or /proc is not mounted, the hidden name is there from the start. Several files can be staged
-first and then put in place together.
+name with linkat(2), and renamed over the target in one step. A killed run leaves no file, unless it
+is killed between these last two steps. If the file system has no files without names, or /proc is
+not mounted, the file has its hidden name from the start. Several files can be staged first and then
+put in place together.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Staged(NamedTuple):
 
 def most_unnamed() -> int:
     """How many staged files may be without a name: each keeps a descriptor open, and half of those
-    that are still to be had (RLIMIT_NOFILE) are left to everything else."""
+    that are still free (RLIMIT_NOFILE) are left to everything else."""
     try:
         used = len(os.listdir(_DESCRIPTORS))
     except OSError:
@@ -53,7 +53,7 @@ def most_unnamed() -> int:
 
 
 def resolve(path: Path) -> Path:
-    """The regular file behind symbolic links, or the place for a new one; SCP110 otherwise."""
+    """The regular file that `path` leads to, or the path of a new one; SCP110 otherwise."""
     try:
         target = path.resolve(strict=False)
         mode = target.stat().st_mode if target.exists() else None
@@ -63,7 +63,7 @@ def resolve(path: Path) -> Path:
         # Python 3.13 gives a circle of links back as it is, earlier versions raise.
         raise _cannot_write(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP)))
     if mode is not None and not stat.S_ISREG(mode):
-        what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+        what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
         raise ScpatchError("SCP110", f"cannot write: it is {what}", file=str(path))
     return target
 
@@ -71,12 +71,12 @@ def resolve(path: Path) -> Path:
 def stage(
     path: Path, source: int, layout: Layout, *, unnamed: bool = True, folder: bool = False
 ) -> Staged:
-    """Writes a new file for the place of the file behind `path`, with the mode and owner of
-    `source`, and without a name, if that is possible and `unnamed` permits it.
+    """Writes a new file that is to replace `path`, with the mode and owner of `source`. It has no
+    name, if that is possible and `unnamed` permits it.
 
     `source` is the open input file. With `folder` the target's directory is made if it is missing.
-    Raises SCP110; nothing is left behind then. The caller has to call `discard` in the end, also
-    after `commit`.
+    Raises SCP110; nothing is left then. The caller must call `discard` in the end, even after
+    `commit`.
     """
     target = resolve(path)
     new_folder = folder and not target.parent.exists()
@@ -100,8 +100,8 @@ def stage(
 
 
 def _open_unnamed(folder: Path) -> int:
-    """A new file without a name; -1 where that cannot be had, for whatever reason: if the reason
-    stands in the way of a file with a name too, opening that one tells it."""
+    """A new file without a name; -1 if there is none, for whatever reason: if the reason prevents a
+    file with a name too, opening that reports it."""
     if not _DESCRIPTORS.is_dir():
         return -1
     try:
@@ -119,8 +119,8 @@ def _fill_named(path: Path, source: int, layout: Layout) -> None:
 
 
 def _beside(target: Path, suffix: str) -> Path:
-    """A new hidden name in the target's directory, also beside what a killed run has left, and
-    where the target's own name is as long as names can be."""
+    """A new hidden name in the target's directory. It differs from what a killed run has left, and
+    fits if the target's name is as long as names can be."""
     name = os.fsdecode(os.fsencode(target.name)[:150])
     return target.with_name(f".{name}.{os.urandom(6).hex()}.{suffix}")
 
@@ -131,59 +131,59 @@ def commit(staged: Sequence[Staged], *, backup: bool = False) -> None:
     All files get their names first: if the directory has no room for one of them, none is put in
     place.
     """
-    for one in staged:
-        _make_folder(one)
+    for file in staged:
+        _make_folder(file)
         try:
-            _give_name(one)
+            _give_name(file)
         except OSError as error:
-            raise _cannot_write(one.target, error) from error
-    for one in staged:
+            raise _cannot_write(file.target, error) from error
+    for file in staged:
         try:
             if backup:
-                _keep_old(one.target)
-            os.replace(one.temporary, one.target)
+                _back_up(file.target)
+            os.replace(file.temporary, file.target)
         except OSError as error:
-            raise _cannot_write(one.target, error) from error
+            raise _cannot_write(file.target, error) from error
 
 
-def _give_name(one: Staged) -> None:
-    if one.descriptor < 0:
+def _give_name(file: Staged) -> None:
+    if file.descriptor < 0:
         return
     try:
-        # A directory descriptor, though the path is absolute: without one, Python calls link(2),
+        # A directory descriptor, though the path is absolute: without it, Python calls link(2),
         # which does not follow the symbolic link in /proc.
-        os.link(one.path, one.temporary, src_dir_fd=one.descriptor, follow_symlinks=True)
+        os.link(file.path, file.temporary, src_dir_fd=file.descriptor, follow_symlinks=True)
     except OSError:
-        # A file system that only seems to be able to, or a file that has been given to an owner
-        # whose files the kernel does not let us link (fs.protected_hardlinks).
-        size = os.fstat(one.descriptor).st_size
-        _fill_named(one.temporary, one.descriptor, unchanged(size))
+        # The file system cannot do it after all, or the file now has an owner whose files the
+        # kernel does not let us link (fs.protected_hardlinks).
+        size = os.fstat(file.descriptor).st_size
+        _fill_named(file.temporary, file.descriptor, unchanged(size))
 
 
-def _make_folder(one: Staged) -> None:
+def _make_folder(file: Staged) -> None:
     """Makes the target's directory, unless another output of the same run has made it."""
-    if one.new_folder:
+    if file.new_folder:
         try:
-            one.target.parent.mkdir(exist_ok=True)
+            file.target.parent.mkdir(exist_ok=True)
         except OSError as error:
-            raise _cannot_write(one.target.parent, error) from error
+            raise _cannot_write(file.target.parent, error) from error
 
 
 def discard(staged: Sequence[Staged]) -> None:
-    """Removes what has not been put in place: new files, and directories that were made for them,
-    where they are empty."""
-    for one in staged:
+    """Removes what was not put in place: new files, and the directories that were made for them,
+    if they are empty."""
+    for file in staged:
         with contextlib.suppress(OSError):
-            one.temporary.unlink()
+            file.temporary.unlink()
         with contextlib.suppress(OSError):
-            if one.descriptor >= 0:
-                os.close(one.descriptor)
-    for folder in {one.target.parent for one in staged if one.new_folder}:
+            if file.descriptor >= 0:
+                os.close(file.descriptor)
+    for folder in {file.target.parent for file in staged if file.new_folder}:
         with contextlib.suppress(OSError):
             folder.rmdir()
 
 
-def _keep_old(target: Path) -> None:
+def _back_up(target: Path) -> None:
     original = target.with_name(target.name + ".orig")
     temporary = _beside(target, "orig")
     try:
@@ -193,7 +193,7 @@ def _keep_old(target: Path) -> None:
     try:
         os.replace(temporary, original)
     finally:
-        # Still there where the backup is the same file already: rename(2) does nothing then.
+        # If the backup is the same file already, rename(2) does nothing, and it is still there.
         temporary.unlink(missing_ok=True)
 
 

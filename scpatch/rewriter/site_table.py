@@ -34,17 +34,17 @@ _ALIGN = 4
 _TRAMPOLINE, _KEY = "__SCT__", "__SCK__"
 """Prefixes of STATIC_CALL_TRAMP and STATIC_CALL_KEY in include/linux/static_call_types.h."""
 _UNLISTED = frozenset({Common.NOTOC, Common.LOADER, Common.REFUSED})
-"""Sites that can only be called by way of the trampoline: callers without r2, calls that the module
-loader sends through a stub of its own, and what is wrong."""
+"""Sites that must call the trampoline: callers without r2, calls that the module loader sends
+through its own stub, and refused ones."""
 _TEMPLATES = "__ftr_alt_"
-"""Prefix of sections whose code runs elsewhere, where the kernel copies it to at its start."""
+"""Prefix of sections whose code the kernel copies at its start, and runs where it copied it to."""
 
 
 class _Key(NamedTuple):
     """The second word of an entry."""
 
     place: CodePlace
-    """Where the key lies; (0, symbol index) where the object does not define it."""
+    """Where the key is; (0, symbol index) if the object does not define it."""
     symbol: int
     name: str
 
@@ -54,17 +54,17 @@ class _TableEntry(NamedTuple):
 
     key: _Key
     call: CodePlace
-    """Where the `bl` lies."""
+    """Where the `bl` is."""
     section_name: str
 
 
 def add(elf: ElfFile, scan: Scan, plan: Plan, additions: Additions) -> tuple[ListedSite, ...]:
     """Adds the table for the sites of `plan` to `additions`, and returns its entries.
 
-    Nothing is added where there are none, or where the object has just this table.
+    Adds nothing if there are no entries, or if the object has this table already.
 
-    Raises SCP216 where it has another table, SCP217 for a site without a key, and SCP218 where no
-    symbol can name a site.
+    Raises SCP216 if it has another table, SCP217 for a site without a key, and SCP218 if no symbol
+    can name a site.
     """
     symbols = elf.symbols
     entries = _entries(elf, symbols, scan, plan) if symbols is not None else []
@@ -97,27 +97,31 @@ def _entries(elf: ElfFile, symbols: SymbolTable, scan: Scan, plan: Plan) -> list
     """The table, sorted by the keys' addresses as far as the object knows them: the kernel sorts
     it again when all are known."""
     keys = _keys(symbols)
-    trampolines = {one.name: one.symbol for one in scan.trampolines if not one.defined}
+    trampolines = {
+        trampoline.name: trampoline.symbol
+        for trampoline in scan.trampolines
+        if not trampoline.defined
+    }
     thunks = _thunks(scan, plan.stubs)
-    found = []
+    entries = []
     for site in plan.sites:
         if site.state in _UNLISTED or site.section_name.startswith(_TEMPLATES):
             continue
         key = _key(elf, site, keys, trampolines if scan.module else {})
         place = _place(symbols, key, 0) or (0, key)
         call = _call(symbols, site, thunks)
-        found.append(_TableEntry(_Key(place, key, symbols.name(key)), call, site.section_name))
-    return sorted(found)
+        entries.append(_TableEntry(_Key(place, key, symbols.name(key)), call, site.section_name))
+    return sorted(entries)
 
 
 def _keys(symbols: SymbolTable) -> dict[str, int]:
-    """The keys by name; 0 where several symbols have a name and so none is known to be meant."""
-    found: dict[str, int] = {}
+    """The keys by name; 0 if several symbols have the name, since any of them could be meant."""
+    keys: dict[str, int] = {}
     for index in symbols.with_prefix(_KEY.encode()):
         if symbols[index].type not in (c.STT_SECTION, c.STT_FILE):
             name = symbols.name(index)
-            found[name] = 0 if name in found else index
-    return found
+            keys[name] = 0 if name in keys else index
+    return keys
 
 
 def _key(elf: ElfFile, site: Site, keys: Mapping[str, int], trampolines: Mapping[str, int]) -> int:
@@ -133,13 +137,13 @@ def _key(elf: ElfFile, site: Site, keys: Mapping[str, int], trampolines: Mapping
         return index
     what = f"two symbols are named {key}" if key in keys else f"there is no symbol {key}"
     if not name.startswith(_TRAMPOLINE):
-        what = f"the trampoline {name} is named otherwise than {_TRAMPOLINE}*"
+        what = f"the trampoline {name} is not named {_TRAMPOLINE}*"
     message = f"the call has no key: {what}"
     raise ScpatchError("SCP217", message, file=elf.name, where=site.place)
 
 
 def _place(symbols: SymbolTable, index: int, addend: int) -> CodePlace | None:
-    """Where a symbol + addend lies; None where the object does not define it."""
+    """What a symbol + addend names; None if the object does not define it."""
     section = symbols.section_index(index)
     if section == 0 or (section >= c.SHN_LORESERVE and symbols.st_shndx[index] != c.SHN_XINDEX):
         return None
@@ -149,8 +153,10 @@ def _place(symbols: SymbolTable, index: int, addend: int) -> CodePlace | None:
 def _thunks(scan: Scan, new: Iterable[NewStub]) -> dict[CodePlace, CodePlace]:
     """The `bl` inside each thunk, by the thunk's place, and for those that are just being made by
     the place of the site: its relocation does not name the thunk yet."""
-    found = {
-        (one.section, one.value): (one.section, one.value + 4) for one in scan.stubs if one.is_thunk
+    thunks = {
+        (stub.section, stub.value): (stub.section, stub.value + 4)
+        for stub in scan.stubs
+        if stub.is_thunk
     }
     for stub in new:
         if stub.is_thunk:
@@ -158,12 +164,12 @@ def _thunks(scan: Scan, new: Iterable[NewStub]) -> dict[CodePlace, CodePlace]:
             word = VARIANT.word(stub.code, last)
             resume = direct_target(word, stub.offset + last)
             assert resume is not None, "a thunk ends with a branch"
-            found[stub.section, resume - 4] = stub.section, stub.offset + 4
-    return found
+            thunks[stub.section, resume - 4] = stub.section, stub.offset + 4
+    return thunks
 
 
 def _call(symbols: SymbolTable, site: Site, thunks: Mapping[CodePlace, CodePlace]) -> CodePlace:
-    """Where the site's `bl` lies: in its thunk where it has one."""
+    """Where the site's `bl` is: in its thunk, if it has one."""
     here = site.section, site.offset
     if site.state is Common.DONE:
         callee = _place(symbols, site.symbol, site.addend)
@@ -174,7 +180,7 @@ def _call(symbols: SymbolTable, site: Site, thunks: Mapping[CodePlace, CodePlace
 def _bases(elf: ElfFile, symbols: SymbolTable, sections: set[int]) -> dict[int, tuple[int, int]]:
     """A symbol to name each section by, as (symbol index, value).
 
-    The section's own, else one in it that no other object can replace. Raises SCP218.
+    The section symbol, else a symbol in it that no other object can replace. Raises SCP218.
     """
     ranks: dict[int, tuple[int, int, int]] = {}
     for index, section in symbols.in_sections(sections):
@@ -203,10 +209,10 @@ def _relocations(
 
 
 def _check_present(elf: ElfFile, tables: Sequence[int], entries: Sequence[_TableEntry]) -> None:
-    """Raises SCP216 where the tables that are there do not list just `entries`, in any order."""
+    """Raises SCP216 unless the tables that are there list exactly `entries`, in any order."""
     wanted = {(entry.call, entry.key.place) for entry in entries}
     size = sum(elf.sections[table].sh_size for table in tables)
-    # The size first: a forged one is not to be counted through.
+    # The size first, so that a forged table is not read to its end.
     if size != ENTRY_SIZE * len(wanted) or wanted != {
         pair for table in tables for pair in _read(elf, table)
     }:

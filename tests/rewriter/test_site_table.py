@@ -141,7 +141,7 @@ def test_a_call_without_a_key(assemble: Assemble, source: str, what: str) -> Non
 
 def test_a_trampoline_of_another_name(assemble: Assemble) -> None:
     path = assemble("FRAME f\nCALL tramp_x\nLEAVE f\n")
-    with pytest.raises(ScpatchError, match="named otherwise") as caught:
+    with pytest.raises(ScpatchError, match="is not named") as caught:
         plan(path, trampolines=("tramp_*",))
     assert caught.value.code == "SCP217"
 

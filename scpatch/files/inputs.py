@@ -47,8 +47,8 @@ _MACHINES = {
 
 
 _MAPPED = 1 << 24
-"""Files of at least this size in bytes are mapped, not read: most of a vmlinux.o with DWARF is never
-used. If another program truncates a mapped file, access to it ends the process by SIGBUS; that
+"""Files of at least this size in bytes are mapped, not read: most of a vmlinux.o with DWARF goes
+unused. If another program truncates a mapped file, access to it ends the process by SIGBUS; that
 cannot happen to what was read."""
 
 

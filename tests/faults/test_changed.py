@@ -26,7 +26,7 @@ def test_an_object_that_is_cut_off(
         os.truncate(path, size)
         return read_object(data, name, linked=linked)
 
-    monkeypatch.setattr("scpatch.rewriter.read_object", cut)
+    monkeypatch.setattr("scpatch.rewriter.object.read_object", cut)
     child = start(lambda: write([plan_file(path, Options())], allow_refused=True))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == REFUSED_TO_WRITE
     assert path.read_bytes() == before[:size]

@@ -30,30 +30,30 @@ def plan_object(
     (SCP114), for an image whose loaded parts would have to move (SCP224), and as the strategy does.
     """
     elf = read_object(data, name, linked=_takes_images(options))
-    found = scan(elf, options.choices)
+    scanned = scan(elf, options.choices)
     if observe is not None:
-        observe(elf, found)
-    return plan_scanned(elf, found, options)
+        observe(elf, scanned)
+    return plan_scanned(elf, scanned, options)
 
 
-def plan_scanned(elf: ElfFile, found: Scan, options: Options) -> tuple[ObjectPlan, Layout | None]:
+def plan_scanned(elf: ElfFile, scanned: Scan, options: Options) -> tuple[ObjectPlan, Layout | None]:
     """As `plan_object`, for an object that was read and scanned with the same options."""
-    if found.image and not _takes_images(options):
+    if scanned.image and not _takes_images(options):
         read_object(elf.data, elf.name)
     if options.strategy is None:
-        plan = Plan("", decided(elf, found).sites)
+        plan = Plan("", decided(elf, scanned).sites)
     else:
-        plan = _plan(elf, found, options, options.strategy)
-    if not found.image:
+        plan = _plan(elf, scanned, options, options.strategy)
+    if not scanned.image:
         plan = plan._replace(sites=_with_lines(elf, plan.sites, options.lines))
     layout = lay_out(elf, plan.edits) if plan.edits else None
-    if layout is not None and found.image:
+    if layout is not None and scanned.image:
         from scpatch.elf.image import LinkedImage
 
         assert isinstance(elf, LinkedImage), "`read_object` makes images of linked files"
         elf.check_layout(layout)
-    intermediate = not found.image and has_intermediate(elf)
-    return ObjectPlan(elf.name, found._replace(sites=plan.sites), plan, intermediate), layout
+    intermediate = not scanned.image and has_intermediate(elf)
+    return ObjectPlan(elf.name, scanned._replace(sites=plan.sites), plan, intermediate), layout
 
 
 def _takes_images(options: Options) -> bool:
@@ -63,22 +63,22 @@ def _takes_images(options: Options) -> bool:
     return not options.emit_sites and strategies.load(options.strategy).images
 
 
-def _plan(elf: ElfFile, found: Scan, options: Options, name: str) -> Plan:
+def _plan(elf: ElfFile, scanned: Scan, options: Options, name: str) -> Plan:
     """The plan by one strategy. Raises SCP114 if another one was applied that it does not undo."""
     strategy = strategies.load(name)
-    if others := set(found.strategies) - {name} - strategy.undone(found):
+    if others := set(scanned.strategies) - {name} - strategy.undone(scanned):
         raise ScpatchError(
             "SCP114", f"was rewritten by strategy {' and '.join(sorted(others))}", file=elf.name
         )
     additions = Additions(elf)
-    plan = strategy.plan(elf, found, additions, options.offsets)
+    plan = strategy.plan(elf, scanned, additions, options.offsets)
     # A call that is left to its trampoline depends on the strategy, even if nothing else does.
     if additions or any(not isinstance(site.state, Common) for site in plan.sites):
         record.add(elf, additions, name)
     if options.emit_sites:
         from scpatch.rewriter import site_table
 
-        plan = plan._replace(listed=site_table.add(elf, found, plan, additions))
+        plan = plan._replace(listed=site_table.add(elf, scanned, plan, additions))
     return plan._replace(edits=additions.edits())
 
 

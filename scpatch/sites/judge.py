@@ -116,7 +116,7 @@ class Judge:
         if after == VARIANT.restore_r2 or field is not None:
             return self._restored(site, callee, field)
         if isinstance(callee, Stub):
-            return site.fault("SCP210", f"calls {callee.name} without a restore behind it")
+            return site.fault("SCP210", f"calls {callee.name} without a restore after it")
         site = self._left_to_others(site, callee)
         return site if site.kind is Kind.FAULTY else self._check_nop(site, table)
 
@@ -127,7 +127,7 @@ class Judge:
         if site.symbol != callee.symbol:
             return site.fault("SCP247", "another symbol names it, so no linker sees its type")
         if site.after not in (*insn.NOPS, VARIANT.restore_r2):
-            return site.fault("SCP201", "no nop behind the call", Kind.NO_NOP)
+            return site.fault("SCP201", "no nop after the call", Kind.NO_NOP)
         detail = "the trampoline is STT_GNU_IFUNC, which is called through the PLT"
         return site._replace(kind=Kind.LINKER, detail=detail)
 
@@ -135,7 +135,7 @@ class Judge:
         """A call with a load of r2 after it: from 24(r1), or from a `field` of the PACA, where it
         is the kernel's TOC pointer."""
         if self._module and isinstance(callee, Trampoline) and callee.loaded:
-            return site.fault("SCP213", "the module loader will find no nop behind the call")
+            return site.fault("SCP213", "the module loader will find no nop after the call")
         if field is not None and self._module:
             return site.fault("SCP220", f"ld r2,{field}(r13) loads the kernel's TOC in a module")
         load = "24(r1)" if field is None else f"{field}(r13)"
@@ -148,11 +148,11 @@ class Judge:
                 detail = f"{site.trampoline} has no local entry point, and no linker follows"
                 return site.fault("SCP208", detail)
             if site.symbol != trampoline.symbol:
-                detail = f"another symbol names {site.trampoline}, so that no linker sees its mark"
+                detail = f"another symbol names {site.trampoline}, so no linker sees its mark"
                 return site.fault("SCP226", detail, Kind.UNNAMED)
         if trampoline.livepatch:
             if site.after != insn.NOP:
-                return site.fault("SCP213", "the kernel will find no nop behind the call")
+                return site.fault("SCP213", "the kernel will find no nop after the call")
             return site._replace(kind=Kind.LOADER, detail="a livepatch finds the trampoline")
         undefined = self._choices.undefined
         skip = undefined is Undefined.SKIP or (undefined is Undefined.AUTO and self._module)
@@ -163,12 +163,12 @@ class Judge:
     def _check_nop(self, site: Site, table: RelaTable | None) -> Site:
         """The site, faulty if no nop follows the call. Whoever restores r2 needs it."""
         if site.after is None:
-            return site.fault("SCP207", "the section ends behind the call")
+            return site.fault("SCP207", "the section ends after the call")
         if site.after not in insn.NOPS:
-            return site.fault("SCP201", "no nop behind the call", Kind.NO_NOP)
+            return site.fault("SCP201", "no nop after the call", Kind.NO_NOP)
         if site.kind is Kind.LOADER or table is None or not self._is_relocated(table, site):
             return site
-        return site.fault("SCP206", "a relocation lies on the nop behind the call", Kind.RELOCATED)
+        return site.fault("SCP206", "a relocation lies on the nop after the call", Kind.RELOCATED)
 
     def _is_relocated(self, table: RelaTable, site: Site) -> bool:
         """Whether a relocation other than TOCSAVE applies to the nop after a call."""

@@ -115,7 +115,7 @@ def _look_around(
         place, callee = (site.section, site.offset), site.callee
         fault = faults.get(place)
         if fault is Fault.ENTERED:
-            return site.fault("SCP202", "the nop behind the call is a branch target", Kind.ENTERED)
+            return site.fault("SCP202", "the nop after the call is a branch target", Kind.ENTERED)
         if fault is Fault.PATCHED:
             detail = "the kernel patches the call and the nop behind it apart"
             return site.fault("SCP240", detail, Kind.PATCHED)

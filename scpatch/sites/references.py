@@ -5,8 +5,8 @@ What the assembler has resolved itself, without a relocation, is in `resolved`.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
@@ -66,9 +66,25 @@ class _Callees:
 
     def __init__(self, elf: ElfFile, callees: Sequence[Callee]) -> None:
         self._by_symbol = {callee.symbol: callee for callee in callees}
-        self._places = _Places(callees)
-        self._bases = _bases(elf, {callee.section for callee in callees} - {0})
-        others = (symbol for symbol, base in self._bases.items() if self._places.may_lead(base))
+        self._by_section: dict[int, list[tuple[int, int, Callee]]] = {}
+        for index, callee in enumerate(callees):
+            if callee.section:
+                order = callee.value, index, callee
+                self._by_section.setdefault(callee.section, []).append(order)
+        for entries in self._by_section.values():
+            entries.sort()
+        symbols = elf.symbols
+        inside = symbols.in_sections(set(self._by_section)) if symbols and callees else ()
+        self._bases = {
+            symbol: (section, symbols.st_value[symbol]) for symbol, section in inside if symbols
+        }
+        """Symbol -> the section and the section offset that an addend counts from."""
+        # A branch without an addend, or any if the symbol names the start of the section.
+        others = (
+            symbol
+            for symbol, (section, start) in self._bases.items()
+            if not start or self._at(section, start) is not None
+        )
         # One look-up of its symbol in this set is all that most relocations cost.
         self._named = {*self._by_symbol, *others}
 
@@ -84,51 +100,21 @@ class _Callees:
             callee, displaced = self._by_symbol.get(symbol), addends[index] != 0
             if callee is None:
                 section, start = bases[symbol]
-                callee = self._places.find(section, start + addends[index])
-                displaced = callee is not None and not _is_entry(callee, start + addends[index])
+                callee = self._at(section, start + addends[index])
+                displaced = callee is not None and start + addends[index] not in entries(callee)
             if callee is not None:
                 yield index, callee, displaced
 
-
-Base = tuple[int, int]
-"""(section index, section offset)"""
-
-
-def _bases(elf: ElfFile, sections: set[int]) -> dict[int, Base]:
-    """Symbol index -> what an addend counts from, for the symbols in `sections`."""
-    symbols = elf.symbols
-    if symbols is None or not sections:
-        return {}
-    values = symbols.st_value
-    return {symbol: (section, values[symbol]) for symbol, section in symbols.in_sections(sections)}
-
-
-class _Places:
-    """Callees by where they lie."""
-
-    def __init__(self, callees: Iterable[Callee]) -> None:
-        self._sections: dict[int, list[tuple[int, int, Callee]]] = {}
-        for index, one in enumerate(callees):
-            if one.section:
-                self._sections.setdefault(one.section, []).append((one.value, index, one))
-        for entries in self._sections.values():
-            entries.sort()
-
-    def may_lead(self, base: Base) -> bool:
-        """Whether a branch without an addend leads to a callee, or one whose addend may be
-        anything, since it names the start of a section."""
-        return not base[1] or self.find(*base) is not None
-
-    def find(self, section: int, offset: int) -> Callee | None:
+    def _at(self, section: int, offset: int) -> Callee | None:
         """The callee that starts at an offset or covers it."""
-        entries = self._sections[section]
-        at = bisect_right(entries, (offset, len(entries) << 32)) - 1
-        if at < 0:
+        entries = self._by_section[section]
+        index = bisect_left(entries, (offset + 1,)) - 1
+        callee = entries[index][2] if index >= 0 else None
+        if callee is None or offset >= callee.value + max(callee.size, 4):
             return None
-        callee = entries[at][2]
-        return callee if offset < callee.value + max(callee.size, 4) else None
+        return callee
 
 
-def _is_entry(callee: Callee, offset: int) -> bool:
-    entries = (callee.value,) if isinstance(callee, Stub) else (callee.value, callee.local_entry)
-    return offset in entries
+def entries(callee: Callee) -> tuple[int, ...]:
+    """The section offsets of a callee's entry points; a local one last."""
+    return (callee.value,) if isinstance(callee, Stub) else (callee.value, callee.local_entry)

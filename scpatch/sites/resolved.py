@@ -16,7 +16,7 @@ from scpatch.ppc64 import insn
 from scpatch.ppc64.branches import branches_into
 from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.model import Callee, Stub, Trampoline
-from scpatch.sites.references import Reference
+from scpatch.sites.references import Reference, entries
 
 
 def resolved_calls(
@@ -25,30 +25,28 @@ def resolved_calls(
     """Those calls. One that is `displaced` goes to a global entry point and computes r2 there."""
     callees: list[Callee] = [*trampolines, *stubs]
     by_section: dict[int, list[Callee]] = {}
-    for one in callees:
-        if one.section and elf.is_code(one.section):
-            by_section.setdefault(one.section, []).append(one)
+    for callee in callees:
+        if callee.section and elf.is_code(callee.section):
+            by_section.setdefault(callee.section, []).append(callee)
     functions: Functions | None = None
     for section, inside in by_section.items():
         table = elf.relocations(section)
         relocated = set(table.r_offset) if table is not None else set()
-        entries: dict[int, tuple[Callee, bool]] = {}
-        for one in inside:
-            last = one.value if isinstance(one, Stub) else one.local_entry
-            entries.setdefault(one.value, (one, last != one.value))
-            entries.setdefault(last, (one, False))
+        targets: dict[int, tuple[Callee, bool]] = {}
+        for callee in inside:
+            local = entries(callee)[-1]
+            targets.setdefault(callee.value, (callee, local != callee.value))
+            targets.setdefault(local, (callee, False))
         code = elf.content(section)
-        for target, offset in branches_into(code, [(entry, entry + 4) for entry in entries]):
-            callee, displaced = entries.get(target, (None, False))
-            if callee is None or offset in relocated or _is_inside(callee, offset):
+        for target, offset in branches_into(code, [(entry, entry + 4) for entry in targets]):
+            if target not in targets or offset in relocated:
+                continue
+            callee, displaced = targets[target]
+            if callee.value <= offset < callee.value + callee.size:
                 continue
             functions = functions or Functions(elf, by_section)
-            word = VARIANT.word(code, offset)
-            is_call = insn.links(word) or (isinstance(callee, Stub) and callee.is_thunk)
+            links = insn.links(VARIANT.word(code, offset))
+            is_call = links or (isinstance(callee, Stub) and callee.is_thunk)
             # Between functions GNU as pads with a branch over the padding.
             if is_call or functions.covering(section, offset) is not None:
                 yield Reference(section, offset, callee, displaced, table, -1)
-
-
-def _is_inside(callee: Callee, offset: int) -> bool:
-    return callee.value <= offset < callee.value + callee.size

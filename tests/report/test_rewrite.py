@@ -208,7 +208,7 @@ def test_refusals_have_one_hint_for_each_code(capsys: pytest.CaptureFixture[str]
     messages = [line for line in lines if line.startswith("scpatch: ")]
     assert len(messages) == 14
     assert messages[0] == (
-        f"scpatch: {FIXTURES}/refused.o: .text+0x64 in no_nop+0x14: no nop behind the call [SCP201]"
+        f"scpatch: {FIXTURES}/refused.o: .text+0x64 in no_nop+0x14: no nop after the call [SCP201]"
     )
     hints = [index for index, line in enumerate(lines) if line.startswith("hint: ")]
     assert len(hints) == 7

@@ -22,7 +22,7 @@ from scpatch.strategies.callsite.text import TEXT
 
 class CallSite(Strategy):
     name = NAME
-    summary = "save r2 before each call, restore it in the nop behind it"
+    summary = "save r2 before each call, restore it in the nop after it"
     text = TEXT
     actions = Rewrite
     takes = frozenset({"unmark"})

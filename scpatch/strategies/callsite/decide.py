@@ -36,7 +36,7 @@ def decide(scan: Scan, *, stubs: bool) -> tuple[Site, ...]:
             unfit = isinstance(callee, Trampoline) and not callee.fits_stub
             if not unfit or not stubs:
                 return site._replace(state=Rewrite.REWRITE)
-            detail = f"a stub for {site.trampoline}, which is weak and undefined"
+            detail = f"a stub cannot branch to {site.trampoline}, which is weak and undefined"
             return site.refused("SCP245", detail)
         if thunks and site.kind in _FOR_THUNKS and not _needs_nop(scan, site):
             return site._replace(state=Rewrite.THUNK)
@@ -47,9 +47,9 @@ def decide(scan: Scan, *, stubs: bool) -> tuple[Site, ...]:
 
 def _saved(site: Site) -> str:
     if not site.saves:
-        return "r2 lies in 24(r1) on every path here"
+        return "r2 is in 24(r1) on every path to the call"
     where = ", ".join(f"{site.section_name}+{nop:#x}" for nop in site.saves)
-    return f"r2 can be saved in {where}, behind earlier calls"
+    return f"r2 can be saved in {where}, after earlier calls"
 
 
 def _needs_nop(scan: Scan, site: Site) -> bool:

@@ -1,4 +1,4 @@
-"""Option 4 of the thread: the nop behind the call loads r2 from the PACA, nothing is saved.
+"""Option 4 of the thread: the nop after the call loads r2 from the PACA, nothing is saved.
 
 In the kernel image r2 is the same everywhere, and each processor's PACA holds it, for the entries
 from user space and firmware. So whatever r2 the target returns with, one load puts it right, at
@@ -34,7 +34,7 @@ class Paca(Action):
 
 class LoadFromPaca(Strategy):
     name = NAME
-    summary = "load r2 from the PACA in the nop behind each call (kernel image only)"
+    summary = "load r2 from the PACA in the nop after each call (kernel image only)"
     text = TEXT
     actions = Paca
     takes = frozenset({"offsets"})
@@ -42,8 +42,8 @@ class LoadFromPaca(Strategy):
     images = True
 
     def decide(self, elf: ElfFile, scan: Scan) -> tuple[Site, ...]:
-        """A nop that is a branch target is taken as any other: who comes there by another way is in
-        the kernel image as well, and loads the r2 that he has."""
+        """A nop that is a branch target is patched as any other. Code that branches there is in the
+        kernel image as well, and loads the r2 that it has."""
         return tuple(
             site._replace(state=Paca.PACA, code="")
             if site.kind in (Kind.OPEN, Kind.ENTERED)
@@ -114,11 +114,11 @@ def _refuse_modules(elf: ElfFile, scan: Scan) -> None:
 
 def _check_offset(elf: ElfFile, site: Site, offset: int) -> None:
     """Whether a site that is done was done with the same offset, if by this strategy."""
-    found = insn.r13_offset(site.after or 0)
-    if found is not None and found != offset:
+    present = insn.r13_offset(site.after or 0)
+    if present is not None and present != offset:
         raise ScpatchError(
             "SCP223",
-            f"r2 is restored from {found}(r13), not from {offset}(r13)",
+            f"r2 is restored from {present}(r13), not from {offset}(r13)",
             file=elf.name,
             where=site.place,
         )

@@ -57,36 +57,36 @@ def agree(ours: str, listed: Listed) -> bool:
 def disagreements(path: Path) -> tuple[int, list[tuple[str, Listed]]]:
     """How many words without a relocation were compared, and those whose texts differ."""
     listing = objdump(path)
-    found: list[tuple[str, Listed]] = []
+    differing: list[tuple[str, Listed]] = []
     compared = 0
     with opened(path) as elf:
         names = ObjectNames(elf)
         for section in [i for i, s in enumerate(elf.sections) if s.sh_flags & 4]:
             code = CodeSection(names, section)
-            for one in names.ranges(section):
-                words = code.words(one)
-                references = code.relocations(one)
+            for part in names.ranges(section):
+                words = code.words(part)
+                relocations = code.relocations(part)
                 for index, suffix in enumerate(suffixes(words)):
-                    offset = one.start + 4 * index
-                    listed = listing.get((one.section_name, offset))
-                    if listed is None or references[index]:
+                    offset = part.start + 4 * index
+                    listed = listing.get((part.section_name, offset))
+                    if listed is None or relocations[index]:
                         continue
                     segments = text_of(
                         words[index], offset, (), lambda at: f"{at:x}", suffix=suffix
                     )
                     compared += 1
                     if not agree(joined(segments), listed):
-                        found.append((joined(segments), listed))
-    return compared, found
+                        differing.append((joined(segments), listed))
+    return compared, differing
 
 
 @pytest.mark.parametrize(
     "fixture", ["sites.o", "refused.o", "calls-gcc.o", "calls-clang.o", "merged.o", "module.ko"]
 )
 def test_fixtures_read_as_in_objdump(fixture: str) -> None:
-    compared, found = disagreements(FIXTURES / fixture)
+    compared, differing = disagreements(FIXTURES / fixture)
     assert compared > 40
-    assert found == []
+    assert differing == []
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_fixtures_read_as_in_objdump(fixture: str) -> None:
 def test_the_c_library_reads_as_in_objdump(member: str, tmp_path: Path) -> None:
     """Real code: floating point, vectors, string instructions."""
     run(PREFIX + "ar", "x", "--output", tmp_path, LIBC, member)
-    compared, found = disagreements(tmp_path / member)
+    compared, differing = disagreements(tmp_path / member)
     assert compared > 100
-    assert found == []
+    assert differing == []
 
 
 @pytest.mark.parametrize("fixture", ["calls-gcc.o", "calls-clang.o", "sites.o"])
@@ -108,27 +108,27 @@ def test_rows_read_as_in_objdump(fixture: str, tmp_path: Path) -> None:
     compared = 0
     for function in compare(before, after, context=1 << 20).functions:
         for row in rows(function):
-            for listing, one, inside in (
+            for listing, instruction, inside in (
                 (listings[0], row.before, function.before),
                 (listings[1], row.after, function.after),
             ):
-                if one is None or inside is None or one.size < 4:
+                if instruction is None or inside is None or instruction.size < 4:
                     continue
                 compared += 1
-                listed = listing[inside.section_name, one.offset]
-                assert one.word == listed.word
-                assert [(name(r.type), r.target) for r in one.relocations] == [
+                listed = listing[inside.section_name, instruction.offset]
+                assert instruction.word == listed.word
+                assert [(name(r.type), r.target) for r in instruction.relocations] == [
                     (kind, target) for kind, target in listed.relocations
                 ]
-                if not one.relocations:
+                if not instruction.relocations:
                     ours = re.sub(
                         r"\+0x([0-9a-f]+)$",
                         lambda m, start=inside.start: f"{start + int(m[1], 16):x}",  # type: ignore[misc]
-                        one.text,
+                        instruction.text,
                     )
                     assert agree(ours.replace(inside.section_name, ""), listed)
-                elif any(r.type == 10 for r in one.relocations):
-                    assert one.text.endswith(" " + listed.relocations[0][1])
+                elif any(r.type == 10 for r in instruction.relocations):
+                    assert instruction.text.endswith(" " + listed.relocations[0][1])
     assert compared > 250
 
 

@@ -67,7 +67,7 @@ def by_name(diff: ObjectDiff) -> dict[str, FunctionDiff]:
 
 def changed_rows(diff: ObjectDiff) -> list[CodeRow]:
     quiet = (Mark.CONTEXT, Mark.CHECKED)
-    return [row for one in diff.functions for row in rows(one) if row.mark not in quiet]
+    return [row for function in diff.functions for row in rows(function) if row.mark not in quiet]
 
 
 def run(*command: str | Path) -> str:
@@ -88,7 +88,7 @@ class Listed:
 
 def objdump(path: Path) -> dict[tuple[str, int], Listed]:
     """(section, section offset) -> what objdump prints there."""
-    found: dict[tuple[str, int], Listed] = {}
+    lines: dict[tuple[str, int], Listed] = {}
     section, last = "", ("", 0)
     for line in run(PREFIX + "objdump", "-drz", path).splitlines():
         if match := re.match(r"Disassembly of section (.*):$", line):
@@ -96,11 +96,11 @@ def objdump(path: Path) -> dict[tuple[str, int], Listed]:
         elif match := re.match(r"\s*([0-9a-f]+):\t((?:[0-9a-f]{2} ){4})\s*\t(.*)", line):
             last = section, int(match[1], 16)
             word = int.from_bytes(bytes.fromhex(match[2]), "little")
-            found[last] = Listed(word, re.sub(r"\s+", " ", match[3].partition("#")[0]).strip(), ())
+            lines[last] = Listed(word, re.sub(r"\s+", " ", match[3].partition("#")[0]).strip(), ())
         elif match := re.match(r"\s*[0-9a-f]+: R_PPC64_(\S+)\s*(.*)", line):
-            old = found[last]
-            found[last] = Listed(old.word, old.text, (*old.relocations, (match[1], match[2])))
-    return found
+            old = lines[last]
+            lines[last] = Listed(old.word, old.text, (*old.relocations, (match[1], match[2])))
+    return lines
 
 
 @cache

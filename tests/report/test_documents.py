@@ -30,12 +30,12 @@ def test_every_object_of_the_schema_is_closed() -> None:
             return sum(map(check, node))
         if not isinstance(node, dict):
             return 0
-        found = 0
+        closed = 0
         if "properties" in node:
             assert node["additionalProperties"] is False
             assert node["required"] == list(node["properties"])
-            found = 1
-        return found + sum(map(check, node.values()))
+            closed = 1
+        return closed + sum(map(check, node.values()))
 
     assert check(schema()) > 15
 

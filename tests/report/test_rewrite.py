@@ -46,7 +46,7 @@ REWRITE, SAVED, THUNK, DONE = Rewrite.REWRITE, Rewrite.SAVED, Rewrite.THUNK, Com
 
 
 @pytest.mark.parametrize(
-    ("one", "text"),
+    ("planned", "text"),
     [
         (made(), "nothing to do: no call sites"),
         (made(DONE), "nothing to do: 1 done already"),
@@ -73,8 +73,8 @@ REWRITE, SAVED, THUNK, DONE = Rewrite.REWRITE, Rewrite.SAVED, Rewrite.THUNK, Com
         ),
     ],
 )
-def test_summary(one: ObjectPlan, text: str) -> None:
-    assert summary(one) == f"x.o: {text}"
+def test_summary(planned: ObjectPlan, text: str) -> None:
+    assert summary(planned) == f"x.o: {text}"
 
 
 def test_summary_of_a_dry_run() -> None:
@@ -97,17 +97,17 @@ def test_summary_of_an_archive_that_gets_tables() -> None:
 
 def test_the_listed_sites_in_each_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = assemble(tmp_path, key("x") + "FRAME f\nCALL __SCT__x\nLEAVE f\n")
-    found = plan_file(path, Options(emit_sites=True))
-    print_report(RewriteReport([found], True), "plain")
+    whole = plan_file(path, Options(emit_sites=True))
+    print_report(RewriteReport([whole], True), "plain")
     lines = capsys.readouterr().out.splitlines()
     assert f"listed\t{path}\t.text+0x14\t__SCK__x" in lines
-    print_report(RewriteReport([found], True), "json")
+    print_report(RewriteReport([whole], True), "json")
     files = validated(capsys.readouterr().out)["files"]
     assert isinstance(files, list)
     (entry,) = files[0]["objects"][0]["listed"]
     index = section(path, ".text").index
     assert entry == {"section": ".text", "section_index": index, "offset": 20, "key": "__SCK__x"}
-    print_report(RewriteReport([found], True), "table")
+    print_report(RewriteReport([whole], True), "table")
     assert re.search(r"listed +\.text\+0x14 +__SCK__x", capsys.readouterr().out)
 
 
@@ -130,15 +130,15 @@ def test_bytes_of_code_are_what_size_tells(tmp_path: Path) -> None:
 
 
 def test_plain_has_a_line_for_each_site_and_stub(capsys: pytest.CaptureFixture[str]) -> None:
-    found = plan("sites.o")
-    print_report(RewriteReport([found], True), "plain")
+    whole = plan("sites.o")
+    print_report(RewriteReport([whole], True), "plain")
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     kinds = [fields[0] for fields in lines]
-    one = found.objects[0].plan
-    assert kinds == ["site"] * len(one.sites) + ["stub"] * len(one.stubs) + ["object"]
+    planned = whole.objects[0].plan
+    assert kinds == ["site"] * len(planned.sites) + ["stub"] * len(planned.stubs) + ["object"]
     stubs = {fields[3]: fields[2] for fields in lines if fields[0] == "stub"}
-    assert len(stubs) == len(one.stubs)
-    assert lines[-1][2:] == ["callsite", str(len(one.changed)), "63"]
+    assert len(stubs) == len(planned.stubs)
+    assert lines[-1][2:] == ["callsite", str(len(planned.changed)), "63"]
 
 
 def test_stubs_of_the_report_are_in_the_file(
@@ -216,10 +216,10 @@ def test_refusals_have_one_hint_for_each_code(capsys: pytest.CaptureFixture[str]
 
 
 def test_refusals_name_the_source_line(capsys: pytest.CaptureFixture[str]) -> None:
-    found = plan("refused.o")
-    one = found.objects[0]
-    sites = tuple(site._replace(line="net/core.c:1204") for site in one.plan.sites)
-    lined = found._replace(objects=(one._replace(plan=one.plan._replace(sites=sites)),))
+    whole = plan("refused.o")
+    planned = whole.objects[0]
+    sites = tuple(site._replace(line="net/core.c:1204") for site in planned.plan.sites)
+    lined = whole._replace(objects=(planned._replace(plan=planned.plan._replace(sites=sites)),))
     print_refusals([lined])
     assert ".text+0x64 in no_nop+0x14 (net/core.c:1204): no nop" in capsys.readouterr().err
 

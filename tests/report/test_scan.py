@@ -30,8 +30,8 @@ def test_plain_has_one_line_a_site(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_plain_places_are_those_of_the_relocations(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(ScanReport([scanned("sites.o")]), "plain")
-    places = re.findall(r"^site\t\S+\t(\S+)\+0x([0-9a-f]+)\t", capsys.readouterr().out, re.M)
-    found = {(section, int(offset, 16)) for section, offset in places}
+    fields = re.findall(r"^site\t\S+\t(\S+)\+0x([0-9a-f]+)\t", capsys.readouterr().out, re.M)
+    places = {(section, int(offset, 16)) for section, offset in fields}
     wanted = set()
     section = ""
     for line in run(PREFIX + "readelf", "-rW", FIXTURES / "sites.o").splitlines():
@@ -39,22 +39,22 @@ def test_plain_places_are_those_of_the_relocations(capsys: pytest.CaptureFixture
             section = match[1]
         elif re.search(r"R_PPC64_REL24\w*\s.*(__SCT__|\.tramp)", line):
             wanted.add((section, int(line.split()[0], 16)))
-    assert found
-    assert found == wanted
+    assert places
+    assert places == wanted
 
 
 def test_json_follows_the_schema_and_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     names = ["refused.o", "sites.o", "marked.o", "module.ko", "calls-gcc-dwarf.o", "unmarked.o"]
-    found = [scanned(name) for name in names]
-    print_report(ScanReport(found), "json")
+    objects = [scanned(name) for name in names]
+    print_report(ScanReport(objects), "json")
     document = validated(capsys.readouterr().out)
     assert document["command"] == "scan"
     files = document["files"]
     assert isinstance(files, list)
-    assert [one["file"] for one in files] == names
-    for one, (_, scan) in zip(files, found, strict=True):
-        assert [site["state"] for site in one["sites"]] == [str(s.state) for s in scan.sites]
-        assert sum(one["states"].values()) == len(scan.sites)
+    assert [file["file"] for file in files] == names
+    for file, (_, scan) in zip(files, objects, strict=True):
+        assert [site["state"] for site in file["sites"]] == [str(s.state) for s in scan.sites]
+        assert sum(file["states"].values()) == len(scan.sites)
     assert files[3]["module"] is True
     assert all(site["line"].startswith("calls.c:") for site in files[4]["sites"])
 

@@ -59,7 +59,7 @@ ALL = [GOOD, HARMLESS, FAILING, LEFT, UNRUN, BROKEN, RESTORED]
 
 
 @pytest.mark.parametrize(
-    ("one", "text"),
+    ("verdict", "text"),
     [
         (RESTORED, "NOT SHOWN: 1 call site (1 restored); 1 executed: 0 failed before, 1 pass now"),
         (GOOD, "proven: 1 call site (1 stub); 1 executed: 1 failed before, 1 pass now"),
@@ -70,12 +70,12 @@ ALL = [GOOD, HARMLESS, FAILING, LEFT, UNRUN, BROKEN, RESTORED]
         (BROKEN, "NOT PROVEN: 0 call sites; not executed; 1 error"),
     ],
 )
-def test_summary(one: Verdict, text: str) -> None:
-    assert summary_line(one) == f"x.o: {text}"
+def test_summary(verdict: Verdict, text: str) -> None:
+    assert summary_line(verdict) == f"x.o: {text}"
 
 
 @pytest.mark.parametrize(
-    ("one", "row", "reasons"),
+    ("verdict", "row", "reasons"),
     [
         (GOOD, "  ok  .text+0x14  f+0x4  saved by a stub  failed -> passed", []),
         (
@@ -102,17 +102,17 @@ def test_summary(one: Verdict, text: str) -> None:
     ],
 )
 def test_terminal(
-    one: Verdict,
+    verdict: Verdict,
     row: str,
     reasons: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    print_report(VerifyReport([one]), "terminal")
+    print_report(VerifyReport([verdict]), "terminal")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "x.o"
     assert lines[2] == row
     assert [line.strip() for line in lines[3:-2]] == reasons
-    assert lines[-1] == summary_line(one)
+    assert lines[-1] == summary_line(verdict)
 
 
 def test_verbose_gives_the_whole_reason(capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,10 +122,10 @@ def test_verbose_gives_the_whole_reason(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_every_row_is_good_exactly_if_the_verdict_is(capsys: pytest.CaptureFixture[str]) -> None:
     """The report must not contradict the exit code."""
-    for one in [GOOD, HARMLESS, FAILING, LEFT, UNRUN, RESTORED]:
-        print_report(VerifyReport([one]), "plain")
+    for verdict in [GOOD, HARMLESS, FAILING, LEFT, UNRUN, RESTORED]:
+        print_report(VerifyReport([verdict]), "plain")
         lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-        assert (lines[0][6] == "good") == one.proven
+        assert (lines[0][6] == "good") == verdict.proven
         words = {"good": "proven", "not shown": "not shown", "bad": "not proven"}
         assert lines[-1] == ["verdict", "x.o", words[lines[0][6]]]
 
@@ -149,8 +149,8 @@ def test_json_follows_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert (document["proven"], document["verdict"]) == (False, "not proven")
     files = document["files"]
     assert isinstance(files, list)
-    assert [one["proven"] for one in files] == [one.proven for one in ALL]
-    assert [one["verdict"] for one in files][-2:] == ["not proven", "not shown"]
+    assert [file["proven"] for file in files] == [verdict.proven for verdict in ALL]
+    assert [file["verdict"] for file in files][-2:] == ["not proven", "not shown"]
     assert files[0]["sites"][0]["run_before"]["reasons"] == ["r2 is wrong"]
     assert files[4]["sites"][0]["run_before"] is None
     print_report(VerifyReport([GOOD, UNRUN]), "json")

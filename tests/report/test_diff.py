@@ -29,36 +29,36 @@ def lines(fixture: str, folder: Path, width: int, colours: int = 0) -> list[str]
 
 
 def test_side_by_side(tmp_path: Path) -> None:
-    found = lines("calls-gcc.o", tmp_path, 100)
-    assert found[0] == "before.o -> after.o   ET_REL ppc64le ELFv2   strategy callsite"
-    start = found.index("returns_the_call  .text+0xf0  1 call site")
-    assert [line.rstrip() for line in found[start + 1 : start + 10]] == [
+    drawn = lines("calls-gcc.o", tmp_path, 100)
+    assert drawn[0] == "before.o -> after.o   ET_REL ppc64le ELFv2   strategy callsite"
+    start = drawn.index("returns_the_call  .text+0xf0  1 call site")
+    assert [line.rstrip() for line in drawn[start + 1 : start + 10]] == [
         "     ...",
         "     8  7c0802a6  mflr  r0                           | 7c0802a6  mflr  r0",
         "     c  f8010010  std   r0,16(r1)                    | f8010010  std   r0,16(r1)",
         "    10  f821ffe1  stdu  r1,-32(r1)                   | f821ffe1  stdu  r1,-32(r1)",
         "~   14  48000001  bl    __SCT__elsewhere             | "
-        + re.sub(r".* \| ", "", found[start + 5]),
+        + re.sub(r".* \| ", "", drawn[start + 5]),
         "        REL24     __SCT__elsewhere                   | "
-        + re.sub(r".* \| ", "", found[start + 6]),
+        + re.sub(r".* \| ", "", drawn[start + 6]),
         "*   18  60000000  nop                                | e8410018  ld    r2,24(r1)",
         "    1c  38210020  addi  r1,r1,32                     | 38210020  addi  r1,r1,32",
         "    20  e8010010  ld    r0,16(r1)                    | e8010010  ld    r0,16(r1)",
     ]
-    right = re.sub(r".* \| ", "", found[start + 5])
+    right = re.sub(r".* \| ", "", drawn[start + 5])
     assert re.fullmatch(r"48000001  bl    r2save\.__SCT\S*\.\.\S*[0-9a-f]{8}", right)
 
 
 def test_stacked_below_100_columns(tmp_path: Path) -> None:
-    found = lines("calls-gcc.o", tmp_path, 99)
-    assert not any(" | " in line for line in found)
-    start = found.index("returns_the_call  .text+0xf0  1 call site")
+    drawn = lines("calls-gcc.o", tmp_path, 99)
+    assert not any(" | " in line for line in drawn)
+    start = drawn.index("returns_the_call  .text+0xf0  1 call site")
     (name,) = {
         stub.name
         for stub in plan("calls-gcc.o").objects[0].plan.stubs
         if stub.trampoline == "__SCT__elsewhere" and stub.section_name == ".text"
     }
-    assert found[start + 4 : start + 11] == [
+    assert drawn[start + 4 : start + 11] == [
         "     10  f821ffe1  stdu  r1,-32(r1)",
         "~-   14  48000001  bl    __SCT__elsewhere",
         " -       REL24     __SCT__elsewhere",
@@ -73,28 +73,28 @@ def test_stacked_below_100_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fixture", ["calls-gcc.o", "sites.o", "refused.o", "calls-gcc-dwarf.o"])
 def test_nothing_is_lost_on_any_screen(fixture: str, width: int, tmp_path: Path) -> None:
     """Every changed word and offset is there whole, and rows fit."""
-    found = "\n".join(lines(fixture, tmp_path, width))
+    drawn = "\n".join(lines(fixture, tmp_path, width))
     diff = compare(FIXTURES / fixture, tmp_path / f"after-{fixture}")
     for row in changed_rows(diff):
-        for one in (row.before, row.after):
-            if one is not None:
-                assert f"{one.word:0{2 * one.size}x}" in found
-                assert re.search(rf"^\S{{0,2}} +{one.function_offset:x}  ", found, re.M)
-    code = [line for line in found.splitlines() if re.search(r" [0-9a-f]{8}  ", line)]
+        for instruction in (row.before, row.after):
+            if instruction is not None:
+                assert f"{instruction.word:0{2 * instruction.size}x}" in drawn
+                assert re.search(rf"^\S{{0,2}} +{instruction.function_offset:x}  ", drawn, re.M)
+    code = [line for line in drawn.splitlines() if re.search(r" [0-9a-f]{8}  ", line)]
     assert code
     assert max(map(len, code)) <= width
 
 
 def test_both_offsets_are_shown_where_code_has_moved() -> None:
     diff = compare(FIXTURES / "calls-gcc.o", FIXTURES / "calls-clang.o")
-    found = list(draw(DiffReport([("a.o", "b.o", diff)]), Screen(120, 0)))
+    drawn = list(draw(DiffReport([("a.o", "b.o", diff)]), Screen(120, 0)))
     moved = 0
-    for row in (row for one in diff.functions for row in rows(one)):
+    for row in (row for function in diff.functions for row in rows(function)):
         if row.before and row.after and row.before.function_offset != row.after.function_offset:
             moved += 1
             left = rf". +{row.before.function_offset:x}  {row.before.word:08x}  .*"
             right = rf" \| +{row.after.function_offset:x}  {row.after.word:08x}  .*"
-            assert any(re.fullmatch(left + right, line) for line in found)
+            assert any(re.fullmatch(left + right, line) for line in drawn)
     assert moved > 10
 
 
@@ -105,26 +105,26 @@ def test_marks_survive_without_colour(tmp_path: Path) -> None:
     assert any("\x1b[" in line for line in colourful)
     diff = compare(FIXTURES / "sites.o", tmp_path / "after-sites.o")
     for mark in (Mark.RELOCATION, Mark.WORD, Mark.ADDED, Mark.CHECKED):
-        wanted = sum(row.mark is mark for one in diff.functions for row in rows(one))
+        wanted = sum(row.mark is mark for function in diff.functions for row in rows(function))
         pattern = rf"^{re.escape(mark)} +[0-9a-f]* +([0-9a-f]{{2,8}}|\|) "
         assert wanted == sum(bool(re.match(pattern, line)) for line in plain), mark
 
 
 def test_refused_sites_come_with_hints(tmp_path: Path) -> None:
-    found = lines("refused.o", tmp_path, 100)
-    at = next(i for i, line in enumerate(found) if line.startswith("!    8  48000000"))
-    assert found[at + 1].split(maxsplit=1) == [
+    drawn = lines("refused.o", tmp_path, 100)
+    at = next(i for i, line in enumerate(drawn) if line.startswith("!    8  48000000"))
+    assert drawn[at + 1].split(maxsplit=1) == [
         "!",
         "SCP203 sibling call (b) to __SCT__name: left as it is",
     ]
-    assert sum(line.startswith("  hint: ") for line in found) == 7
-    assert found[-1].endswith("8 call sites, 7 refused; 6 sections, 1 symbol")
+    assert sum(line.startswith("  hint: ") for line in drawn) == 7
+    assert drawn[-1].endswith("8 call sites, 7 refused; 6 sections, 1 symbol")
 
 
 def test_a_long_file_name_has_its_own_line(tmp_path: Path) -> None:
     diff = compare(FIXTURES / "sites.o", rewritten("sites.o", tmp_path))
-    found = list(draw(DiffReport([("b" * 60, "a" * 60, diff)]), Screen(80, 0)))
-    assert found[:2] == [f"{'b' * 60} -> {'a' * 60}", "  ET_REL ppc64le ELFv2   strategy callsite"]
+    drawn = list(draw(DiffReport([("b" * 60, "a" * 60, diff)]), Screen(80, 0)))
+    assert drawn[:2] == [f"{'b' * 60} -> {'a' * 60}", "  ET_REL ppc64le ELFv2   strategy callsite"]
 
 
 def test_no_difference() -> None:
@@ -138,9 +138,9 @@ def test_no_difference() -> None:
 def test_plain_is_one_line_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     diff = compare(FIXTURES / "sites.o", rewritten("sites.o", tmp_path))
     print_report(DiffReport([("a.o", "b.o", diff)]), "plain")
-    found = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert all(fields[1] == "b.o" for fields in found)
-    code = [fields[2:] for fields in found if fields[0] == "code"]
+    records = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert all(fields[1] == "b.o" for fields in records)
+    code = [fields[2:] for fields in records if fields[0] == "code"]
     assert len(code) == len(changed_rows(diff))
     assert code[0][:3] == ["~", ".text+0x14", "nop_ori+0x14"]
     assert code[0][3:6] == ["48000001", "bl __SCT__global", "REL24:__SCT__global"]
@@ -150,10 +150,10 @@ def test_plain_is_one_line_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ]
     assert {len(fields) for fields in code} == {10}
     widths: dict[str, set[int]] = {}
-    for fields in found:
+    for fields in records:
         widths.setdefault(fields[0], set()).add(len(fields))
-    assert all(len(one) == 1 for one in widths.values()), widths
-    total = next(fields for fields in found if fields[0] == "summary" and fields[2] == "total")
+    assert all(len(width) == 1 for width in widths.values()), widths
+    total = next(fields for fields in records if fields[0] == "summary" and fields[2] == "total")
     changed = sum(row.mark in (Mark.WORD, Mark.RELOCATION) for row in changed_rows(diff))
     assert int(total[4]) == changed
 
@@ -171,7 +171,7 @@ def test_json_follows_the_schema_and_has_the_same_rows(
     document = validated(capsys.readouterr().out)
     files = document["files"]
     assert isinstance(files, list)
-    assert [one["same"] for one in files] == [False, True]
+    assert [file["same"] for file in files] == [False, True]
     told = [
         (
             row["mark"],
@@ -182,9 +182,9 @@ def test_json_follows_the_schema_and_has_the_same_rows(
         for hunk in function["hunks"]
         for row in hunk
     ]
-    assert len(told) == sum(len(rows(one)) for one in diff.functions)
-    assert [one["name"] for one in files[0]["functions"]] == [
-        one.range.name for one in diff.functions
+    assert len(told) == sum(len(rows(function)) for function in diff.functions)
+    assert [function["name"] for function in files[0]["functions"]] == [
+        function.range.name for function in diff.functions
     ]
 
 

@@ -51,17 +51,17 @@ def test_changed_rows_are_what_objdump_tells_apart(
         or place not in new
         or (old[place].word, old[place].relocations) != (new[place].word, new[place].relocations)
     }
-    found = {
-        (inside.section_name, one.offset)
+    compared = {
+        (inside.section_name, instruction.offset)
         for function in compare(before, after).functions
         for row in rows(function)
         if row.mark not in (Mark.CONTEXT, Mark.CHECKED, Mark.REFUSED)
-        for one, inside in ((row.after, function.after), (row.before, function.before))
-        if one is not None and inside is not None and one.size == 4
+        for instruction, inside in ((row.after, function.after), (row.before, function.before))
+        if instruction is not None and inside is not None and instruction.size == 4
     }
     # objdump does not list the zero bytes that align the stubs.
-    assert wanted - found == set()
-    assert all(place not in new for place in found - wanted)
+    assert wanted - compared == set()
+    assert all(place not in new for place in compared - wanted)
     assert wanted or fixture == "module.ko"
 
 
@@ -81,19 +81,21 @@ def test_both_versions_can_be_read_off_a_whole_diff(before: str, after: str) -> 
     diff = compare(FIXTURES / before, FIXTURES / after, context=1 << 20)
     assert diff.functions
     for function in diff.functions:
-        found = rows(function)
+        function_rows = rows(function)
         for listing, inside, side in (
-            (listings[0], function.before, [row.before for row in found if row.before]),
-            (listings[1], function.after, [row.after for row in found if row.after]),
+            (listings[0], function.before, [row.before for row in function_rows if row.before]),
+            (listings[1], function.after, [row.after for row in function_rows if row.after]),
         ):
             if inside is None:
                 assert side == []
                 continue
-            assert [one.offset for one in side] == list(range(inside.start, inside.end, 4))
-            for one in side:
-                if listed := listing.get((inside.section_name, one.offset)):
-                    assert listed.word == one.word
-        for row in found:
+            assert [instruction.offset for instruction in side] == list(
+                range(inside.start, inside.end, 4)
+            )
+            for instruction in side:
+                if listed := listing.get((inside.section_name, instruction.offset)):
+                    assert listed.word == instruction.word
+        for row in function_rows:
             same = (
                 row.before is not None
                 and row.after is not None
@@ -101,7 +103,7 @@ def test_both_versions_can_be_read_off_a_whole_diff(before: str, after: str) -> 
                 == (row.after.word, row.after.relocations)
             )
             assert same == (row.mark in (Mark.CONTEXT, Mark.CHECKED, Mark.REFUSED))
-        counted = [row.mark for row in found]
+        counted = [row.mark for row in function_rows]
         assert counted.count(Mark.ADDED) == function.counts.added
         assert counted.count(Mark.REMOVED) == function.counts.removed
         assert counted.count(Mark.WORD) + counted.count(Mark.RELOCATION) == function.counts.changed
@@ -109,53 +111,60 @@ def test_both_versions_can_be_read_off_a_whole_diff(before: str, after: str) -> 
 
 def test_marks_of_a_rewrite(tmp_path: Path) -> None:
     diff = compare(FIXTURES / "sites.o", rewritten("sites.o", tmp_path), context=1)
-    found = by_name(diff)
-    assert marks(found["nop_ori"]) == " ~* "
-    assert marks(found["saved_before"]) == "=* "
-    assert marks(found["saved_between"]) == " ~* =* "
-    assert marks(found["in_init_text"]) == " ~*=*=* "
-    assert marks(found["falls_through"]) == " ~*+"
-    stubs = {name: one for name, one in found.items() if name.startswith("r2save.")}
+    functions = by_name(diff)
+    assert marks(functions["nop_ori"]) == " ~* "
+    assert marks(functions["saved_before"]) == "=* "
+    assert marks(functions["saved_between"]) == " ~* =* "
+    assert marks(functions["in_init_text"]) == " ~*=*=* "
+    assert marks(functions["falls_through"]) == " ~*+"
+    stubs = {name: function for name, function in functions.items() if name.startswith("r2save.")}
     assert len(stubs) == 7
-    for one in stubs.values():
-        assert (one.before, marks(one)) == (None, "++")
-        texts = [row.after.text for row in rows(one) if row.after]
+    for function in stubs.values():
+        assert (function.before, marks(function)) == (None, "++")
+        texts = [row.after.text for row in rows(function) if row.after]
         assert texts[0] == "std r2,24(r1)"
         assert texts[1].startswith("b __SCT__") or texts[1].startswith("b .")
-        assert one.note.startswith("stub for ")
-    assert sum(int(one.note.split()[2]) for one in stubs.values()) == 14
+        assert function.note.startswith("stub for ")
+    assert sum(int(function.note.split()[2]) for function in stubs.values()) == 14
     assert (diff.strategy, diff.kind) == ("callsite", "ET_REL ppc64le ELFv2")
     assert not diff.same
     assert not diff.only_layout
-    assert "restored_already" not in found
+    assert "restored_already" not in functions
 
 
 def test_refused_sites_are_shown_with_their_codes(tmp_path: Path) -> None:
     diff = compare(FIXTURES / "refused.o", rewritten("refused.o", tmp_path))
-    found = by_name(diff)
-    assert {one.code for one in diff.refused} == {
+    functions = by_name(diff)
+    assert {site.code for site in diff.refused} == {
         *("SCP201", "SCP202", "SCP203", "SCP205", "SCP206", "SCP207", "SCP209")
     }
-    refused = [row for row in rows(found["sibling_call"]) if row.mark is Mark.REFUSED]
+    refused = [row for row in rows(functions["sibling_call"]) if row.mark is Mark.REFUSED]
     assert [row.note for row in refused] == [
         "SCP203 sibling call (b) to __SCT__name: left as it is"
     ]
     assert refused[0].after is not None
     assert refused[0].after.text == "b __SCT__name"
-    assert not found["sibling_call"].counts.functions
-    assert found["accepted"].counts.functions
+    assert not functions["sibling_call"].counts.functions
+    assert functions["accepted"].counts.functions
 
 
 def test_functions_have_their_source_lines(tmp_path: Path) -> None:
     after = rewritten("calls-gcc-dwarf.o", tmp_path)
     diff = compare(FIXTURES / "calls-gcc-dwarf.o", after)
-    one = by_name(diff)["returns_the_call"]
-    assert one.after is not None
+    function = by_name(diff)["returns_the_call"]
+    assert function.after is not None
     told = run(
-        *(PREFIX + "addr2line", "-e", after, "-j", one.after.section_name, hex(one.after.start))
+        *(
+            PREFIX + "addr2line",
+            "-e",
+            after,
+            "-j",
+            function.after.section_name,
+            hex(function.after.start),
+        )
     )
-    assert one.line
-    assert told.strip().endswith(one.line)
+    assert function.line
+    assert told.strip().endswith(function.line)
 
 
 def test_the_same_file_is_the_same() -> None:
@@ -176,10 +185,10 @@ def test_stripped_of_debug_information(tmp_path: Path) -> None:
     """All symbols are renumbered, and still no instruction differs."""
     diff = changed("calls-gcc-dwarf.o", tmp_path, "--strip-debug")
     assert diff.functions == ()
-    removed = {one.name for one in diff.sections if one.after is None}
+    removed = {section.name for section in diff.sections if section.after is None}
     assert {".debug_info", ".rela.debug_info", ".debug_line"} <= removed
-    assert not any(one.name in (".rela.text", ".text", ".data") for one in diff.sections)
-    assert {one.mark for one in diff.symbols} == {Mark.REMOVED}
+    assert not any(section.name in (".rela.text", ".text", ".data") for section in diff.sections)
+    assert {symbol.mark for symbol in diff.symbols} == {Mark.REMOVED}
 
 
 def symbol_names(path: Path) -> list[str]:
@@ -199,27 +208,34 @@ def test_symbols_that_strip_removes(tmp_path: Path) -> None:
     for name in symbol_names(tmp_path / "after.o"):
         gone.remove(name)
     assert gone
-    assert sorted(one.name for one in diff.symbols if one.what.split()[1] != "SECTION") == gone
+    assert (
+        sorted(symbol.name for symbol in diff.symbols if symbol.what.split()[1] != "SECTION")
+        == gone
+    )
     assert diff.functions == ()
 
 
 def test_a_renamed_callee_changes_the_relocations_only(tmp_path: Path) -> None:
     diff = changed("calls-gcc.o", tmp_path, "--redefine-sym", "__SCT__elsewhere=other")
-    found = changed_rows(diff)
-    assert found
-    assert {row.mark for row in found} == {Mark.RELOCATION}
-    assert {row.after.text for row in found if row.after} == {"bl other"}
-    marks_of = {one.name: one.mark for one in diff.symbols}
+    changes = changed_rows(diff)
+    assert changes
+    assert {row.mark for row in changes} == {Mark.RELOCATION}
+    assert {row.after.text for row in changes if row.after} == {"bl other"}
+    marks_of = {symbol.name: symbol.mark for symbol in diff.symbols}
     assert marks_of == {"__SCT__elsewhere": Mark.REMOVED, "other": Mark.ADDED}
 
 
 def test_a_renamed_section_moves_its_functions(tmp_path: Path) -> None:
     diff = changed("calls-gcc.o", tmp_path, "--rename-section", ".init.text=.exit.text")
-    moved = {one.range.name: one for one in diff.functions}
+    moved = {function.range.name: function for function in diff.functions}
     assert moved["call_in_init_text"].note == "moved from .init.text"
     counts = moved["call_in_init_text"].counts
     assert (counts.changed, counts.added) == (0, 0)
-    pairs = {(one.name, one.before is None) for one in diff.sections if one.before != one.after}
+    pairs = {
+        (section.name, section.before is None)
+        for section in diff.sections
+        if section.before != section.after
+    }
     assert {(".init.text", False), (".exit.text", True)} <= pairs
 
 
@@ -231,16 +247,16 @@ def test_flags_alignment_and_new_sections(tmp_path: Path) -> None:
         *("--set-section-alignment", ".init.text=64"),
         *("--set-section-flags", ".noinstr.text=alloc,code,readonly,debug"),
     )
-    found = {one.name: one for one in diff.sections}
-    assert (found[".extra"].size_before, found[".extra"].size_after) == (None, 5)
-    assert [(f.name, f.after) for f in found[".init.text"].fields] == [("sh_addralign", "0x40")]
+    sections = {section.name: section for section in diff.sections}
+    assert (sections[".extra"].size_before, sections[".extra"].size_after) == (None, 5)
+    assert [(f.name, f.after) for f in sections[".init.text"].fields] == [("sh_addralign", "0x40")]
 
 
 def test_binding_of_a_symbol(tmp_path: Path) -> None:
     diff = changed("calls-gcc.o", tmp_path, "--weaken-symbol", "returns_the_call")
-    one = next(one for one in diff.symbols if one.name == "returns_the_call")
-    assert one.mark is Mark.WORD
-    assert [(f.name, f.before, f.after) for f in one.fields] == [("binding", "GLOBAL", "WEAK")]
+    symbol = next(symbol for symbol in diff.symbols if symbol.name == "returns_the_call")
+    assert symbol.mark is Mark.WORD
+    assert [(f.name, f.before, f.after) for f in symbol.fields] == [("binding", "GLOBAL", "WEAK")]
 
 
 def built(folder: Path, name: str, elf: Elf) -> Path:
@@ -268,7 +284,7 @@ def reference(
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("before", "after"),
     [
         (reference("g"), reference("h")),
         (reference("g"), reference("g", addend=4)),
@@ -276,13 +292,13 @@ def reference(
     ],
 )
 def test_rows_are_equal_only_if_symbol_addend_and_type_agree(
-    one: elfwriter.Relocation, other: elfwriter.Relocation, tmp_path: Path
+    before: elfwriter.Relocation, after: elfwriter.Relocation, tmp_path: Path
 ) -> None:
     symbols = [function("f", 0, 8), elfwriter.Symbol(name="g", bind=1)]
     symbols.append(elfwriter.Symbol(name="h", bind=1))
     paths = [
         built(tmp_path, name, Elf(sections=[code(BL, NOP, relocations=[ref])], symbols=symbols))
-        for name, ref in (("a.o", one), ("b.o", other))
+        for name, ref in (("a.o", before), ("b.o", after))
     ]
     assert [row.mark for row in changed_rows(compare(paths[0], paths[1]))] == [Mark.RELOCATION]
     assert not compare(paths[0], paths[0]).functions
@@ -291,11 +307,11 @@ def test_rows_are_equal_only_if_symbol_addend_and_type_agree(
 def test_symbol_numbers_do_not_matter(tmp_path: Path) -> None:
     ref = [reference("h")]
     several = [elfwriter.Symbol(name=name, bind=1) for name in ("g", "h")]
-    one = Elf(sections=[code(BL, NOP, relocations=ref)], symbols=[function("f", 0, 8), *several])
-    other = Elf(
+    before = Elf(sections=[code(BL, NOP, relocations=ref)], symbols=[function("f", 0, 8), *several])
+    after = Elf(
         sections=[code(BL, NOP, relocations=ref)], symbols=[*several[::-1], function("f", 0, 8)]
     )
-    diff = compare(built(tmp_path, "a.o", one), built(tmp_path, "b.o", other))
+    diff = compare(built(tmp_path, "a.o", before), built(tmp_path, "b.o", after))
     assert diff.functions == ()
     assert diff.symbols == ()
     assert not diff.same
@@ -318,11 +334,15 @@ def test_relocations_and_bytes_of_data(tmp_path: Path) -> None:
         built(tmp_path, "a.o", Elf(sections=[before], symbols=symbols)),
         built(tmp_path, "b.o", Elf(sections=[after], symbols=symbols)),
     )
-    found = {one.name: one for one in diff.sections}
-    assert found[".data"].changed_bytes == 3
-    section = found[".rela.data"]
-    assert [(one.at, one.symbol) for one in section.relocations_removed] == [(0, "g")]
-    assert [(one.at, one.symbol) for one in section.relocations_added] == [(0, "h")]
+    sections = {section.name: section for section in diff.sections}
+    assert sections[".data"].changed_bytes == 3
+    section = sections[".rela.data"]
+    assert [(relocation.at, relocation.symbol) for relocation in section.relocations_removed] == [
+        (0, "g")
+    ]
+    assert [(relocation.at, relocation.symbol) for relocation in section.relocations_added] == [
+        (0, "h")
+    ]
 
 
 def test_sections_of_one_name_go_together_by_size(tmp_path: Path) -> None:
@@ -332,33 +352,33 @@ def test_sections_of_one_name_go_together_by_size(tmp_path: Path) -> None:
         return Elf(sections=[code(*[NOP] * size, name=".text.x") for size in sizes])
 
     diff = compare(built(tmp_path, "a.o", three([3, 5, 7])), built(tmp_path, "b.o", three([5, 7])))
-    text_sections = [one for one in diff.sections if one.name == ".text.x"]
-    assert [(one.size_before, one.size_after) for one in text_sections] == [(12, None)]
+    text_sections = [section for section in diff.sections if section.name == ".text.x"]
+    assert [(section.size_before, section.size_after) for section in text_sections] == [(12, None)]
 
 
 def test_header_fields(tmp_path: Path) -> None:
-    one = built(tmp_path, "a.o", Elf(flags=2, sections=[code(NOP)]))
-    other = built(tmp_path, "b.o", Elf(flags=0, sections=[code(NOP)]))
-    diff = compare(one, other)
+    before = built(tmp_path, "a.o", Elf(flags=2, sections=[code(NOP)]))
+    after = built(tmp_path, "b.o", Elf(flags=0, sections=[code(NOP)]))
+    diff = compare(before, after)
     assert [(f.name, f.before, f.after) for f in diff.header] == [("e_flags", "0x2", "0x0")]
 
 
 def test_only_the_layout_differs(tmp_path: Path) -> None:
-    one = built(tmp_path, "a.o", Elf(sections=[code(NOP)]))
-    other = tmp_path / "b.o"
-    other.write_bytes(one.read_bytes() + bytes(16))
-    diff = compare(one, other)
+    before = built(tmp_path, "a.o", Elf(sections=[code(NOP)]))
+    after = tmp_path / "b.o"
+    after.write_bytes(before.read_bytes() + bytes(16))
+    diff = compare(before, after)
     assert (diff.same, diff.only_layout) == (False, True)
 
 
 def test_code_without_symbols_or_whole_words(tmp_path: Path) -> None:
-    one = built(tmp_path, "a.o", Elf(sections=[code(NOP, NOP)]))
+    before = built(tmp_path, "a.o", Elf(sections=[code(NOP, NOP)]))
     section = code(NOP, LD_R2)
     odd = elfwriter.Section(name=".text", flags=6, data=words(NOP, LD_R2) + b"\1\2\3")
     assert section.relocations == []
-    other = built(tmp_path, "b.o", Elf(sections=[odd]))
-    found = changed_rows(compare(one, other))
-    assert [(str(row.mark), row.after.text) for row in found if row.after] == [
+    after = built(tmp_path, "b.o", Elf(sections=[odd]))
+    changes = changed_rows(compare(before, after))
+    assert [(str(row.mark), row.after.text) for row in changes if row.after] == [
         ("*", "ld r2,24(r1)"),
         ("+", ".byte 0x01,0x02,0x03"),
     ]
@@ -376,7 +396,9 @@ def test_names_are_shown_as_they_are_and_cannot_be_confused(tmp_path: Path) -> N
     diff = compare(
         built(tmp_path, "a.o", twice(NOP, NOP)), built(tmp_path, "b.o", twice(NOP, LD_R2))
     )
-    assert [(one.range.name, one.range.start) for one in diff.functions] == [("f", 8)]
+    assert [(function.range.name, function.range.start) for function in diff.functions] == [
+        ("f", 8)
+    ]
 
 
 def test_symbols_of_one_name(tmp_path: Path) -> None:
@@ -390,7 +412,7 @@ def test_symbols_of_one_name(tmp_path: Path) -> None:
     diff = compare(
         built(tmp_path, "a.o", made(0, 4, 8)), built(tmp_path, "b.o", made(8, 0, 12, 16))
     )
-    assert [(one.mark, one.what) for one in diff.symbols] == [
+    assert [(symbol.mark, symbol.what) for symbol in diff.symbols] == [
         (Mark.WORD, ".data+0xc OBJECT LOCAL size 4"),
         (Mark.ADDED, ".data+0x10 OBJECT LOCAL size 4"),
     ]
@@ -408,9 +430,9 @@ def test_a_damaged_object_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("context", [0, 1, 3, 1000])
 def test_context(context: int, tmp_path: Path) -> None:
     diff = compare(FIXTURES / "calls-gcc.o", rewritten("calls-gcc.o", tmp_path), context)
-    one = by_name(diff)["returns_the_call"]
-    total = (one.range.end - one.range.start) // 4
-    assert len(rows(one)) == min(2 + 2 * context, total)
+    function = by_name(diff)["returns_the_call"]
+    total = (function.range.end - function.range.start) // 4
+    assert len(rows(function)) == min(2 + 2 * context, total)
     loop = by_name(diff)["in_a_loop"]
     assert (len(list(loop.hunks())) == 1) == (context == 1000)
 
@@ -420,7 +442,7 @@ def test_an_open_object_is_all_that_is_needed(tmp_path: Path) -> None:
     with opened(FIXTURES / "sites.o") as elf:
         assert elf.name.endswith("sites.o")
     diff = compare(FIXTURES / "sites.o", rewritten("sites.o", tmp_path))
-    assert sum(len(rows(one)) for one in diff.functions) > 50
+    assert sum(len(rows(function)) for function in diff.functions) > 50
 
 
 def test_a_local_function_without_its_symbol_is_still_the_same_code(tmp_path: Path) -> None:
@@ -439,14 +461,14 @@ def test_a_local_function_without_its_symbol_is_still_the_same_code(tmp_path: Pa
 def test_a_renamed_function_is_the_same_code(tmp_path: Path) -> None:
     diff = changed("calls-gcc.o", tmp_path, "--redefine-sym", "in_a_loop=renamed")
     assert diff.functions == ()
-    assert {one.name for one in diff.symbols} == {"in_a_loop", "renamed"}
+    assert {symbol.name for symbol in diff.symbols} == {"in_a_loop", "renamed"}
 
 
 def test_appended_code_does_not_join_the_function_before_it(tmp_path: Path) -> None:
     f = function("f", 0, 8)
-    one = built(tmp_path, "a.o", Elf(sections=[code(NOP, NOP)], symbols=[f]))
+    before = built(tmp_path, "a.o", Elf(sections=[code(NOP, NOP)], symbols=[f]))
     longer = Elf(sections=[code(NOP, NOP, LD_R2)], symbols=[f, function("g", 8, 4)])
-    diff = compare(one, built(tmp_path, "b.o", longer))
+    diff = compare(before, built(tmp_path, "b.o", longer))
     assert [(x.range.name, x.counts.added, x.note) for x in diff.functions] == [("g", 1, "added")]
 
 
@@ -455,6 +477,6 @@ def test_a_name_that_repeats_less_often_goes_by_place(tmp_path: Path) -> None:
         elfwriter.Symbol(name="f", value=at, size=8, type=2, section=".text") for at in (0, 8, 16)
     ]
     section = code(NOP, NOP, LD_R2, NOP, BL, NOP)
-    one = built(tmp_path, "a.o", Elf(sections=[section], symbols=symbols))
-    other = built(tmp_path, "b.o", Elf(sections=[section], symbols=symbols[::2]))
-    assert compare(one, other).functions == ()
+    before = built(tmp_path, "a.o", Elf(sections=[section], symbols=symbols))
+    after = built(tmp_path, "b.o", Elf(sections=[section], symbols=symbols[::2]))
+    assert compare(before, after).functions == ()

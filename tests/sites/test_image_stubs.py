@@ -13,6 +13,7 @@ from tests.tools import LD, assemble, run
 from tests.verifier.linked.test_paths import (
     BARE,
     CALLS,
+    DISTANCES,
     FAR,
     NAMELESS,
     OPTIONS,
@@ -20,7 +21,6 @@ from tests.verifier.linked.test_paths import (
     SAVING,
     SIBLING,
     START,
-    WAYS,
     link_far,
 )
 
@@ -36,17 +36,19 @@ def states(path: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("how", OPTIONS)
-@pytest.mark.parametrize("way", WAYS)
-def test_callers_without_a_toc_pointer(tmp_path: Path, how: str, way: str) -> None:
-    path = link_far(tmp_path, OPTIONS[how], WAYS[way], assemble(tmp_path, START + CALLS + FAR))
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_callers_without_a_toc_pointer(tmp_path: Path, how: str, distance: str) -> None:
+    path = link_far(
+        tmp_path, OPTIONS[how], DISTANCES[distance], assemble(tmp_path, START + CALLS + FAR)
+    )
     assert states(path) == {"a": ["notoc"], "b": ["notoc"], "c": ["notoc"]}
 
 
 @pytest.mark.parametrize("how", OPTIONS)
-@pytest.mark.parametrize("way", WAYS)
-def test_one_beside_a_caller_with_one(tmp_path: Path, how: str, way: str) -> None:
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_one_beside_a_caller_with_one(tmp_path: Path, how: str, distance: str) -> None:
     source = START + CALLS + TOC_CALLER + FAR
-    path = link_far(tmp_path, OPTIONS[how], WAYS[way], assemble(tmp_path, source))
+    path = link_far(tmp_path, OPTIONS[how], DISTANCES[distance], assemble(tmp_path, source))
     assert states(path) == {"a": ["notoc"], "b": ["notoc"], "c": ["notoc"], "d": ["paca"]}
     (verdict,) = verify_files(path, patched(path))
     assert verdict.proof.errors == ()
@@ -73,7 +75,9 @@ def test_those_stubs_help_no_other_caller(tmp_path: Path, how: str) -> None:
     source = CALLS.replace(".localentry b, 1\n", "").replace(
         ".localentry c, 1\n        mflr 0", "mflr 0\n b __SCT__c@notoc"
     )
-    path = link_far(tmp_path, OPTIONS[how], WAYS["near"], assemble(tmp_path, START + source + FAR))
+    path = link_far(
+        tmp_path, OPTIONS[how], DISTANCES["near"], assemble(tmp_path, START + source + FAR)
+    )
     assert states(path) == {
         "a": ["notoc"],
         "b": ["refused SCP201"],
@@ -85,7 +89,7 @@ def test_those_stubs_help_no_other_caller(tmp_path: Path, how: str) -> None:
 def test_sibling_calls_without_a_toc_pointer(tmp_path: Path, how: str) -> None:
     source = START + SIBLING.format(name="f", to="__SCT__a@notoc")
     source += SIBLING.format(name="g", to="saving") + SAVING
-    path = link_far(tmp_path, OPTIONS[how], WAYS["near"], assemble(tmp_path, source + FAR))
+    path = link_far(tmp_path, OPTIONS[how], DISTANCES["near"], assemble(tmp_path, source + FAR))
     assert states(path) == {"f": ["notoc"], "g": ["refused SCP203"]}
 
 

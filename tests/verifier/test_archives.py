@@ -17,9 +17,9 @@ MEMBERS = ("sites.o", "refused.o")
 
 def pairs(before: Path, after: Path) -> tuple[list[str], tuple[str, ...]]:
     """The labels of the pairs whose members are the same, and the errors."""
-    with open_archives(before, after, str(after)) as found:
-        same = [p.label for p in found.pairs if p.before.read_bytes() == p.after.read_bytes()]
-        return same, found.errors
+    with open_archives(before, after, str(after)) as members:
+        same = [p.label for p in members.pairs if p.before.read_bytes() == p.after.read_bytes()]
+        return same, members.errors
 
 
 def archive(folder: Path, *, options: str = "rcs", note: bytes = b"hello\n") -> Path:
@@ -32,19 +32,19 @@ def archive(folder: Path, *, options: str = "rcs", note: bytes = b"hello\n") -> 
 
 @pytest.mark.parametrize("options", ["rcs", "rcsT"])
 def test_members_are_paired_in_order(tmp_path: Path, options: str) -> None:
-    one, two = (archive(tmp_path / name, options=options) for name in ("one", "two"))
-    assert is_archive(one)
-    with open_archives(one, two, str(two)) as found:
-        assert [p.label for p in found.pairs] == [
-            f"{two}(sites.o)",
-            f"{two}(refused.o)",
-            f"{two}(note.txt)",
+    before, after = (archive(tmp_path / name, options=options) for name in ("one", "two"))
+    assert is_archive(before)
+    with open_archives(before, after, str(after)) as members:
+        assert [p.label for p in members.pairs] == [
+            f"{after}(sites.o)",
+            f"{after}(refused.o)",
+            f"{after}(note.txt)",
         ]
-        assert [p.is_object for p in found.pairs] == [True, True, False]
-        assert [p.after.read_bytes() for p in found.pairs[:2]] == [
+        assert [p.is_object for p in members.pairs] == [True, True, False]
+        assert [p.after.read_bytes() for p in members.pairs[:2]] == [
             (tmp_path / "two" / name).read_bytes() for name in MEMBERS
         ]
-        assert found.errors == ()
+        assert members.errors == ()
 
 
 def test_members_of_one_name(tmp_path: Path) -> None:
@@ -55,62 +55,64 @@ def test_members_of_one_name(tmp_path: Path) -> None:
         make(tmp_path / name / "x.a", "a/sites.o", "b/sites.o", options="qcs")
         make(tmp_path / name / "t.a", "a/sites.o", "b/sites.o", options="qcsT")
     for archive_name in ("x.a", "t.a"):
-        two = tmp_path / "two" / archive_name
-        with open_archives(tmp_path / "one" / archive_name, two, str(two)) as found:
-            assert [p.label for p in found.pairs] == [f"{two}(sites.o)", f"{two}(sites.o@2)"]
-            contents = [(p.before.read_bytes(), p.after.read_bytes()) for p in found.pairs]
+        after = tmp_path / "two" / archive_name
+        with open_archives(tmp_path / "one" / archive_name, after, str(after)) as members:
+            assert [p.label for p in members.pairs] == [f"{after}(sites.o)", f"{after}(sites.o@2)"]
+            contents = [(p.before.read_bytes(), p.after.read_bytes()) for p in members.pairs]
         assert contents[0][0] == contents[0][1]
         assert contents[1] == (b"\x7fELF one", b"\x7fELF two")
 
 
 def test_bsd_archives(tmp_path: Path) -> None:
     files = objects(tmp_path, *MEMBERS)
-    one = make_bsd(tmp_path / "one.a", *files)
-    two = make_bsd(tmp_path / "two.a", *files)
-    assert pairs(one, two) == ([f"{two}({name})" for name in MEMBERS], ())
+    before = make_bsd(tmp_path / "before.a", *files)
+    after = make_bsd(tmp_path / "after.a", *files)
+    assert pairs(before, after) == ([f"{after}({name})" for name in MEMBERS], ())
 
 
 def test_an_empty_archive(tmp_path: Path) -> None:
     (tmp_path / "x.a").write_bytes(b"!<arch>\n")
-    with open_archives(tmp_path / "x.a", tmp_path / "x.a", str(tmp_path / "x.a")) as found:
-        assert found == MemberPairs((), ())
+    with open_archives(tmp_path / "x.a", tmp_path / "x.a", str(tmp_path / "x.a")) as members:
+        assert members == MemberPairs((), ())
 
 
 def test_other_members_are_errors(tmp_path: Path) -> None:
-    one = archive(tmp_path / "one")
+    before = archive(tmp_path / "one")
     fewer = make(tmp_path / "fewer" / "x.a", *objects(tmp_path / "fewer", *MEMBERS))
     moved = make(tmp_path / "moved" / "x.a", *objects(tmp_path / "moved", *reversed(MEMBERS)))
-    for two in (fewer, moved):
-        assert pairs(one, two) == ([], (f"{two} has other members, or in another order.",))
+    for after in (fewer, moved):
+        assert pairs(before, after) == ([], (f"{after} has other members, or in another order.",))
 
 
 def test_a_changed_text_is_an_error(tmp_path: Path) -> None:
-    one, two = archive(tmp_path / "one"), archive(tmp_path / "two", note=b"other\n")
-    assert pairs(one, two)[1] == (f"{two}(note.txt): a member that is no object was changed.",)
+    before, after = archive(tmp_path / "one"), archive(tmp_path / "two", note=b"other\n")
+    assert pairs(before, after)[1] == (
+        f"{after}(note.txt): a member that is no object was changed.",
+    )
 
 
 def test_a_changed_mode_or_date_is_an_error(tmp_path: Path) -> None:
-    one, two = archive(tmp_path / "one"), archive(tmp_path / "two")
-    data = two.read_bytes()
+    before, after = archive(tmp_path / "one"), archive(tmp_path / "two")
+    data = after.read_bytes()
     header = data.index(b"sites.o/")
     for at, text in ((16, b"1700000000"), (28, b"5"), (34, b"5"), (40, b"755    ")):
         changed = bytearray(data)
         changed[header + at : header + at + len(text)] = text
-        two.write_bytes(changed)
-        assert pairs(one, two)[1] == (
-            f"{two}(sites.o): mode, owner or date of the member was changed.",
+        after.write_bytes(changed)
+        assert pairs(before, after)[1] == (
+            f"{after}(sites.o): mode, owner or date of the member was changed.",
         )
 
 
 def test_a_changed_symbol_index_is_an_error(tmp_path: Path) -> None:
-    one, two = archive(tmp_path / "one"), archive(tmp_path / "two")
-    data = bytearray(two.read_bytes())
+    before, after = archive(tmp_path / "one"), archive(tmp_path / "two")
+    data = bytearray(after.read_bytes())
     (count,) = struct.unpack_from(">I", data, 68)
     offsets = list(struct.unpack_from(f">{count}I", data, 72))
     assert len(set(offsets)) == 2
     struct.pack_into(">I", data, 72, offsets[-1])
-    two.write_bytes(data)
-    assert pairs(one, two)[1] == (f"{two}: the archive's symbol index was changed.",)
+    after.write_bytes(data)
+    assert pairs(before, after)[1] == (f"{after}: the archive's symbol index was changed.",)
 
 
 def test_what_ar_cannot_read(tmp_path: Path) -> None:
@@ -121,19 +123,22 @@ def test_what_ar_cannot_read(tmp_path: Path) -> None:
     with pytest.raises(ScpatchError) as caught, open_archives(good, bad, str(bad)):
         pass
     assert (caught.value.code, caught.value.file) == ("SCP302", str(bad))
+    assert caught.value.message.endswith("bad.a is not a valid archive")
 
 
 def test_the_copies_of_a_thin_archive(tmp_path: Path) -> None:
     """As `rewrite -o` makes them; a copy by any other name is another member."""
-    one = archive(tmp_path / "one", options="rcsT")
-    two = tmp_path / "two" / "new.a"
-    two.parent.mkdir()
-    rewrite(one, two, no_nop="thunk")
-    with open_archives(one, two, str(two)) as found:
-        assert found.errors == ()
-        assert [p.label for p in found.pairs] == [f"{two}({p.before.name})" for p in found.pairs]
-        assert [p.before.name for p in found.pairs] == [*MEMBERS, "note.txt"]
-        assert [p.after.parent.name for p in found.pairs[:2]] == ["new.a.members"] * 2
+    before = archive(tmp_path / "one", options="rcsT")
+    after = tmp_path / "two" / "new.a"
+    after.parent.mkdir()
+    rewrite(before, after, no_nop="thunk")
+    with open_archives(before, after, str(after)) as members:
+        assert members.errors == ()
+        assert [p.label for p in members.pairs] == [
+            f"{after}({p.before.name})" for p in members.pairs
+        ]
+        assert [p.before.name for p in members.pairs] == [*MEMBERS, "note.txt"]
+        assert [p.after.parent.name for p in members.pairs[:2]] == ["new.a.members"] * 2
 
 
 @pytest.mark.parametrize(
@@ -147,20 +152,21 @@ def test_the_copies_of_a_thin_archive(tmp_path: Path) -> None:
 )
 def test_no_copy_of_a_thin_archives_member(tmp_path: Path, name: str) -> None:
     (file,) = objects(tmp_path / "one", "sites.o")
-    one = make(tmp_path / "one" / "x.a", "sites.o", options="rcsT")
+    before = make(tmp_path / "one" / "x.a", "sites.o", options="rcsT")
     copy = tmp_path / "two" / name
     copy.parent.mkdir(parents=True)
     shutil.copy(file, copy)
-    two = make(tmp_path / "two" / "new.a", name, options="rcsT")
-    assert pairs(one, two)[1] == (f"{two} has other members, or in another order.",)
+    after = make(tmp_path / "two" / "new.a", name, options="rcsT")
+    assert pairs(before, after)[1] == (f"{after} has other members, or in another order.",)
 
 
 def test_a_lost_member_of_a_thin_archive(tmp_path: Path) -> None:
-    one, two = (archive(tmp_path / name, options="rcsT") for name in ("one", "two"))
+    before, after = (archive(tmp_path / name, options="rcsT") for name in ("one", "two"))
     (tmp_path / "two" / "sites.o").unlink()
-    with pytest.raises(ScpatchError) as caught, open_archives(one, two, str(two)):
+    with pytest.raises(ScpatchError) as caught, open_archives(before, after, str(after)):
         pass
-    assert caught.value.code == "SCP302"
+    assert (caught.value.code, caught.value.file) == ("SCP302", str(after))
+    assert caught.value.message.endswith("x.a: No such file or directory")
 
 
 @pytest.mark.parametrize("name", ["a\0b/x.o", "x" * 300, "..", "d/x.o/y.o"])
@@ -174,15 +180,19 @@ def test_what_no_member_of_a_thin_archive_can_be(tmp_path: Path, name: str) -> N
     path.write_bytes(data + header(b"/0", 4))
     with pytest.raises(ScpatchError) as caught:
         member_files(path, ["x.o"], tmp_path / "folder")
-    assert caught.value.code == "SCP302"
+    assert (caught.value.code, caught.value.file) == ("SCP302", str(path))
+    assert caught.value.message == f"its member {tmp_path / name} is no file"
 
 
 def test_a_missing_ar_is_named_with_its_package(tmp_path: Path) -> None:
-    one = archive(tmp_path / "one")
-    with pytest.raises(ScpatchError) as caught, open_archives(one, one, str(one), ar="no-such-ar"):
+    before = archive(tmp_path / "one")
+    with (
+        pytest.raises(ScpatchError) as caught,
+        open_archives(before, before, str(before), ar="no-such-ar"),
+    ):
         pass
     assert caught.value.code == "SCP301"
-    assert "no-such-ar" in caught.value.message
+    assert caught.value.message == "no-such-ar is needed to compare archives, and is not installed"
     assert "binutils-powerpc64le-linux-gnu" in caught.value.hint
 
 
@@ -192,11 +202,11 @@ def test_an_object_is_no_archive(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = archive(tmp_path / "one")
+    before = archive(tmp_path / "one")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    with open_archives(one, one, str(one)):
+    with open_archives(before, before, str(before)):
         assert list(scratch.iterdir())
     assert not list(scratch.iterdir())
     shutil.rmtree(scratch)
@@ -216,25 +226,25 @@ def test_members_of_a_regular_archive_in_a_thin_one(
     maker = make_bsd if inner == "bsd" else make
     maker(tmp_path / "lib" / "in.a", *(f"../of/{name}" for name in names), options="qcs")
     if inner == "bsd":
-        one = by_hand(tmp_path / "x.a", tmp_path / "lib" / "in.a")
+        before = by_hand(tmp_path / "x.a", tmp_path / "lib" / "in.a")
     else:
-        one = make(tmp_path / "x.a", "of/sites.o", "lib/in.a", options="rcsT")
+        before = make(tmp_path / "x.a", "of/sites.o", "lib/in.a", options="rcsT")
     here = tmp_path / "here"
     objects(here, "marked.o")
     for name in names:
         (here / name).write_bytes((here / "marked.o").read_bytes())
     monkeypatch.chdir(here)
-    with open_archives(one, one, str(one)) as found:
-        contents = [pair.before.read_bytes() for pair in found.pairs]
-        labels = [pair.label for pair in found.pairs]
+    with open_archives(before, before, str(before)) as members:
+        contents = [pair.before.read_bytes() for pair in members.pairs]
+        labels = [pair.label for pair in members.pairs]
     first, other = files[0].read_bytes(), (tmp_path / "of" / names[1]).read_bytes()
     assert contents == [first, first, other, first]
-    assert labels[-1] == f"{one}(sites.o@3)"
-    two = tmp_path / "new.a"
-    rewrite(one, two)
-    with open_archives(one, two, str(two)) as found:
-        assert found.errors == ()
-        assert [pair.after.read_bytes() != pair.before.read_bytes() for pair in found.pairs] == [
+    assert labels[-1] == f"{before}(sites.o@3)"
+    after = tmp_path / "new.a"
+    rewrite(before, after)
+    with open_archives(before, after, str(after)) as members:
+        assert members.errors == ()
+        assert [pair.after.read_bytes() != pair.before.read_bytes() for pair in members.pairs] == [
             True
         ] * 4
 
@@ -254,15 +264,15 @@ def by_hand(archive: Path, inner: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "what"),
+    ("old", "new", "file", "what"),
     [
-        (b":8 ", b":9 ", "no member's header"),
-        (b"/0:", b"/9:", "not among the long names"),
-        (b"5680 ", b"5681 ", "another size"),
+        (b":8 ", b":9 ", "in.a", "no member's header"),
+        (b"/0:", b"/9:", "x.a", "not among the long names"),
+        (b"5680 ", b"5681 ", "x.a", "another size"),
     ],
 )
 def test_a_member_that_is_not_in_the_regular_archive(
-    tmp_path: Path, old: bytes, new: bytes, what: str
+    tmp_path: Path, old: bytes, new: bytes, file: str, what: str
 ) -> None:
     objects(tmp_path, "sites.o")
     make(tmp_path / "in.a", "sites.o", options="rcS")
@@ -270,6 +280,6 @@ def test_a_member_that_is_not_in_the_regular_archive(
     data = path.read_bytes()
     assert data.count(old) == 1
     path.write_bytes(data.replace(old, new))
-    with pytest.raises(ScpatchError) as caught, open_archives(path, path, str(path)):
-        pass
-    assert caught.value.code == "SCP302"
+    with pytest.raises(ScpatchError, match=what) as caught:
+        member_files(path, ["sites.o"], tmp_path / "folder")
+    assert (caught.value.code, caught.value.file) == ("SCP302", str(tmp_path / file))

@@ -132,7 +132,7 @@ def _toc(before: int, after: int) -> Iterator[str]:
     if after == register(state.wrecked_registers(), "r", 2):
         origin = ", the TOC pointer that the target left"
     elif after == state.NOT_SAVED:
-        origin = ", what lay in 24(r1), where nobody has saved r2"
+        origin = ", the old value of 24(r1): nobody has saved r2 there"
     yield f"r2 is {after:#x} after the call instead of {before:#x}{origin}"
 
 

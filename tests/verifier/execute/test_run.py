@@ -1,5 +1,6 @@
 """Every form of a right call site passes, and its unpatched form fails with the right reason."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_caller_that_has_saved_r2_needs_only_the_restore(tmp_path: Path) -> No
     source = UNPATCHED.replace("nop\n        nop", "ld 2, 24(1)\n        nop") + TRAMPOLINE
     assert run_one(tmp_path, source, saved=True).passed
     (reason,) = run_one(tmp_path, source, saved=False).reasons
-    assert reason.endswith("what lay in 24(r1), where nobody has saved r2")
+    assert reason.endswith("the old value of 24(r1): nobody has saved r2 there")
 
 
 THUNK = f"""
@@ -116,7 +117,7 @@ def test_the_caller_goes_on_at_the_trampoline(tmp_path: Path) -> None:
     assert outcome.site.resume == outcome.site.trampoline_offset
     assert (outcome.passed, outcome.reached) == (True, True)
     (reason,) = run_one(tmp_path, last + TRAMPOLINE + stub.replace("std 2, 24(1)", "nop")).reasons
-    assert reason.endswith("what lay in 24(r1), where nobody has saved r2")
+    assert reason.endswith("the old value of 24(r1): nobody has saved r2 there")
 
 
 def test_the_loader_makes_the_stub_for_an_undefined_trampoline(tmp_path: Path) -> None:
@@ -252,23 +253,9 @@ def test_many_sites_are_more_than_one_process(tmp_path: Path) -> None:
         stub = "nop" if n % 7 == 3 else "std 2, 24(1)"
         calls += f"site_{n}: bl stub_{n}\n ld 2, 24(1)\n nop\nstub_{n}: {stub}\n b {TARGET}\n"
     path = assemble(tmp_path, f".text\n{calls}{TRAMPOLINE}")
-    known = labels(path)
-    first = site_at(path, "site_0")
-    sites = [
-        type(first)(
-            first.section,
-            first.section_name,
-            known[f"site_{n}"].value,
-            TARGET,
-            first.trampoline_section,
-            first.trampoline_offset,
-            0,
-            known[f"site_{n}"].value + 8,
-            False,
-            False,
-        )
-        for n in range(300)
-    ]
+    first, symbols = site_at(path, "site_0"), labels(path)
+    offsets = [symbols[f"site_{n}"].value for n in range(300)]
+    sites = [replace(first, offset=offset, resume=offset + 8) for offset in offsets]
     assert [outcome.passed for outcome in run(path, *sites)] == [n % 7 != 3 for n in range(300)]
 
 

@@ -1,4 +1,4 @@
-"""Images after the link: which calls of trampolines really got a save and a restore."""
+"""Images after the link: which calls of trampolines got a save and a restore."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ SILENT = {
         with_trampoline(f"cmpdi 3,0\n beq 1f\n std 2,24(1)\n1: bl {T}\n ld 2,24(1)"),
         "save not shown",
     ),
-    "a save behind a switch": (
+    "a save after a switch": (
         LD,
         with_trampoline(f"mtctr 12\n bctr\n std 2,24(1)\n bl {T}\n ld 2,24(1)"),
         "jumps through a register",
@@ -169,7 +169,7 @@ def test_what_linkers_say_nothing_about(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("linker", LINKERS)
 @pytest.mark.parametrize("strategy", ["localentry", "callsite"])
 def test_a_broken_word_is_found(tmp_path: Path, linker: str, strategy: str) -> None:
-    """The save in the stub, or the restore behind the call, is gone."""
+    """The save in the stub, or the restore after the call, is missing."""
     after = marked(assemble(tmp_path, BODY), strategy=strategy, paca=True)
     path = link(tmp_path, linker, after)
     data = path.read_bytes()
@@ -302,7 +302,7 @@ def test_an_addend_is_lost_in_the_linkers_stubs(tmp_path: Path, linker: str) -> 
     if linker == LD:
         assert landed[0] == landed[1]
     else:
-        assert {f"{int(one, 16):x}" for one in landed} <= {f"{int(one, 16):x}" for one in starts}
+        assert {int(address, 16) for address in landed} <= {int(address, 16) for address in starts}
         assert set(stubs) == {T}
 
 

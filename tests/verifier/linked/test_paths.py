@@ -32,7 +32,7 @@ FAR = '.section .far, "ax"\n' + "".join(
 )
 CALLS = "".join(BARE.format(name=name, trampoline=f"__SCT__{name}") for name in "abc")
 START = "FUNC _start\n blr\nEND _start\n"
-WAYS = {"near": 0x10100000, "out of reach": 0x18000000}
+DISTANCES = {"near": 0x10100000, "out of reach": 0x18000000}
 OPTIONS = {
     "Power10": [LD, "--power10-stubs=yes"],
     "no Power10": [LD, "--power10-stubs=no"],
@@ -53,11 +53,11 @@ def link_far(tmp_path: Path, command: list[str], address: int, *objects: Path) -
 
 
 @pytest.mark.parametrize("how", OPTIONS)
-@pytest.mark.parametrize("way", WAYS)
-def test_callers_without_a_toc_pointer(tmp_path: Path, how: str, way: str) -> None:
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_callers_without_a_toc_pointer(tmp_path: Path, how: str, distance: str) -> None:
     objects = assemble(tmp_path, START + CALLS + FAR)
-    image = link_far(tmp_path, OPTIONS[how], WAYS[way], objects)
-    if way == "near":
+    image = link_far(tmp_path, OPTIONS[how], DISTANCES[distance], objects)
+    if distance == "near":
         assert re.search(FORMS[how], code(image)), code(image)
     verdict = look(image, objects)
     assert states(verdict) == {"a": "notoc", "b": "notoc", "c": "notoc"}
@@ -66,7 +66,7 @@ def test_callers_without_a_toc_pointer(tmp_path: Path, how: str, way: str) -> No
 
 def test_the_nop_that_aligns_an_instruction_of_power10(tmp_path: Path) -> None:
     image = link_far(
-        tmp_path, OPTIONS["Power10"], WAYS["near"], assemble(tmp_path, START + CALLS + FAR)
+        tmp_path, OPTIONS["Power10"], DISTANCES["near"], assemble(tmp_path, START + CALLS + FAR)
     )
     assert len(re.findall(r"nop\n.*pla +r12", code(image))) == 2
     assert look(image).proven
@@ -78,7 +78,9 @@ def test_those_stubs_help_no_other_caller(tmp_path: Path, how: str) -> None:
     source = CALLS.replace(".localentry b, 1\n", "").replace(
         ".localentry c, 1\n        mflr 0", "mflr 0\n b __SCT__c@notoc"
     )
-    image = link_far(tmp_path, OPTIONS[how], WAYS["near"], assemble(tmp_path, START + source + FAR))
+    image = link_far(
+        tmp_path, OPTIONS[how], DISTANCES["near"], assemble(tmp_path, START + source + FAR)
+    )
     wrong = {site.function for site in look(image).proof.sites if not site.right}
     assert wrong == {"b", "c"}
 
@@ -89,10 +91,10 @@ SAVING = "saving: std 2, 24(1)\n b __SCT__a\n"
 
 @pytest.mark.parametrize("how", OPTIONS)
 def test_sibling_calls_without_a_toc_pointer(tmp_path: Path, how: str) -> None:
-    """Who calls such a function takes r2 for lost. But a store of r2 would be in his frame."""
+    """The caller of such a function expects to lose r2. But a store of r2 would be in its frame."""
     source = START + SIBLING.format(name="f", to="__SCT__a@notoc")
     source += SIBLING.format(name="g", to="saving") + SAVING
-    image = link_far(tmp_path, OPTIONS[how], WAYS["near"], assemble(tmp_path, source + FAR))
+    image = link_far(tmp_path, OPTIONS[how], DISTANCES["near"], assemble(tmp_path, source + FAR))
     assert states(look(image)) == {"f": "notoc", "g": "wrong"}
 
 
@@ -126,7 +128,7 @@ def test_a_nop_that_was_a_branch(tmp_path: Path, lead: str, entered: bool) -> No
 
 
 TABLE = " .long 0\n .long 0x1000000\n .long 0x80000080\n"
-"""As gcc puts behind functions; the last word looks like an instruction."""
+"""As gcc puts after functions; the last word looks like an instruction."""
 BEHIND = """
         .type {name}, @function
         .globl {name}, _start, target
@@ -138,11 +140,11 @@ target: blr
         .globl slot
 slot:   .quad 0
 """
-"""A trampoline that needs no alignment, so that it lies right behind what was appended."""
+"""A trampoline that needs no alignment, so it directly follows what was appended."""
 
 
 def over(tmp_path: Path, linker: str, after: Path, name: str) -> Path:
-    """Links a trampoline behind a rewritten object, whose last branch leads to it."""
+    """Links a trampoline after a rewritten object, whose last branch leads to it."""
     image = tmp_path / "image"
     run(linker, "-o", image, after, assemble(tmp_path, BEHIND.format(name=name), "rest.o"))
     assert re.search(rf"\tb +\w+ <{name}>", code(image))

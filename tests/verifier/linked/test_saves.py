@@ -23,7 +23,7 @@ CASES = {
         "std 5, 24(1)",
         "restored",
     ),
-    "behind one": (f"1: nop\n 2: {SAVED} {CALL}", "__fw_ftr_fixup", "nop", "saved"),
+    "after one": (f"1: nop\n 2: {SAVED} {CALL}", "__fw_ftr_fixup", "nop", "saved"),
 }
 
 
@@ -40,7 +40,7 @@ def test_a_save(tmp_path: Path, linker: str, body: str, name: str, other: str, w
 
 @pytest.mark.parametrize("linker", LINKERS)
 @pytest.mark.parametrize(("words", "want"), [(0, "restored"), (3, "saved")])
-def test_a_save_behind_the_start_of_a_barrier(
+def test_a_save_after_the_start_of_a_barrier(
     tmp_path: Path, linker: str, words: int, want: str
 ) -> None:
     body = "1: " + "nop\n" * words + SAVED + CALL

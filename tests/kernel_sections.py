@@ -42,7 +42,7 @@ def unknown(sections: set[str]) -> set[str]:
 def relocated(path: Path) -> set[str]:
     """The names of the sections of an object that are relocated, those of exports left out."""
     headers = run(CROSS + "readelf", "-SW", path).stdout
-    return {one for one in re.findall(r"\] \.rela(\S+) ", headers) if "+" not in one}
+    return {name for name in re.findall(r"\] \.rela(\S+) ", headers) if "+" not in name}
 
 
 def fixups(sections: set[str]) -> set[str]:

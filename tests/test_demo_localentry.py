@@ -38,7 +38,7 @@ def linked(folder: Path, tools: tuple[str, str], names: tuple[str, ...]) -> tupl
 
 
 def look(program: Path, objects: Path, name: str) -> Verdict:
-    return verify_link([objects / one for one in IMAGES[name]], program / name)
+    return verify_link([objects / image for image in IMAGES[name]], program / name)
 
 
 def test_passes_marked(tmp_path: Path, tools: tuple[str, str]) -> None:

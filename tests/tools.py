@@ -184,7 +184,7 @@ def sections(path: Path) -> list[Shdr]:
 
 
 def section(path: Path, name: str) -> Shdr:
-    (found,) = [one for one in sections(path) if one.name == name]
+    (found,) = [section for section in sections(path) if section.name == name]
     return found
 
 
@@ -206,7 +206,7 @@ def symbols(path: Path) -> list[Sym]:
 
 
 def symbol(path: Path, name: str) -> Sym:
-    (found,) = [one for one in symbols(path) if one.name == name]
+    (found,) = [symbol for symbol in symbols(path) if symbol.name == name]
     return found
 
 

@@ -127,8 +127,8 @@ def measure(folder: Path) -> dict[str, Program]:
                 same, other = (counted.calls[f"indirect_{target}"] for target in TARGETS)
                 pointer = Row("a function pointer", same, other, True, None)
                 found["indirect"] = Program((pointer,), 0, 0)
-        assert len({one.rows for one in by_linker.values()}) == 1, f"the linkers differ: {way}"
-        found[way] = max(by_linker.values(), key=lambda one: one.size)
+        assert len({each.rows for each in by_linker.values()}) == 1, f"the linkers differ: {way}"
+        found[way] = max(by_linker.values(), key=lambda each: each.size)
     return found
 
 
@@ -181,8 +181,8 @@ def share(path: Path, strategy: str, hoist: str, offsets: Offsets) -> Share | st
     except ScpatchError as error:
         return error.code
     cost = strategies.load(strategy).cost(offsets)
-    objects = [one.plan for one in plan.objects]
-    states = Counter(site.state for one in objects for site in one.sites if site.state in cost)
+    objects = [entry.plan for entry in plan.objects]
+    states = Counter(site.state for each in objects for site in each.sites if site.state in cost)
     sites = states.total()
     way = f"`{strategy}`" + (f", `--hoist {hoist}`" if hoist != "auto" else "")
     total = [sum(cost[state][at] * number for state, number in states.items()) for at in (0, 1)]
@@ -190,9 +190,9 @@ def share(path: Path, strategy: str, hoist: str, offsets: Offsets) -> Share | st
         way=way,
         sites=sites,
         free=sum(number for state, number in states.items() if not any(cost[state])),
-        stubs=sum(len(one.stubs) for one in objects),
-        trampolines=sum(len(one.trampolines) for one in objects),
-        size=sum(one.code_bytes for one in objects),
+        stubs=sum(len(each.stubs) for each in objects),
+        trampolines=sum(len(each.trampolines) for each in objects),
+        size=sum(each.code_bytes for each in objects),
         same=total[0] / sites if sites else 0.0,
         other=total[1] / sites if sites else 0.0,
     )
@@ -213,17 +213,17 @@ def share_table(path: Path, offsets: Offsets, programs: dict[str, Program]) -> I
     found = shares(path, offsets)
     (linkers,) = programs[MARKED].rows
     assert linkers.more is not None, "it is compared with the naive call"
-    sites = max(one.sites for one in found if isinstance(one, Share))
+    sites = max(row.sites for row in found if isinstance(row, Share))
     same, other = linkers.more
     yield f"| the linker's stub | {sites} | 0 (0.0%) | - | - | - | - | {same:.2f}, {other:.2f} |"
-    for one in found:
-        if isinstance(one, Share) and one.sites:
-            free = f"{one.free} ({one.free / one.sites:.1%})"
-            more = f"{one.same:.2f}, {one.other:.2f}"
-            each = f"{one.size / one.sites:.1f}"
+    for row in found:
+        if isinstance(row, Share) and row.sites:
+            free = f"{row.free} ({row.free / row.sites:.1%})"
+            more = f"{row.same:.2f}, {row.other:.2f}"
+            per_site = f"{row.size / row.sites:.1f}"
             yield (
-                f"| {one.way} | {one.sites} | {free} | {one.stubs} | {one.trampolines} "
-                f"| {one.size} | {each} | {more} |"
+                f"| {row.way} | {row.sites} | {free} | {row.stubs} | {row.trampolines} "
+                f"| {row.size} | {per_site} | {more} |"
             )
 
 
@@ -260,11 +260,11 @@ last column is for targets with the caller's TOC and with another.
 
 
 def code_table(programs: dict[str, Program]) -> Iterator[str]:
-    for name, one in programs.items():
+    for name, program in programs.items():
         # A marked trampoline of the program is smaller to begin with.
         if name in strategies.names():
-            each = one.size / PROGRAM_SITES, one.size / len(TARGETS)
-            yield f"| `{name}` | {one.stubs} | {one.size} | {each[0]:.1f} | {each[1]:.1f} |"
+            each = program.size / PROGRAM_SITES, program.size / len(TARGETS)
+            yield f"| `{name}` | {program.stubs} | {program.size} | {each[0]:.1f} | {each[1]:.1f} |"
 
 
 def main() -> None:

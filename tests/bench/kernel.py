@@ -64,7 +64,7 @@ class Tree:
 
 def turns(trees: Sequence[Tree], rounds: int) -> list[Tree]:
     """Who comes when: the second round in the other order, and so on."""
-    return [one for i in range(rounds) for one in (trees if i % 2 == 0 else reversed(trees))]
+    return [tree for i in range(rounds) for tree in (trees if i % 2 == 0 else reversed(trees))]
 
 
 def clean_builds(trees: Sequence[Tree], rounds: int) -> list[Result]:
@@ -80,7 +80,7 @@ def rebuilds(trees: Sequence[Tree], rounds: int, missing: Sequence[str]) -> list
     """What make does when files are missing (patterns, from the object tree). Once uncounted."""
     found = {tree.name: Result(tree.name) for tree in trees}
     for number, tree in enumerate(turns(trees, rounds + 1)):
-        for path in [one for pattern in missing for one in tree.path.glob(pattern)]:
+        for path in [file for pattern in missing for file in tree.path.glob(pattern)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         command = tree.make("vmlinux", "modules")
         if number < len(trees):

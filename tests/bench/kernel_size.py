@@ -41,7 +41,7 @@ def row(name: str, naive: Kernel, kernel: Kernel) -> str:
     by_stub = sum(count for (stub, _), count in calls(kernel.vmlinux).items() if stub)
     cells = [name, f"{by_stub:,}", f"{len(stubs(kernel.vmlinux)):,}"]
     in_image = calls(naive.vmlinux).total()
-    in_modules = sum(relocations(one) for one in naive.modules)
+    in_modules = sum(relocations(module) for module in naive.modules)
     for before, after, count in (
         ([naive.vmlinux], [kernel.vmlinux], in_image),
         (naive.modules, kernel.modules, in_modules),

@@ -34,7 +34,9 @@ def test_the_page_is_current(programs: dict[str, Program]) -> None:
 
 def test_only_the_naive_call_loses_r2(programs: dict[str, Program]) -> None:
     """And it does: a count of calls that never leave their TOC would prove nothing."""
-    wrong = {name for name, one in programs.items() if not all(row.right for row in one.rows)}
+    wrong = {
+        name for name, program in programs.items() if not all(row.right for row in program.rows)
+    }
     assert wrong == {NAIVE}
 
 
@@ -45,7 +47,7 @@ OTHERWISE = ["callsite", "localentry"]
 @pytest.mark.parametrize("linker", LINKERS)
 @pytest.mark.parametrize(
     ("strategy", "offsets"),
-    [*((name, OFFSETS) for name in strategies.names()), *((one, Offsets()) for one in OTHERWISE)],
+    [*((name, OFFSETS) for name in strategies.names()), *((name, Offsets()) for name in OTHERWISE)],
 )
 def test_what_a_strategy_says_that_it_costs(
     strategy: str, offsets: Offsets, linker: str, tmp_path: Path

@@ -10,7 +10,7 @@ from tests.kernel.variants import NAIVE, REWRITTEN
 
 
 def result(name: str, *seconds: float) -> Result:
-    return Result(name, tuple(Sample(one, 2 * one, 0) for one in seconds))
+    return Result(name, tuple(Sample(second, 2 * second, 0) for second in seconds))
 
 
 def test_the_trees_take_turns_in_changing_order(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_the_trees_take_turns_in_changing_order(tmp_path: Path) -> None:
         Tree(tmp_path, tmp_path, name, variant)
         for name, variant in (("a", NAIVE), ("b", REWRITTEN))
     ]
-    assert "".join(one.name for one in turns(trees, 3)) == "abbaab"
+    assert "".join(turn.name for turn in turns(trees, 3)) == "abbaab"
     assert any(word.startswith("LD=") and "scpatch-ld" in word for word in trees[1].make().argv)
     assert not any("scpatch-ld" in word for word in trees[0].make().argv)
 

@@ -20,7 +20,7 @@ def python(name: str, code: str, *arguments: str | Path, output: Path | None = N
 
 
 def result(name: str, mebibytes: int, *seconds: float) -> Result:
-    return Result(name, tuple(Sample(one, one / 2, mebibytes * MIB) for one in seconds))
+    return Result(name, tuple(Sample(second, second / 2, mebibytes * MIB) for second in seconds))
 
 
 def test_time_and_memory_are_those_of_the_process() -> None:
@@ -67,7 +67,7 @@ def test_rounds_interleave_and_start_from_a_fresh_output(tmp_path: Path) -> None
     assert [len(result.samples) for result in results] == [5, 5, 5]
     assert not out.exists()
     rounds = [log.read_text()[start : start + 3] for start in range(0, 18, 3)]
-    assert {"".join(sorted(one)) for one in rounds} == {"abc"}
+    assert {"".join(sorted(turns)) for turns in rounds} == {"abc"}
     assert len(set(rounds)) > 1
 
 

@@ -46,11 +46,11 @@ def test_kinds_of_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     )
     assert kinds(capsys.readouterr().out) == table["scan"]
     whole = plan("sites.o")
-    (one,) = whole.objects
+    (planned,) = whole.objects
     edit = TrampolineEdit("__SCT__x", 1, ".text", 0, "marked")
     entry = ListedSite(1, ".text", 0, "__SCK__x")
-    one = one._replace(plan=one.plan._replace(trampolines=(edit,), listed=(entry,)))
-    print_report(RewriteReport([whole._replace(objects=(one,))], True), "plain")
+    planned = planned._replace(plan=planned.plan._replace(trampolines=(edit,), listed=(entry,)))
+    print_report(RewriteReport([whole._replace(objects=(planned,))], True), "plain")
     assert kinds(capsys.readouterr().out) == table["rewrite"]
     print_report(VerifyReport(verify_files(FIXTURES / "sites.o", after)), "plain")
     print_report(VerifyReport(verify_files(FIXTURES / "sites.o", FIXTURES / "marked.o")), "plain")
@@ -60,9 +60,9 @@ def test_kinds_of_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_kinds_of_lines_of_a_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one = compare(FIXTURES / "refused.o", rewritten("refused.o", tmp_path))
+    rewrite_diff = compare(FIXTURES / "refused.o", rewritten("refused.o", tmp_path))
     other = compare(FIXTURES / "calls-gcc.o", FIXTURES / "calls-clang.o")
-    print_report(DiffReport([("a", "b", one), ("c", "d", other)]), "plain")
+    print_report(DiffReport([("a", "b", rewrite_diff), ("c", "d", other)]), "plain")
     found = kinds(capsys.readouterr().out)
     assert found.keys() == documented()["diff"].keys()
     # "then of each side word, text, relocations" is six fields, "changed, added, removed" three.

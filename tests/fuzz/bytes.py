@@ -69,7 +69,9 @@ def _all(
     running: dict[int, tuple[subprocess.Popen[bytes], int]],
 ) -> Total:
     total = Total()
-    left = {one: executions // workers + (one < executions % workers) for one in range(workers)}
+    left = {
+        index: executions // workers + (index < executions % workers) for index in range(workers)
+    }
     number = 0
     while any(count > 0 for count in left.values()) and number < _RESTARTS:
         for slot, count in left.items():

@@ -151,16 +151,16 @@ COLUMNS = (
 
 def score(verdicts: list[Verdict]) -> tuple[int, ...]:
     """The figures of one row, as COLUMNS has them."""
-    changed = [one for one in verdicts if one.changed]
-    harmless = [one for one in verdicts if one.changed is False]
-    ways = Counter((one.proof, bool(one.execution)) for one in changed)
+    changed = [verdict for verdict in verdicts if verdict.changed]
+    harmless = [verdict for verdict in verdicts if verdict.changed is False]
+    ways = Counter((verdict.proof, bool(verdict.execution)) for verdict in changed)
     return (
         len(verdicts),
         len(changed),
         *(ways[way] for way in ((True, False), (False, True), (True, True), (False, False))),
-        sum(one.changed is None for one in verdicts),
+        sum(verdict.changed is None for verdict in verdicts),
         len(harmless),
-        sum(not one.proof and not one.execution for one in harmless),
+        sum(not verdict.proof and not verdict.execution for verdict in harmless),
     )
 
 
@@ -178,21 +178,21 @@ def main() -> int:
     with Pool(WORKERS) as pool:
         run = partial(_judged, share=chosen.share)
         for (_, strategy), verdicts in zip(work, pool.imap(run, work), strict=True):
-            for one in verdicts:
-                rows[strategy, one.kind].append(one)
+            for verdict in verdicts:
+                rows[strategy, verdict.kind].append(verdict)
     print("| Strategy | Class | " + " | ".join(COLUMNS) + " |")
     print("|---|---|" + "---:|" * len(COLUMNS))
     for (strategy, kind), verdicts in rows.items():
         print(f"| {strategy} | {kind} | " + " | ".join(map(str, score(verdicts))) + " |")
-    missed = [one for all_ in rows.values() for one in all_ if _missed(one)]
-    for one in missed:
-        print(f"caught by neither: {one.kind}: {one.what}", file=sys.stderr)
+    missed = [verdict for all_ in rows.values() for verdict in all_ if _missed(verdict)]
+    for verdict in missed:
+        print(f"caught by neither: {verdict.kind}: {verdict.what}", file=sys.stderr)
     print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
     return bool(missed)
 
 
-def _missed(one: Verdict) -> bool:
-    return bool(one.changed) and not one.proof and not one.execution
+def _missed(verdict: Verdict) -> bool:
+    return bool(verdict.changed) and not verdict.proof and not verdict.execution
 
 
 if __name__ == "__main__":

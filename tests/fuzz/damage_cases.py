@@ -68,9 +68,9 @@ def layout(path: Path) -> Layout:
                         relas[section["sh_info"], entry["r_offset"]] = at
         table = elf.get_section_by_name(".symtab")
         symbols = {
-            one.name: (table["sh_offset"] + 24 * n, *_place(one))
-            for n, one in enumerate(table.iter_symbols())
-            if one.name.startswith((*_STUB, "__SCT__"))
+            symbol.name: (table["sh_offset"] + 24 * n, *_place(symbol))
+            for n, symbol in enumerate(table.iter_symbols())
+            if symbol.name.startswith((*_STUB, "__SCT__"))
         }
         headers = {s.name: elf["e_shoff"] + 64 * i for i, s in enumerate(sections)}
     return Layout(path.read_bytes(), code, relas, symbols, headers)
@@ -149,10 +149,12 @@ def _relocations(at: Layout, sites: tuple[SiteProof, ...]) -> Iterator[Mutation]
         for addend in (4, 8, -4):
             new = place + 16, struct.pack("<q", addend)
             yield Mutation("addend", f"{name}: {addend}", (new,))
-    for (one, here), (two, there) in pairwise(known):
+    for (name, here), (other, there) in pairwise(known):
         a, b = at.data[here + 8 : here + 24], at.data[there + 8 : there + 24]
         if a != b:
-            yield Mutation("swapped relocations", f"{one}, {two}", ((here + 8, b), (there + 8, a)))
+            yield Mutation(
+                "swapped relocations", f"{name}, {other}", ((here + 8, b), (there + 8, a))
+            )
 
 
 def _symbols(at: Layout) -> Iterator[Mutation]:

@@ -99,16 +99,16 @@ def main() -> int:
     with Pool(WORKERS) as pool:
         work = [(share, part, chosen.out / "fields") for part in range(WORKERS)]
         results = pool.map(_part, work)
-    faults = sum((one.faults for one in results), Counter[str]())
-    outcomes = sum((one.outcomes for one in results), Counter[str]())
+    faults = sum((result.faults for result in results), Counter[str]())
+    outcomes = sum((result.outcomes for result in results), Counter[str]())
     print("| What | Figure |\n|---|---:|")
     print(f"| files with one field changed | {results[0].cases:,} |")
-    print(f"| runs by a way | {sum(one.runs for one in results):,} |")
+    print(f"| runs by a way | {sum(result.runs for result in results):,} |")
     for name, number in outcomes.most_common():
         print(f"| came out as: {name} | {number:,} |")
     print(f"| kinds of faults | {len(faults)} |")
     for kind, number in faults.most_common():
-        example = next(one.examples[kind] for one in results if kind in one.examples)
+        example = next(result.examples[kind] for result in results if kind in result.examples)
         print(f"{number} times: {kind}\n    {example}", file=sys.stderr)
     print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
     return bool(faults)

@@ -91,11 +91,19 @@ class Exercise:
         if rest is not None:
             raise FaultError("again", "a second run changes the file once more")
         # By the relocation: a damaged object can have two on one instruction.
+<<<<<<< HEAD
         done = {(one.section, one.relocation): one.state for one in again.plan.sites}
         states = {Common.DONE, Kept.TRAMPOLINE, Common.LINKER}
         for one in plan.plan.sites:
             if one.state.changes and done.get((one.section, one.relocation)) not in states:
                 raise FaultError("again", f"{one.place} is not done after it was rewritten")
+=======
+        done = {(site.section, site.relocation): site.state for site in again.plan.sites}
+        states = {State.DONE, State.TRAMPOLINE, State.LINKER}
+        for site in plan.plan.sites:
+            if site.state in CHANGED and done.get((site.section, site.relocation)) not in states:
+                raise FaultError("again", f"{site.place} is not done after it was rewritten")
+>>>>>>> 62dbcf5 (Name what loops in the tests go over, instead of calling each 'one')
 
     def _proof(self, data: bytes, new: bytes, plan: ObjectPlan, way: Way) -> str:
         if is_linked(memoryview(data)):
@@ -110,20 +118,26 @@ class Exercise:
         if proof.errors:
             raise FaultError("proof", proof.errors[0])
         right = {(site.section, site.offset) for site in proof.sites if site.right}
+<<<<<<< HEAD
         for one in plan.plan.sites:
             if one.state.changes and (one.section, one.offset) not in right:
                 raise FaultError("proof", f"{one.place} was rewritten, and is not right by it")
+=======
+        for call in plan.plan.sites:
+            if call.state in CHANGED and (call.section, call.offset) not in right:
+                raise FaultError("proof", f"{call.place} was rewritten, and is not right by it")
+>>>>>>> 62dbcf5 (Name what loops in the tests go over, instead of calling each 'one')
         return "rewritten and proven"
 
     def prove(self, before: bytes, after: bytes, way: Way) -> Proof:
         """The proof of two objects."""
-        one, two = self._put("before.o", before), self._put("after.o", after)
+        old, new = self._put("before.o", before), self._put("after.o", after)
         return self._step(
             "the proof",
             before if len(before) > len(after) else after,
             lambda: prove(
-                one,
-                two,
+                old,
+                new,
                 TRAMPOLINES,
                 OFFSETS.paca_toc,
                 livepatch_offsets=(OFFSETS.paca_thread_info, OFFSETS.livepatch_sp),
@@ -132,13 +146,13 @@ class Exercise:
         )
 
     def images(self, before: bytes, after: bytes) -> Proof:
-        """The proof of two linked images, and what is said of the second alone."""
-        one, two = self._put("before", before), self._put("after", after)
+        """The proof of new linked images, and what is said of the second alone."""
+        old, new = self._put("before", before), self._put("after", after)
         try:
-            self._step("the image", after, lambda: verify_link((), two, VerifyOptions(TRAMPOLINES)))
+            self._step("the image", after, lambda: verify_link((), new, VerifyOptions(TRAMPOLINES)))
         except ScpatchError as error:
             told(error)
-        return self._step("the images", after, lambda: prove_images(one, two, TRAMPOLINES, 16))
+        return self._step("the images", after, lambda: prove_images(old, new, TRAMPOLINES, 16))
 
     def advise(self, data: bytes) -> str:
         path = self._put("advised.o", data)
@@ -164,7 +178,7 @@ class Exercise:
             return told(error)
         if count < 0:
             raise FaultError("archive", "it was planned, and its members cannot be read")
-        if data[:8] == b"!<thin>\n" or not any(one.source == path for one in plan.outputs):
+        if data[:8] == b"!<thin>\n" or not any(output.source == path for output in plan.outputs):
             return "rewritten" if plan.outputs else "nothing"
         return self._archive_again(data, plan, way)
 

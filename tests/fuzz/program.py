@@ -195,7 +195,7 @@ def _driver(setting: Setting) -> str:
 
 def _target(number: int) -> str:
     """A target that leaves nothing as it was, but for what a callee must keep."""
-    wrecked = "\n".join(f"li {one}, {0x700 + one}" for one in (0, *range(4, 13)))
+    wrecked = "\n".join(f"li {index}, {0x700 + index}" for index in (0, *range(4, 13)))
     below = "\n".join(f"std 4, {-at}(1)" for at in range(8, 289, 8))
     return f"""
         FUNC hostile_{number}
@@ -243,7 +243,7 @@ def _patch(path: Path, setting: Setting) -> None:
     with path.open("rb") as file:
         elf: Any = ELFFile(file)
         table = elf.get_section_by_name(".symtab")
-        values = {one.name: one["st_value"] for one in table.iter_symbols()}
+        values = {symbol.name: symbol["st_value"] for symbol in table.iter_symbols()}
         loads = [s for s in elf.iter_segments() if s["p_type"] == "PT_LOAD"]
         spans = [(s["p_vaddr"], s["p_filesz"], s["p_offset"]) for s in loads]
     data = bytearray(path.read_bytes())

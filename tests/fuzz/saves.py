@@ -156,18 +156,25 @@ def outcomes() -> Iterator[Outcome]:
 def main() -> int:
     """Prints the rows for docs/explanation/reliability.md."""
     rows: dict[str, list[Outcome]] = {}
-    for one in outcomes():
-        rows.setdefault(one.case.kind, []).append(one)
+    for outcome in outcomes():
+        rows.setdefault(outcome.case.kind, []).append(outcome)
     print("| Save | cases | run wrong | of those proven | run right | of those proven |")
     print("|---|---:|---:|---:|---:|---:|")
     for kind, found in rows.items():
-        wrong, right = ([one for one in found if one.right is way] for way in (False, True))
+        wrong, right = (
+            [outcome for outcome in found if outcome.right is way] for way in (False, True)
+        )
         figures = [len(found), len(wrong), sum(o.proven for o in wrong)]
         figures += [len(right), sum(o.proven for o in right)]
         print(f"| {kind} | " + " | ".join(map(str, figures)) + " |")
-    missed = [one for all_ in rows.values() for one in all_ if one.proven and not one.right]
-    for one in missed:
-        print(f"proven, and wrong: {one.case.kind}: {one.case.what}")
+    missed = [
+        outcome
+        for all_ in rows.values()
+        for outcome in all_
+        if outcome.proven and not outcome.right
+    ]
+    for outcome in missed:
+        print(f"proven, and wrong: {outcome.case.kind}: {outcome.case.what}")
     return bool(missed)
 
 

@@ -67,11 +67,11 @@ def archives(folder: Path) -> dict[str, bytes]:
 
 def large(folder: Path) -> bytes:
     """An object of about 64 KiB with many call sites: prebuilt ones linked together."""
-    one = folder / "large.o"
+    large = folder / "large.o"
     names = ("calls-sections.o", "calls-gcc.o", "calls-clang.o", "merged.o", "sites.o", "refused.o")
     paths = [FIXTURES / name for name in names]
-    _run(CROSS + "ld", "-r", "-z", "muldefs", "-o", one, *paths, FIXTURES / "calls-gcc-dwarf.o")
-    return one.read_bytes()
+    _run(CROSS + "ld", "-r", "-z", "muldefs", "-o", large, *paths, FIXTURES / "calls-gcc-dwarf.o")
+    return large.read_bytes()
 
 
 def _run(*command: str | Path) -> None:

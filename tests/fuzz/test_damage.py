@@ -89,8 +89,10 @@ def test_what_changes_the_program_is_not_proven(strategy: str) -> None:
     tried: Counter[str] = Counter()
     accepted: Counter[str] = Counter()
     for file in FILES:
-        for one in judge_all(file, strategy, SHARE, everything=False):
-            tried[one.kind] += 1
-            accepted[one.kind] += not one.proof
-            assert one.proof or one.changed is False, f"{file}: {one.kind}: {one.what}"
+        for verdict in judge_all(file, strategy, SHARE, everything=False):
+            tried[verdict.kind] += 1
+            accepted[verdict.kind] += not verdict.proof
+            assert verdict.proof or verdict.changed is False, (
+                f"{file}: {verdict.kind}: {verdict.what}"
+            )
     assert {kind: (count, accepted[kind]) for kind, count in tried.items()} == EXPECTED[strategy]

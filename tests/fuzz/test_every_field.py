@@ -33,8 +33,8 @@ def test_all_tables_have_their_fields(tmp_path: Path) -> None:
     inside = {case.name.rpartition(":")[0] for case in cases("x", data)}
     assert len(inside) > 500
     archives = seeds.archives(tmp_path)
-    assert all(is_archive(one) for one in archives.values())
-    for one in (*archives.values(), *seeds.objects().values()):
+    assert all(is_archive(archive) for archive in archives.values())
+    for archive in (*archives.values(), *seeds.objects().values()):
         source = random.Random(1)
-        found = [any_place(one, source) for _ in range(100)]
-        assert all(f is not None and f.offset + f.size <= len(one) for f in found)
+        found = [any_place(archive, source) for _ in range(100)]
+        assert all(f is not None and f.offset + f.size <= len(archive) for f in found)

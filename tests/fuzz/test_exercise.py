@@ -74,8 +74,8 @@ def test_errors_say_something_and_alike_ones_are_kept_once(tmp_path: Path) -> No
     with pytest.raises(FaultError, match="without a message"):
         told(ScpatchError("SCP107", ""))
     findings = Findings(tmp_path)
-    one, two = (FaultError("proof", f".text+{at:#x} in f: wrong") for at in (16, 32))
-    assert findings.add(one, b"1") == findings.add(two, b"2") == kind_of(one)
+    first, second = (FaultError("proof", f".text+{at:#x} in f: wrong") for at in (16, 32))
+    assert findings.add(first, b"1") == findings.add(second, b"2") == kind_of(first)
     (kept,) = tmp_path.glob("*[!t]")
     assert kept.read_bytes() == b"1"
-    assert findings.kinds == {kind_of(one): 2}
+    assert findings.kinds == {kind_of(first): 2}

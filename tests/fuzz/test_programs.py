@@ -35,16 +35,16 @@ FEATURES |= {"cror", "no nop", "saved by hand"}
 @pytest.mark.parametrize("start", range(0, PROGRAMS, CHUNK))
 def test_rewritten_programs_do_what_they_did(start: int) -> None:
     results = check_many(range(start, start + CHUNK), SEED)
-    failures = [(one.program.seed, one.compiler.name, one.failures) for one in results]
-    assert [one for one in failures if one[-1]] == []
-    assert all(one.tried for one in results)
+    failures = [(result.program.seed, result.compiler.name, result.failures) for result in results]
+    assert [failure for failure in failures if failure[-1]] == []
+    assert all(result.tried for result in results)
     # The harness notices calls that are not right: few programs have none, or do not use r2 after.
-    assert sum(one.naive_failed for one in results) >= CHUNK - 2
-    assert sum(one.reached for one in results) > sum(one.sites for one in results) / 4
+    assert sum(result.naive_failed for result in results) >= CHUNK - 2
+    assert sum(result.reached for result in results) > sum(result.sites for result in results) / 4
 
 
 def test_a_seed_gives_the_same_program_everywhere() -> None:
-    text = "".join(one.unit_a + one.unit_b for one in map(generate, range(20)))
+    text = "".join(program.unit_a + program.unit_b for program in map(generate, range(20)))
     assert hashlib.sha256(text.encode()).hexdigest() == DIGEST
 
 
@@ -60,12 +60,12 @@ def test_every_feature_is_generated() -> None:
 def test_all_option_sets_and_variants_get_their_turn(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     for compiler in toolchain.compilers():
-        names = [options.name for one, options in bench.pairs if one == compiler]
+        names = [options.name for pair, options in bench.pairs if pair == compiler]
         assert len(names) >= 14, f"{compiler.name}: {names}"
     kinds = {compiler.name.partition("-")[0] for compiler, _ in bench.pairs}
     assert kinds == {"gcc", "clang"}
-    turns = {one.name for number in range(len(VARIANTS)) for one in bench.variants(number)}
-    assert turns == {one.name for one in VARIANTS}
+    turns = {variant.name for number in range(len(VARIANTS)) for variant in bench.variants(number)}
+    assert turns == {variant.name for variant in VARIANTS}
 
 
 def _words(path: Path, *changes: tuple[int, int]) -> None:
@@ -79,9 +79,9 @@ def _words(path: Path, *changes: tuple[int, int]) -> None:
 
 def _calls(path: Path) -> list[int]:
     """Offsets of the calls of stubs in .text, in the order of the code."""
-    stubs = {one.index for one in symbols(path) if one.name.startswith("r2save.")}
-    text = [one for one in relocations(path) if one.table == ".rela.text"]
-    return sorted(one.offset for one in text if one.symbol in stubs)
+    stubs = {symbol.index for symbol in symbols(path) if symbol.name.startswith("r2save.")}
+    text = [relocation for relocation in relocations(path) if relocation.table == ".rela.text"]
+    return sorted(relocation.offset for relocation in text if relocation.symbol in stubs)
 
 
 def _drop_restore(path: Path, call: int) -> None:
@@ -93,13 +93,13 @@ def _other_slot(path: Path, call: int) -> None:
 
 
 def _drop_saves(path: Path, call: int) -> None:
-    names = [one for one in symbols(path) if one.name.startswith("r2save.")]
-    _words(path, *((one.value, NOP) for one in names if one.section == "1"))
+    names = [symbol for symbol in symbols(path) if symbol.name.startswith("r2save.")]
+    _words(path, *((stub.value, NOP) for stub in names if stub.section == "1"))
 
 
 def _save_elsewhere(path: Path, call: int) -> None:
-    names = [one for one in symbols(path) if one.name.startswith("r2save.")]
-    _words(path, *((one.value, STD_R2 + 16) for one in names if one.section == "1"))
+    names = [symbol for symbol in symbols(path) if symbol.name.startswith("r2save.")]
+    _words(path, *((stub.value, STD_R2 + 16) for stub in names if stub.section == "1"))
 
 
 def _trap(path: Path, call: int) -> None:
@@ -111,7 +111,7 @@ def test_a_wrong_rewrite_is_noticed(tmp_path: Path, harm: Callable[[Path, int], 
     """By the proof, and by the run at nearly all calls that the program comes to: some do not use
     r2 again before another call's restore."""
     bench, program, variant = Bench(tmp_path), generate(SEED), VARIANTS[0]
-    pair = next(one for one in bench.pairs if one[0].is_gcc and one[1].name == "-O1")
+    pair = next(choice for choice in bench.pairs if choice[0].is_gcc and choice[1].name == "-O1")
     bench.compile(program, *pair)
     wanted = bench.run("merged.o", "outside.o", "harmless.o", "ld", "reference")
     bench.rewrite(variant, program)
@@ -141,7 +141,9 @@ def test_a_wrong_rewrite_is_noticed(tmp_path: Path, harm: Callable[[Path, int], 
 def test_statements_are_left_out_until_the_failure_goes() -> None:
     program = generate(SEED)
     wanted = "CALL(far, wide)"
-    small = shrink(program, lambda one: wanted in one.unit_a + one.unit_b, attempts=2000)
+    small = shrink(
+        program, lambda smaller: wanted in smaller.unit_a + smaller.unit_b, attempts=2000
+    )
     assert wanted in small.unit_a + small.unit_b
     kept = [text[a:b] for text in (small.unit_a, small.unit_b) for a, b in spans(text)]
     assert all(wanted in text for text in kept)
@@ -154,7 +156,7 @@ IMAGE_NOT_SHOWN = ("program", "not shown")
 def test_a_failing_program_is_kept_with_a_script(tmp_path: Path) -> None:
     """The script makes the same program anew, and shows what was found."""
     (result,) = check_many([2], SEED)
-    failures = tuple(Failure(one.name, "output", "made up") for one in VARIANTS[:2])
+    failures = tuple(Failure(variant.name, "output", "made up") for variant in VARIANTS[:2])
     folder = keep(result._replace(failures=failures), tmp_path)
     done = subprocess.run(
         ["sh", folder / "reproduce.sh"], capture_output=True, text=True, check=False
@@ -171,6 +173,6 @@ def test_tables_count_what_was_tried() -> None:
     results = check_many([0, 1], SEED)
     text = tables(results)
     assert text.startswith("2 programs with ")
-    for one in results:
-        assert f"| `{one.compiler.name}` |" in text
-        assert f"| `{one.options.name}` |" in text
+    for result in results:
+        assert f"| `{result.compiler.name}` |" in text
+        assert f"| `{result.options.name}` |" in text

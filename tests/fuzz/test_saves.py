@@ -23,12 +23,21 @@ EXPECTED = {
 
 def test_what_is_proven_runs_right() -> None:
     found: defaultdict[str, list[Outcome]] = defaultdict(list)
-    for one in outcomes():
-        found[one.case.kind].append(one)
-    wrong = [one.case for all_ in found.values() for one in all_ if one.proven and not one.right]
+    for outcome in outcomes():
+        found[outcome.case.kind].append(outcome)
+    wrong = [
+        outcome.case
+        for all_ in found.values()
+        for outcome in all_
+        if outcome.proven and not outcome.right
+    ]
     assert not wrong
     figures = {
-        kind: (len(all_), sum(one.right for one in all_), sum(one.proven for one in all_))
+        kind: (
+            len(all_),
+            sum(outcome.right for outcome in all_),
+            sum(outcome.proven for outcome in all_),
+        )
         for kind, all_ in found.items()
     }
     assert figures == EXPECTED

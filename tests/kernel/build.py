@@ -39,13 +39,13 @@ def build(variant: Variant) -> Kernel:
     with locked(folder() / "lock"):
         install()
         tree = object_tree(at_sites=variant.at_sites)
-        same_tree = {one for one in VARIANTS if one.at_sites == variant.at_sites}
-        for one in _in_order(tree, {*same_tree, variant}):
-            if not (_products(tree, one) / ".complete").exists():
-                _make(tree, one)
-                _keep(tree, _products(tree, one))
-            os.utime(_products(tree, one))
-            if one == variant:
+        same_tree = {known for known in VARIANTS if known.at_sites == variant.at_sites}
+        for wanted in _in_order(tree, {*same_tree, variant}):
+            if not (_products(tree, wanted) / ".complete").exists():
+                _make(tree, wanted)
+                _keep(tree, _products(tree, wanted))
+            os.utime(_products(tree, wanted))
+            if wanted == variant:
                 break
         products = _products(tree, variant)
         modules = tuple(sorted(products.glob("*.ko")))
@@ -56,8 +56,8 @@ def _in_order(tree: Path, variants: Collection[Variant]) -> list[Variant]:
     """The variants, such that little is compiled again from one to the next in the object tree."""
     last = tree / ".dwarf"
 
-    def rank(one: Variant) -> tuple[bool, bool, bool, str]:
-        return one.rewritten, one.dwarf != last.exists(), one.linker != LD, one.name
+    def rank(variant: Variant) -> tuple[bool, bool, bool, str]:
+        return variant.rewritten, variant.dwarf != last.exists(), variant.linker != LD, variant.name
 
     return sorted(variants, key=rank)
 

@@ -51,4 +51,4 @@ def module(kernel: Kernel, name: str) -> Path:
 
 def code_bytes(image: Path) -> int:
     """The size of all executable sections in bytes, stubs of the linker's own included."""
-    return sum(one.size for one in tools.sections(image) if "X" in one.flags)
+    return sum(section.size for section in tools.sections(image) if "X" in section.flags)

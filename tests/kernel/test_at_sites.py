@@ -31,7 +31,7 @@ def kernel() -> Kernel:
     return build(AT_SITES)
 
 
-@pytest.fixture(params=[AT_SITES, AT_SITES_BY_LLD], ids=lambda one: one.name)
+@pytest.fixture(params=[AT_SITES, AT_SITES_BY_LLD], ids=lambda variant: variant.name)
 def variant(request: pytest.FixtureRequest) -> Variant:
     assert isinstance(request.param, Variant)
     return request.param
@@ -57,7 +57,7 @@ def selftest(log: Log) -> tuple[bool, int]:
     between: list[str] = []
     for line in log.after(start):
         if re.search(rf"initcall {_SELFTEST}\+\S+ returned 0", line):
-            return True, sum("WARNING: " in one and _SELFTEST in one for one in between)
+            return True, sum("WARNING: " in line and _SELFTEST in line for line in between)
         between.append(line)
     return False, 0
 
@@ -133,12 +133,14 @@ def test_modules_list_the_calls_of_their_own_trampolines(kernel: Kernel) -> None
     """The kernel's keys are further away than 32 bits reach."""
     path = module(kernel, "sct_calls.ko")
     symbols = tools.symbols(path)
-    words = [one for one in tools.relocations(path) if one.table == f".rela{TABLE}"]
-    names = [symbols[one.symbol].name for one in words[1::2]]
+    words = [
+        relocation for relocation in tools.relocations(path) if relocation.table == f".rela{TABLE}"
+    ]
+    names = [symbols[word.symbol].name for word in words[1::2]]
     assert sorted(names) == [
         f"__SCK__sct_m{name}" for name in ("", "_null", "_ret0", "_ten", "_var")
     ]
-    assert all(symbols[one.symbol].section != "UND" for one in words)
+    assert all(symbols[word.symbol].section != "UND" for word in words)
 
 
 def test_without_the_table_the_kernel_is_as_right(booted: Booted) -> None:

@@ -12,7 +12,7 @@ from tests.kernel.build import Kernel, build
 from tests.kernel.cases import CASES
 from tests.kernel.conftest import Booted
 from tests.kernel.images import called, calls, module, relocations, stubs
-from tests.kernel.variants import PRELINKED, REWRITTEN, REWRITTEN_ONES, Variant
+from tests.kernel.variants import PRELINKED, REWRITTEN, REWRITTEN_VARIANTS, Variant
 from tests.tools import CROSS
 
 
@@ -22,7 +22,7 @@ def test_no_call_in_the_kernel_restores_r2_without_scpatch(naive: Kernel) -> Non
     assert calls(naive.vmlinux) == {(False, False): count}
 
 
-@pytest.mark.parametrize("variant", REWRITTEN_ONES, ids=lambda one: one.name)
+@pytest.mark.parametrize("variant", REWRITTEN_VARIANTS, ids=lambda variant: variant.name)
 def test_every_call_in_the_kernel_restores_r2(naive: Kernel, variant: Variant) -> None:
     """By whatever linker, and however the objects come to it."""
     after = calls(build(variant).vmlinux)
@@ -40,7 +40,7 @@ def test_one_object_has_fewer_stubs(rewritten: Kernel) -> None:
 
 def test_dwarf_changes_no_call(rewritten: Kernel, with_dwarf: Kernel) -> None:
     assert calls(with_dwarf.vmlinux) == calls(rewritten.vmlinux)
-    names = [sorted(map(called, stubs(one.vmlinux))) for one in (with_dwarf, rewritten)]
+    names = [sorted(map(called, stubs(kernel.vmlinux))) for kernel in (with_dwarf, rewritten)]
     assert names[0] == names[1]
 
 
@@ -67,17 +67,23 @@ def test_modules_call_their_own_trampolines_by_stubs(naive: Kernel, rewritten: K
 
 
 def _undefined_calls(path: Path) -> list[str]:
-    defined = {one.index: one for one in tools.symbols(path)}
+    defined = {symbol.index: symbol for symbol in tools.symbols(path)}
     called = [
-        defined[one.symbol] for one in tools.relocations(path) if one.type.startswith("REL24")
+        defined[relocation.symbol]
+        for relocation in tools.relocations(path)
+        if relocation.type.startswith("REL24")
     ]
-    return [one.name for one in called if one.section == "UND" and one.name.startswith("__SCT__")]
+    return [
+        symbol.name
+        for symbol in called
+        if symbol.section == "UND" and symbol.name.startswith("__SCT__")
+    ]
 
 
 def test_dwarf_leads_from_code_to_source(rewritten: Kernel, with_dwarf: Kernel) -> None:
     for kernel, there in ((rewritten, False), (with_dwarf, True)):
         for path in (kernel.vmlinux, module(kernel, "sct_calls.ko")):
-            names = {one.name for one in tools.sections(path)}
+            names = {section.name for section in tools.sections(path)}
             assert (".debug_info" in names) == there
     addresses = tools.run(CROSS + "nm", with_dwarf.vmlinux).stdout
     for symbol, source in (("sct_k_calls", "sct_kernel.c"), ("kfree", "slab_common.c")):
@@ -98,5 +104,5 @@ def test_modules_carry_the_versions_of_trampolines(naive: Kernel, rewritten: Ker
 
 def test_the_compiled_objects_stay_as_they_are(naive: Kernel, rewritten: Kernel) -> None:
     """vmlinux.o, which Kbuild checks but does not link into vmlinux, is made from them."""
-    one, other = (kernel.vmlinux.with_name("vmlinux.o") for kernel in (naive, rewritten))
-    assert one.read_bytes() == other.read_bytes()
+    before, after = (kernel.vmlinux.with_name("vmlinux.o") for kernel in (naive, rewritten))
+    assert before.read_bytes() == after.read_bytes()

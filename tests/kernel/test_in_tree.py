@@ -37,7 +37,7 @@ def test_undo_restores_the_tree_byte_for_byte(naive: Kernel) -> None:
         finally:
             undone = edit(tree, undo=True)
         assert _files(tree) == before
-    assert set(changed) == set(undone) == {RULES, *(one.file for one in INSERTIONS)}
+    assert set(changed) == set(undone) == {RULES, *(insertion.file for insertion in INSERTIONS)}
     assert {name for name in after if after[name] != before.get(name)} == set(changed)
 
 
@@ -45,8 +45,8 @@ def test_it_makes_the_stubs_that_scpatch_ld_makes(rewritten: Kernel) -> None:
     kernel = build(IN_TREE)
     assert stubs(kernel.vmlinux) == stubs(rewritten.vmlinux)
     assert calls(kernel.vmlinux) == calls(rewritten.vmlinux)
-    for one, other in zip(kernel.modules, rewritten.modules, strict=True):
-        assert stubs(one) == stubs(other)
+    for in_tree, by_linker in zip(kernel.modules, rewritten.modules, strict=True):
+        assert stubs(in_tree) == stubs(by_linker)
 
 
 def test_one_object_compiled_again_has_one_member_rewritten_again(

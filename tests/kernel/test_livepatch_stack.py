@@ -44,8 +44,8 @@ def test_every_case_passes(log: Log) -> None:
 def test_the_calls_stay_as_they_are(naive: Kernel, kernel: Kernel) -> None:
     assert calls(kernel.vmlinux) == calls(naive.vmlinux)
     assert not stubs(kernel.vmlinux)
-    one, other = (module(each, "sct_calls.ko") for each in (naive, kernel))
-    assert calls(other) == calls(one)
+    before, after = (module(each, "sct_calls.ko") for each in (naive, kernel))
+    assert calls(after) == calls(before)
 
 
 def exits(image: Path) -> list[str]:
@@ -63,8 +63,8 @@ def exits(image: Path) -> list[str]:
 def test_every_trampoline_leaves_by_the_code(naive: Kernel, kernel: Kernel) -> None:
     for name in ("vmlinux", "sct_calls.ko"):
         before, after = (
-            exits(one.vmlinux if name == "vmlinux" else module(one, name))
-            for one in (naive, kernel)
+            exits(each.vmlinux if name == "vmlinux" else module(each, name))
+            for each in (naive, kernel)
         )
         assert len(before) == len(after) > 4
         assert set(before) == {"bctr"}
@@ -104,10 +104,10 @@ def test_a_backtrace_from_the_target_of_another_toc(booted: Booted) -> None:
     (ours, theirs) = traces.values()
     assert len(ours) == len(theirs) > 4
     hidden = []
-    for one, other in zip(ours, theirs, strict=True):
-        assert one[1:] == other[1:]
-        assert one[1:3] == ["sct_calls_init", "do_one_initcall"]
-        if one[0] != other[0]:
-            assert re.fullmatch(_CODE, one[0])
+    for trace, other in zip(ours, theirs, strict=True):
+        assert trace[1:] == other[1:]
+        assert trace[1:3] == ["sct_calls_init", "do_one_initcall"]
+        if trace[0] != other[0]:
+            assert re.fullmatch(_CODE, trace[0])
             hidden.append(other[0])
     assert hidden == ["sct_k_calls", "m_calls_k", "sct_k_calls_saved"]

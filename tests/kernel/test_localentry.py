@@ -87,8 +87,8 @@ def test_no_call_has_it_any_more(naive: Kernel, rewritten: Kernel) -> None:
 
 def _others(path: Path) -> Counter[str]:
     """The st_other of the trampolines that an image defines."""
-    found = [one for one in tools.symbols(path) if one.name.startswith("__SCT__")]
-    return Counter(one.other for one in found if one.section != "UND")
+    found = [symbol for symbol in tools.symbols(path) if symbol.name.startswith("__SCT__")]
+    return Counter(symbol.other for symbol in found if symbol.section != "UND")
 
 
 def test_the_trampolines_load_r2_from_the_paca(image: Kernel, naive: Kernel) -> None:
@@ -101,20 +101,20 @@ def test_the_trampolines_load_r2_from_the_paca(image: Kernel, naive: Kernel) -> 
 
 
 def test_modules_are_rewritten_by_callsite(image: Kernel, rewritten: Kernel) -> None:
-    for one in image.modules:
-        assert one.read_bytes() == module(rewritten, one.name).read_bytes()
+    for file in image.modules:
+        assert file.read_bytes() == module(rewritten, file.name).read_bytes()
     assert _others(module(image, "sct_calls.ko")) == _others(module(rewritten, "sct_calls.ko"))
 
 
 def _for_the_loader(path: Path) -> None:
-    """Makes TOCSAVE of NONE: the module loader ignores that one, and refuses this one."""
+    """Turns NONE into TOCSAVE: the module loader refuses the first, and ignores the second."""
     count: Counter[str] = Counter()
     data = bytearray(path.read_bytes())
-    starts = {one.name: one.offset for one in tools.sections(path)}
-    for one in tools.relocations(path):
-        at = starts[one.table] + 24 * count[one.table]
-        count[one.table] += 1
-        if one.type == "NONE":
+    starts = {section.name: section.offset for section in tools.sections(path)}
+    for relocation in tools.relocations(path):
+        at = starts[relocation.table] + 24 * count[relocation.table]
+        count[relocation.table] += 1
+        if relocation.type == "NONE":
             data[at + 8] = 109
     path.write_bytes(data)
 
@@ -130,9 +130,9 @@ def test_a_mark_inside_a_module_does_nothing(image: Kernel, naive: Kernel, tmp_p
     forced.write_bytes(marked(disguised).read_bytes().replace(other, name))
     _for_the_loader(forced)
     assert set(_others(forced)) == {"[<localentry>: 1]"}
-    modules = [forced if one.name == forced.name else one for one in image.modules]
+    modules = [forced if file.name == forced.name else file for file in image.modules]
     log = boot(replace(image, modules=tuple(modules)), ["plain"], tmp_path)
     assert log.finished
     assert not log.errors
     failed = {name for name, case in log.cases.items() if not case.ok}
-    assert failed == {one for one in cases("plain") if one.partition("/")[2].startswith("MMK")}
+    assert failed == {case for case in cases("plain") if case.partition("/")[2].startswith("MMK")}

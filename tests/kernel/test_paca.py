@@ -89,9 +89,9 @@ def test_no_byte_of_code_is_added(naive: Kernel, in_place: Kernel) -> None:
 
 
 def test_modules_are_rewritten_by_callsite(rewritten: Kernel, load: str) -> None:
-    one, other = (module(kernel, "sct_calls.ko") for kernel in (build(BY_PACA), rewritten))
-    assert stubs(one) == stubs(other) != []
-    text = run(CROSS + "objdump", "-d", "--no-show-raw-insn", one).stdout
+    by_paca, other = (module(kernel, "sct_calls.ko") for kernel in (build(BY_PACA), rewritten))
+    assert stubs(by_paca) == stubs(other) != []
+    text = run(CROSS + "objdump", "-d", "--no-show-raw-insn", by_paca).stdout
     assert load not in text
     assert "ld      r2,24(r1)" in text
 
@@ -107,27 +107,31 @@ def test_the_image_is_proven(naive: Kernel, in_place: Kernel, asm_offsets: Path)
 
 def test_the_segments_stay_where_they_were(naive: Kernel, in_place: Kernel) -> None:
     for option in ("-lW", "-sW"):
-        one, other = (
+        before, after = (
             run(CROSS + "readelf", option, kernel.vmlinux).stdout for kernel in (naive, in_place)
         )
-        assert one == other, option
+        assert before == after, option
 
 
 def with_loads(path: Path, target: Path, offset: int) -> int:
     """Writes the load of r2 behind the module's calls of its own trampolines, as nobody should.
     Returns how many there are."""
     data = bytearray(path.read_bytes())
-    starts = {one.name: one.offset for one in tools.sections(path)}
-    symbols = {one.index: one for one in tools.symbols(path)}
-    nop, word = (one.to_bytes(4, "little") for one in (tools.NOP, 0xE84D0000 | offset))
+    starts = {section.name: section.offset for section in tools.sections(path)}
+    symbols = {symbol.index: symbol for symbol in tools.symbols(path)}
+    nop, load = (word.to_bytes(4, "little") for word in (tools.NOP, 0xE84D0000 | offset))
     count = 0
-    for one in tools.relocations(path):
-        callee = symbols[one.symbol]
-        if one.type != "REL24" or not callee.name.startswith("__SCT__") or callee.section == "UND":
+    for relocation in tools.relocations(path):
+        callee = symbols[relocation.symbol]
+        if (
+            relocation.type != "REL24"
+            or not callee.name.startswith("__SCT__")
+            or callee.section == "UND"
+        ):
             continue
-        at = starts[one.table.removeprefix(".rela")] + one.offset + 4
+        at = starts[relocation.table.removeprefix(".rela")] + relocation.offset + 4
         assert data[at : at + 4] == nop
-        data[at : at + 4] = word
+        data[at : at + 4] = load
         count += 1
     target.write_bytes(data)
     return count
@@ -151,7 +155,7 @@ def test_in_a_module_it_is_corrupt(
     forced = tmp_path / "forced" / "sct_calls.ko"
     forced.parent.mkdir()
     assert with_loads(original, forced, int(offset)) >= 5
-    others = tuple(one for one in in_place.modules if one.name != forced.name)
+    others = tuple(file for file in in_place.modules if file.name != forced.name)
     log = boot(replace(in_place, modules=(*others, forced)), ["plain"], tmp_path)
     failed = {name for name, case in log.cases.items() if not case.ok}
     assert failed == {name for name in cases("plain") if _by_module(name)}

@@ -11,10 +11,10 @@ from tests.kernel.boot import Log
 from tests.kernel.build import build
 from tests.kernel.cases import CASES, cases
 from tests.kernel.conftest import Booted
-from tests.kernel.variants import REWRITTEN_ONES, Variant
+from tests.kernel.variants import REWRITTEN_VARIANTS, Variant
 
 
-@pytest.fixture(params=REWRITTEN_ONES, ids=lambda one: one.name)
+@pytest.fixture(params=REWRITTEN_VARIANTS, ids=lambda variant: variant.name)
 def variant(request: pytest.FixtureRequest) -> Variant:
     assert isinstance(request.param, Variant)
     return request.param

@@ -52,7 +52,7 @@ PRELINKED = Variant("prelink", flags="--prelink")
 BY_LLD = Variant("lld", linker="ld.lld")
 WITH_DWARF = Variant("dwarf", dwarf=True)
 VARIANTS = (NAIVE, REWRITTEN, IN_TREE, PRELINKED, BY_LLD, WITH_DWARF)
-REWRITTEN_ONES = tuple(one for one in VARIANTS if one.rewritten)
+REWRITTEN_VARIANTS = tuple(variant for variant in VARIANTS if variant.rewritten)
 """All of these are booted through all cases."""
 BY_PACA = Variant("paca", flags="--strategy=paca")
 """The image alone: its modules are rewritten by callsite."""

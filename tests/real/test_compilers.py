@@ -57,11 +57,11 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_compiled(tmp_path: Path, others: list[Path], compiler: Sequence[str], option: str) -> None:
     fat = ["-ffat-lto-objects", "-fno-lto"] if "-flto" in option else []
     path = compile_c(tmp_path, CALLER, *option.split(), *fat, compiler=compiler)
-    found = [state for one in states(path).values() for state in one]
+    found = [state for states_here in states(path).values() for state in states_here]
     assert len(found) >= 7
     assert set(found) <= {"rewrite", "saved"}
     new = rewritten(path)
-    assert {state for one in states(new).values() for state in one} == {"done"}
+    assert {state for states_here in states(new).values() for state in states_here} == {"done"}
     more = "-pg" if "-pg" in option else ""
     for driver in DRIVERS[: 1 if option in NOT_FOR_LLD and compiler == GCC else 2]:
         assert output(link(tmp_path, new, *others, compiler=driver, more=more)) == PRINTED

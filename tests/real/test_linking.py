@@ -32,7 +32,7 @@ Assemble = Callable[..., Path]
 
 
 def all_states(path: Path) -> Counter[str]:
-    return Counter(state for one in states(path).values() for state in one)
+    return Counter(state for states_here in states(path).values() for state in states_here)
 
 
 @pytest.mark.parametrize("linker", LINKERS)
@@ -44,7 +44,7 @@ def test_many_objects(tmp_path: Path, linker: str) -> None:
         objects.append(rewritten(path))
     merged = tmp_path / "merged.o"
     quiet(linker, "-r", "-o", merged, *objects)
-    assert all_states(merged) == {"done": sum(sum(all_states(one).values()) for one in objects)}
+    assert all_states(merged) == {"done": sum(sum(all_states(part).values()) for part in objects)}
 
 
 @pytest.mark.parametrize("linker", LINKERS)
@@ -101,11 +101,13 @@ def test_unused_sections_are_dropped(tmp_path: Path, driver: list[str]) -> None:
     program = tmp_path / "program"
     run(*driver, "-Wl,--gc-sections", "-o", program, caller, more, main, targets)
     assert run(*QEMU, program).stdout == PRINTED
-    names = [one.name for one in symbols(program)]
+    names = [symbol.name for symbol in symbols(program)]
     assert "unused" not in names
     stubs = Counter(name.split(".")[1] for name in names if name.startswith("r2save."))
     assert stubs == {"__SCT__add": 2, "__SCT__half": 1, "__SCT__many": 1}
-    assert all(one.bind == "LOCAL" for one in symbols(program) if one.name.startswith("r2save."))
+    assert all(
+        symbol.bind == "LOCAL" for symbol in symbols(program) if symbol.name.startswith("r2save.")
+    )
 
 
 @pytest.mark.parametrize("linker", LINKERS)
@@ -130,9 +132,9 @@ def test_local_trampolines_in_two_objects(tmp_path: Path) -> None:
     local = local.replace(".pushsection .text", '.pushsection .text.t, \\"ax\\"')
     source = CALLER.replace("extern long indirect", "long indirect") + local
     new = rewritten(compile_c(tmp_path, source, "-O1"))
-    stubs = [one for one in symbols(new) if one.name.startswith("r2save.")]
+    stubs = [symbol for symbol in symbols(new) if symbol.name.startswith("r2save.")]
     assert stubs
-    assert {one.bind for one in stubs} == {"GLOBAL"}
+    assert {stub.bind for stub in stubs} == {"GLOBAL"}
     done = run(LD, "-r", "-o", tmp_path / "merged.o", new, new, check=False)
     assert "multiple definition" in done.stderr
 
@@ -172,7 +174,7 @@ def test_a_program_with_a_rewritten_c_library(tmp_path: Path) -> None:
     path = compile_c(tmp_path, USES_LIBC, "-O2")
     run(*GCC, "-static", "-o", program, path, "-L", tmp_path)
     assert run(*QEMU, program).stdout == "1 9 2.500 -\n"
-    assert any(one.name.startswith("r2save._IO_") for one in symbols(program))
+    assert any(symbol.name.startswith("r2save._IO_") for symbol in symbols(program))
 
 
 @pytest.mark.parametrize("linker", LINKERS)
@@ -190,5 +192,7 @@ def test_stubs_in_sections_of_different_names_differ(assemble: Assemble) -> None
     names = []
     for section in (".init.text", ".exit.text"):
         path = assemble(f'.section {section}, "ax"\nFRAME f\nCALL __SCT__x\nLEAVE f\n')
-        names += [one.name for one in symbols(rewritten(path)) if one.name.startswith("r2save.")]
+        names += [
+            symbol.name for symbol in symbols(rewritten(path)) if symbol.name.startswith("r2save.")
+        ]
     assert len(set(names)) == 2

@@ -31,8 +31,8 @@ def check_many(numbers: Sequence[int], seed: int) -> list[Result]:
 
 def smaller(result: Result, attempts: int) -> Result:
     """The same failure of a smaller program."""
-    wanted = {(one.variant, one.kind) for one in result.failures[:1]}
-    variants = [one for one in VARIANTS if any(one.name == name for name, _ in wanted)]
+    wanted = {(failure.variant, failure.kind) for failure in result.failures[:1]}
+    variants = [variant for variant in VARIANTS if any(variant.name == name for name, _ in wanted)]
     with tempfile.TemporaryDirectory(prefix="scpatch-programs-") as folder:
         bench = Bench(Path(folder))
 
@@ -48,8 +48,8 @@ def smaller(result: Result, attempts: int) -> Result:
 
         program = shrink(
             result.program,
-            lambda one: bool(
-                wanted & {(each.variant, each.kind) for each in attempt(one).failures}
+            lambda result: bool(
+                wanted & {(each.variant, each.kind) for each in attempt(result).failures}
             ),
             attempts,
         )
@@ -77,17 +77,17 @@ def main() -> int:
     with multiprocessing.Pool(given.jobs) as pool:
         for part in pool.imap_unordered(_chunk, work):
             results += part
-            failed = sum(bool(one.failures) for one in results)
+            failed = sum(bool(result.failures) for result in results)
             seconds = time.monotonic() - started
             print(f"{len(results)} programs, {failed} failed, {seconds:.0f} s", file=sys.stderr)
-    results.sort(key=lambda one: one.number)
+    results.sort(key=lambda result: result.number)
     print(tables(results))
     print(f"{time.monotonic() - started:.0f} s with {given.jobs} jobs, seed {given.seed}.")
-    for one in results:
-        if one.failures:
-            reduced = smaller(one, given.shrink) if given.shrink else one
-            print(f"{keep(reduced, given.failures)}: {one.failures[0]}")
-    return any(one.failures for one in results)
+    for result in results:
+        if result.failures:
+            reduced = smaller(result, given.shrink) if given.shrink else result
+            print(f"{keep(reduced, given.failures)}: {result.failures[0]}")
+    return any(result.failures for result in results)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ class Result(NamedTuple):
     @property
     def reached(self) -> int:
         """Of its call sites, those that a run came to."""
-        return max((one.reached for one in self.tried), default=0)
+        return max((attempt.reached for attempt in self.tried), default=0)
 
 
 class Bench:
@@ -179,10 +179,10 @@ class Bench:
             for variant in variants:
                 if not variant.fits(program, compiler):
                     continue
-                one = self.attempt(variant, program, wanted, failures, run=run)
-                if one is not None:
-                    tried.append(one)
-                    sites = sites or one.states.total()
+                attempted = self.attempt(variant, program, wanted, failures, run=run)
+                if attempted is not None:
+                    tried.append(attempted)
+                    sites = sites or attempted.states.total()
         except ToolError as error:
             failures.append(Failure("", "compile", str(error)))
         return Result(
@@ -268,12 +268,17 @@ class Bench:
         for before, after in pairs:
             plan = plan_file(before, variant.options(program), after)
             write([plan])
-            for one in plan.objects:
-                states.update(str(site.state) for site in one.plan.sites)
+            for entry in plan.objects:
+                states.update(str(site.state) for site in entry.plan.sites)
                 refused += [
                     f"{site.code} {site.place}: {site.detail}"
+<<<<<<< HEAD
                     for site in one.plan.sites
                     if site.state is Common.REFUSED
+=======
+                    for site in entry.plan.sites
+                    if site.state is State.REFUSED
+>>>>>>> 62dbcf5 (Name what loops in the tests go over, instead of calling each 'one')
                 ]
         if variant.apart:
             self.merge("new-a.o", "new-b.o", "new.o")
@@ -301,8 +306,8 @@ class Bench:
 
 def _differs(wanted: str, got: str) -> str:
     lines = list(zip(wanted.splitlines(), got.splitlines(), strict=False))
-    for number, (one, other) in enumerate(lines):
-        if one != other:
+    for number, (line, other) in enumerate(lines):
+        if line != other:
             return f"line {number + 1} differs"
     return f"{len(got.splitlines())} of {len(wanted.splitlines())} lines"
 

@@ -42,14 +42,18 @@ def generate(seed: int) -> Program:
     source = random.Random(f"scpatch programs {seed}")
     functions = _functions(source)
     writer = Writer(source, functions)
-    bodies = {one: writer.body(one) for one in functions}
+    bodies = {function: writer.body(function) for function in functions}
     text = {}
     for unit in "ab":
         parts = ['#include "shared.h"\n', _globals(source, unit)]
-        parts += [prototype(one) + ";\n" for one in functions if one.unit == unit or not one.static]
+        parts += [
+            prototype(function) + ";\n"
+            for function in functions
+            if function.unit == unit or not function.static
+        ]
         parts.append(_hand_written(source, writer, unit))
         parts.append(_pointers(source, functions, unit))
-        parts += [bodies[one] for one in functions if one.unit == unit]
+        parts += [bodies[function] for function in functions if function.unit == unit]
         parts += [_entries(writer, functions)] if unit == "a" else []
         parts.append(_ENDING.format(unit=unit))
         text[unit] = "\n".join(parts)
@@ -96,8 +100,10 @@ static double real = {source.randrange(100)}.5;
 
 def _pointers(source: random.Random, functions: Sequence[Function], unit: str) -> str:
     """Tables of functions, of which any may be called from anywhere."""
-    plain = [one for one in functions if one.shape == "plain"]
-    near = [one.name for one in plain if one.unit == unit or not one.static] + ["plain"]
+    plain = [function for function in functions if function.shape == "plain"]
+    near = [function.name for function in plain if function.unit == unit or not function.static] + [
+        "plain"
+    ]
     picked = ", ".join(source.choice(near) for _ in range(4))
     return f"static function const pointers[4] = {{ {picked} }};\n"
 
@@ -106,10 +112,10 @@ def _entries(writer: Writer, functions: Sequence[Function]) -> str:
     """What the main loop calls: every function that both units see, by way of one with one
     parameter."""
     text, names = "", []
-    for one in functions:
-        if not one.static:
-            text += _ENTRY.format(name=one.name, call=writer.call_of(one, "p"))
-            names.append(f"entry_{one.name}")
+    for function in functions:
+        if not function.static:
+            text += _ENTRY.format(name=function.name, call=writer.call_of(function, "p"))
+            names.append(f"entry_{function.name}")
     return (
         text
         + f"""\

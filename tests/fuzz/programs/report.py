@@ -19,42 +19,46 @@ STATES: Final = ("rewrite", "saved", "thunk", "paca", "linker", "trampoline", "d
 def tables(results: Sequence[Result]) -> str:
     """Markdown: totals, by compiler, by option set, by variant."""
     parts = [_totals(results)]
-    parts.append(_groups("compiler", results, lambda one: one.compiler.name))
-    parts.append(_groups("options", results, lambda one: one.options.name))
+    parts.append(_groups("compiler", results, lambda result: result.compiler.name))
+    parts.append(_groups("options", results, lambda result: result.options.name))
     parts.append(_variants(results))
     return "\n\n".join(parts) + "\n"
 
 
 def _totals(results: Sequence[Result]) -> str:
-    tried = [one for result in results for one in result.tried]
+    tried = [attempt for result in results for attempt in result.tried]
+    sites = sum(result.sites for result in results)
+    reached = sum(result.reached for result in results)
+    options = {result.options.name for result in results}
+    compilers = {result.compiler.name for result in results}
+    failed_before = sum(result.naive_failed for result in results)
+    failed = sum(bool(result.failures) for result in results)
+    different = sum(not attempt.same for attempt in tried)
+    unproven = sum(not attempt.proven for attempt in tried)
     return (
-        f"{len(results):,} programs with {sum(one.sites for one in results):,} call sites "
-        f"({sum(one.reached for one in results):,} of them reached), "
-        f"{len({one.options.name for one in results})} option sets, "
-        f"{len({one.compiler.name for one in results})} compilers, "
-        f"{len(tried):,} rewritten programs; {sum(one.naive_failed for one in results):,} programs "
-        f"failed unrewritten; {sum(bool(one.failures) for one in results):,} programs with a "
-        f"failure, {sum(not one.same for one in tried):,} outputs differ, "
-        f"{sum(not one.proven for one in tried):,} not proven."
+        f"{len(results):,} programs with {sites:,} call sites ({reached:,} of them reached), "
+        f"{len(options)} option sets, {len(compilers)} compilers, {len(tried):,} rewritten programs; "
+        f"{failed_before:,} programs failed before the rewrite; {failed:,} programs with a failure, "
+        f"{different:,} outputs differ, {unproven:,} not proven."
     )
 
 
 def _groups(title: str, results: Sequence[Result], key: Callable[[Result], str]) -> str:
     groups: dict[str, list[Result]] = defaultdict(list)
-    for one in results:
-        groups[key(one)].append(one)
+    for result in results:
+        groups[key(result)].append(result)
     rows = []
     for name, group in groups.items():
-        tried = [one for result in group for one in result.tried]
+        tried = [attempt for result in group for attempt in result.tried]
         rows.append(
             [
                 f"`{name}`",
                 len(group),
-                sum(one.sites for one in group),
-                sum(one.naive_failed for one in group),
+                sum(result.sites for result in group),
+                sum(result.naive_failed for result in group),
                 len(tried),
-                sum(not one.same for one in tried),
-                sum(bool(one.failures) for one in group),
+                sum(not attempt.same for attempt in tried),
+                sum(bool(result.failures) for result in group),
             ]
         )
     heads = ["programs", "sites", "unrewritten failed", "rewritten", "output differs", "failures"]
@@ -66,15 +70,20 @@ def _variants(results: Sequence[Result]) -> str:
     failed = Counter(
         failure.variant
         for result in results
-        for failure in {one.variant: one for one in result.failures}.values()
+        for failure in {failure.variant: failure for failure in result.failures}.values()
     )
     for variant in VARIANTS:
-        tried = [one for result in results for one in result.tried if one.variant == variant.name]
-        states: Counter[str] = sum((one.states for one in tried), Counter())
-        executed = sum(one.executed for one in tried)
-        good = sum(one.same for one in tried)
-        proven = sum(one.proven for one in tried)
-        images = sum(one.image_proven for one in tried)
+        tried = [
+            attempt
+            for result in results
+            for attempt in result.tried
+            if attempt.variant == variant.name
+        ]
+        states: Counter[str] = sum((attempt.states for attempt in tried), Counter())
+        executed = sum(attempt.executed for attempt in tried)
+        good = sum(attempt.same for attempt in tried)
+        proven = sum(attempt.proven for attempt in tried)
+        images = sum(attempt.image_proven for attempt in tried)
         counts = [states[name] for name in STATES]
         rows.append(
             [
@@ -114,7 +123,9 @@ def keep(result: Result, folder: Path) -> Path:
         shutil.copy(toolchain.HERE / name, target / name)
     (target / "a.c").write_text(result.program.unit_a)
     (target / "b.c").write_text(result.program.unit_b)
-    lines = [f"{one.variant} | {one.kind} | {one.detail}" for one in result.failures]
+    lines = [
+        f"{failure.variant} | {failure.kind} | {failure.detail}" for failure in result.failures
+    ]
     (target / "failures.txt").write_text("\n".join(lines) + "\n")
     (target / "reproduce.sh").write_text(script(result))
     return target

@@ -54,9 +54,11 @@ class Function(NamedTuple):
         return self.number % 3 != 1
 
 
-def prototype(one: Function) -> str:
-    start = one.attributes + ("static " if one.static else "")
-    return f"{start}{RESULTS.get(one.shape, 'u')} {one.name}({PARAMETERS[one.shape]})"
+def prototype(function: Function) -> str:
+    start = function.attributes + ("static " if function.static else "")
+    return (
+        f"{start}{RESULTS.get(function.shape, 'u')} {function.name}({PARAMETERS[function.shape]})"
+    )
 
 
 class Writer:
@@ -177,73 +179,78 @@ class Writer:
     def _reachable(self) -> list[Function]:
         """Later functions, and with fuel any."""
         unit = self._current.unit
-        seen = [one for one in self._functions if one.unit == unit or not one.static]
-        later = [one for one in seen if one.number > self._current.number]
+        seen = [
+            function for function in self._functions if function.unit == unit or not function.static
+        ]
+        later = [function for function in seen if function.number > self._current.number]
         return later if later and self._chance(0.85) else seen
 
-    def call_of(self, one: Function, x: str) -> str:
+    def call_of(self, function: Function, x: str) -> str:
         """A call of a certain function, as an expression of type u."""
-        if one.number <= self._current.number:
+        if function.number <= self._current.number:
             self.features.add("recursion")
-        self.features.add(f"call of {one.shape}")
+        self.features.add(f"call of {function.shape}")
         calls = {
-            "plain": f"{one.name}({x})",
-            "two": f"{one.name}({x}, a)",
-            "stack": f"{one.name}({x}, a, b, c, 5, 6, 7, 8, a, b, c, 12)",
-            "pair": f"{one.name}((struct pair){{ {x}, a }}).y",
-            "big": f"{one.name}((struct big){{ {{ a, {x}, c }} }}, b).word[2]",
-            "real": f"bits({one.name}(d, {x}))",
-            "various": f"{one.name}({x}, a, b, c, (u)4, (u)5, (u)6, (u)7, (u)8, (u)9, (u)10)",
+            "plain": f"{function.name}({x})",
+            "two": f"{function.name}({x}, a)",
+            "stack": f"{function.name}({x}, a, b, c, 5, 6, 7, 8, a, b, c, 12)",
+            "pair": f"{function.name}((struct pair){{ {x}, a }}).y",
+            "big": f"{function.name}((struct big){{ {{ a, {x}, c }} }}, b).word[2]",
+            "real": f"bits({function.name}(d, {x}))",
+            "various": f"{function.name}({x}, a, b, c, (u)4, (u)5, (u)6, (u)7, (u)8, (u)9, (u)10)",
         }
-        call = calls[one.shape]
-        return call if one.checked else f"(may_go() ? {call} : 5)"
+        call = calls[function.shape]
+        return call if function.checked else f"(may_go() ? {call} : 5)"
 
     # Statements -------------------------------------------------------------------------------
 
-    def body(self, one: Function) -> str:
+    def body(self, function: Function) -> str:
         """A function with its statements."""
-        self._current = one
-        special = self._special(one)
+        self._current = function
+        special = self._special(function)
         volatile = "volatile " if special == self._jump else ""
         lines = [
-            prototype(one),
+            prototype(function),
             "{",
-            f"\t{volatile}u a = {_first(one)}, b = noise & 15, c = own[{one.number % 8}];",
+            f"\t{volatile}u a = {_first(function)}, b = noise & 15, "
+            f"c = own[{function.number % 8}];",
         ]
-        lines += [f"\t{volatile}double d = {'s' if one.shape == 'real' else '1.5'};", ""]
-        lines += [f"\tif (!may_go())\n\t\treturn {_result(one, 'a')};"] if one.checked else []
+        lines += [f"\t{volatile}double d = {'s' if function.shape == 'real' else '1.5'};", ""]
+        lines += (
+            [f"\tif (!may_go())\n\t\treturn {_result(function, 'a')};"] if function.checked else []
+        )
         if self._chance(0.4):
             self.features.add("early return")
-            lines.append(self._early(one))
-        if one.shape == "various":
+            lines.append(self._early(function))
+        if function.shape == "various":
             lines.append(_VARIOUS)
         lines += self.block(1, 3)
         if special is not None:
             lines.append(special())
         lines += self.block(0, 3)
-        lines += [f"\treturn {self._returned(one)};", "}", ""]
+        lines += [f"\treturn {self._returned(function)};", "}", ""]
         return "\n".join(lines)
 
-    def _special(self, one: Function) -> Callable[[], str] | None:
+    def _special(self, function: Function) -> Callable[[], str] | None:
         """What a function has once at most: jumps that forbid inlining, memory of unknown size."""
         choices = (self._jump, self._computed, self._alloca, self._switch, self._cold)
         return self._source.choice(choices) if self._chance(0.6) else None
 
-    def _returned(self, one: Function) -> str:
+    def _returned(self, function: Function) -> str:
         """The last expression; often a sibling call."""
-        plain = [other for other in self._reachable() if other.shape == one.shape == "plain"]
-        later = [other for other in plain if other.number > one.number and other.checked]
+        plain = [other for other in self._reachable() if other.shape == function.shape == "plain"]
+        later = [other for other in plain if other.number > function.number and other.checked]
         if later and self._chance(0.5):
             self.features.add("tail call")
             return f"{self._source.choice(later).name}({self.number(1)})"
-        if one.shape == "plain" and self._chance(0.15):
+        if function.shape == "plain" and self._chance(0.15):
             self.features.add("tail static call")
             return self.static_call(1, "one")
-        return _result(one, self.number())
+        return _result(function, self.number())
 
-    def _early(self, one: Function) -> str:
+    def _early(self, function: Function) -> str:
         """A way out before anything was called: compilers move the prologue behind it."""
-        return f"\t{OPEN} if ({self.condition()})\n\t\treturn {_result(one, 'b * a')}; {CLOSE}"
+        return f"\t{OPEN} if ({self.condition()})\n\t\treturn {_result(function, 'b * a')}; {CLOSE}"
 
     def block(self, low: int, high: int) -> list[str]:
         return [self.statement() for _ in range(self._source.randrange(low, high + 1))]
@@ -377,7 +384,7 @@ _VARIOUS = """\
 	}"""
 
 
-def _first(one: Function) -> str:
+def _first(function: Function) -> str:
     """What the first variable starts with: all that was passed."""
     firsts = {
         "two": "p + q",
@@ -385,8 +392,8 @@ def _first(one: Function) -> str:
         "pair": "s.x ^ s.y",
         "big": "s.word[0] + s.word[1] * 3 + s.word[9] + p",
     }
-    return firsts.get(one.shape, "p")
+    return firsts.get(function.shape, "p")
 
 
-def _result(one: Function, value: str) -> str:
-    return RETURNED.get(one.shape, "{0}").format(value)
+def _result(function: Function, value: str) -> str:
+    return RETURNED.get(function.shape, "{0}").format(value)

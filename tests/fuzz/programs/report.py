@@ -37,9 +37,9 @@ def _totals(results: Sequence[Result]) -> str:
     unproven = sum(not attempt.proven for attempt in tried)
     return (
         f"{len(results):,} programs with {sites:,} call sites ({reached:,} of them reached), "
-        f"{len(options)} option sets, {len(compilers)} compilers, {len(tried):,} rewritten programs; "
-        f"{failed_before:,} programs failed before the rewrite; {failed:,} programs with a failure, "
-        f"{different:,} outputs differ, {unproven:,} not proven."
+        f"{len(options)} option sets, {len(compilers)} compilers, {len(tried):,} rewritten "
+        f"programs; {failed_before:,} programs failed before the rewrite; {failed:,} programs "
+        f"with a failure, {different:,} outputs differ, {unproven:,} not proven."
     )
 
 

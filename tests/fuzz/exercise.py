@@ -91,19 +91,11 @@ class Exercise:
         if rest is not None:
             raise FaultError("again", "a second run changes the file once more")
         # By the relocation: a damaged object can have two on one instruction.
-<<<<<<< HEAD
-        done = {(one.section, one.relocation): one.state for one in again.plan.sites}
-        states = {Common.DONE, Kept.TRAMPOLINE, Common.LINKER}
-        for one in plan.plan.sites:
-            if one.state.changes and done.get((one.section, one.relocation)) not in states:
-                raise FaultError("again", f"{one.place} is not done after it was rewritten")
-=======
         done = {(site.section, site.relocation): site.state for site in again.plan.sites}
-        states = {State.DONE, State.TRAMPOLINE, State.LINKER}
+        states = {Common.DONE, Kept.TRAMPOLINE, Common.LINKER}
         for site in plan.plan.sites:
-            if site.state in CHANGED and done.get((site.section, site.relocation)) not in states:
+            if site.state.changes and done.get((site.section, site.relocation)) not in states:
                 raise FaultError("again", f"{site.place} is not done after it was rewritten")
->>>>>>> 62dbcf5 (Name what loops in the tests go over, instead of calling each 'one')
 
     def _proof(self, data: bytes, new: bytes, plan: ObjectPlan, way: Way) -> str:
         if is_linked(memoryview(data)):
@@ -118,15 +110,9 @@ class Exercise:
         if proof.errors:
             raise FaultError("proof", proof.errors[0])
         right = {(site.section, site.offset) for site in proof.sites if site.right}
-<<<<<<< HEAD
-        for one in plan.plan.sites:
-            if one.state.changes and (one.section, one.offset) not in right:
-                raise FaultError("proof", f"{one.place} was rewritten, and is not right by it")
-=======
         for call in plan.plan.sites:
-            if call.state in CHANGED and (call.section, call.offset) not in right:
+            if call.state.changes and (call.section, call.offset) not in right:
                 raise FaultError("proof", f"{call.place} was rewritten, and is not right by it")
->>>>>>> 62dbcf5 (Name what loops in the tests go over, instead of calling each 'one')
         return "rewritten and proven"
 
     def prove(self, before: bytes, after: bytes, way: Way) -> Proof:

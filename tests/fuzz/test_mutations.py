@@ -48,15 +48,9 @@ def check(data: bytes, options: Options) -> str:
     again, rest = plan_object(memoryview(apply(data, layout)), "x.o", options)
     assert rest is None
     # By the relocation: a damaged object can have two on one instruction.
-<<<<<<< HEAD
-    changed = {(one.section, one.relocation) for one in plan.plan.sites if one.state.changes}
-    after = {(one.section, one.relocation): one.state for one in again.plan.sites}
-    assert all(after[place] is Common.DONE for place in changed)
-=======
-    changed = {(site.section, site.relocation) for site in plan.plan.sites if site.state in CHANGED}
+    changed = {(site.section, site.relocation) for site in plan.plan.sites if site.state.changes}
     after = {(site.section, site.relocation): site.state for site in again.plan.sites}
-    assert all(after[place] is State.DONE for place in changed)
->>>>>>> 62dbcf5 (Name what loops in the tests go over, instead of calling each 'one')
+    assert all(after[place] is Common.DONE for place in changed)
     return "rewritten"
 
 

@@ -272,13 +272,8 @@ class Bench:
                 states.update(str(site.state) for site in entry.plan.sites)
                 refused += [
                     f"{site.code} {site.place}: {site.detail}"
-<<<<<<< HEAD
-                    for site in one.plan.sites
-                    if site.state is Common.REFUSED
-=======
                     for site in entry.plan.sites
-                    if site.state is State.REFUSED
->>>>>>> 62dbcf5 (Name what loops in the tests go over, instead of calling each 'one')
+                    if site.state is Common.REFUSED
                 ]
         if variant.apart:
             self.merge("new-a.o", "new-b.o", "new.o")

@@ -95,7 +95,7 @@ def test_nothing_to_do_gives_the_input(tmp_path: Path) -> None:
         (["refused.o"], True),
     ],
 )
-def test_keep_going_is_advised_if_there_is_a_rest(
+def test_keep_going_is_suggested_if_there_is_a_rest(
     tmp_path: Path, names: list[str], advised: bool
 ) -> None:
     for name in names:
@@ -106,7 +106,7 @@ def test_keep_going_is_advised_if_there_is_a_rest(
     assert done.stderr.endswith(f"scpatch: nothing was written{ending}\n")
 
 
-def test_quiet_says_nothing(copy: Path) -> None:
+def test_quiet_prints_nothing(copy: Path) -> None:
     result = scpatch("rewrite", "-q", copy)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
@@ -125,7 +125,7 @@ def test_backup(copy: Path) -> None:
     assert copy.with_name("calls.o.orig").read_bytes() == CALLS.read_bytes()
 
 
-def test_refused_writes_nothing_unless_asked(tmp_path: Path, copy: Path) -> None:
+def test_a_refused_site_prevents_writing_without_keep_going(tmp_path: Path, copy: Path) -> None:
     refused = Path(shutil.copy(REFUSED, tmp_path / "refused.o"))
     result = scpatch("rewrite", copy, refused)
     assert result.returncode == 3
@@ -163,14 +163,14 @@ def test_thunks(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["scan", "rewrite", "diff", "verify"])
-def test_what_is_no_input(tmp_path: Path, command: str, name: str, code: str, what: str) -> None:
+def test_not_accepted(tmp_path: Path, command: str, name: str, code: str, what: str) -> None:
     arguments: list[object] = [FIXTURES / name]
     if command == "rewrite":
         arguments += ["-o", tmp_path / "out.o"]
     elif command in ("diff", "verify"):
         arguments.append(CALLS)
     if (command, code) == ("scan", "SCP104"):
-        code, what = "SCP222", "no symbol table"  # it takes linked images, but this one is stripped
+        code, what = "SCP222", "no symbol table"  # scan reads images, but this one is stripped
     result = scpatch(command, *arguments)
     assert result.returncode == 1
     assert result.stdout == ""
@@ -299,7 +299,7 @@ def test_the_help_shown_in_docs_is_current() -> None:
 
 
 def test_a_linked_image(tmp_path: Path) -> None:
-    """Scanned, patched in place and verified; a header tells where the PACA has the TOC."""
+    """It is scanned, patched in place and verified; a header has the offset of the TOC pointer."""
     image = link(tmp_path)
     header = tmp_path / "asm-offsets.h"
     header.write_text("#define PACATOC 16 /* offsetof(struct paca_struct, kernel_toc) */\n")
@@ -338,3 +338,16 @@ def test_the_default_pattern_warns_only_if_it_was_given(tmp_path: Path) -> None:
     path = assemble(tmp_path, "FUNC f\n blr\nEND f\n")
     assert "warning" not in scpatch("scan", path).stderr
     assert "'__SCT__*'" in scpatch("scan", "-t", "__SCT__*", path).stderr
+
+
+@pytest.mark.parametrize(("name", "explained"), [("vmlinux.o", True), ("vmlinux-2.o", False)])
+def test_vmlinux_o_is_explained_in_one_line(tmp_path: Path, name: str, explained: bool) -> None:
+    """On powerpc, Kbuild does not link the image from it."""
+    path = tmp_path / name
+    shutil.copy(FIXTURES / "merged.o", path)
+    lines = scpatch("rewrite", path).stderr.splitlines()
+    assert [line.startswith("note: ") for line in lines] == [False, *[True] * explained]
+    if explained:
+        assert "vmlinux.a" in lines[1]
+        assert "scpatch-ld" in lines[1]
+    assert scpatch("rewrite", "-q", path).stderr == ""

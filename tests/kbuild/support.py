@@ -73,7 +73,7 @@ def make_tree(root: Path) -> Path:
 
 
 def image_arguments(output: str = "vmlinux", *, linker: str = "bfd") -> list[str]:
-    """What scripts/link-vmlinux.sh gives to the linker."""
+    """What scripts/link-vmlinux.sh passes to the linker."""
     return [
         *FLAGS[linker],
         *("-pie", "-z", "notext", "--build-id=sha1", "--orphan-handling=warn"),
@@ -84,7 +84,7 @@ def image_arguments(output: str = "vmlinux", *, linker: str = "bfd") -> list[str
 
 
 def module_arguments(module: str = "fs/fs", *, linker: str = "bfd") -> list[str]:
-    """What scripts/Makefile.modfinal gives to the linker."""
+    """What scripts/Makefile.modfinal passes to the linker."""
     return [
         *("-r", *FLAGS[linker], "--build-id=sha1", "-T", "scripts/module.lds"),
         *("-o", f"{module}.ko", f"{module}.o", f"{module}.mod.o"),
@@ -92,8 +92,8 @@ def module_arguments(module: str = "fs/fs", *, linker: str = "bfd") -> list[str]
 
 
 def environment(**changes: str) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return {**kept, "SCPATCH_PYTHON": sys.executable, "LC_ALL": "C", **changes}
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return {**inherited, "SCPATCH_PYTHON": sys.executable, "LC_ALL": "C", **changes}
 
 
 def call(
@@ -118,7 +118,7 @@ def call(
 def link(
     tree: Path, arguments: Sequence[str] | None = None, **how: object
 ) -> subprocess.CompletedProcess[str]:
-    """The same; it must succeed."""
+    """Runs scpatch-ld, which must succeed."""
     done = call(tree, image_arguments() if arguments is None else arguments, **how)  # type: ignore[arg-type]
     assert done.returncode == 0, done.stderr
     return done
@@ -131,7 +131,7 @@ def stubs(file: Path) -> list[str]:
 
 
 def snapshot(root: Path) -> dict[str, tuple[bytes, int]]:
-    """Contents and times of all files."""
+    """The contents and times of all files."""
     return {
         str(path.relative_to(root)): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in root.rglob("*")

@@ -18,8 +18,8 @@ def test_the_two_links_are_known(linker: str) -> None:
     assert read(["ld", *module_arguments(linker=linker)]).link is Link.MODULE
 
 
-@pytest.mark.parametrize("arguments", PASSED, ids=lambda one: one[-1][:30])
-def test_other_calls_are_none_of_them(arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", PASSED, ids=lambda words: words[-1][:30])
+def test_other_calls_are_neither(arguments: list[str]) -> None:
     assert read(["ld", *arguments]).link is None
 
 
@@ -67,14 +67,14 @@ def test_inputs_are_what_no_option_takes() -> None:
 
 
 @pytest.mark.parametrize("spelling", ["-o vmlinux", "-ovmlinux", "--output=vmlinux"])
-def test_inputs_and_output_are_replaced_where_they_stand(spelling: str) -> None:
+def test_inputs_and_output_are_replaced_in_place(spelling: str) -> None:
     command = read(["ld", "-L", "a.o", "a.o", *spelling.split(), "b.o", "a.o"])
     new = command.with_inputs({"a.o": "copy.o"}).with_output("other")
     changed = spelling.replace("vmlinux", "other").split()
     assert new.arguments == ("-L", "a.o", "copy.o", *changed, "b.o", "copy.o")
 
 
-def test_options_in_front_of_the_linker_are_ours() -> None:
+def test_options_before_the_linker_are_those_of_scpatch() -> None:
     assert split(["--warn-only", "--no-nop=thunk", "ld", "-r"]) == (
         ("--warn-only", "--no-nop=thunk"),
         ("ld", "-r"),
@@ -114,7 +114,7 @@ def test_a_wrong_option_is_a_usage_error(word: str, message: str) -> None:
 
 
 def test_what_is_built_is_a_kernel() -> None:
-    """No function of it is preempted, so that nops behind calls may save r2."""
+    """No function of a kernel is preempted, so nops after calls may save r2."""
     assert parse([]).module_options.hoist == "kernel"
     assert parse(["--hoist=never"]).module_options.hoist == "never"
     with pytest.raises(UsageError):
@@ -122,7 +122,7 @@ def test_what_is_built_is_a_kernel() -> None:
 
 
 def test_modules_may_need_another_strategy() -> None:
-    found = {
+    strategies = {
         words: parse(words.split()).module_options.strategy
         for words in (
             "",
@@ -132,7 +132,7 @@ def test_modules_may_need_another_strategy() -> None:
             "--strategy=localentry --module-strategy=livepatch-stack",
         )
     }
-    assert list(found.values()) == [
+    assert list(strategies.values()) == [
         "callsite",
         "callsite",
         "callsite",

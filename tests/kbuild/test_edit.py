@@ -115,7 +115,7 @@ def test_the_edited_tree_builds_with_stubs(tree: Path) -> None:
     assert snapshot(tree) == before
 
 
-def test_other_flags_make_it_again_and_none_leaves_it_out(tree: Path) -> None:
+def test_other_flags_rebuild_and_no_program_builds_without_it(tree: Path) -> None:
     edit(tree)
     _make(tree)
     assert "SCPATCH vmlinux.scpatch.a" in _make(tree, "SCPATCH_FLAGS=--trampoline=no")
@@ -143,7 +143,7 @@ def _refuse(tree: Path) -> None:
     archives.make(tree / "vmlinux.a", *names, options="cDPrST")
 
 
-def test_a_refused_site_ends_the_build_unless_told_to_warn_only(tree: Path) -> None:
+def test_a_refused_site_ends_the_build_without_warn_only(tree: Path) -> None:
     edit(tree)
     _refuse(tree)
     for _ in range(2):
@@ -157,7 +157,7 @@ def test_a_refused_site_ends_the_build_unless_told_to_warn_only(tree: Path) -> N
     assert len(stubs(tree / "vmlinux")) == 3
 
 
-def test_a_refused_site_in_a_module_ends_the_build_unless_told_to_warn_only(tree: Path) -> None:
+def test_a_refused_site_in_a_module_ends_the_build_without_warn_only(tree: Path) -> None:
     edit(tree)
     assemble(tree / "fs", CALLER.format(name="probe") + SIBLING + TRAMPOLINE, "fs.o")
     assert "fs/fs.ko: .text+" in _make(tree, status=2)
@@ -168,7 +168,7 @@ def test_a_refused_site_in_a_module_ends_the_build_unless_told_to_warn_only(tree
     assert len(stubs(tree / "fs/fs.ko")) == 1
 
 
-def test_one_changed_member_is_planned_alone(tree: Path) -> None:
+def test_only_the_changed_member_is_planned(tree: Path) -> None:
     edit(tree)
     _make(tree)
     assemble(tree / "init", CALLER.format(name="one") + "nop\n", "one.o")
@@ -179,7 +179,7 @@ def test_one_changed_member_is_planned_alone(tree: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--prelink", "vmlinux.a", "new.a"], "--prelink is for scpatch-ld"),
         (["one", "two", "three"], "wrong arguments"),
@@ -187,12 +187,12 @@ def test_one_changed_member_is_planned_alone(tree: Path) -> None:
         (["Makefile", "new.a"], "neither an archive nor an object"),
     ],
 )
-def test_wrong_arguments_of_the_step(tree: Path, words: list[str], said: str) -> None:
+def test_wrong_arguments_of_the_step(tree: Path, words: list[str], message: str) -> None:
     command = [sys.executable, "-m", "scpatch", "kbuild", "step", *words]
     env = environment(PYTHONPATH=str(ROOT))
     done = subprocess.run(command, cwd=tree, env=env, text=True, capture_output=True, check=False)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert not (tree / "new.a").exists()
 
 
@@ -201,7 +201,7 @@ def test_a_program_that_cannot_run_ends_the_build(tree: Path) -> None:
     assert "cannot run no-such-scpatch" in _make(tree, "SCPATCH=no-such-scpatch", status=2)
 
 
-def test_clean_takes_the_copies_with_it(tree: Path) -> None:
+def test_clean_removes_the_copies(tree: Path) -> None:
     before = {*snapshot(tree)}
     edit(tree)
     _make(tree)
@@ -212,33 +212,33 @@ def test_clean_takes_the_copies_with_it(tree: Path) -> None:
     assert left == {RULES, "fs/fs.ko"}
 
 
-def test_a_second_run_changes_nothing_and_undo_takes_all(tree: Path) -> None:
-    before = {name: one[0] for name, one in snapshot(tree).items()}
+def test_a_second_run_changes_nothing_and_undo_restores_all(tree: Path) -> None:
+    before = {name: content for name, (content, _) in snapshot(tree).items()}
     changed = edit(tree)
-    assert sorted(changed) == sorted({RULES, *(one.file for one in INSERTIONS)})
+    assert sorted(changed) == sorted({RULES, *(insertion.file for insertion in INSERTIONS)})
     edited = snapshot(tree)
     assert edit(tree) == []
     assert snapshot(tree) == edited
     assert os.access(tree / "scripts/link-vmlinux.sh", os.X_OK)
     assert sorted(edit(tree, undo=True)) == sorted(changed)
-    assert {name: one[0] for name, one in snapshot(tree).items()} == before
+    assert {name: content for name, (content, _) in snapshot(tree).items()} == before
     assert edit(tree, undo=True) == []
 
 
 def test_an_older_step_is_brought_up_to_date(tree: Path) -> None:
     edit(tree)
-    expected = {name: one[0] for name, one in snapshot(tree).items()}
+    expected = {name: content for name, (content, _) in snapshot(tree).items()}
     path = tree / "scripts/link-vmlinux.sh"
     path.write_text(path.read_text().replace("vmlinux.scpatch.a", "old.a"))
     rules = tree / RULES
     rules.write_text(rules.read_text().replace("kbuild step", "kbuild old"))
     assert edit(tree) == ["scripts/link-vmlinux.sh", RULES]
-    assert {name: one[0] for name, one in snapshot(tree).items()} == expected
+    assert {name: content for name, (content, _) in snapshot(tree).items()} == expected
 
 
-@pytest.mark.parametrize("insertion", INSERTIONS, ids=lambda one: one.anchor)
+@pytest.mark.parametrize("insertion", INSERTIONS, ids=lambda insertion: insertion.anchor)
 @pytest.mark.parametrize("times", [0, 2])
-def test_an_anchor_that_is_not_there_once_stops_everything(
+def test_without_exactly_one_anchor_nothing_is_written(
     tree: Path, insertion: Insertion, times: int
 ) -> None:
     path = tree / insertion.file
@@ -268,7 +268,7 @@ def test_half_a_block_is_refused(tree: Path, mark: str) -> None:
             edit(tree, undo=undo)
 
 
-def test_a_file_that_is_not_ours_is_left_alone(tree: Path) -> None:
+def test_a_foreign_file_is_left_alone(tree: Path) -> None:
     (tree / RULES).write_text("theirs\n")
     for undo in (False, True):
         with pytest.raises(ScpatchError, match="did not write it"):

@@ -1,4 +1,4 @@
-"""When members of vmlinux.a change, they alone are looked at again, and the result is the same."""
+"""If members of vmlinux.a change, only they are planned again, and the result is the same."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tree(tmp_path: Path) -> Path:
 def archive(tree: Path, names: Sequence[str] = ALL) -> None:
     """Makes vmlinux.a again, as Kbuild does after each change."""
     (tree / "vmlinux.a").unlink()
-    archives.make(tree / "vmlinux.a", *(f"init/{one}.o" for one in names), options="cDPrST")
+    archives.make(tree / "vmlinux.a", *(f"init/{name}.o" for name in names), options="cDPrST")
 
 
 def write(tree: Path, name: str, source: str, names: Sequence[str] = ALL) -> None:
@@ -50,16 +50,16 @@ def write(tree: Path, name: str, source: str, names: Sequence[str] = ALL) -> Non
 def copies(tree: Path) -> dict[str, tuple[bytes, int]]:
     """The copies of members of vmlinux.a, by the first part of their names."""
     (folder,) = (tree / COPIES).glob("vmlinux.*.members")
-    return {name.partition(".")[0]: one for name, one in snapshot(folder).items()}
+    return {name.partition(".")[0]: copy for name, copy in snapshot(folder).items()}
 
 
 def record(tree: Path) -> Path:
-    (found,) = (tree / COPIES).glob(".tmp_vmlinux.*.json")
-    return found
+    (path,) = (tree / COPIES).glob(".tmp_vmlinux.*.json")
+    return path
 
 
 def linked_alike(tree: Path) -> bool:
-    """Whether vmlinux is what a build without any copies makes of the same objects."""
+    """Whether vmlinux is what a build without copies links from the same objects."""
     shutil.move(tree / COPIES, tree / "aside")
     link(tree, image_arguments("fresh"))
     shutil.rmtree(tree / COPIES)
@@ -73,7 +73,7 @@ def summary(tree: Path) -> str:
     return next((line for line in lines if line.startswith("vmlinux.a: ")), "")
 
 
-def test_one_changed_member_is_copied_again_alone(tree: Path) -> None:
+def test_only_the_changed_member_is_copied_again(tree: Path) -> None:
     before = copies(tree)
     write(tree, "one", CALLER + "nop\n")
     assert summary(tree).endswith("; 2 other members are as before")
@@ -84,7 +84,7 @@ def test_one_changed_member_is_copied_again_alone(tree: Path) -> None:
 
 
 def test_a_member_that_has_not_changed_is_not_read(tree: Path) -> None:
-    """It could not be: what is in the file now is no object."""
+    """It could not be read: the file is not an object now."""
     path = tree / "init/two.o"
     status = path.stat()
     with path.open("r+b") as file:
@@ -140,7 +140,7 @@ def test_the_last_call_site_goes_and_comes_back(tree: Path) -> None:
 
 
 def test_other_offsets_of_the_kernel_make_all_copies_again(tree: Path) -> None:
-    """Some strategies write them into the code, and Kbuild need not compile anything for them."""
+    """Some strategies write them into the code, and Kbuild may compile nothing for them."""
     header = tree / "include/generated/asm-offsets.h"
     header.parent.mkdir()
     for name, flags in (
@@ -161,7 +161,7 @@ def test_members_in_another_order(tree: Path) -> None:
     assert linked_alike(tree)
 
 
-def test_a_damaged_copy_is_made_again_alone(tree: Path) -> None:
+def test_only_the_damaged_copy_is_made_again(tree: Path) -> None:
     before = copies(tree)
     path = next((tree / COPIES).rglob("two.*.o"))
     path.write_bytes(path.read_bytes()[:100])
@@ -193,7 +193,7 @@ def _not_there(known: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "change", [_no_copies, _no_members, _odd_members, _other_key, _not_there, None]
 )
-def test_a_record_that_is_of_no_use(tree: Path, change: object) -> None:
+def test_a_record_that_is_useless(tree: Path, change: object) -> None:
     path = record(tree)
     known = json.loads(path.read_bytes())
     if callable(change):
@@ -208,7 +208,7 @@ def test_a_record_that_is_of_no_use(tree: Path, change: object) -> None:
     assert linked_alike(tree)
 
 
-def test_a_refused_member_is_told_of_each_time_another_one_changes(tree: Path) -> None:
+def test_a_refused_member_is_reported_each_time_another_changes(tree: Path) -> None:
     write(tree, "three", SIBLING)
     for number in range(2):
         write(tree, "one", CALLER + "nop\n" * number)
@@ -222,7 +222,7 @@ def test_a_refused_member_is_told_of_each_time_another_one_changes(tree: Path) -
     assert "SCP203" not in link(tree).stderr
 
 
-def test_a_member_that_is_a_file_by_two_names(tree: Path) -> None:
+def test_one_file_that_is_two_members(tree: Path) -> None:
     (tree / "init/link.o").symlink_to("three.o")
     write(tree, "three", CALLER)
     words = [*image_arguments(), "-z", "muldefs"]
@@ -238,19 +238,19 @@ def test_a_member_that_is_a_file_by_two_names(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_any_row_of_changes(tree: Path, seed: int) -> None:
-    """Whatever happened before, the result is that of a build from nothing."""
+def test_any_sequence_of_changes(tree: Path, seed: int) -> None:
+    """After any changes, the result is that of a clean build."""
     rng = random.Random(seed)
     names = [*ALL, "four", "five"]
     for name in names[3:]:
         assemble(tree / "init", PLAIN.format(name=name), f"{name}.o")
     for _ in range(6):
-        for name in rng.sample([one for one in names if one != "two"], rng.randint(0, 2)):
+        for name in rng.sample([name for name in names if name != "two"], rng.randint(0, 2)):
             source = rng.choice((CALLER, CALLER + "nop\n", PLAIN))
             assemble(tree / "init", source.format(name=name), f"{name}.o")
         if rng.random() < 0.3:
             rng.choice(sorted((tree / COPIES).rglob("*.o"))).unlink()
-        members = [one for one in names if one == "two" or rng.random() < 0.8]
+        members = [name for name in names if name == "two" or rng.random() < 0.8]
         rng.shuffle(members)
         archive(tree, members)
         link(tree)

@@ -34,7 +34,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("linker", ["bfd", "lld"])
-def test_a_module_is_what_rewrite_makes_of_the_linkers(tree: Path, linker: str) -> None:
+def test_a_module_is_the_linkers_after_rewrite(tree: Path, linker: str) -> None:
     words = module_arguments(linker=linker)
     run(LINKERS[linker], *words, cwd=tree)
     plain = tree / "fs/fs.ko"
@@ -49,7 +49,7 @@ def test_a_module_is_what_rewrite_makes_of_the_linkers(tree: Path, linker: str) 
     assert snapshot(tree).keys() - before.keys() == {"fs/fs.ko"}
 
 
-def test_a_module_whose_sites_are_the_loaders_is_what_the_linker_made(tree: Path) -> None:
+def test_a_module_whose_sites_are_left_to_the_loader_is_unchanged(tree: Path) -> None:
     assemble(tree / "fs", CALLER.format(name="probe"), "fs.o")
     run(LD, *module_arguments(), cwd=tree)
     expected = (tree / "fs/fs.ko").read_bytes()
@@ -126,7 +126,7 @@ def test_a_damaged_result_is_one_message(tree: Path) -> None:
 
 
 def test_a_stopped_build_leaves_no_module(tree: Path) -> None:
-    """SIGTERM, as make sends it, while the linker runs: both end, and nothing is left."""
+    """make sends SIGTERM while the linker runs: both end, and nothing is left."""
     fake = tree / "fake-ld"
     fake.write_text("#!/bin/sh\n: >fs/.tmp_fs.ko\necho $$ >pid\nexec sleep 100\n")
     fake.chmod(0o755)
@@ -145,8 +145,8 @@ def test_a_stopped_build_leaves_no_module(tree: Path) -> None:
 
 
 def test_a_missing_python_module_is_one_message(tree: Path, tmp_path: Path) -> None:
-    """A checkout, and a Python that lacks what pip would have installed: here what it takes to
-    name the source line of a refused call site."""
+    """A checkout, and a Python without what pip would have installed: here the package that reads
+    source lines, for a refused call site."""
     refused = '.file 1 "fs.c"\nFUNC f\n.loc 1 1\nb __SCT__work\nEND f\n'
     assemble(tree / "fs", refused + TRAMPOLINE, "fs.o")
     program = tmp_path / "lacking.py"

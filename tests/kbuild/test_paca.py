@@ -1,4 +1,4 @@
-"""The build step with strategy paca: for the image, and callsite for its modules."""
+"""The build step with strategy paca for the image, and so callsite for its modules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def header(tree: Path) -> Path:
-    """Where Kbuild makes it."""
+    """asm-offsets.h, where Kbuild makes it."""
     path = tree / "include/generated/asm-offsets.h"
     path.parent.mkdir()
     path.write_text("#define PACATOC 16 /* offsetof(struct paca_struct, kernel_toc) */\n")

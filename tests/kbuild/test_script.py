@@ -1,4 +1,4 @@
-"""scpatch-ld itself: what goes through, and what it notices at the start of a make."""
+"""scpatch-ld itself: what it passes through, and what it notices at the start of a make."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ PASSED = [
 
 @pytest.fixture
 def fake(tmp_path: Path) -> str:
-    """A linker that prints its arguments and gives an exit status of its own."""
+    """A linker that prints its arguments and exits with status 7."""
     path = tmp_path / "fake-ld"
     path.write_text(FAKE)
     path.chmod(0o755)
     return str(path)
 
 
-@pytest.mark.parametrize("arguments", PASSED, ids=lambda one: one[-1][:30])
+@pytest.mark.parametrize("arguments", PASSED, ids=lambda words: words[-1][:30])
 @pytest.mark.parametrize("options", [[], ["--warn-only", "--trampoline=__SCT__*"]])
-def test_a_call_goes_through_as_it_is(
+def test_a_call_passes_through_unchanged(
     tmp_path: Path, fake: str, arguments: list[str], options: list[str]
 ) -> None:
-    """Also without any Python: the script decides alone."""
+    """Even without Python: the shell script decides."""
     env = {"SCPATCH_PYTHON": "/bin/false"}
     done = call(tmp_path, arguments, linker=fake, options=options, env=env)
-    expected = "".join(f"{one}\n" for one in (len(arguments), *arguments))
+    expected = "".join(f"{word}\n" for word in (len(arguments), *arguments))
     assert (done.returncode, done.stdout, done.stderr) == (7, expected, "")
 
 
@@ -65,8 +65,8 @@ def _built(root: Path) -> list[Path]:
     (root / "include/config/auto.conf").write_text("")
     (root / "fs").mkdir()
     saved = [root / ".vmlinux.cmd", root / "fs/.ext4.ko.cmd", root / "fs/.super.o.cmd"]
-    for one in saved:
-        one.write_text("cmd")
+    for path in saved:
+        path.write_text("cmd")
     return saved
 
 

@@ -1,4 +1,4 @@
-"""Links of vmlinux: copies of what has call sites, kept for all passes, made anew when needed."""
+"""Links of vmlinux: copies of the inputs with call sites, made once for all passes."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def tree(tmp_path: Path) -> Path:
 
 
 def _copies(tree: Path) -> dict[str, tuple[bytes, int]]:
-    found = snapshot(tree / COPIES)
-    return {name: one for name, one in found.items() if not name.endswith(".json")}
+    files = snapshot(tree / COPIES)
+    return {name: file for name, file in files.items() if not name.endswith(".json")}
 
 
 @pytest.mark.parametrize("linker", ["bfd", "lld"])
@@ -57,8 +57,8 @@ def test_vmlinux_gets_stubs_and_the_inputs_stay_as_they_are(tree: Path, linker: 
     assert code.count("std     r2,24(r1)") == 3
 
 
-def test_the_linker_sees_the_same_command_but_for_the_copies(tree: Path) -> None:
-    """And in the same order, so that the image is laid out as without scpatch."""
+def test_the_linker_gets_the_same_command_except_for_the_copies(tree: Path) -> None:
+    """And in the same order, so the layout of the image is that without scpatch."""
     fake = tree / "fake-ld"
     fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nexit 3\n')
     fake.chmod(0o755)
@@ -89,7 +89,7 @@ def _touch_member(tree: Path) -> None:
 
 
 def _replace_member(tree: Path) -> None:
-    """With one that has no call sites any more."""
+    """With an object that has no call sites."""
     assemble(tree / "init", PLAIN.format(name="one"), "one.o")
     (tree / "vmlinux.a").unlink()
     names = "init/one.o", "init/two.o", "init/three.o"
@@ -129,9 +129,7 @@ def _odd_record(tree: Path) -> None:
         _odd_record,
     ],
 )
-def test_copies_are_made_anew_when_something_changed(
-    tree: Path, change: Callable[[Path], None]
-) -> None:
+def test_copies_are_made_again_after_a_change(tree: Path, change: Callable[[Path], None]) -> None:
     link(tree)
     change(tree)
     assert link(tree).stdout == "  SCPATCH vmlinux.a\n"
@@ -144,7 +142,7 @@ def test_copies_are_made_anew_when_something_changed(
     assert fresh.read_bytes() == (tree / "vmlinux").read_bytes()
 
 
-def test_copies_are_made_anew_for_other_options(tree: Path) -> None:
+def test_copies_are_made_again_for_other_options(tree: Path) -> None:
     link(tree)
     for how in ({"options": ["--trampoline=none*"]}, {"env": {"SCPATCH_FLAGS": "--trampoline=no"}}):
         link(tree, **how)
@@ -153,7 +151,7 @@ def test_copies_are_made_anew_for_other_options(tree: Path) -> None:
         assert len(stubs(tree / "vmlinux")) == 3
 
 
-def test_copies_are_made_anew_by_other_code_of_the_same_version(tree: Path, tmp_path: Path) -> None:
+def test_copies_are_made_again_by_other_code(tree: Path, tmp_path: Path) -> None:
     """As in a checkout, where the version stays while the code changes."""
     checkout = tmp_path / "checkout"
     _copy_package(checkout / "scpatch")
@@ -216,7 +214,7 @@ def test_objects_and_regular_archives_are_copied_too(tree: Path) -> None:
     assert named == ["init/one.o", "init/two.o", "lib/lib.a"]
 
 
-def test_inputs_of_the_same_name_have_copies_of_their_own(tree: Path) -> None:
+def test_inputs_of_the_same_name_have_separate_copies(tree: Path) -> None:
     (tree / "arch/lib").mkdir()
     source = CALLER.format(name="other")
     assemble(tree / "arch/lib", source, "helper.o")
@@ -239,7 +237,7 @@ def _refuse(tree: Path) -> None:
 
 
 def test_a_refused_site_ends_the_build(tree: Path) -> None:
-    """Whatever an earlier build left, the message names the place, and nothing is linked."""
+    """The message names the place, and nothing is linked, whatever an earlier build left."""
     _refuse(tree)
     for _ in range(2):
         done = call(tree, image_arguments())
@@ -263,8 +261,8 @@ def test_warn_only_leaves_refused_sites_and_rewrites_the_others(tree: Path) -> N
 
 
 @pytest.mark.parametrize("linker", ["bfd", "lld"])
-def test_the_tables_of_all_inputs_make_one(tree: Path, linker: str) -> None:
-    """With an entry for each call; also of an object with nothing else to change."""
+def test_the_linker_joins_the_tables_of_all_inputs(tree: Path, linker: str) -> None:
+    """There is an entry for each call, even in an object with nothing else to change."""
     members = ("init/one.o", "init/two.o", "lib/helper.o")
     for name in members:
         body = CALLER.format(name=Path(name).stem) + (TRAMPOLINE + key("work")) * ("two" in name)
@@ -285,26 +283,26 @@ def test_the_tables_of_all_inputs_make_one(tree: Path, linker: str) -> None:
 def _listed(tree: Path) -> list[str]:
     """The keys in the copies' tables."""
     copies = [tree / COPIES / name for name in _copies(tree) if name.endswith(".o")]
-    tables = [path for path in copies if any(one.name == TABLE for one in sections(path))]
+    tables = [path for path in copies if any(section.name == TABLE for section in sections(path))]
     return [name for path in tables for _, _, name in entries(path)]
 
 
-@pytest.mark.parametrize("found", [".tmp_vmlinux.kallsyms1.o", ".btf.vmlinux.bin.o"])
-def test_refused_sites_are_told_of_once_in_each_build(tree: Path, found: str) -> None:
-    """By the first link, whatever an earlier build has told; the later ones have its symbols."""
+@pytest.mark.parametrize("symbols", [".tmp_vmlinux.kallsyms1.o", ".btf.vmlinux.bin.o"])
+def test_each_build_reports_refused_sites_once(tree: Path, symbols: str) -> None:
+    """Its first link does, whatever an earlier build reported; later links have its symbols."""
     _refuse(tree)
-    assemble(tree, PLAIN.format(name="symbols"), found)
+    assemble(tree, PLAIN.format(name="symbols"), symbols)
     for _ in range(2):
         done = link(tree, options=["--warn-only"])
         assert done.stderr.count("[SCP203]") == 1
-        kept = _copies(tree)
-        done = link(tree, [*image_arguments(), found], options=["--warn-only"])
+        copies = _copies(tree)
+        done = link(tree, [*image_arguments(), symbols], options=["--warn-only"])
         assert "scpatch: " not in done.stderr
         assert done.stdout == ""
-        assert _copies(tree) == kept
+        assert _copies(tree) == copies
 
 
-def test_what_a_failing_linker_says_comes_through(tree: Path) -> None:
+def test_the_messages_of_a_failing_linker_are_shown(tree: Path) -> None:
     words = [*image_arguments(), "missing.o"]
     done = call(tree, words)
     assert done.returncode == 1
@@ -343,8 +341,8 @@ def test_a_wrong_ld_variable(
     assert "Traceback" not in done.stderr
 
 
-def test_a_killed_run_leaves_nothing_that_a_later_one_trusts(tree: Path) -> None:
-    """Killed between the copies and their record: the next run makes them again."""
+def test_no_run_trusts_what_a_killed_run_left(tree: Path) -> None:
+    """A run is killed between the copies and their record: the next makes them again."""
     link(tree)
     expected = (tree / "vmlinux").read_bytes()
     record = next((tree / COPIES).glob(".tmp_vmlinux.*.json"))
@@ -368,7 +366,7 @@ def test_parallel_calls_do_not_disturb_each_other(tree: Path) -> None:
 
 
 def test_make_clean_removes_every_file(tree: Path) -> None:
-    """By the names that the top Makefile of Linux 6.1 gives to find."""
+    """The top Makefile of Linux 6.1 passes these names to find."""
     link(tree)
     names = ["*.[aios]", ".*.cmd", ".tmp_*"]
     words = " -o ".join(f"-name '{name}'" for name in names)
@@ -393,8 +391,8 @@ def test_an_image_without_call_sites_is_linked_from_the_originals(tmp_path: Path
     assert (tree / "vmlinux").read_bytes() == hooked
 
 
-def test_prelink_makes_one_object_of_the_archive_and_keeps_it(tree: Path) -> None:
-    """vmlinux.o of the folder, whose text has the feature sections beside the code."""
+def test_prelink_makes_one_object_of_the_archive_once(tree: Path) -> None:
+    """vmlinux.o in the folder, whose text has the feature sections beside the code."""
     feature = 'FUNC three\n blr\n END three\n .section __ftr_alt_1,"ax"\n 1: bdnz three\n'
     assemble(tree / "init", feature, "three.o")
     (tree / "vmlinux.a").unlink()
@@ -402,17 +400,17 @@ def test_prelink_makes_one_object_of_the_archive_and_keeps_it(tree: Path) -> Non
     archives.make(tree / "vmlinux.a", *names, options="cDPrST")
     done = link(tree, options=["--prelink"])
     assert done.stdout == f"  SCPATCH {COPIES}/vmlinux.o\n  SCPATCH lib/lib.a\n"
-    kept = tree / COPIES / "vmlinux.o"
-    assert [one.name for one in sections(kept) if one.name.startswith("__ftr")] == []
-    assert stubs(kept) == []
-    # All callers of the object are in one section now, so that they share a stub.
+    prelinked = tree / COPIES / "vmlinux.o"
+    assert not [part.name for part in sections(prelinked) if part.name.startswith("__ftr")]
+    assert stubs(prelinked) == []
+    # All callers are in one section of the object now, so they share a stub.
     assert len(stubs(tree / "vmlinux")) == 2
-    time = kept.stat().st_mtime_ns
+    time = prelinked.stat().st_mtime_ns
     assert link(tree, options=["--prelink"]).stdout == ""
-    assert kept.stat().st_mtime_ns == time
+    assert prelinked.stat().st_mtime_ns == time
     os.utime(tree / "init/two.o", ns=(1, 1))
     link(tree, options=["--prelink"])
-    assert kept.stat().st_mtime_ns != time
+    assert prelinked.stat().st_mtime_ns != time
     assert link(tree).stdout == "  SCPATCH vmlinux.a\n"
     assert len(stubs(tree / "vmlinux")) == 3
 
@@ -425,8 +423,8 @@ def test_prelink_fails_as_the_linker_does(tree: Path) -> None:
     assert not (tree / "vmlinux").exists()
 
 
-def test_the_sibling_call_of_these_tests_is_refused_by_its_name(tree: Path) -> None:
-    """Also where the object has no line numbers."""
+def test_the_message_names_the_function_of_the_refused_call(tree: Path) -> None:
+    """Even if the object has no line numbers."""
     assemble(tree / "init", SIBLING, "three.o")
     (tree / "vmlinux.a").unlink()
     archives.make(tree / "vmlinux.a", "init/two.o", "init/three.o", options="cDPrST")

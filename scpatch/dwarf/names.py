@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from scpatch.dwarf.sequences import R_PPC64_ADDR32, R_PPC64_ADDR64, Unit
 from scpatch.elf import constants as c
-from scpatch.elf.encoding import Encoding
+from scpatch.elf.encoding import LITTLE, Encoding
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.errors import ScpatchError
 
@@ -125,7 +125,7 @@ def structs_of(unit: Unit, encoding: Encoding) -> Any:
     from elftools.dwarf.structs import DWARFStructs
 
     return DWARFStructs(
-        little_endian=encoding.byte_order == "little",
+        little_endian=encoding is LITTLE,
         dwarf_format=8 * unit.offset_size,
         address_size=8,
         dwarf_version=unit.version,

@@ -66,19 +66,10 @@ class LinkedImage(ElfFile):
         put = self.encoding.long.pack_into
         for symbol, (shndx, value) in enumerate(zip(table.st_shndx, table.st_value, strict=True)):
             if 0 < shndx < len(addresses):
-                # One that a linker script puts before its section becomes a huge number.
+                # If a linker script puts it before its section, it becomes a huge number.
                 put(data, symbol * c.SYM_SIZE + _ST_VALUE, (value - addresses[shndx]) & _MASK)
-        return SymbolTable(
-            name=self.name,
-            encoding=self.encoding,
-            index=index,
-            strtab=table.strtab,
-            extended=table.extended,
-            data=memoryview(data),
-            strings=table.strings,
-            shndx=table.shndx,
-            sections=len(self.sections),
-        )
+        table.set_data(memoryview(data))
+        return table
 
     def check_layout(self, layout: Layout) -> None:
         """Raises SCP224 if a new layout would move what a program header names."""

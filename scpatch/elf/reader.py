@@ -43,7 +43,7 @@ _CONTAINER_TABLES = frozenset(
 
 
 class ElfFile:
-    """A 64-bit little-endian relocatable object in `data` (a whole file or an archive member).
+    """A 64-bit relocatable object in `data` (a whole file or an archive member).
 
     `name` is what messages call the file. Raises ScpatchError (SCP107) for tables that reach past
     the end of `data` or contradict each other, and as `find_tables` does for relocations that

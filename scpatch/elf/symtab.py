@@ -37,14 +37,17 @@ class SymbolTable:
         """Section index of its string table."""
         self.extended = extended
         """Section index of its SHT_SYMTAB_SHNDX; None if it has none."""
-        self.data = data
         self.strings = strings
-        # Columns: an entry for each symbol.
-        self.st_name = encoding.column(data, "I", 0, 6)
+        self.set_data(data)
+
+    def set_data(self, data: memoryview) -> None:
+        """Takes the entries, and makes columns of them: an entry for each symbol."""
+        self.data = data
+        self.st_name = self.encoding.column(data, "I", 0, 6)
         self.st_info = data[4::24]
-        self.st_shndx = encoding.column(data, "H", 3, 12)
-        self.st_value = encoding.column(data, "Q", 1, 3)
-        self.st_size = encoding.column(data, "Q", 2, 3)
+        self.st_shndx = self.encoding.column(data, "H", 3, 12)
+        self.st_value = self.encoding.column(data, "Q", 1, 3)
+        self.st_size = self.encoding.column(data, "Q", 2, 3)
 
     def __len__(self) -> int:
         return len(self.data) // c.SYM_SIZE

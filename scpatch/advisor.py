@@ -13,7 +13,9 @@ from scpatch import strategies
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.rewriter import FilePlan, Lines, Options, plan_file, plan_scanned
-from scpatch.sites.model import Common, Plan, Scan
+from scpatch.sites.actions import Common
+from scpatch.sites.model import Scan
+from scpatch.strategies.plans import Plan
 
 RULE: Final = (
     "The one to take leaves the fewest calls wrong, then executes the fewest extra instructions a "

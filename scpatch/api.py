@@ -23,15 +23,15 @@ from scpatch.rewriter import FilePlan as FilePlan
 from scpatch.rewriter import Lines as Lines
 from scpatch.rewriter import ObjectPlan as ObjectPlan
 from scpatch.rewriter import Options as Options
+from scpatch.sites.actions import Action as Action
 from scpatch.sites.choices import Hoist as Hoist
 from scpatch.sites.choices import NoNop as NoNop
 from scpatch.sites.choices import Undefined as Undefined
-from scpatch.sites.model import Action as Action
-from scpatch.sites.model import Plan as Plan
 from scpatch.sites.model import Scan as Scan
 from scpatch.sites.model import Site as Site
 from scpatch.sites.model import Stub as Stub
 from scpatch.sites.model import Trampoline as Trampoline
+from scpatch.strategies.plans import Plan as Plan
 
 if TYPE_CHECKING:
     from scpatch.advisor import Advice

@@ -10,7 +10,8 @@ import pytest
 from scpatch.advisor import advise
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.model import Common, Site
+from scpatch.sites.actions import Common
+from scpatch.sites.model import Site
 from scpatch.strategies.callsite.decide import Rewrite
 from scpatch.strategies.livepatch_stack.decide import Kept
 from scpatch.strategies.paca import Paca

@@ -15,7 +15,8 @@ from pathlib import Path
 from scpatch.elf.layout import Layout
 from scpatch.files.inputs import open_input, read_object
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from scpatch.sites.model import Common, Scan
+from scpatch.sites.actions import Common
+from scpatch.sites.model import Scan
 from scpatch.strategies.scan import decided, scan
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -26,7 +26,8 @@ from scpatch.differ.model import (
 from scpatch.differ.names import ObjectNames
 from scpatch.differ.pairs import Pairing, functions_by_name, pair_functions
 from scpatch.ppc64.variant import VARIANT
-from scpatch.sites.model import Action, Common, Scan, Site
+from scpatch.sites.actions import Action, Common
+from scpatch.sites.model import Scan, Site
 
 _CHECKED: Mapping[Action, str] = {
     Common.DONE: "restored already",

@@ -14,8 +14,9 @@ from scpatch.differ.sections import SectionPairs
 from scpatch.differ.symbols import symbol_diffs
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
+from scpatch.sites.actions import Common
 from scpatch.sites.choices import Choices
-from scpatch.sites.model import Common, Scan
+from scpatch.sites.model import Scan
 from scpatch.strategies.scan import decided, scan
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from scpatch.report.blocks import Block, Cell, Finding, Line, Style, Table
 from scpatch.report.words import place, spot
-from scpatch.sites.model import Action, Common, Site
+from scpatch.sites.actions import Action, Common
+from scpatch.sites.model import Site
 
 
 def site_table(sites: Sequence[Site]) -> Iterator[Block]:

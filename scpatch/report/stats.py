@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from scpatch import strategies
 from scpatch.report.blocks import Block, Cell, Line, Row, Table, heading, number
 from scpatch.rewriter.counts import Counts, count_by_section, total
-from scpatch.sites.model import Action, Plan
+from scpatch.sites.actions import Action
+from scpatch.strategies.plans import Plan
 
 
 def stats(plans: Sequence[Plan]) -> Iterator[Block]:

@@ -8,7 +8,7 @@ from scpatch import strategies
 from scpatch.report.escape import clean
 from scpatch.report.words import by_state, call_sites, count, enumerate_states
 from scpatch.rewriter import FilePlan, ObjectPlan
-from scpatch.sites.model import Action, Common
+from scpatch.sites.actions import Action, Common
 
 
 def summary_line(plan: FilePlan, *, written: bool) -> str:

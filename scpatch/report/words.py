@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from scpatch.sites.model import Action, Site
+from scpatch.sites.actions import Action
+from scpatch.sites.model import Site
 
 
 def by_state(sites: Iterable[Site]) -> dict[Action, int]:

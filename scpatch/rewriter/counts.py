@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from scpatch.sites.model import Action, Plan
+from scpatch.sites.actions import Action
+from scpatch.strategies.plans import Plan
 
 
 @dataclass(slots=True)

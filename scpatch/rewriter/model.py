@@ -8,7 +8,8 @@ from typing import NamedTuple
 from scpatch.elf.layout import Layout
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import open_input
-from scpatch.sites.model import Plan, Scan, Site
+from scpatch.sites.model import Scan, Site
+from scpatch.strategies.plans import Plan
 
 
 class ObjectPlan(NamedTuple):

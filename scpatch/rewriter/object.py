@@ -12,8 +12,10 @@ from scpatch.errors import ScpatchError
 from scpatch.files.inputs import has_intermediate, read_object
 from scpatch.rewriter.model import ObjectPlan
 from scpatch.rewriter.options import Lines, Options
-from scpatch.sites.model import Common, Plan, Scan, Site
+from scpatch.sites.actions import Common
+from scpatch.sites.model import Scan, Site
 from scpatch.strategies import record
+from scpatch.strategies.plans import Plan
 from scpatch.strategies.scan import decided, scan
 
 Observer = Callable[[ElfFile, Scan], None]

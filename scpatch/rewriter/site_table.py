@@ -24,7 +24,9 @@ from scpatch.errors import ScpatchError
 from scpatch.ppc64.insn import direct_target
 from scpatch.ppc64.relocs import R_PPC64_REL32
 from scpatch.ppc64.variant import VARIANT
-from scpatch.sites.model import Common, ListedSite, NewStub, Plan, Scan, Site
+from scpatch.sites.actions import Common
+from scpatch.sites.model import Scan, Site
+from scpatch.strategies.plans import ListedSite, NewStub, Plan
 
 SECTION = ".static_call_sites"
 ENTRY_SIZE = 8

@@ -1,4 +1,4 @@
-"""Trampolines, stubs, call sites, and plans for them. Data only.
+"""Trampolines, stubs and call sites. Data only.
 
 Data that every run needs is in named tuples: they are as frozen as a frozen dataclass, and take a
 seventh of the time to define, which a build pays for each object.
@@ -7,13 +7,12 @@ seventh of the time to define, which a build pays for each object.
 from __future__ import annotations
 
 from collections import Counter
-from enum import Enum, StrEnum, auto
-from typing import NamedTuple, Self
+from enum import Enum, auto
+from typing import NamedTuple
 
 from scpatch.elf import constants as c
-from scpatch.elf.layout import Edits
-from scpatch.elf.reader import ElfFile
 from scpatch.ppc64.variant import clobbers_r2, local_entry_offset
+from scpatch.sites.actions import Action, Common, Undecided
 from scpatch.sites.choices import Choices
 
 
@@ -48,50 +47,6 @@ class Kind(Enum):
     """A call of a marked trampoline by another symbol, at which no linker sees the mark."""
     FAULTY = auto()
     """Anything else that cannot be rewritten."""
-
-
-class Action(StrEnum):
-    """What becomes of a call site. `Common` has what all strategies do, and each strategy has an
-    enumeration of its own for the rest."""
-
-    words: str
-    """What reports say of such sites: `to rewrite`."""
-
-    def __new__(cls, value: str, words: str) -> Self:
-        action = str.__new__(cls, value)
-        action._value_ = value
-        action.words = words
-        return action
-
-    @property
-    def changes(self) -> bool:
-        """Whether the instructions or relocations of the site change."""
-        return True
-
-    @property
-    def rank(self) -> tuple[int, ...]:
-        """The order in reports: what changes first, what all strategies have last."""
-        return not self.changes, isinstance(self, Common), list(type(self)).index(self)
-
-
-class Undecided(Action):
-    UNDECIDED = "undecided", "not decided yet"
-
-
-class Common(Action):
-    """What any strategy may say of a call site."""
-
-    DONE = "done", "done already"
-    """The restore is in place."""
-    LINKER = "linker", "left to the linker"
-    LOADER = "loader", "left to the module loader"
-    NOTOC = "notoc", "not in need of r2"
-    REFUSED = "refused", "refused"
-    """Cannot be rewritten; `code` says why."""
-
-    @property
-    def changes(self) -> bool:
-        return False
 
 
 _NO_CODE = frozenset({c.STT_OBJECT, c.STT_COMMON, c.STT_TLS})
@@ -294,84 +249,3 @@ class Scan(NamedTuple):
         """The names of trampolines that there are, or that are called."""
         called = frozenset(site.trampoline for site in self.sites)
         return called | frozenset(trampoline.name for trampoline in self.trampolines)
-
-
-class NewStub(NamedTuple):
-    """Code that the plan adds to a section."""
-
-    name: str
-    trampoline: str
-    section: int
-    section_name: str
-    offset: int
-    """Section offset of its first instruction."""
-    code: bytes
-    sites: int
-    """How many sites go through it."""
-    is_thunk: bool = False
-    """It calls the trampoline and branches back, for one site."""
-
-    @property
-    def kind(self) -> str:
-        return "thunk" if self.is_thunk else "stub"
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return len(self.code)
-
-
-class TrampolineEdit(NamedTuple):
-    """A trampoline that the plan changes."""
-
-    name: str
-    section: int
-    section_name: str
-    offset: int
-    """Section offset of its global entry point."""
-    what: str
-    """What is done to it, in a few words: `marked, prologue loads r2 from the PACA`."""
-
-    @classmethod
-    def of(cls, elf: ElfFile, trampoline: Trampoline, what: str) -> Self:
-        name = elf.section_name(trampoline.section)
-        return cls(trampoline.name, trampoline.section, name, trampoline.value, what)
-
-
-class ListedSite(NamedTuple):
-    """An entry of `.static_call_sites`."""
-
-    section: int
-    section_name: str
-    offset: int
-    """Section offset of the `bl`; for a site with a thunk, of the one in the thunk."""
-    key: str
-    """The symbol of the static call's key, or of its trampoline where a module cannot see the
-    key."""
-
-
-class Plan(NamedTuple):
-    """What is to happen to one object: pure data."""
-
-    strategy: str
-    sites: tuple[Site, ...]
-    stubs: tuple[NewStub, ...] = ()
-    trampolines: tuple[TrampolineEdit, ...] = ()
-    listed: tuple[ListedSite, ...] = ()
-    """The table of call sites that the object gets, or has."""
-    edits: Edits = Edits()
-    """What changes in the file; false where nothing does."""
-
-    @property
-    def refused(self) -> tuple[Site, ...]:
-        return tuple(site for site in self.sites if site.state is Common.REFUSED)
-
-    @property
-    def changed(self) -> tuple[Site, ...]:
-        return tuple(site for site in self.sites if site.state.changes)
-
-    @property
-    def code_bytes(self) -> int:
-        """Bytes by which code sections grow, padding and branches included."""
-        grown = {stub.section for stub in self.stubs}
-        return sum(len(self.edits.sections[section].tail) for section in grown)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     # The command lines import this package for its names alone.
+    from scpatch.sites.actions import Action
     from scpatch.sites.choices import Choices
-    from scpatch.sites.model import Action
     from scpatch.strategies.base import Strategy
 
 DEFAULT = "callsite"
@@ -43,7 +43,7 @@ def names() -> tuple[str, ...]:
 
 def every_action() -> tuple[Action, ...]:
     """What any strategy may do with a call site, in the order of reports."""
-    from scpatch.sites.model import Common
+    from scpatch.sites.actions import Common
 
     kinds: list[type[Action]] = [load(name).actions for name in names()]
     kinds.append(Common)

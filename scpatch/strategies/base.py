@@ -8,8 +8,10 @@ from typing import ClassVar, NamedTuple
 from scpatch.elf.additions import Additions
 from scpatch.elf.reader import ElfFile
 from scpatch.linux.offsets import Offsets
+from scpatch.sites.actions import Action, Common
 from scpatch.sites.choices import Choices
-from scpatch.sites.model import Action, Common, Plan, Scan, Site, Traces
+from scpatch.sites.model import Scan, Site, Traces
+from scpatch.strategies.plans import Plan
 
 
 class Cost(NamedTuple):

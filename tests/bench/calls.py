@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import ObjectPlan, Options, plan_file, write
-from scpatch.sites.model import Action
+from scpatch.sites.actions import Action
 from tests.tools import LD, LLD, assemble, run, section, symbol
 
 OFFSETS = Offsets(paca_toc=16, paca_thread_info=24, livepatch_sp=32)

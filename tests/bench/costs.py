@@ -17,7 +17,7 @@ from scpatch import strategies
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file
-from scpatch.sites.model import Action
+from scpatch.sites.actions import Action
 from scpatch.strategies.callsite.decide import Rewrite
 from tests.bench import calls
 from tests.bench.calls import LINKERS, MARKED, NAIVE, OFFSETS, TARGETS, Counted, Rewritten, extra

@@ -17,7 +17,7 @@ from scpatch.report.rewrite import RewriteReport
 from scpatch.report.scan import ScanReport
 from scpatch.report.verify import VerifyReport
 from scpatch.rewriter import Options, plan_file
-from scpatch.sites.model import ListedSite, TrampolineEdit
+from scpatch.strategies.plans import ListedSite, TrampolineEdit
 from scpatch.verifier.files import verify_files
 from tests.report.support import FIXTURES, ROOT, compare, plan, rewritten, schema
 

@@ -22,7 +22,7 @@ from scpatch.errors import ScpatchError
 from scpatch.files.inputs import is_linked
 from scpatch.files.members import open_objects
 from scpatch.rewriter import FilePlan, ObjectPlan, Options, plan_file, plan_object
-from scpatch.sites.model import Common
+from scpatch.sites.actions import Common
 from scpatch.strategies.livepatch_stack.decide import Kept
 from scpatch.verifier.files import verify_link
 from scpatch.verifier.linked import prove_images

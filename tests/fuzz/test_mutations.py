@@ -16,7 +16,7 @@ import pytest
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_object
-from scpatch.sites.model import Common
+from scpatch.sites.actions import Common
 from tests.fuzz.mutate import at_random
 from tests.tools import FIXTURES, apply
 

@@ -13,8 +13,10 @@ from scpatch.report.messages import print_refusals, print_sites, print_stats
 from scpatch.report.rewrite import RewriteReport
 from scpatch.report.summary import summary_line
 from scpatch.rewriter import FilePlan, ObjectPlan, Options, plan_file
-from scpatch.sites.model import Action, Common, ListedSite, NewStub, Plan, Scan, Site, Trampoline
+from scpatch.sites.actions import Action, Common
+from scpatch.sites.model import Scan, Site, Trampoline
 from scpatch.strategies.callsite.decide import Rewrite
+from scpatch.strategies.plans import ListedSite, NewStub, Plan
 from tests.report.support import FIXTURES, plan, rewritten, run, validated
 from tests.sites.support import key
 from tests.tools import assemble, section

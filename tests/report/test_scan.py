@@ -8,7 +8,8 @@ import pytest
 
 from scpatch.report.forms import print_report
 from scpatch.report.scan import ScanReport
-from scpatch.sites.model import Common, Scan, Site, Trampoline
+from scpatch.sites.actions import Common
+from scpatch.sites.model import Scan, Site, Trampoline
 from tests.report.support import FIXTURES, PREFIX, plan, run, validated
 
 

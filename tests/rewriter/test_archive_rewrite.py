@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.rewriter import Options, plan_file
-from scpatch.sites.model import Common
+from scpatch.sites.actions import Common
 from scpatch.strategies.callsite.decide import Rewrite
 from tests import archives, tools
 from tests.archives import AR, make, make_bsd, make_sym64, objects, tree

@@ -9,7 +9,7 @@ import pytest
 
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file
-from scpatch.sites.model import Common
+from scpatch.sites.actions import Common
 from scpatch.verifier.files import verify_link
 from scpatch.verifier.proof import prove
 from tests import tools

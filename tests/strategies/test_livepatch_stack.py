@@ -19,7 +19,7 @@ from scpatch.linux.offsets import Offsets
 from scpatch.report.forms import print_report
 from scpatch.report.rewrite import RewriteReport
 from scpatch.rewriter import plan_file
-from scpatch.sites.model import Common
+from scpatch.sites.actions import Common
 from scpatch.strategies.livepatch_stack import stack_code as livepatch
 from scpatch.strategies.livepatch_stack.decide import KEEPS, Kept
 from tests import elfwriter as ew

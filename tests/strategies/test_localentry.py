@@ -11,7 +11,7 @@ import pytest
 from scpatch.elf.constants import RELA_SIZE
 from scpatch.errors import ScpatchError
 from scpatch.rewriter import plan_file
-from scpatch.sites.model import Common
+from scpatch.sites.actions import Common
 from tests import tools
 from tests.strategies.localentry_support import (
     CALLER,

@@ -14,10 +14,12 @@ from scpatch import strategies
 from scpatch.elf.additions import Additions
 from scpatch.elf.reader import ElfFile
 from scpatch.linux.offsets import Offsets
-from scpatch.sites.model import Action, Plan, Scan, Site, Traces
+from scpatch.sites.actions import Action
+from scpatch.sites.model import Scan, Site, Traces
 from scpatch.strategies.base import Cost, Strategy
 from scpatch.strategies.callsite.decide import NAME, Rewrite, decide, means, share
 from scpatch.strategies.callsite.text import TEXT
+from scpatch.strategies.plans import Plan
 
 
 class CallSite(Strategy):

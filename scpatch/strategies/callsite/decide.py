@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from scpatch.sites.actions import Action
 from scpatch.sites.choices import NoNop
-from scpatch.sites.model import Action, Kind, Plan, Scan, Site, Trampoline
+from scpatch.sites.model import Kind, Scan, Site, Trampoline
+from scpatch.strategies.plans import Plan
 
 NAME = "callsite"
 

@@ -12,12 +12,13 @@ from scpatch.ppc64.asm import assemble, branch
 from scpatch.ppc64.insn import in_branch_reach
 from scpatch.ppc64.relocs import R_PPC64_REL24
 from scpatch.ppc64.variant import VARIANT, with_one_entry
-from scpatch.sites.model import NewStub, Plan, Scan, Site, TrampolineEdit
+from scpatch.sites.model import Scan, Site
 from scpatch.strategies import record, undone
 from scpatch.strategies.added_names import added_name
 from scpatch.strategies.callsite.decide import NAME, Rewrite
 from scpatch.strategies.callsite.traces import STUB_PREFIX, THUNK_PREFIX
 from scpatch.strategies.digest import Digest
+from scpatch.strategies.plans import NewStub, Plan, TrampolineEdit
 from scpatch.strategies.tail import lead
 
 _STUB = f"std 2,{VARIANT.toc_save}(1)\nb 0"

@@ -14,21 +14,14 @@ from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import NAMES, Offsets
 from scpatch.ppc64.asm import branch
 from scpatch.ppc64.insn import in_branch_reach
-from scpatch.sites.model import (
-    Action,
-    NewStub,
-    Place,
-    Plan,
-    Scan,
-    Site,
-    Trampoline,
-    TrampolineEdit,
-)
+from scpatch.sites.actions import Action
+from scpatch.sites.model import Place, Scan, Site, Trampoline
 from scpatch.strategies.base import Cost, Strategy
 from scpatch.strategies.digest import Digest
 from scpatch.strategies.livepatch_stack.decide import Kept, decide, is_changed, place_of
 from scpatch.strategies.livepatch_stack.stack_code import NAME, PREFIX, SIZE, Reader, Slow, code
 from scpatch.strategies.livepatch_stack.text import TEXT
+from scpatch.strategies.plans import NewStub, Plan, TrampolineEdit
 from scpatch.strategies.tail import lead
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from scpatch.ppc64 import insn
-from scpatch.sites.model import Action, Common, Kind, Place, Scan, Site, Trampoline
+from scpatch.sites.actions import Action, Common
+from scpatch.sites.model import Kind, Place, Scan, Site, Trampoline
 from scpatch.strategies.livepatch_stack.stack_code import Slow
 
 

@@ -14,8 +14,9 @@ from scpatch.elf.additions import Additions
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
+from scpatch.sites.actions import Action, Common
 from scpatch.sites.choices import Choices
-from scpatch.sites.model import Action, Common, Plan, Scan, Site
+from scpatch.sites.model import Scan, Site
 from scpatch.strategies.base import Cost, Strategy
 from scpatch.strategies.localentry.decide import (
     decide,
@@ -26,6 +27,7 @@ from scpatch.strategies.localentry.decide import (
 )
 from scpatch.strategies.localentry.mark import mark
 from scpatch.strategies.localentry.text import TEXT
+from scpatch.strategies.plans import Plan
 
 NAME = "localentry"
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from scpatch.elf.additions import Additions
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.variant import VARIANT
-from scpatch.sites.model import Common, Kind, Place, Scan, Site, Trampoline
+from scpatch.sites.actions import Common
+from scpatch.sites.model import Kind, Place, Scan, Site, Trampoline
 
 
 def decide(scan: Scan) -> tuple[Site, ...]:

@@ -11,7 +11,7 @@ from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.asm import assemble, branch
 from scpatch.ppc64.insn import in_branch_reach
 from scpatch.ppc64.variant import VARIANT, without_local_entry
-from scpatch.sites.model import NewStub, Trampoline, TrampolineEdit
+from scpatch.sites.model import Trampoline
 from scpatch.strategies.added_names import added_name
 from scpatch.strategies.digest import Digest
 from scpatch.strategies.localentry.prologue import (
@@ -21,6 +21,7 @@ from scpatch.strategies.localentry.prologue import (
     read_prologues,
     toc_symbol,
 )
+from scpatch.strategies.plans import NewStub, TrampolineEdit
 from scpatch.strategies.tail import lead
 
 _PREFIX = "r2toc."

@@ -16,9 +16,11 @@ from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.ppc64 import insn
 from scpatch.ppc64.variant import VARIANT
-from scpatch.sites.model import Action, Common, Kind, Plan, Scan, Site
+from scpatch.sites.actions import Action, Common
+from scpatch.sites.model import Kind, Scan, Site
 from scpatch.strategies.base import Cost, Strategy
 from scpatch.strategies.paca.text import TEXT
+from scpatch.strategies.plans import Plan
 
 NAME = "paca"
 

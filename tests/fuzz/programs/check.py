@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.sites.model import Common
+from scpatch.sites.actions import Common
 from scpatch.verifier.execute import find_tools
 from scpatch.verifier.files import verify_files, verify_link
 from scpatch.verifier.options import KernelOffsets, VerifyOptions

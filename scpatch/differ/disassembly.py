@@ -124,7 +124,7 @@ def _operands(instruction: CsInsn, word: int) -> tuple[Operand, ...]:
     vsx = mnemonic.startswith(_VSX) and mnemonic not in _ALTIVEC_HALF
 
     def name(register: int) -> str:
-        """vs0 to vs31 lie over the floating-point registers, vs32 to vs63 are the AltiVec ones."""
+        """vs0 to vs31 contain the floating-point registers, vs32 to vs63 are the AltiVec ones."""
         text: str = instruction.reg_name(register) or "0"
         if vsx and text[0] in "fv" and text[1:].isdigit():
             return f"vs{int(text[1:]) + 32 * (text[0] == 'v')}"

@@ -31,8 +31,8 @@ def print_error(error: ScpatchError) -> None:
 
 
 def as_message(error: Exception) -> ScpatchError:
-    """The message for an exception that nothing expected. For one that can only come from a fault
-    in scpatch, prints the traceback too: whoever looks for the fault needs it."""
+    """The message for an exception that no caller expected. If only a fault in scpatch explains it,
+    prints the traceback too."""
     if isinstance(error, ScpatchError):
         return error
     if isinstance(error, ImportError) and (package := _package(error)):

@@ -1,4 +1,4 @@
-"""Messages on stderr: what is wrong and where, then what to do; and notes."""
+"""Messages on stderr: what is wrong and screen, then what to do; and notes."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def print_refusals(plans: Sequence[FilePlan]) -> None:
 def print_findings(findings: Iterable[Finding]) -> None:
     """Prints each finding, and after those of one code what to do about it."""
     from scpatch.report.blocks import Style
-    from scpatch.report.terminal.screen import screen
+    from scpatch.report.terminal.screen import screen_of
     from scpatch.strategies.diagnostics import hint
 
-    where = screen(sys.stderr)
+    screen = screen_of(sys.stderr)
     for code, group in groupby(sorted(findings, key=_code), _code):
         for finding in group:
             line = f" ({finding.line})" if finding.line else ""
             text = clean(f"{finding.file}: {finding.place}{line}: {finding.text}")
-            print(f"scpatch: {text} {where.paint(f'[{code}]', Style.REFUSED)}", file=sys.stderr)
+            print(f"scpatch: {text} {screen.paint(f'[{code}]', Style.REFUSED)}", file=sys.stderr)
         advice = hint(code)
         print(f"\nhint: {advice}\n" if advice else "", file=sys.stderr)
 
@@ -56,16 +56,16 @@ def print_stats(plans: Sequence[FilePlan]) -> None:
     """Prints counts by section and state (`--stats`)."""
     from scpatch.report.forms.text import draw_block
     from scpatch.report.stats import stats
-    from scpatch.report.terminal.screen import screen
+    from scpatch.report.terminal.screen import screen_of
 
-    where = screen(sys.stderr)
+    screen = screen_of(sys.stderr)
     for block in stats([entry.plan for plan in plans for entry in plan.objects]):
-        for line in draw_block(block, where):
+        for line in draw_block(block, screen):
             print(line, file=sys.stderr)
 
 
 def note_intermediate(names: Iterable[str]) -> None:
-    """Says of files with machine code that a link with LTO would not use it."""
+    """Notes that a link with LTO would not use the machine code of these files."""
     for name in names:
         print(
             f"scpatch: {name}: note: it also holds code for link-time optimisation; a link with "
@@ -75,8 +75,8 @@ def note_intermediate(names: Iterable[str]) -> None:
 
 
 def print_unmatched(patterns: Sequence[str], names: Iterable[str]) -> None:
-    """Warns of each pattern that the user gave for trampolines and no name matches: a typing error
-    would look like an input without call sites."""
+    """Warns of each trampoline pattern of the user that matches no name. Without the warning, a
+    typing error would look like an input without call sites."""
     if not patterns:
         return
     from fnmatch import fnmatchcase

@@ -44,7 +44,7 @@ class VerifyReport(NamedTuple):
             for site, runs in verdict.sites:
                 yield (
                     *("site", verdict.label, place(site.section_name, site.offset)),
-                    *(spot(site.function, site.function_offset), site.trampoline, site.state),
+                    *(_spot(site), site.trampoline, site.state),
                     _GOOD[judge_site(site, runs)],
                     *((_word(runs.before), _word(runs.after)) if runs else ("", "")),
                     *(site.why, "; ".join(runs.objections if runs else ())),
@@ -63,10 +63,10 @@ class VerifyReport(NamedTuple):
             for site, runs in verdict.sites:
                 if judge_site(site, runs) is not Result.PROVEN:
                     objections = "; ".join((site.why, *(runs.objections if runs else ())))
-                    where = place(site.section_name, site.offset)
-                    if site.function:
-                        where += f" in {spot(site.function, site.function_offset)}"
-                    yield Finding(verdict.label, where, "", "", objections)
+                    spots = place(site.section_name, site.offset), _spot(site)
+                    yield Finding(
+                        verdict.label, " in ".join(filter(None, spots)), "", "", objections
+                    )
             for error in verdict.proof.errors:
                 yield Finding(verdict.label, "", "", "", error)
 
@@ -88,6 +88,10 @@ def summary_line(verdict: Verdict) -> str:
     if verdict.proof.errors:
         text += f"; {count(len(verdict.proof.errors), 'error')}"
     return f"{verdict.label}: {text}"
+
+
+def _spot(site: SiteProof) -> str:
+    return spot(site.function, site.function_offset)
 
 
 def _word(outcome: Outcome) -> str:

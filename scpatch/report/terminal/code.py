@@ -34,15 +34,15 @@ _MIDDLE: Final = " | "
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """How the rows of one function are set: widths in columns."""
+    """How the rows of one function are drawn: widths in columns."""
 
     offset: int
     twice: bool
-    """Whether the two sides have different offsets, so that the right one shows its own."""
+    """Whether the sides have different offsets, so that the right side shows its own as well."""
     text: int
-    """What an instruction's text has on either side."""
+    """Width of an instruction's text, side by side."""
     stacked: int
-    """What it has where the sides are one above the other."""
+    """Its width if one side is above the other."""
 
     @property
     def start(self) -> int:

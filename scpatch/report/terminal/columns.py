@@ -1,4 +1,4 @@
-"""Tables of text: columns as wide as their contents, shortened in the middle where they must be."""
+"""Tables of text. Columns are as wide as their contents; what does not fit is shortened."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NARROWEST = 10
 
 
 def lay_out(rows: Sequence[Row], screen: Screen, indent: str = "") -> Iterator[str]:
-    """The rows as lines of at most the screen's width, as far as what must stay whole allows.
+    """The rows as lines. They fit on the screen if what must stay whole leaves room.
 
     All rows have the same number of cells.
     """
@@ -34,7 +34,7 @@ def _clean(cell: Cell) -> Cell:
 
 
 def _fit(natural: Sequence[int], fixed: Sequence[int], room: int) -> list[int]:
-    """The widths: the widest columns give way first, none below what must stay whole."""
+    """The widths of columns: the widest shrink first, and none below what must stay whole."""
     least = [
         min(width, max(_NARROWEST, tail + _NARROWEST)) if tail < width else width
         for width, tail in zip(natural, fixed, strict=True)

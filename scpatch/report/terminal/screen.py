@@ -34,14 +34,14 @@ class Screen(NamedTuple):
     colours: int
 
     def paint(self, text: str, style: Style) -> str:
-        """The text with the escape sequences of its style; as it is where there are no colours."""
+        """The text with the escape sequences of its style, if there are colours."""
         if not self.colours or not text or style not in SGR:
             return text
         parameters = SGR[style][self.colours < 256]
         return f"\x1b[{parameters}m{text}\x1b[0m" if parameters else text
 
 
-def screen(stream: TextIO, environ: Mapping[str, str] | None = None) -> Screen:
+def screen_of(stream: TextIO, environ: Mapping[str, str] | None = None) -> Screen:
     """The screen that `stream` writes to. COLUMNS overrides the width that the terminal tells."""
     environ = os.environ if environ is None else environ
     return Screen(_width(environ), _colours(stream, environ))
@@ -81,7 +81,7 @@ _FORCE: Final = ("FORCE_COLOR", "CLICOLOR_FORCE")
 
 
 def shorten(text: str, width: int) -> str:
-    """The text in at most `width` columns, with `..` in the middle where it is longer.
+    """The text in at most `width` columns, with `..` in the middle if it is longer.
 
     The ends stay: the start of a name says what it is, the end tells it from its neighbours.
     """

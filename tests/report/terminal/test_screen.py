@@ -8,7 +8,7 @@ import re
 import pytest
 
 from scpatch.report.blocks import Style
-from scpatch.report.terminal.screen import SGR, Screen, screen, shorten
+from scpatch.report.terminal.screen import SGR, Screen, screen_of, shorten
 
 
 class Terminal(io.StringIO):
@@ -36,7 +36,7 @@ XTERM = {"TERM": "xterm-256color"}
     ],
 )
 def test_colours_of_a_terminal(environ: dict[str, str], colours: int) -> None:
-    assert screen(Terminal(), environ).colours == colours
+    assert screen_of(Terminal(), environ).colours == colours
 
 
 @pytest.mark.parametrize(
@@ -51,18 +51,18 @@ def test_colours_of_a_terminal(environ: dict[str, str], colours: int) -> None:
     ],
 )
 def test_colours_of_a_pipe(environ: dict[str, str], colours: int) -> None:
-    assert screen(io.StringIO(), environ).colours == colours
+    assert screen_of(io.StringIO(), environ).colours == colours
 
 
 @pytest.mark.parametrize(("columns", "width"), [("123", 123), ("1", 1)])
 def test_columns_gives_the_width(columns: str, width: int) -> None:
-    assert screen(Terminal(), {"COLUMNS": columns}).width == width
+    assert screen_of(Terminal(), {"COLUMNS": columns}).width == width
 
 
 @pytest.mark.parametrize("columns", ["", "0", "-5", "wide", "²"])
 def test_nonsense_in_columns_is_ignored(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    assert screen(Terminal(), {"COLUMNS": columns}).width == screen(Terminal(), {}).width > 0
+    assert screen_of(Terminal(), {"COLUMNS": columns}).width == screen_of(Terminal(), {}).width > 0
 
 
 def test_paint_adds_escape_sequences_only_where_there_are_colours() -> None:

@@ -12,13 +12,19 @@ from typing import NamedTuple
 
 from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile
-from scpatch.linux.patched import NO_PATCHES, find_patched
+from scpatch.linux.patched import find_patched
 from scpatch.ppc64.insn import in_branch_reach
 from scpatch.saved.analysis import SAVED, VALID, Analysis
 from scpatch.saved.hoist import hoist
 from scpatch.saved.labels import Location, find_labels
 from scpatch.saved.other_calls import OtherCalls
-from scpatch.saved.surroundings import CallEffects, SectionFacts, describe, section_facts
+from scpatch.saved.surroundings import (
+    CallEffects,
+    ObjectFacts,
+    SectionFacts,
+    describe,
+    section_facts,
+)
 
 _MOST_CODE_FOR_A_CALL = 16
 """Bytes of the largest code that is added for a call at the end of its section."""
@@ -86,18 +92,22 @@ def settle(
     for call in calls:
         if call.section in by_section:
             by_section[call.section].append(call)
-    labels = find_labels(elf, by_section.keys())
-    patched = find_patched(elf)
-    others = OtherCalls(elf, trampolines, module=module, free=free_nops)
+    whole = ObjectFacts(
+        elf,
+        functions,
+        find_labels(elf, by_section.keys()),
+        find_patched(elf),
+        OtherCalls(elf, trampolines, module=module, free=free_nops),
+    )
     # The tables of C++ exceptions are not read. They say where the unwinder enters a function, with
     # r2 saved or not.
-    is_readable = not patched.unread and not elf.sections_named(".gcc_except_table", prefix=True)
+    throws = elf.sections_named(".gcc_except_table", prefix=True)
+    is_readable = not whole.patched.unread and not throws
     faults: dict[Location, Fault] = {}
     saves: dict[Location, tuple[int, ...]] = {}
     for index, inside in by_section.items():
-        patches = patched.sections.get(index, NO_PATCHES)
         offsets = [call.offset for call in inside if call.needs_nop]
-        section = section_facts(elf, index, functions, labels[index], patches, others, offsets)
+        section = section_facts(whole, index, offsets)
         faulty = _faults(section, inside)
         faults |= {(index, offset): fault for offset, fault in faulty.items()}
         if is_readable:
@@ -126,10 +136,10 @@ def _saves(section: SectionFacts, calls: Sequence[Call]) -> dict[int, tuple[int,
     by_function: dict[int, list[int]] = {}
     for call in calls:
         if call.may_reuse:
-            index = section.functions.covering(section.number, call.offset)
+            index = section.whole.functions.covering(section.number, call.offset)
             if index is not None:
                 by_function.setdefault(index, []).append(call.offset)
-    symbols, effects = section.elf.symbols, _effects(section, calls)
+    symbols, effects = section.whole.elf.symbols, _effects(section, calls)
     saves: dict[int, tuple[int, ...]] = {}
     for index, places in by_function.items():
         if symbols is None or symbols[index].st_value % 4:
@@ -146,12 +156,13 @@ def _saves(section: SectionFacts, calls: Sequence[Call]) -> dict[int, tuple[int,
 def _effects(section: SectionFacts, calls: Sequence[Call]) -> CallEffects:
     """What the calls do to r2. A call so far from the section's end that it could not reach its
     stub gets none."""
-    size = section.elf.sections[section.number].sh_size + _MOST_CODE_FOR_A_CALL * (len(calls) + 1)
+    size = section.whole.elf.sections[section.number].sh_size
+    end = size + _MOST_CODE_FOR_A_CALL * (len(calls) + 1)
     effects = CallEffects(set(), set(), set())
     for call in calls:
         if call.after is After.CLOBBERED:
             effects.clobbering.add(call.offset)
-        elif call.after is After.STUB and in_branch_reach(size - call.offset):
+        elif call.after is After.STUB and in_branch_reach(end - call.offset):
             effects.saving.add(call.offset)
         elif call.after in (After.STUB, After.SAVED):
             effects.restoring.add(call.offset)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from scpatch.elf.functions import Functions, section_of
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.structures import Relocation, Symbol
-from scpatch.linux.patched import Patches, words_in
+from scpatch.linux.patched import NO_PATCHES, Patched, Patches, words_in
 from scpatch.ppc64 import relocs
 from scpatch.ppc64.branches import branches_into
 from scpatch.ppc64.variant import VARIANT, local_entry_offset
@@ -19,24 +19,39 @@ from scpatch.saved.labels import Labels
 from scpatch.saved.other_calls import OtherCalls
 
 
+class ObjectFacts(NamedTuple):
+    """What an object says about its code."""
+
+    elf: ElfFile
+    functions: Functions
+    labels: Mapping[int, Labels]
+    """By section index."""
+    patched: Patched
+    others: OtherCalls
+
+
 class SectionFacts(NamedTuple):
     """A section with calls of trampolines, and what the object says about its code."""
 
-    elf: ElfFile
+    whole: ObjectFacts
     number: int
     """Its section index."""
-    functions: Functions
-    labels: Labels
-    patches: Patches
-    others: OtherCalls
     branches: Sequence[tuple[int, int]]
     """(target, branch) of the branches without a relocation into functions with calls, sorted."""
     order: Sequence[int]
     """The indices of the section's relocations in the order of r_offset."""
 
+    @property
+    def labels(self) -> Labels:
+        return self.whole.labels[self.number]
+
+    @property
+    def patches(self) -> Patches:
+        return self.whole.patched.sections.get(self.number, NO_PATCHES)
+
     def entered(self, places: Collection[int]) -> set[int]:
         """Which instructions control can reach from elsewhere than from the previous one."""
-        labels, inside = self.labels, self.functions.inside
+        labels, inside = self.labels, self.whole.functions.inside
         targets = {target for target, _ in (*labels.edges, *self.branches)}
         targets.update(labels.taken, labels.branched)
         named = {place for place in places if inside(self.number, place - 1, place + 1)}
@@ -44,7 +59,7 @@ class SectionFacts(NamedTuple):
 
     def relocations(self, start: int, end: int) -> list[Relocation]:
         """The relocations of a range, by r_offset."""
-        table = self.elf.relocations(self.number)
+        table = self.whole.elf.relocations(self.number)
         if table is None:
             return []
         offset = table.r_offset.__getitem__
@@ -52,36 +67,26 @@ class SectionFacts(NamedTuple):
         return [table[index] for index in self.order[first:last]]
 
 
-def section_facts(
-    elf: ElfFile,
-    number: int,
-    functions: Functions,
-    labels: Labels,
-    patches: Patches,
-    others: OtherCalls,
-    calls: Iterable[int],
-) -> SectionFacts:
+def section_facts(whole: ObjectFacts, number: int, calls: Iterable[int]) -> SectionFacts:
     """The section with `calls`, which are section offsets."""
-    table = elf.relocations(number)
+    table = whole.elf.relocations(number)
     offsets = table.r_offset.tolist() if table is not None else []
     order = sorted(range(len(offsets)), key=offsets.__getitem__)
-    branches = _branches_to(elf, functions, number, calls)
-    return SectionFacts(elf, number, functions, labels, patches, others, branches, order)
+    return SectionFacts(whole, number, _branches_to(whole, number, calls), order)
 
 
-def _branches_to(
-    elf: ElfFile, functions: Functions, section: int, calls: Iterable[int]
-) -> list[tuple[int, int]]:
+def _branches_to(whole: ObjectFacts, section: int, calls: Iterable[int]) -> list[tuple[int, int]]:
     """The branches to the nop after a call, or into the function around it, from anywhere in the
     section: hand-written code may branch into its neighbour."""
+    symbols = whole.elf.symbols
     ranges: set[tuple[int, int]] = set()
     for call in calls:
         ranges.add((call + 4, call + 8))
-        index = functions.covering(section, call)
-        if index is not None and elf.symbols is not None:
-            symbol = elf.symbols[index]
+        index = whole.functions.covering(section, call)
+        if index is not None and symbols is not None:
+            symbol = symbols[index]
             ranges.add((symbol.st_value, symbol.st_value + symbol.st_size))
-    return branches_into(elf.content(section), ranges)
+    return branches_into(whole.elf.content(section), ranges)
 
 
 class CallEffects(NamedTuple):
@@ -99,9 +104,9 @@ def describe(
     section: SectionFacts, symbol: Symbol, calls: CallEffects
 ) -> tuple[FunctionCode, set[int]]:
     """The function, and the nops in it that may become a save of r2 (section offsets)."""
-    symbols, start = section.elf.symbols, symbol.st_value
+    symbols, start = section.whole.elf.symbols, symbol.st_value
     assert symbols is not None, "one of them is the function's"
-    code = section.elf.content(section.number)[start:][: symbol.st_size]
+    code = section.whole.elf.content(section.number)[start:][: symbol.st_size]
     end, words = start + len(code), VARIANT.words(code)
     entry = start + local_entry_offset(symbol.st_other)
     entries, edges = _ways_in(section, start, end)
@@ -110,7 +115,7 @@ def describe(
     linkers = changeable(words, start, relocations, symbols)
     quiet = set(words_in(section.patches.quiet, start, end))
     loud = set(words_in(section.patches.loud, start, end))
-    saving, nops = section.others.judge(words, start, relocations)
+    saving, nops = section.whole.others.judge(words, start, relocations)
     notoc = {item.r_offset for item in relocations if item.type in relocs.NOTOC}
     function = FunctionCode(
         words=with_saves(words, start, linkers.saves),
@@ -135,7 +140,7 @@ def _ways_in(section: SectionFacts, start: int, end: int) -> tuple[set[int], lis
     """Where control may enter a function from outside, and (from, to) of transfers inside that the
     code does not show."""
     labels, branches = section.labels, section.branches
-    entries = set(section.functions.inside(section.number, start, end))
+    entries = set(section.whole.functions.inside(section.number, start, end))
     entries |= _between(labels.taken, start, end) | _between(labels.branched, start, end)
     entries.update(words_in(labels.possible, start + 4, end))
     into = branches[bisect_left(branches, (start + 1,)) : bisect_left(branches, (end,))]
@@ -152,7 +157,7 @@ def _ways_in(section: SectionFacts, start: int, end: int) -> tuple[set[int], lis
 
 def _targets(section: SectionFacts, relocations: Iterable[Relocation]) -> dict[int, int | None]:
     """Relocated branches -> the section offset that they go to, None for another section."""
-    symbols = section.elf.symbols
+    symbols = section.whole.elf.symbols
     targets: dict[int, int | None] = {}
     for relocation in relocations:
         if relocation.type in relocs.BRANCHES and symbols is not None:

@@ -16,12 +16,8 @@ PACKAGE = Path(scpatch.__file__).parent
 MACHINE = re.compile(r"0x[ef]8410018|[\"']little[\"']|[\"']<[BHIQbhiq]+[\"']", re.IGNORECASE)
 """`std r2,24(r1)` and `ld r2,24(r1)` as numbers, and numbers as bytes in a fixed order."""
 KNOWING = ("ppc64/variant.py", "elf/encoding.py")
-EXCEPTIONS = {
-    # The digest in a stub's name counts symbols; it is no part of the file's tables.
-    'strategies/digest.py: state.update(index.to_bytes(4, "little"))',
-    # pyelftools asks.
-    'dwarf/names.py: little_endian=encoding.byte_order == "little",',
-}
+# The digest in a stub's name counts symbols; it is no part of the file's tables.
+EXCEPTIONS = {'strategies/digest.py: state.update(index.to_bytes(4, "little"))'}
 
 
 def rewriter_files() -> list[Path]:

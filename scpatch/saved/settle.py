@@ -133,31 +133,32 @@ def _refused(call: Call, faults: Mapping[int, Fault]) -> Call:
 
 def _saves(section: SectionFacts, calls: Sequence[Call]) -> dict[int, tuple[int, ...]]:
     """What saves r2 for the calls of a section that may reuse a save."""
-    by_function: dict[int, list[int]] = {}
+    by_function: dict[int, list[Call]] = {}
     for call in calls:
-        if call.may_reuse:
-            index = section.whole.functions.covering(section.number, call.offset)
-            if index is not None:
-                by_function.setdefault(index, []).append(call.offset)
-    symbols, effects = section.whole.elf.symbols, _effects(section, calls)
+        index = section.whole.functions.covering(section.number, call.offset)
+        if index is not None:
+            by_function.setdefault(index, []).append(call)
+    symbols = section.whole.elf.symbols
+    end = section.whole.elf.sections[section.number].sh_size
+    end += _MOST_CODE_FOR_A_CALL * (len(calls) + 1)
     saves: dict[int, tuple[int, ...]] = {}
-    for index, places in by_function.items():
-        if symbols is None or symbols[index].st_value % 4:
+    for index, inside in by_function.items():
+        places = [call.offset for call in inside if call.may_reuse]
+        if symbols is None or symbols[index].st_value % 4 or not places:
             continue
-        function, nops = describe(section, symbols[index], effects)
+        function, nops = describe(section, symbols[index], _effects(inside, end))
         analysis = Analysis(function)
         with_jumps = analysis.with_jumps()
-        unsaved = [place for place in places if not with_jumps.holds(place, VALID | SAVED)]
-        saves |= {place: () for place in places if place not in unsaved}
+        saved = {place: () for place in places if with_jumps.holds(place, VALID | SAVED)}
+        unsaved = [place for place in places if place not in saved]
+        saves |= saved
         saves |= hoist(analysis, unsaved, nops) if nops and unsaved else {}
     return saves
 
 
-def _effects(section: SectionFacts, calls: Sequence[Call]) -> CallEffects:
-    """What the calls do to r2. A call so far from the section's end that it could not reach its
-    stub gets none."""
-    size = section.whole.elf.sections[section.number].sh_size
-    end = size + _MOST_CODE_FOR_A_CALL * (len(calls) + 1)
+def _effects(calls: Sequence[Call], end: int) -> CallEffects:
+    """What the calls of a function do to r2. One that cannot reach its stub, at the latest at `end`
+    of the section, gets none."""
     effects = CallEffects(set(), set(), set())
     for call in calls:
         if call.after is After.CLOBBERED:

@@ -90,7 +90,7 @@ def _branches_to(whole: ObjectFacts, section: int, calls: Iterable[int]) -> list
 
 
 class CallEffects(NamedTuple):
-    """What the calls of trampolines do to r2, by their section offsets; the others preserve it."""
+    """What the calls of trampolines in a function do to r2; the others preserve it."""
 
     saving: set[int]
     """Each stores r2 in 24(r1) and loads it from there."""

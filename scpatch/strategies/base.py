@@ -41,14 +41,14 @@ class Strategy:
     actions: ClassVar[type[Action]] = Common
     """What it does with call sites beside what `Common` has."""
 
-    def recognise(self, elf: ElfFile, patterns: Sequence[str]) -> Traces:
+    def find_traces(self, elf: ElfFile, patterns: Sequence[str]) -> Traces:
         """The code that it has added to a file earlier, for trampolines that match `patterns`.
         Asked only if some symbol has the name of added code."""
         return Traces()
 
-    def kept(self, elf: ElfFile, scan: Scan, sites: Sequence[Site]) -> Sequence[Site]:
-        """The decided `sites` of a file that records the strategy, with what it has made of them
-        elsewhere than at the call site."""
+    def recognise(self, elf: ElfFile, scan: Scan, sites: Sequence[Site]) -> Sequence[Site]:
+        """The `sites` that the default strategy has decided in a file that records this one, with
+        those that this one has put right elsewhere than at the call site."""
         return sites
 
     def decide(self, elf: ElfFile, scan: Scan) -> tuple[Site, ...]:

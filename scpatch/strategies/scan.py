@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from scpatch import strategies
 from scpatch.elf import constants as c
@@ -11,7 +12,6 @@ from scpatch.sites.choices import Choices
 from scpatch.sites.model import Scan, Site, Traces
 from scpatch.sites.objects import scan_object
 from scpatch.strategies import record
-from scpatch.strategies.base import Strategy
 
 _ADDED = re.compile(rb"r2[a-z]+\.")
 """How the names of all added code begin."""
@@ -42,24 +42,23 @@ def _traces(elf: ElfFile, choices: Choices) -> Traces:
     if elf.symbols is None or not _ADDED.search(elf.symbols.strings):
         return traces
     for name in strategies.names():
-        left = strategies.load(name).recognise(elf, choices.trampolines)
+        left = strategies.load(name).find_traces(elf, choices.trampolines)
         traces = traces._replace(
             stubs=traces.stubs + left.stubs, copies=traces.copies | left.copies
         )
     return traces
 
 
-def decided(elf: ElfFile, found: Scan) -> Scan:
-    """The sites with what a rewrite would do to each: by the default strategy, for an image by one
-    that takes images. What the strategies of an earlier rewrite keep is told from it."""
-    sites: tuple[Site, ...] = _chosen(found).decide(elf, found)
-    for name in found.strategies:
+def decided(elf: ElfFile, scan: Scan) -> Scan:
+    """The scan with what a rewrite would do to each site, by the default strategy; in an image by
+    one that takes images. Earlier rewrites are recognised."""
+    if scan.image:
+        takes = (strategies.load(name) for name in strategies.names())
+        strategy = next(strategy for strategy in takes if strategy.images)
+    else:
+        strategy = strategies.load(strategies.DEFAULT)
+    sites: Sequence[Site] = strategy.decide(elf, scan)
+    for name in scan.strategies:
         if name in strategies.names():
-            sites = tuple(strategies.load(name).kept(elf, found, sites))
-    return found._replace(sites=sites)
-
-
-def _chosen(found: Scan) -> Strategy:
-    if not found.image:
-        return strategies.load(strategies.DEFAULT)
-    return next(filter(lambda one: one.images, map(strategies.load, strategies.names())))
+            sites = strategies.load(name).recognise(elf, scan, sites)
+    return scan._replace(sites=tuple(sites))

@@ -29,10 +29,10 @@ class CallSite(Strategy):
     actions = Rewrite
     takes = frozenset({"unmark"})
 
-    def recognise(self, elf: ElfFile, patterns: Sequence[str]) -> Traces:
-        from scpatch.strategies.callsite.traces import recognise
+    def find_traces(self, elf: ElfFile, patterns: Sequence[str]) -> Traces:
+        from scpatch.strategies.callsite.traces import find_traces
 
-        return recognise(elf, patterns)
+        return find_traces(elf, patterns)
 
     def decide(self, elf: ElfFile, scan: Scan) -> tuple[Site, ...]:
         return decide(scan, stubs=set(scan.strategies) <= {NAME, *self.undone(scan)})

@@ -31,7 +31,7 @@ _STUB = VARIANT.encode(VARIANT.save_r2, insn.B)
 """The two words of a stub in an object: the relocation has the distance."""
 
 
-def recognise(elf: ElfFile, patterns: Sequence[str]) -> Traces:
+def find_traces(elf: ElfFile, patterns: Sequence[str]) -> Traces:
     """The stubs and thunks for trampolines that match one of the patterns."""
     symbols = elf.symbols
     if symbols is None:

@@ -1,6 +1,6 @@
 """Strategy `livepatch-stack`: the trampolines save LR and r2 on the per-thread livepatch stack.
 
-The call sites stay as they are. In each trampoline the `bctr` that ends its way to a target with
+The call sites stay as they are. In each trampoline the `bctr` that ends its path to a target with
 another TOC becomes a branch to code at the end of its section; see `stack_code`.
 """
 
@@ -19,7 +19,7 @@ from scpatch.sites.model import Place, Scan, Site, Trampoline
 from scpatch.strategies.base import Cost, Strategy
 from scpatch.strategies.digest import Digest
 from scpatch.strategies.livepatch_stack.decide import Kept, decide, is_changed, place_of
-from scpatch.strategies.livepatch_stack.stack_code import NAME, PREFIX, SIZE, Reader, Slow, code
+from scpatch.strategies.livepatch_stack.stack_code import NAME, PREFIX, SIZE, Reader, SlowPath, code
 from scpatch.strategies.livepatch_stack.text import TEXT
 from scpatch.strategies.plans import NewStub, Plan, TrampolineEdit
 from scpatch.strategies.tail import lead
@@ -32,13 +32,12 @@ class LivepatchStack(Strategy):
     actions = Kept
     takes = frozenset({"offsets"})
 
-    def kept(self, elf: ElfFile, scan: Scan, sites: Sequence[Site]) -> tuple[Site, ...]:
-        return decide(
-            scan, sites, {place: slow for place, slow in _slow(elf, scan).items() if slow.keeps_r2}
-        )
+    def recognise(self, elf: ElfFile, scan: Scan, sites: Sequence[Site]) -> tuple[Site, ...]:
+        paths = _slow_paths(elf, scan)
+        return decide(scan, sites, {at: paths[at] for at in paths if paths[at].keeps_r2})
 
     def decide(self, elf: ElfFile, scan: Scan) -> tuple[Site, ...]:
-        return decide(scan, [site.settled for site in scan.sites], _slow(elf, scan))
+        return decide(scan, [site.settled for site in scan.sites], _slow_paths(elf, scan))
 
     def plan(self, elf: ElfFile, scan: Scan, additions: Additions, offsets: Offsets) -> Plan:
         """Makes every trampoline that the object defines keep r2.
@@ -47,14 +46,14 @@ class LivepatchStack(Strategy):
         the object has the code for another kernel, and the code of a trampoline that cannot be
         changed and that no call in the object leads to.
         """
-        slow = _slow(elf, scan)
-        sites = decide(scan, [site.settled for site in scan.sites], slow)
-        _check_uncalled(elf, sites, slow)
-        _check_existing(elf, offsets, list(slow.values()))
+        paths = _slow_paths(elf, scan)
+        sites = decide(scan, [site.settled for site in scan.sites], paths)
+        _check_uncalled(elf, sites, paths)
+        _check_existing(elf, offsets, list(paths.values()))
         todo = [
             trampoline
             for place, trampoline in _changed(scan).items()
-            if slow[place].exits and not slow[place].code
+            if paths[place].exits and not paths[place].code
         ]
         if not todo:
             return Plan(NAME, sites)
@@ -62,13 +61,13 @@ class LivepatchStack(Strategy):
         stubs: list[NewStub] = []
         for section in sorted({trampoline.section for trampoline in todo}):
             here = [trampoline for trampoline in todo if trampoline.section == section]
-            exits = [at for trampoline in here for at in slow[place_of(trampoline)].exits]
+            exits = [at for trampoline in here for at in paths[place_of(trampoline)].exits]
             names = {trampoline.name for trampoline in here}
             calls = sum(
                 site.state is Kept.TRAMPOLINE and site.trampoline in names for site in sites
             )
             stubs.append(_add_code(elf, additions, code(offsets), section, exits, calls))
-        what = "saves LR and r2 on the livepatch stack on its way to another TOC"
+        what = "saves LR and r2 on the livepatch stack on its path to another TOC"
         edits = tuple(TrampolineEdit.of(elf, trampoline, what) for trampoline in todo)
         return Plan(NAME, sites, tuple(stubs), edits)
 
@@ -88,7 +87,7 @@ def _changed(scan: Scan) -> dict[Place, Trampoline]:
     }
 
 
-def _slow(elf: ElfFile, scan: Scan) -> dict[Place, Slow]:
+def _slow_paths(elf: ElfFile, scan: Scan) -> dict[Place, SlowPath]:
     """How each of them comes to a target with another TOC."""
     read = Reader(elf)
     return {
@@ -97,34 +96,34 @@ def _slow(elf: ElfFile, scan: Scan) -> dict[Place, Slow]:
     }
 
 
-def _check_uncalled(elf: ElfFile, sites: Sequence[Site], slow: Mapping[Place, Slow]) -> None:
+def _check_uncalled(elf: ElfFile, sites: Sequence[Site], paths: Mapping[Place, SlowPath]) -> None:
     """Raises ScpatchError for a trampoline that cannot be changed and that no site was refused for:
     other objects may call it."""
     refused = {
         (place_of(site.callee), site.code) for site in sites if isinstance(site.callee, Trampoline)
     }
-    for place, way in sorted(slow.items()):
-        if way.code and (place, way.code) not in refused:
-            raise ScpatchError(way.code, way.fault, file=elf.name)
+    for place, path in sorted(paths.items()):
+        if path.code and (place, path.code) not in refused:
+            raise ScpatchError(path.code, path.fault, file=elf.name)
 
 
-def _in_reach(elf: ElfFile, trampoline: Trampoline, slow: Slow) -> Slow:
-    """Refuses a trampoline that lies too far from the end of its section for a branch."""
+def _in_reach(elf: ElfFile, trampoline: Trampoline, path: SlowPath) -> SlowPath:
+    """Refuses a trampoline that is too far from the end of its section for a branch."""
     end = elf.sections[trampoline.section].sh_size + 8 + SIZE
-    if slow.code or not slow.exits or in_branch_reach(end - slow.exits[0]):
-        return slow
-    fault = f"the end of the section is {end - slow.exits[0]:#x} bytes from {trampoline.name}"
-    return slow._replace(code="SCP204", fault=fault + ", out of REL24 reach")
+    if path.code or not path.exits or in_branch_reach(end - path.exits[0]):
+        return path
+    fault = f"the end of the section is {end - path.exits[0]:#x} bytes from {trampoline.name}"
+    return path._replace(code="SCP204", fault=fault + ", out of REL24 reach")
 
 
-def _check_existing(elf: ElfFile, offsets: Offsets, ways: Sequence[Slow]) -> None:
-    """Raises ScpatchError SCP232 where an earlier run has used other offsets."""
+def _check_existing(elf: ElfFile, offsets: Offsets, paths: Sequence[SlowPath]) -> None:
+    """Raises ScpatchError SCP232 if an earlier run has used other offsets."""
     wanted = offsets.paca_thread_info, offsets.livepatch_sp
-    for slow in ways:
-        for there in slow.saving:
-            found = there.offsets.paca_thread_info, there.offsets.livepatch_sp
-            if None not in wanted and found != wanted:
-                what = f"made for {_named(found)}, and the kernel has {_named(wanted)}"
+    for path in paths:
+        for saving in path.saving:
+            present = saving.offsets.paca_thread_info, saving.offsets.livepatch_sp
+            if None not in wanted and present != wanted:
+                what = f"made for {_named(present)}, and the kernel has {_named(wanted)}"
                 raise ScpatchError("SCP232", what, file=elf.name)
 
 

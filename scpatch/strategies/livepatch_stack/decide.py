@@ -8,7 +8,7 @@ from typing import Final
 from scpatch.ppc64 import insn
 from scpatch.sites.actions import Action, Common
 from scpatch.sites.model import Kind, Place, Scan, Site, Trampoline
-from scpatch.strategies.livepatch_stack.stack_code import Slow
+from scpatch.strategies.livepatch_stack.stack_code import SlowPath
 
 
 class Kept(Action):
@@ -47,23 +47,23 @@ def is_changed(trampoline: Trampoline) -> bool:
     return trampoline.defined and not trampoline.clobbers_r2 and not trampoline.indirect
 
 
-def decide(scan: Scan, sites: Sequence[Site], slow: Mapping[Place, Slow]) -> tuple[Site, ...]:
-    """The `sites` of `scan`, decided where their trampolines are in `slow` or not in the object."""
+def decide(scan: Scan, sites: Sequence[Site], paths: Mapping[Place, SlowPath]) -> tuple[Site, ...]:
+    """The `sites` of `scan`, decided if their trampolines are in `paths` or not in the object."""
     return tuple(
-        _decide(scan, fact, site, slow) for fact, site in zip(scan.sites, sites, strict=True)
+        _decide(scan, fact, site, paths) for fact, site in zip(scan.sites, sites, strict=True)
     )
 
 
-def _decide(scan: Scan, fact: Site, site: Site, slow: Mapping[Place, Slow]) -> Site:
+def _decide(scan: Scan, fact: Site, site: Site, paths: Mapping[Place, SlowPath]) -> Site:
     callee = fact.callee
     if not isinstance(callee, Trampoline) or not _is_settled(callee, fact):
         return site
     if not callee.defined:
         return _left_to_another(callee, fact, module=scan.module)
-    if (way := slow.get(place_of(callee))) is None:
+    if (path := paths.get(place_of(callee))) is None:
         return site
-    if way.code:
-        return fact.refused(way.code, way.fault)
+    if path.code:
+        return fact.refused(path.code, path.fault)
     return fact._replace(state=Kept.TRAMPOLINE, code="", detail=KEEPS)
 
 

@@ -4,7 +4,7 @@ A trampoline that cannot branch straight to its target ends in `mtctr r12; bctr`
 the target's global entry. In place of that `bctr` it branches to the code below, which calls the
 target instead and comes back with what it has saved. One copy serves all trampolines of a section.
 
-The stack lies at the other end of the kernel stack: thread_info->livepatch_sp starts behind the
+The stack lies at the other end of the kernel stack: thread_info->livepatch_sp starts after the
 end of stack marker and grows up, an entry of three doublewords at a time: r2, LR, and the marker
 again. r1 stays where it is, so that arguments on the stack do. Source: Linux 6.1,
 arch/powerpc/include/asm/livepatch.h and the livepatch handler of
@@ -81,26 +81,26 @@ def code(offsets: Offsets) -> bytes:
 
 def read_code(content: memoryview, at: int) -> Offsets | None:
     """The offsets of the code that stands at a section offset; None where it is none."""
-    found = bytes(content[at : at + SIZE])
-    if at < 0 or len(found) < SIZE:
+    present = bytes(content[at : at + SIZE])
+    if at < 0 or len(present) < SIZE:
         return None
-    displacements = (VARIANT.word(found, start) & 0xFFFF for start in (0, 4))
+    displacements = (VARIANT.word(present, start) & 0xFFFF for start in (0, 4))
     thread_info, livepatch_sp = displacements
     if max(thread_info, livepatch_sp) >= 0x8000 or (thread_info | livepatch_sp) % 8:
         return None
     offsets = Offsets(paca_thread_info=thread_info, livepatch_sp=livepatch_sp)
-    return offsets if found == code(offsets) else None
+    return offsets if present == code(offsets) else None
 
 
 class Saving(NamedTuple):
     """A branch of a trampoline to the code."""
 
-    branch: int
+    offset: int
     code: int
     offsets: Offsets
 
 
-class Slow(NamedTuple):
+class SlowPath(NamedTuple):
     """How a trampoline comes to a target with another TOC. Numbers are section offsets."""
 
     exits: tuple[int, ...] = ()
@@ -124,12 +124,14 @@ class Reader:
         self._elf = elf
         self._relocated: dict[int, frozenset[int]] = {}
 
-    def __call__(self, trampoline: Trampoline) -> Slow:
+    def __call__(self, trampoline: Trampoline) -> SlowPath:
         """How a trampoline that the object defines leaves for its target."""
         name, content = trampoline.name, self._elf.content(trampoline.section)
         start, end = trampoline.value, trampoline.value + trampoline.size
         if not trampoline.size or start % 4 or end > len(content):
-            return Slow(code="SCP230", fault=f"{name} has no size, so that its end is not known")
+            return SlowPath(
+                code="SCP230", fault=f"{name} has no size, so that its end is not known"
+            )
         words = {at: VARIANT.word(content, at) for at in range(start, end - 3, 4)}
         relocated = self._places(trampoline.section).intersection(words)
         exits: list[int] = []
@@ -143,9 +145,9 @@ class Reader:
                 saving += [Saving(at, to, offsets)] if offsets is not None else []
             elif insn.is_indirect(word) and not insn.is_through_lr(word):
                 exits.append(at)
-        ends = sorted([*exits, *(one.branch for one in saving)])
+        ends = sorted([*exits, *(branch.offset for branch in saving)])
         code, fault = _fault(trampoline, words, relocated, ends)
-        return Slow(tuple(exits), tuple(saving), code, fault)
+        return SlowPath(tuple(exits), tuple(saving), code, fault)
 
     def _places(self, section: int) -> frozenset[int]:
         """The section offsets that relocations apply to."""
@@ -161,13 +163,13 @@ def _fault(
     relocated: Collection[int],
     exits: Sequence[int],
 ) -> tuple[str, str]:
-    """(code, what is wrong) with a trampoline that leaves by way of CTR at `exits`."""
+    """(code, what is wrong) with a trampoline that leaves through CTR at `exits`."""
     name, start = trampoline.name, trampoline.value
     if not exits:
-        return "SCP230", f"{name} has no `mtctr r12; bctr`, the way to a target with another TOC"
+        return "SCP230", f"{name} has no `mtctr r12; bctr`, the path to a target with another TOC"
     for at in exits:
         if words.get(at - 4) != _MTCTR_R12 or at - 4 in relocated:
-            return "SCP231", f"no `mtctr r12` in front of {name}+{at - start:#x}"
+            return "SCP231", f"no `mtctr r12` before {name}+{at - start:#x}"
         if words[at] != _BCTR and (not insn.is_branch(words[at]) or insn.links(words[at])):
             return "SCP231", f"{name}+{at - start:#x} is a call or a branch on a condition"
     local = start + local_entry_offset(trampoline.st_other)

@@ -86,7 +86,7 @@ def _compute_from_pc(
     trampolines: Sequence[Trampoline],
     prologues: Mapping[int, Prologue],
 ) -> list[NewStub]:
-    """Sends trampolines by way of code at the end of their section, which knows its own address."""
+    """Sends trampolines through code at the end of their section, which knows its own address."""
     toc = toc_symbol(elf)
     by_section: dict[int, list[Trampoline]] = {}
     for trampoline in trampolines:
@@ -114,8 +114,8 @@ def _compute_from_pc(
 def _append_code(
     elf: ElfFile, additions: Additions, digest: Digest, trampoline: Trampoline, toc: int
 ) -> NewStub:
-    """Code that sets r2 and branches to behind the prologue. LR is left as it was, r0 and r12 are
-    not: no call passes anything in them."""
+    """Code that sets r2 and branches back to after the prologue. It preserves LR, but not r0 and
+    r12: no call passes anything in them."""
     section, start = trampoline.section, additions.end(trampoline.section)
     if not in_branch_reach(start + _SIZE - trampoline.value):
         raise ScpatchError(

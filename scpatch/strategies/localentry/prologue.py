@@ -18,7 +18,7 @@ from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.model import Trampoline
 
 SIZE: Final = 8
-"""Bytes of a prologue of any form, and so the offset of the local entry point behind it."""
+"""Bytes of a prologue of any form, and so the offset of the local entry point after it."""
 
 
 class Form(StrEnum):
@@ -66,11 +66,14 @@ _PAIRS: Final = {
 def read_prologues(elf: ElfFile, trampolines: Iterable[Trampoline]) -> dict[int, Prologue]:
     """The prologues of trampolines that the object defines, by their symbols.
 
-    Raises SCP227 for one whose prologue is none of the known ones.
+    Raises SCP227 for one that is not recognised.
     """
     wanted = list(trampolines)
     relocations = _relocations(elf, wanted)
-    return {one.symbol: _read(elf, one, relocations[one.symbol]) for one in wanted}
+    return {
+        trampoline.symbol: _read(elf, trampoline, relocations[trampoline.symbol])
+        for trampoline in wanted
+    }
 
 
 Indexed = Sequence[tuple[int, Relocation]]
@@ -78,42 +81,52 @@ Indexed = Sequence[tuple[int, Relocation]]
 
 def _relocations(elf: ElfFile, trampolines: Sequence[Trampoline]) -> Mapping[int, Indexed]:
     """The relocations inside each trampoline with their indices, by the trampoline's symbol."""
-    found: dict[int, list[tuple[int, Relocation]]] = {one.symbol: [] for one in trampolines}
+    inside: dict[int, list[tuple[int, Relocation]]] = {
+        trampoline.symbol: [] for trampoline in trampolines
+    }
     covered: dict[int, dict[int, list[int]]] = {}
-    for one in trampolines:
-        here = covered.setdefault(one.section, {})
-        end = elf.sections[one.section].sh_size if one.section < len(elf.sections) else 0
-        for at in range(one.value, min(one.value + max(one.size, SIZE), end)):
-            here.setdefault(at, []).append(one.symbol)
+    for trampoline in trampolines:
+        here = covered.setdefault(trampoline.section, {})
+        end = (
+            elf.sections[trampoline.section].sh_size
+            if trampoline.section < len(elf.sections)
+            else 0
+        )
+        for at in range(trampoline.value, min(trampoline.value + max(trampoline.size, SIZE), end)):
+            here.setdefault(at, []).append(trampoline.symbol)
     for section, here in covered.items():
         table = elf.relocations(section) if section < len(elf.sections) else None
         if table is None:
             continue
         for index in [index for index, at in enumerate(table.r_offset) if at in here]:
             for symbol in here[table.r_offset[index]]:
-                found[symbol].append((index, table[index]))
-    return found
+                inside[symbol].append((index, table[index]))
+    return inside
 
 
-def _read(elf: ElfFile, one: Trampoline, inside: Indexed) -> Prologue:
-    if not 0 < one.section < len(elf.sections) or one.value % 4:
-        raise _unknown(elf, one, "it lies at no instruction")
-    distance = one.local_entry - one.value
-    words = _words(elf, one)
+def _read(elf: ElfFile, trampoline: Trampoline, inside: Indexed) -> Prologue:
+    if not 0 < trampoline.section < len(elf.sections) or trampoline.value % 4:
+        raise _unknown(elf, trampoline, "it is not at an instruction")
+    distance = trampoline.local_entry - trampoline.value
+    words = _words(elf, trampoline)
     form = _form(words)
     if distance == 0 and form in (Form.NONE, Form.PACA):
         uses_toc = any(item.type in relocs.TOC_RELATIVE for _, item in inside)
         if form is Form.NONE and uses_toc:
-            raise _unknown(elf, one, "it uses r2 and does not set it")
+            raise _unknown(elf, trampoline, "it uses r2 and does not set it")
         return Prologue(form)
     if distance not in (0, SIZE) or form is Form.NONE:
         listed = " ".join(f"{word:08x}" for word in words)
-        raise _unknown(elf, one, f"{distance} bytes between its entry points, {listed}")
-    return _relocated(elf, one, form, [item for item in inside if item[1].r_offset < one.value + 8])
+        raise _unknown(elf, trampoline, f"{distance} bytes between its entry points, {listed}")
+    return _relocated(
+        elf, trampoline, form, [item for item in inside if item[1].r_offset < trampoline.value + 8]
+    )
 
 
-def _words(elf: ElfFile, one: Trampoline) -> tuple[int, int]:
-    content = bytes(elf.content(one.section)[one.value : one.value + SIZE]).ljust(SIZE, b"\0")
+def _words(elf: ElfFile, trampoline: Trampoline) -> tuple[int, int]:
+    content = bytes(
+        elf.content(trampoline.section)[trampoline.value : trampoline.value + SIZE]
+    ).ljust(SIZE, b"\0")
     return VARIANT.word(content, 0), VARIANT.word(content, 4)
 
 
@@ -126,47 +139,47 @@ def _form(words: tuple[int, int]) -> Form:
     return form
 
 
-def _relocated(elf: ElfFile, one: Trampoline, form: Form, on: Indexed) -> Prologue:
-    """The prologue, where its relocations are those of its form."""
-    found = [(item.r_offset - one.value, item.type, item.r_addend) for _, item in on]
+def _relocated(elf: ElfFile, trampoline: Trampoline, form: Form, on: Indexed) -> Prologue:
+    """The prologue, if its relocations are those of its form."""
+    listed = [(item.r_offset - trampoline.value, item.type, item.r_addend) for _, item in on]
     if form in _PAIRS:
         high, low = _PAIRS[form]
         step = 4 if form is Form.RELATIVE else 0
-        good = sorted(found) == [(0, high, 0), (4, low, step)] and all(
+        good = sorted(listed) == [(0, high, 0), (4, low, step)] and all(
             is_toc(elf, item.symbol) for _, item in on
         )
     elif form is Form.LOADED:
-        good = [(at, kind) for at, kind, _ in found] in ([], [(0, relocs.R_PPC64_ENTRY)])
+        good = [(at, kind) for at, kind, _ in listed] in ([], [(0, relocs.R_PPC64_ENTRY)])
     else:
-        good = not found
+        good = not listed
     if not good:
-        raise _unknown(elf, one, f"its {form} has unknown relocations")
+        raise _unknown(elf, trampoline, f"its {form} has unknown relocations")
     return Prologue(form, tuple(index for index, _ in on))
 
 
 def is_toc(elf: ElfFile, symbol: int) -> bool:
-    """Whether a symbol is `.TOC.`, the TOC pointer of the unit."""
+    """Whether a symbol is `.TOC.`, the TOC pointer."""
     return elf.symbols is not None and elf.symbols.name(symbol) == ".TOC."
 
 
 def toc_symbol(elf: ElfFile) -> int | None:
-    """The index of `.TOC.` in .symtab; None where the object does not name it."""
+    """The index of `.TOC.` in .symtab; None if the object does not name it."""
     symbols = elf.symbols
     assert symbols is not None, "an object with trampolines has symbols"
-    found = [index for index in symbols.with_prefix(b".TOC.") if is_toc(elf, index)]
-    return found[0] if found else None
+    named = (index for index in symbols.with_prefix(b".TOC.") if is_toc(elf, index))
+    return next(named, None)
 
 
-def _unknown(elf: ElfFile, one: Trampoline, what: str) -> ScpatchError:
-    return ScpatchError(
-        "SCP227",
-        f"the prologue is none that is known: {what}",
-        file=elf.name,
-        where=place(elf, one),
+def _unknown(elf: ElfFile, trampoline: Trampoline, what: str) -> ScpatchError:
+    message = f"unrecognised prologue: {what}"
+    return ScpatchError("SCP227", message, file=elf.name, where=place(elf, trampoline))
+
+
+def place(elf: ElfFile, trampoline: Trampoline) -> str:
+    """Where a trampoline is, for a message: `.text+0x40 in __SCT__x`."""
+    name = (
+        elf.section_name(trampoline.section)
+        if trampoline.section < len(elf.sections)
+        else str(trampoline.section)
     )
-
-
-def place(elf: ElfFile, one: Trampoline) -> str:
-    """Where a trampoline lies, for a message: `.text+0x40 in __SCT__x`."""
-    name = elf.section_name(one.section) if one.section < len(elf.sections) else str(one.section)
-    return f"{name}+{one.value:#x} in {one.name}"
+    return f"{name}+{trampoline.value:#x} in {trampoline.name}"

@@ -80,7 +80,7 @@ def test_another_symbol_in_a_livepatch_table(tmp_path: Path, undefined: str) -> 
     """The kernel does not load such a module (klp_resolve_symbols)."""
     wrong = (".klp.rela.vmlinux..text", klp.rela(klp.BY_LIVEPATCH, 3))
     path = written(tmp_path, klp.module(tables=(wrong,)))
-    with pytest.raises(ScpatchError, match="not one of a livepatch"):
+    with pytest.raises(ScpatchError, match="not SHN_LIVEPATCH"):
         plan_file(path, options(undefined=undefined))
     assert "another kind of symbol" in prove(path, path).errors[0]
 

@@ -103,12 +103,12 @@ def output_of(folder: Path, main: Path, archive: Path, linker: str) -> str:
 
 def tree(folder: Path) -> dict[str, bytes]:
     """All files under a directory, hidden ones too."""
-    found = {}
+    contents = {}
     for root, _, files in os.walk(folder):
         for name in files:
             path = Path(root, name)
-            found[str(path.relative_to(folder))] = path.read_bytes()
-    return found
+            contents[str(path.relative_to(folder))] = path.read_bytes()
+    return contents
 
 
 def alone(path: Path) -> bytes:

@@ -207,10 +207,10 @@ class _Numbers:
     def find(self, key: Number) -> int:
         if isinstance(key, int):
             return key
-        found = self.numbers.get(key, [])
-        if len(found) != 1:
-            raise ValueError(f"{len(found)} {self.kind}s are named {key!r}")
-        return found[0]
+        numbers = self.numbers.get(key, [])
+        if len(numbers) != 1:
+            raise ValueError(f"{len(numbers)} {self.kind}s are named {key!r}")
+        return numbers[0]
 
 
 def _complete(elf: Elf) -> tuple[list[Section], dict[str, int]]:

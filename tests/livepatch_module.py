@@ -56,9 +56,9 @@ def module(*extra: Section, tables: tuple[tuple[str, bytes], ...] | None = None)
             (".klp.rela.vmlinux..text", rela(BY_LIVEPATCH, 4)),
             (".klp.rela.ext4..text", rela(PLAIN, 5)),
         )
-    found = [table(name, content) for name, content in tables]
+    rela_sections = [table(name, content) for name, content in tables]
     return Elf(
-        sections=[text, this, *found, *extra],
+        sections=[text, this, *rela_sections, *extra],
         symbols=[
             Symbol(name="f", section=".text", type=STT_FUNC, bind=STB_GLOBAL, size=len(body)),
             Symbol(

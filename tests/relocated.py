@@ -106,7 +106,7 @@ READ: Mapping[str, Elf] = {
     "init-array": _text(type=14),
     "other-type": _text(type=0x6FFF4C55),
 }
-"""Objects whose call is found."""
+"""Objects whose call scpatch finds."""
 
 
 def data(elf: Elf) -> bytes:

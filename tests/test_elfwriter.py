@@ -116,8 +116,8 @@ def rows(text: str, first: str) -> list[str]:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_readelf_reads_what_was_described(put: Put, name: str) -> None:
     path = put(VARIANTS[name])
-    found = rows(run("readelf", "-SW", path), r"\[ ?\d")
-    sections = [re.sub(r"([0-9a-f]{16}) \w{6}", r"\1", row) for row in found]
+    lines = rows(run("readelf", "-SW", path), r"\[ ?\d")
+    sections = [re.sub(r"([0-9a-f]{16}) \w{6}", r"\1", row) for row in lines]
     assert sections[1:8] == [
         "[ 1] .text PROGBITS 0000000000000000 000014 00 AX 0 0 16",
         "[ 2] .rela.text RELA 0000000000000000 000030 18 I 8 1 8",

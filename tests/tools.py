@@ -175,25 +175,25 @@ def sections(path: Path) -> list[Shdr]:
     """All section headers as readelf reads them; it must not warn."""
     done = run(CROSS + "readelf", "-SW", path)
     assert done.stderr == ""
-    found = []
+    rows = []
     for match in filter(None, map(_SHDR.match, done.stdout.splitlines())):
         index, name, kind, _, offset, size, entsize, flags, link, info, align = match.groups()
         start, length, each = int(offset, 16), int(size, 16), int(entsize, 16)
         rest = flags, int(link), int(info), int(align)
-        found.append(Shdr(int(index), name, kind, start, length, each, *rest))
-    return found
+        rows.append(Shdr(int(index), name, kind, start, length, each, *rest))
+    return rows
 
 
 def section(path: Path, name: str) -> Shdr:
-    (found,) = [section for section in sections(path) if section.name == name]
-    return found
+    (header,) = [section for section in sections(path) if section.name == name]
+    return header
 
 
 def symbols(path: Path) -> list[Sym]:
     """All symbols as readelf reads them; it must not warn."""
     done = run(CROSS + "readelf", "-sW", path)
     assert done.stderr == ""
-    found = []
+    rows = []
     for line in done.stdout.splitlines():
         fields = line.split(None, 6)
         if len(fields) < 7 or not re.fullmatch(r"\d+:", fields[0]):
@@ -202,20 +202,20 @@ def symbols(path: Path) -> list[Sym]:
         where, _, name = rest.partition(" ")
         value, size = int(fields[1], 16), int(fields[2], 0)
         kinds = fields[3], fields[4], fields[5]
-        found.append(Sym(int(fields[0][:-1]), value, size, *kinds, other or "", where, name))
-    return found
+        rows.append(Sym(int(fields[0][:-1]), value, size, *kinds, other or "", where, name))
+    return rows
 
 
 def symbol(path: Path, name: str) -> Sym:
-    (found,) = [symbol for symbol in symbols(path) if symbol.name == name]
-    return found
+    (entry,) = [symbol for symbol in symbols(path) if symbol.name == name]
+    return entry
 
 
 def relocations(path: Path) -> list[Rela]:
     """All relocations as readelf reads them, in file order; it must not warn."""
     done = run(CROSS + "readelf", "-rW", path)
     assert done.stderr == ""
-    found, table = [], ""
+    rows, table = [], ""
     for line in done.stdout.splitlines():
         if match := re.match(r"Relocation section '(.*)' at", line):
             table = match[1]
@@ -224,8 +224,8 @@ def relocations(path: Path) -> list[Rela]:
             tail = re.search(r"(?:([+-]) |\s)([0-9a-f]+)$", match[4])
             addend = int(tail[2], 16) * (-1 if tail[1] == "-" else 1) if tail else 0
             kind = match[3].removeprefix("R_PPC64_")
-            found.append(Rela(table, int(match[1], 16), int(match[2], 16) >> 32, kind, addend))
-    return found
+            rows.append(Rela(table, int(match[1], 16), int(match[2], 16) >> 32, kind, addend))
+    return rows
 
 
 def code(path: Path, name: str = ".text") -> list[int]:
@@ -250,11 +250,11 @@ def scan_file(path: Path, **choices: object) -> Scan:
 
 def states(path: Path, **choices: object) -> dict[str, list[str]]:
     """The states of the call sites by function, with the code of refused ones."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
+    states_by_function: defaultdict[str, list[str]] = defaultdict(list)
     for site in scan_file(path, **choices).sites:
         code = site.code if site.state is Common.REFUSED else ""
-        found[site.function].append(f"{site.state} {code}".strip())
-    return dict(found)
+        states_by_function[site.function].append(f"{site.state} {code}".strip())
+    return dict(states_by_function)
 
 
 def rewrite(path: Path, target: Path | None = None, **choices: object) -> FilePlan:

@@ -113,7 +113,7 @@ _STATES: dict[Action, str] = {Rewrite.REWRITE: "by a stub", Rewrite.SAVED: "r2 s
 
 def measure(folder: Path) -> dict[str, Program]:
     """Every way, by its name. The linkers must treat it alike."""
-    found: dict[str, Program] = {}
+    programs: dict[str, Program] = {}
     made = {way: calls.rewritten(_new(folder, way), way) for way in ways()}
     for way, rewritten in made.items():
         by_linker = {}
@@ -126,10 +126,10 @@ def measure(folder: Path) -> dict[str, Program]:
             if way == NAIVE:
                 same, other = (counted.calls[f"indirect_{target}"] for target in TARGETS)
                 pointer = Row("a function pointer", same, other, True, None)
-                found["indirect"] = Program((pointer,), 0, 0)
+                programs["indirect"] = Program((pointer,), 0, 0)
         assert len({each.rows for each in by_linker.values()}) == 1, f"the linkers differ: {way}"
-        found[way] = max(by_linker.values(), key=lambda each: each.size)
-    return found
+        programs[way] = max(by_linker.values(), key=lambda each: each.size)
+    return programs
 
 
 _NAMES = {NAIVE: "naive", MARKED: "the linker's stub"}
@@ -199,24 +199,24 @@ def share(path: Path, strategy: str, hoist: str, offsets: Offsets) -> Share | st
 
 
 def shares(path: Path, offsets: Offsets) -> list[Share | str]:
-    found = []
+    rows = []
     for name in strategies.names():
-        found.append(share(path, name, "auto", offsets))
+        rows.append(share(path, name, "auto", offsets))
         if name == strategies.DEFAULT:
-            found.append(share(path, name, "kernel", offsets))
-    return found
+            rows.append(share(path, name, "kernel", offsets))
+    return rows
 
 
 def share_table(path: Path, offsets: Offsets, programs: dict[str, Program]) -> Iterator[str]:
     yield "| | sites | free | stubs | trampolines changed | bytes | per site | extra per call |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
-    found = shares(path, offsets)
+    figures = shares(path, offsets)
     (linkers,) = programs[MARKED].rows
     assert linkers.more is not None, "it is compared with the naive call"
-    sites = max(row.sites for row in found if isinstance(row, Share))
+    sites = max(row.sites for row in figures if isinstance(row, Share))
     same, other = linkers.more
     yield f"| the linker's stub | {sites} | 0 (0.0%) | - | - | - | - | {same:.2f}, {other:.2f} |"
-    for row in found:
+    for row in figures:
         if isinstance(row, Share) and row.sites:
             free = f"{row.free} ({row.free / row.sites:.1%})"
             more = f"{row.same:.2f}, {row.other:.2f}"

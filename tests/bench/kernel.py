@@ -69,16 +69,16 @@ def turns(trees: Sequence[Tree], rounds: int) -> list[Tree]:
 
 def clean_builds(trees: Sequence[Tree], rounds: int) -> list[Result]:
     """Everything compiled and linked, in an object tree that has nothing but a configuration."""
-    found = {tree.name: Result(tree.name) for tree in trees}
+    results_by_name = {tree.name: Result(tree.name) for tree in trees}
     for tree in turns(trees, rounds):
         tree.configure()
-        _add(found, tree.make("vmlinux", "modules"))
-    return list(found.values())
+        _add(results_by_name, tree.make("vmlinux", "modules"))
+    return list(results_by_name.values())
 
 
 def rebuilds(trees: Sequence[Tree], rounds: int, missing: Sequence[str]) -> list[Result]:
     """What make does when files are missing (patterns, from the object tree). Once uncounted."""
-    found = {tree.name: Result(tree.name) for tree in trees}
+    results_by_name = {tree.name: Result(tree.name) for tree in trees}
     for number, tree in enumerate(turns(trees, rounds + 1)):
         for path in [file for pattern in missing for file in tree.path.glob(pattern)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -86,15 +86,15 @@ def rebuilds(trees: Sequence[Tree], rounds: int, missing: Sequence[str]) -> list
         if number < len(trees):
             run_once(command)
         else:
-            _add(found, command)
-    return list(found.values())
+            _add(results_by_name, command)
+    return list(results_by_name.values())
 
 
-def _add(found: dict[str, Result], command: Command) -> None:
+def _add(results_by_name: dict[str, Result], command: Command) -> None:
     sample = run_once(command)
     print(f"{command.name}: {sample.seconds:.2f} s, processor {sample.cpu:.2f} s", file=sys.stderr)
-    old = found[command.name]
-    found[command.name] = replace(old, samples=(*old.samples, sample))
+    old = results_by_name[command.name]
+    results_by_name[command.name] = replace(old, samples=(*old.samples, sample))
 
 
 def rows(what: str, results: Sequence[Result]) -> list[str]:
@@ -151,16 +151,18 @@ def measure(place: Path, rounds: int, relink_rounds: int) -> tuple[list[str], bo
         Tree(source, place / "with", "with scpatch-ld", REWRITTEN),
     ]
     clean = clean_builds(trees, rounds)
-    found = {what: rebuilds(trees, relink_rounds, missing) for what, missing in REBUILDS.items()}
+    results_by_name = {
+        what: rebuilds(trees, relink_rounds, missing) for what, missing in REBUILDS.items()
+    }
     verdicts = [
         verdict("a clean build", clean, CLEAN, relative=True),
-        verdict("one object changed", found[ONE], RELINK, relative=False),
+        verdict("one object changed", results_by_name[ONE], RELINK, relative=False),
     ]
     lines = [text for _, text in verdicts]
-    lines += [share(clean[0], found[LINKS]), ""]
+    lines += [share(clean[0], results_by_name[LINKS]), ""]
     lines += ["| build | | median | fastest to slowest | processor | rounds |"]
     lines += ["|---|---|---:|---:|---:|---:|", *rows("clean", clean)]
-    lines += [line for what, results in found.items() for line in rows(what, results)]
+    lines += [line for what, results in results_by_name.items() for line in rows(what, results)]
     return lines, all(holds for holds, _ in verdicts)
 
 

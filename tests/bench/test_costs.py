@@ -55,13 +55,13 @@ def test_what_a_strategy_says_that_it_costs(
     naive = calls.count(tmp_path, calls.rewritten(tmp_path, NAIVE).path, linker)
     rewritten = calls.rewritten(tmp_path, strategy, offsets=offsets)
     more = extra(naive, calls.count(tmp_path, rewritten.path, linker))
-    found = {
+    figures = {
         (state, Cost(*(more[f"{name.split('_')[0]}_{target}"] for target in TARGETS)))
         for name, state in rewritten.states.items()
     }
     cost = strategies.load(strategy).cost(offsets)
-    assert found == {(state, cost[state]) for state in {state for state, _ in found}}
-    assert {state for state, _ in found} == cost.keys() - {Rewrite.THUNK}
+    assert figures == {(state, cost[state]) for state in {state for state, _ in figures}}
+    assert {state for state, _ in figures} == cost.keys() - {Rewrite.THUNK}
     assert [more[f"indirect_{target}"] for target in TARGETS] == [0, 0]
 
 
@@ -105,12 +105,12 @@ def test_callsite_is_cheaper_than_the_linkers_stub(
     """On the average of an object's sites, whatever the target's TOC."""
     (linkers,) = programs[MARKED].rows
     assert linkers.more is not None
-    found = costs.share(FIXTURES / name, strategies.DEFAULT, hoist, OWN)
-    assert isinstance(found, Share)
-    assert found.sites > 0
-    assert found.free > 0
-    assert found.same < linkers.more[0]
-    assert found.other < linkers.more[1]
+    figures = costs.share(FIXTURES / name, strategies.DEFAULT, hoist, OWN)
+    assert isinstance(figures, Share)
+    assert figures.sites > 0
+    assert figures.free > 0
+    assert figures.same < linkers.more[0]
+    assert figures.other < linkers.more[1]
 
 
 def test_the_command(

@@ -67,5 +67,5 @@ def versions() -> list[str]:
         ]
         lines.append(said[0])
     packages = ("capstone", "keystone-engine", "lief", "pyelftools", "rich", "typer")
-    found = (f"{name} {importlib.metadata.version(name)}" for name in packages)
-    return [*lines, ", ".join(found)]
+    versions_of_packages = (f"{name} {importlib.metadata.version(name)}" for name in packages)
+    return [*lines, ", ".join(versions_of_packages)]

@@ -32,9 +32,9 @@ def lines() -> list[str]:
 
 def signature(name: str, function: Callable[..., object]) -> list[str]:
     """The call of a function, one parameter a line."""
-    found = inspect.signature(function)
+    called = inspect.signature(function)
     parameters, starred = [], False
-    for parameter in found.parameters.values():
+    for parameter in called.parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             parameters.append("    *,")
             starred = True
@@ -44,8 +44,8 @@ def signature(name: str, function: Callable[..., object]) -> list[str]:
         after = "" if default is parameter.empty else f" = {value}"
         parameters.append(f"    {shown}".replace("'", "") + f"{after},")
     if not parameters:
-        return [f"{name}() -> {found.return_annotation}"]
-    return [f"{name}(", *parameters, f") -> {found.return_annotation}"]
+        return [f"{name}() -> {called.return_annotation}"]
+    return [f"{name}(", *parameters, f") -> {called.return_annotation}"]
 
 
 def docstring(value: object) -> list[str]:

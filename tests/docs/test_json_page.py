@@ -26,12 +26,12 @@ TEXT = (ROOT / "docs" / "reference" / "json.md").read_text()
 
 def documented() -> dict[str, dict[str, int]]:
     """Command -> kind of line -> number of fields, by the table; 0 where it is not countable."""
-    found: dict[str, dict[str, int]] = {}
+    fields_by_kind: dict[str, dict[str, int]] = {}
     table = TEXT.partition("| command | kind |")[2].partition("\n\n")[0]
     for commands, kinds, fields in re.findall(r"^\| (`[^|]*) \| `(\w+)` \| (.*) \|$", table, re.M):
         for command in re.findall(r"`(\w+)`", commands):
-            found.setdefault(command, {})[kinds] = len(re.split(r", |; ", fields))
-    return found
+            fields_by_kind.setdefault(command, {})[kinds] = len(re.split(r", |; ", fields))
+    return fields_by_kind
 
 
 def kinds(text: str) -> dict[str, int]:
@@ -54,29 +54,29 @@ def test_kinds_of_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert kinds(capsys.readouterr().out) == table["rewrite"]
     print_report(VerifyReport(verify_files(FIXTURES / "sites.o", after)), "plain")
     print_report(VerifyReport(verify_files(FIXTURES / "sites.o", FIXTURES / "marked.o")), "plain")
-    found = kinds(capsys.readouterr().out)
-    assert found.keys() == table["verify"].keys()
-    assert found["site"] == 9
+    printed = kinds(capsys.readouterr().out)
+    assert printed.keys() == table["verify"].keys()
+    assert printed["site"] == 9
 
 
 def test_kinds_of_lines_of_a_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rewrite_diff = compare(FIXTURES / "refused.o", rewritten("refused.o", tmp_path))
     other = compare(FIXTURES / "calls-gcc.o", FIXTURES / "calls-clang.o")
     print_report(DiffReport([("a", "b", rewrite_diff), ("c", "d", other)]), "plain")
-    found = kinds(capsys.readouterr().out)
-    assert found.keys() == documented()["diff"].keys()
+    printed = kinds(capsys.readouterr().out)
+    assert printed.keys() == documented()["diff"].keys()
     # "then of each side word, text, relocations" is six fields, "changed, added, removed" three.
-    assert found["code"] == 10
-    assert found["function"] == 9
-    assert found["summary"] == 7
+    assert printed["code"] == 10
+    assert printed["function"] == 9
+    assert printed["summary"] == 7
 
 
 def test_kinds_of_lines_of_advice(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(AdviseReport([advise(FIXTURES / "sites.o", Options(None), image=False)]), "plain")
-    found = kinds(capsys.readouterr().out)
+    printed = kinds(capsys.readouterr().out)
     table = documented()["advise"]
-    assert found.keys() == table.keys()
-    assert (found["strategy"], found["file"]) == (table["strategy"], table["file"])
+    assert printed.keys() == table.keys()
+    assert (printed["strategy"], printed["file"]) == (table["strategy"], table["file"])
 
 
 def test_states_and_marks_are_listed() -> None:

@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of everything that reads a file: `python -m tests.fuzz.bytes`.
 
-Needs the extra `fuzz` (atheris). Two workers share a corpus; what is found is kept in a folder, and
-the table for docs/explanation/reliability.md is printed. Exit status 1: something was found.
+Needs the extra `fuzz` (atheris). Two workers share a corpus. It keeps faults in a folder, and prints
+the table of docs/explanation/reliability.md. Exit status 1: there was a fault.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Total:
         """Adds the counts of a worker; returns how many executions it has had."""
         if not path.exists():
             return 0
-        found = json.loads(path.read_text())
-        self.executions += found["executions"]
-        self.seconds = max(self.seconds, found["seconds"])
-        self.times = max(self.times, found["times"])
-        self.outcomes.update(found["outcomes"])
-        self.faults.update(found["faults"])
-        return int(found["executions"])
+        figures = json.loads(path.read_text())
+        self.executions += figures["executions"]
+        self.seconds = max(self.seconds, figures["seconds"])
+        self.times = max(self.times, figures["times"])
+        self.outcomes.update(figures["outcomes"])
+        self.faults.update(figures["faults"])
+        return int(figures["executions"])
 
 
 def run(executions: int, seed: int, out: Path, workers: int = WORKERS) -> Total:
@@ -114,7 +114,7 @@ def replay(path: Path) -> str:
         pairs = list(seeds.rewritten().values())
         number = data[0] % NUMBERS
         partner = pairs[data[1] % len(pairs)][number == NUMBERS - 1]
-        found = ""
+        figures = ""
         for memory in (False, True):
             exercise = Exercise(folder, memory=memory)
             one_way(exercise, pairs[0][0], number, pairs[0][1])  # loads what is needed
@@ -122,20 +122,20 @@ def replay(path: Path) -> str:
                 with ended_after(30):
                     one_way(exercise, data[2:], number, partner)
             except Exception:
-                found = found or traceback.format_exc()
-    return found
+                figures = figures or traceback.format_exc()
+    return figures
 
 
 def confirmed(folder: Path) -> dict[Path, str]:
     """The kept inputs that fail again, each in a process of its own, and their last lines."""
-    found = {}
+    figures = {}
     for path in sorted(folder.glob("*[!t]")):
         command = [sys.executable, "-m", "tests.fuzz.bytes", "--replay", str(path)]
         done = subprocess.run(command, capture_output=True, check=False)
         if done.returncode:
             said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
-            found[path] = (said or f"status {done.returncode}").splitlines()[-1]
-    return found
+            figures[path] = (said or f"status {done.returncode}").splitlines()[-1]
+    return figures
 
 
 def table(total: Total, faults: dict[Path, str], workers: int, minutes: float) -> str:

@@ -125,8 +125,8 @@ class Subject:
         caught = bool(proof.errors) or not all(site.right for site in proof.sites)
         if caught and not everything:
             return Verdict(mutation.kind, mutation.what, True, None, None)
-        found = behaviour(self._folder, self._damaged, self._strategy.setting)
-        changed = None if found is None else found != self._expected
+        printed = behaviour(self._folder, self._damaged, self._strategy.setting)
+        changed = None if printed is None else printed != self._expected
         return Verdict(mutation.kind, mutation.what, caught, self._executed(self._damaged), changed)
 
 
@@ -144,7 +144,7 @@ def judge_all(file: str, strategy: str, share: int, *, everything: bool) -> list
 
 
 COLUMNS = (
-    *("mutations", "change what it does", "caught by the proof alone", "by the execution alone"),
+    *("mutations", "change behaviour", "caught by the proof alone", "by the execution alone"),
     *("by both", "by neither", "cannot be linked", "harmless", "of those accepted"),
 )
 

@@ -49,8 +49,8 @@ class Result(NamedTuple):
 
 def cases(name: str, data: bytes) -> Iterator[Case]:
     """All cases of one file."""
-    found = archive_places(data) if is_archive(data) else places(data)
-    for field, offset, size in found:
+    fields = archive_places(data) if is_archive(data) else places(data)
+    for field, offset, size in fields:
         if field.rpartition(" ")[2].startswith("ar_"):
             continue  # text, which `tests.fuzz.mutate` changes
         old = value_of(data, offset, size)

@@ -153,8 +153,8 @@ class Exercise:
         path = self._put("x.a", data)
         target = self.folder / "out" / "x.a" if elsewhere else None
         try:
-            with open_objects(path) as found:
-                count = len(found)
+            with open_objects(path) as peaks:
+                count = len(peaks)
         except ScpatchError as error:
             told(error)
             count = -1
@@ -203,14 +203,14 @@ class Exercise:
 @contextmanager
 def _peak(wanted: bool) -> Iterator[list[int]]:
     """A list that holds the most bytes that were allocated, once the context is left."""
-    found: list[int] = []
+    peaks: list[int] = []
     if wanted:
         tracemalloc.start()
     try:
-        yield found
+        yield peaks
     finally:
         if wanted:
-            found.append(tracemalloc.get_traced_memory()[1])
+            peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
 
 

@@ -110,10 +110,10 @@ def any_place(data: bytes, source: random.Random) -> Field | None:
     """One field that lies in the file, or one instruction: without a list of them all, since a
     mutator needs one at a time. None where an ELF file or an archive has none."""
     if is_archive(data):
-        found = list(members(data))
-        if not found:
+        choices = list(members(data))
+        if not choices:
             return None
-        header, content, size = source.choice(found)
+        header, content, size = source.choice(choices)
         start = data.find(b"\x7fELF", content, content + min(size, _LONGEST_NAME))
         inner = any_place(data[start : content + size], source) if start >= 0 else None
         if inner is not None and source.random() < 0.6:
@@ -135,16 +135,16 @@ def any_place(data: bytes, source: random.Random) -> Field | None:
 
 def _inside(data: bytes, headers: list[tuple[int, int]], source: random.Random) -> Field | None:
     """A field of an entry, or an instruction, of any section that has such."""
-    found = []
+    choices = []
     for _, start in headers:
         kind, flags, offset, length = struct.unpack_from("<4xIQ8xQQ", data, start)
         fields, each = _TABLES.get(kind, ({"word": (0, 4)}, 4))
         count = min(length, max(0, len(data) - offset)) // each
         if count and (kind in _TABLES or flags & _EXECUTABLE):
-            found.append((fields, each, offset, count))
-    if not found:
+            choices.append((fields, each, offset, count))
+    if not choices:
         return None
-    fields, each, offset, count = source.choice(found)
+    fields, each, offset, count = source.choice(choices)
     entry = offset + each * source.randrange(count)
     return source.choice(list(_fields("", fields, entry)))
 

@@ -1,4 +1,4 @@
-"""What a fuzzer has found: one input of each kind, with the words that tell it from others."""
+"""The faults of a fuzzer: an input of each kind, with the words that distinguish it."""
 
 from __future__ import annotations
 

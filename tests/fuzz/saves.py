@@ -147,10 +147,10 @@ def outcomes() -> Iterator[Outcome]:
             after = assemble(folder, _source(case, "ld 2, 24(1)"), "after.o")
             proof = prove(before, after)
             setting = _SETTING._replace(words={"f": ("save_at", NOP)} if case.gone else {})
-            found = behaviour(folder, after, setting)
-            expected = expected or found
+            printed = behaviour(folder, after, setting)
+            expected = expected or printed
             proven = not proof.errors and all(site.right for site in proof.sites)
-            yield Outcome(case, proven, found is not None and found == expected)
+            yield Outcome(case, proven, printed is not None and printed == expected)
 
 
 def main() -> int:
@@ -160,11 +160,11 @@ def main() -> int:
         rows.setdefault(outcome.case.kind, []).append(outcome)
     print("| Save | cases | run wrong | of those proven | run right | of those proven |")
     print("|---|---:|---:|---:|---:|---:|")
-    for kind, found in rows.items():
+    for kind, printed in rows.items():
         wrong, right = (
-            [outcome for outcome in found if outcome.right is way] for way in (False, True)
+            [outcome for outcome in printed if outcome.right is way] for way in (False, True)
         )
-        figures = [len(found), len(wrong), sum(o.proven for o in wrong)]
+        figures = [len(printed), len(wrong), sum(o.proven for o in wrong)]
         figures += [len(right), sum(o.proven for o in right)]
         print(f"| {kind} | " + " | ".join(map(str, figures)) + " |")
     missed = [

@@ -26,7 +26,7 @@ def objects() -> dict[str, bytes]:
 @cache
 def rewritten() -> dict[str, tuple[bytes, bytes]]:
     """Pairs of a prebuilt object before and after each way that changes it."""
-    found = {}
+    archives = {}
     for name, data in objects().items():
         for way in WAYS:
             try:
@@ -34,14 +34,14 @@ def rewritten() -> dict[str, tuple[bytes, bytes]]:
             except ScpatchError:
                 continue
             if layout is not None:
-                found[f"{name}, {way.name}"] = data, apply(data, layout)
-    return found
+                archives[f"{name}, {way.name}"] = data, apply(data, layout)
+    return archives
 
 
 def archives(folder: Path) -> dict[str, bytes]:
     """The prebuilt archive, one with each kind of table, and thin ones whose members are put into
     `folder`."""
-    found = {path.name: path.read_bytes() for path in sorted(FIXTURES.glob("*.a"))}
+    archives = {path.name: path.read_bytes() for path in sorted(FIXTURES.glob("*.a"))}
     for name in MEMBERS:
         (folder / name).write_bytes((FIXTURES / name).read_bytes())
     (folder / "out").mkdir(exist_ok=True)
@@ -60,9 +60,9 @@ def archives(folder: Path) -> dict[str, bytes]:
     for label, command in commands.items():
         made.unlink(missing_ok=True)
         _run(*command)
-        found[label] = made.read_bytes()
-    found["odd"] = b"!<arch>\n" + header(b"a/", 1) + b"x\n" + header(b"/7", 0)
-    return found
+        archives[label] = made.read_bytes()
+    archives["odd"] = b"!<arch>\n" + header(b"a/", 1) + b"x\n" + header(b"/7", 0)
+    return archives
 
 
 def large(folder: Path) -> bytes:

@@ -36,5 +36,5 @@ def test_all_tables_have_their_fields(tmp_path: Path) -> None:
     assert all(is_archive(archive) for archive in archives.values())
     for archive in (*archives.values(), *seeds.objects().values()):
         source = random.Random(1)
-        found = [any_place(archive, source) for _ in range(100)]
-        assert all(f is not None and f.offset + f.size <= len(archive) for f in found)
+        fields = [any_place(archive, source) for _ in range(100)]
+        assert all(f is not None and f.offset + f.size <= len(archive) for f in fields)

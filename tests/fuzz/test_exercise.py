@@ -1,4 +1,4 @@
-"""What the fuzzers hold against a run is found where it is there."""
+"""The checks of the fuzzers report each kind of fault."""
 
 from __future__ import annotations
 

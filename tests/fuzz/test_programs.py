@@ -52,9 +52,9 @@ DIGEST = "44f9172bb117de18b6073029261b8039898082a1aef85d2f8414561336b5a912"
 
 
 def test_every_feature_is_generated() -> None:
-    found = Counter(feature for seed in range(200) for feature in generate(seed).features)
-    assert set(found) == FEATURES
-    assert min(found.values()) > 10
+    counts = Counter(feature for seed in range(200) for feature in generate(seed).features)
+    assert set(counts) == FEATURES
+    assert min(counts.values()) > 10
 
 
 def test_all_option_sets_and_variants_get_their_turn(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ IMAGE_NOT_SHOWN = ("program", "not shown")
 
 
 def test_a_failing_program_is_kept_with_a_script(tmp_path: Path) -> None:
-    """The script makes the same program anew, and shows what was found."""
+    """The script builds the same program again, and shows its faults."""
     (result,) = check_many([2], SEED)
     failures = tuple(Failure(variant.name, "output", "made up") for variant in VARIANTS[:2])
     folder = keep(result._replace(failures=failures), tmp_path)
@@ -163,10 +163,10 @@ def test_a_failing_program_is_kept_with_a_script(tmp_path: Path) -> None:
     )
     assert "reference: 0\n" in done.stdout, done.stdout + done.stderr
     assert done.stdout.count("program: 0\n") == 2
-    found = re.findall(r"^verdict\t(\S+)\t(.+)$", done.stdout, re.MULTILINE)
-    assert [name for name, _ in found] == ["new-outside.o", "new.o", "program"] * 2
+    verdicts = re.findall(r"^verdict\t(\S+)\t(.+)$", done.stdout, re.MULTILINE)
+    assert [name for name, _ in verdicts] == ["new-outside.o", "new.o", "program"] * 2
     # In an image nobody knows where a jump through a register leads.
-    assert all(what == "proven" or (name, what) == IMAGE_NOT_SHOWN for name, what in found)
+    assert all(what == "proven" or (name, what) == IMAGE_NOT_SHOWN for name, what in verdicts)
 
 
 def test_tables_count_what_was_tried() -> None:

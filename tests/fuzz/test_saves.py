@@ -22,12 +22,12 @@ EXPECTED = {
 
 
 def test_what_is_proven_runs_right() -> None:
-    found: defaultdict[str, list[Outcome]] = defaultdict(list)
+    outcomes_by_kind: defaultdict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes():
-        found[outcome.case.kind].append(outcome)
+        outcomes_by_kind[outcome.case.kind].append(outcome)
     wrong = [
         outcome.case
-        for all_ in found.values()
+        for all_ in outcomes_by_kind.values()
         for outcome in all_
         if outcome.proven and not outcome.right
     ]
@@ -38,6 +38,6 @@ def test_what_is_proven_runs_right() -> None:
             sum(outcome.right for outcome in all_),
             sum(outcome.proven for outcome in all_),
         )
-        for kind, all_ in found.items()
+        for kind, all_ in outcomes_by_kind.items()
     }
     assert figures == EXPECTED

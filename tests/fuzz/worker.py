@@ -60,7 +60,7 @@ class Worker:
         """Loads all code, while what is imported is instrumented, and not measured."""
         for data in self._starts:
             for number in range(NUMBERS):
-                # A fault here is found again by the run itself.
+                # The run itself meets a fault here again.
                 with suppress(Exception), ended_after(_HARD):
                     one_way(self._exercise, data, number, data)
 
@@ -82,14 +82,14 @@ class Worker:
             self._save()
 
     def _save(self) -> None:
-        found = {
+        figures = {
             "executions": self._done,
             "outcomes": self._outcomes,
             "faults": self._findings.kinds,
             "seconds": self._exercise.most.seconds,
             "times": self._exercise.most.times,
         }
-        self._counts.write_text(json.dumps(found))
+        self._counts.write_text(json.dumps(figures))
 
     def mutate(self, data: bytes, most: int, seed: int) -> bytes:
         """Changes fields, now and then the way, and now and then whatever libFuzzer likes."""

@@ -51,11 +51,11 @@ class Log:
 
     def after(self, start: str) -> Iterator[str]:
         """The lines behind the first one that contains `start`."""
-        found = iter(self.lines)
-        for line in found:
+        lines = iter(self.lines)
+        for line in lines:
             if start in line:
                 break
-        return found
+        return lines
 
 
 def boot(

@@ -44,8 +44,8 @@ def unpacked(package: Package) -> Path:
     logged([*apt, "download", f"?exact-name({package.name})"], log, directory=scratch)
     new = scratch / "unpacked"
     logged(["dpkg-deb", "--raw-extract", *scratch.glob("*.deb"), new], log)
-    if (found := field(new, "Package")) != package.name:
-        raise KernelError(f"asked for {package.name}, apt has fetched {found}")
+    if (fetched := field(new, "Package")) != package.name:
+        raise KernelError(f"asked for {package.name}, apt has fetched {fetched}")
     target.parent.mkdir(exist_ok=True)
     new.replace(target)
     shutil.rmtree(scratch)

@@ -18,11 +18,11 @@ _RESTORE = re.compile(r"\tld +r2,24\(r1\)$")
 def calls(image: Path) -> Counter[tuple[bool, bool]]:
     """The calls of trampolines in a linked image: by stub or not, with r2 restored or not."""
     listed = tools.run(CROSS + "objdump", "-d", "--no-show-raw-insn", image).stdout
-    found: Counter[tuple[bool, bool]] = Counter()
+    counts: Counter[tuple[bool, bool]] = Counter()
     for line, following in pairwise(listed.splitlines()):
         if match := _CALL.search(line):
-            found[match[1].startswith("r2save."), bool(_RESTORE.search(following))] += 1
-    return found
+            counts[match[1].startswith("r2save."), bool(_RESTORE.search(following))] += 1
+    return counts
 
 
 def relocations(image: Path) -> int:
@@ -34,9 +34,9 @@ def relocations(image: Path) -> int:
 def stubs(image: Path) -> list[str]:
     """The names of the stubs, sorted. Each is a function of eight bytes."""
     listed = tools.run(CROSS + "nm", "-S", image).stdout
-    found = re.findall(r"^\w+ 0{15}8 [tTW] (r2save\..+)$", listed, re.MULTILINE)
-    assert len(found) == listed.count(" r2save.")
-    return sorted(found)
+    names = re.findall(r"^\w+ 0{15}8 [tTW] (r2save\..+)$", listed, re.MULTILINE)
+    assert len(names) == listed.count(" r2save.")
+    return sorted(names)
 
 
 def called(stub: str) -> str:
@@ -45,8 +45,8 @@ def called(stub: str) -> str:
 
 
 def module(kernel: Kernel, name: str) -> Path:
-    (found,) = (path for path in kernel.modules if path.name == name)
-    return found
+    (file,) = (path for path in kernel.modules if path.name == name)
+    return file
 
 
 def code_bytes(image: Path) -> int:

@@ -61,14 +61,14 @@ def edited(variant: Variant) -> Iterator[None]:
 
 def _programs(tree: Path) -> Path:
     """A directory with lld under the name by which gcc looks for it when it links the vDSO."""
-    found = shutil.which("ld.lld")
-    if found is None:
+    lld = shutil.which("ld.lld")
+    if lld is None:
         raise KernelError("there is no ld.lld")
     folder = tree / "programs"
     folder.mkdir(exist_ok=True)
     link = folder / f"{CROSS}ld.lld"
     link.unlink(missing_ok=True)
-    link.symlink_to(found)
+    link.symlink_to(lld)
     return folder
 
 

@@ -36,11 +36,11 @@ def locked(path: Path) -> Iterator[None]:
 
 def key(*parts: str | Path) -> str:
     """Twelve hex digits that stand for texts and for files, or all files of directories."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in parts:
         for name, content in _contents(part):
-            found.update(f"{name}\0{len(content)}\0".encode() + content)
-    return found.hexdigest()[:12]
+            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:12]
 
 
 def _contents(part: str | Path) -> Iterator[tuple[str, bytes]]:

@@ -98,9 +98,9 @@ def _function(image: Path, name: str) -> tuple[int, int]:
 def table(image: Path) -> list[tuple[int, str]]:
     """(address of the call, name of the key) of each entry of a linked kernel's table."""
     listed = tools.run(CROSS + "nm", image).stdout
-    found = re.findall(r"^(\w+) \w (\S+)$", listed, re.MULTILINE)
-    address = {name: int(value, 16) for value, name in found}
-    keys = {int(value, 16): name for value, name in found if name.startswith("__SCK__")}
+    entries = re.findall(r"^(\w+) \w (\S+)$", listed, re.MULTILINE)
+    address = {name: int(value, 16) for value, name in entries}
+    keys = {int(value, 16): name for value, name in entries if name.startswith("__SCK__")}
     start, stop = (address[f"__{end}_static_call_sites"] for end in ("start", "stop"))
     with image.open("rb") as file:
         elf: Any = ELFFile(file)
@@ -123,10 +123,10 @@ def test_the_linked_table_has_each_call_under_its_key(variant: Variant) -> None:
         re.MULTILINE,
     )
     calls = {(int(at, 16), f"__SCK__{name}") for at, name in call.findall(listing)}
-    found = table(kernel.vmlinux)
-    assert len(found) == len(set(found)) > 300
-    assert set(found) == calls
-    assert Counter(name for _, name in found)["__SCK__sc_selftest"] == 1
+    entries = table(kernel.vmlinux)
+    assert len(entries) == len(set(entries)) > 300
+    assert set(entries) == calls
+    assert Counter(name for _, name in entries)["__SCK__sc_selftest"] == 1
 
 
 def test_modules_list_the_calls_of_their_own_trampolines(kernel: Kernel) -> None:

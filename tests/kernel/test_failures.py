@@ -80,12 +80,12 @@ def test_what_is_read_from_a_log(tmp_path: Path) -> None:
         "[ 1.2] scpatch-init: error: /x: No such file or directory\n"
         "[ 1.3] Oops: Kernel access of bad area\n"
     )
-    found = boot.read_log(log)
-    assert found.cases == {"a/b": boot.Case(True, "x 1"), "a/c": boot.Case(False, "x 2")}
-    assert found.errors == ("/x: No such file or directory",)
-    assert found.oops
-    assert not found.finished
-    assert [line[7:] for line in found.after("error")] == ["Oops: Kernel access of bad area"]
+    parsed = boot.read_log(log)
+    assert parsed.cases == {"a/b": boot.Case(True, "x 1"), "a/c": boot.Case(False, "x 2")}
+    assert parsed.errors == ("/x: No such file or directory",)
+    assert parsed.oops
+    assert not parsed.finished
+    assert [line[7:] for line in parsed.after("error")] == ["Oops: Kernel access of bad area"]
 
 
 @pytest.mark.parametrize(

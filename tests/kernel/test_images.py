@@ -96,8 +96,8 @@ def test_modules_carry_the_versions_of_trampolines(naive: Kernel, rewritten: Ker
     versions = []
     for kernel in (naive, rewritten):
         path = module(kernel, "sct_calls.ko")
-        found = tools.section(path, "__versions")
-        versions.append(path.read_bytes()[found.offset : found.offset + found.size])
+        section = tools.section(path, "__versions")
+        versions.append(path.read_bytes()[section.offset : section.offset + section.size])
     assert versions[0] == versions[1]
     assert b"__SCT__sct_k\0" in versions[0]
 

@@ -60,6 +60,6 @@ def test_one_object_compiled_again_has_one_member_rewritten_again(
         make(tree, variant, tmp_path / "log", "vmlinux")
         (tree / "init/main.o").unlink()
         text = make(tree, variant, tmp_path / "log", "vmlinux", "V=1")
-    found = re.search(r"^vmlinux\.a: \d+ call sites? .*; (\d+) other members", text, re.MULTILINE)
-    assert found is not None
-    assert int(found[1]) > 500
+    match = re.search(r"^vmlinux\.a: \d+ call sites? .*; (\d+) other members", text, re.MULTILINE)
+    assert match is not None
+    assert int(match[1]) > 500

@@ -51,13 +51,13 @@ def test_the_calls_stay_as_they_are(naive: Kernel, kernel: Kernel) -> None:
 def exits(image: Path) -> list[str]:
     """What follows each `mtctr r12` in a trampoline: an instruction without its address."""
     listed = tools.run(CROSS + "objdump", "-d", "--no-show-raw-insn", image).stdout
-    found, inside = [], False
+    exits_seen, inside = [], False
     for line, following in pairwise(listed.splitlines()):
         if match := re.match(r"[0-9a-f]{16} <(.*)>:", line):
             inside = match[1].startswith("__SCT__")
         if inside and line.endswith("\tmtctr   r12"):
-            found.append(following.partition("\t")[2])
-    return found
+            exits_seen.append(following.partition("\t")[2])
+    return exits_seen
 
 
 def test_every_trampoline_leaves_by_the_code(naive: Kernel, kernel: Kernel) -> None:

@@ -43,9 +43,9 @@ def states(kernel: Kernel) -> Counter[str]:
     """What became of the calls in an image. Those in its objects are all there."""
     verdict = verify_link([kernel.vmlinux.with_name("vmlinux.o")], kernel.vmlinux)
     assert verdict.proof.errors == ()
-    found = Counter(str(site.state) for site in verdict.proof.sites)
-    assert verdict.proven == ("wrong" not in found)
-    return found
+    counts = Counter(str(site.state) for site in verdict.proof.sites)
+    assert verdict.proven == ("wrong" not in counts)
+    return counts
 
 
 def _passes(log: Log, *steps: str) -> None:
@@ -79,16 +79,16 @@ def test_every_call_has_the_linkers_stub(image: Kernel, naive: Kernel) -> None:
 
 
 def test_no_call_has_it_any_more(naive: Kernel, rewritten: Kernel) -> None:
-    found = states(build(UNMARKED))
-    assert found == states(rewritten)
-    assert found.total() == states(naive).total()
-    assert set(found) == {"stub", "saved"}
+    counts = states(build(UNMARKED))
+    assert counts == states(rewritten)
+    assert counts.total() == states(naive).total()
+    assert set(counts) == {"stub", "saved"}
 
 
 def _others(path: Path) -> Counter[str]:
     """The st_other of the trampolines that an image defines."""
-    found = [symbol for symbol in tools.symbols(path) if symbol.name.startswith("__SCT__")]
-    return Counter(symbol.other for symbol in found if symbol.section != "UND")
+    trampolines = [symbol for symbol in tools.symbols(path) if symbol.name.startswith("__SCT__")]
+    return Counter(symbol.other for symbol in trampolines if symbol.section != "UND")
 
 
 def test_the_trampolines_load_r2_from_the_paca(image: Kernel, naive: Kernel) -> None:

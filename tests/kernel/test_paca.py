@@ -76,9 +76,9 @@ def test_every_case_passes_with_an_image_that_was_patched_in_place(
 def test_every_call_in_the_image_loads_r2(naive: Kernel, in_place: Kernel, load: str) -> None:
     count = relocations(naive.vmlinux.with_name("vmlinux.o"))
     for image in (build(BY_PACA).vmlinux, in_place.vmlinux):
-        found = calls(image, "__SCT__[^>]*")
-        assert set(found.values()) == {load}
-        assert len(found) == count
+        restores = calls(image, "__SCT__[^>]*")
+        assert set(restores.values()) == {load}
+        assert len(restores) == count
         assert not stubs(image)
     assert set(calls(naive.vmlinux, "__SCT__[^>]*").values()) == {"nop"}
 

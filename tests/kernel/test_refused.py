@@ -78,5 +78,5 @@ def test_it_ends_the_build_unless_told_to_warn_only(tree: Tree) -> None:
     assert text.count("[SCP203]") == 1
     assert "  SCPATCH vmlinux.a" in text
     # All others are right.
-    found = calls(tree.path / "vmlinux")
-    assert found.total() == found[True, True] + found[False, True] > 300
+    counts = calls(tree.path / "vmlinux")
+    assert counts.total() == counts[True, True] + counts[False, True] > 300

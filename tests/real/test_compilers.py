@@ -57,9 +57,9 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_compiled(tmp_path: Path, others: list[Path], compiler: Sequence[str], option: str) -> None:
     fat = ["-ffat-lto-objects", "-fno-lto"] if "-flto" in option else []
     path = compile_c(tmp_path, CALLER, *option.split(), *fat, compiler=compiler)
-    found = [state for states_here in states(path).values() for state in states_here]
-    assert len(found) >= 7
-    assert set(found) <= {"rewrite", "saved"}
+    found_states = [state for states_here in states(path).values() for state in states_here]
+    assert len(found_states) >= 7
+    assert set(found_states) <= {"rewrite", "saved"}
     new = rewritten(path)
     assert {state for states_here in states(new).values() for state in states_here} == {"done"}
     more = "-pg" if "-pg" in option else ""

@@ -10,20 +10,20 @@ from tests.fuzz.programs.statements import CLOSE, OPEN
 
 def spans(text: str) -> list[tuple[int, int]]:
     """Where the statements are in a unit's text, the largest first."""
-    found: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     opened: list[int] = []
     at = 0
     while (at := text.find("/*", at)) >= 0:
         if text.startswith(OPEN, at):
             opened.append(at)
         elif text.startswith(CLOSE, at):
-            found.append((opened.pop(), at + len(CLOSE)))
+            spans.append((opened.pop(), at + len(CLOSE)))
         at += 2
-    return sorted(found, key=lambda span: span[0] - span[1])
+    return sorted(spans, key=lambda span: span[0] - span[1])
 
 
 def shrink(program: Program, fails: Callable[[Program], bool], attempts: int = 300) -> Program:
-    """A smaller program that still fails, found with so many attempts at most."""
+    """A smaller program that still fails, after at most so many attempts."""
     smaller = True
     while smaller:
         smaller = False

@@ -99,7 +99,7 @@ OPTION_SETS: Final = (
 
 def compilers() -> list[Compiler]:
     """gcc, and the oldest and the newest clang that are installed."""
-    found = [Compiler(f"gcc-{_version(CROSS + 'gcc')}", (CROSS + "gcc",))]
+    compilers = [Compiler(f"gcc-{_version(CROSS + 'gcc')}", (CROSS + "gcc",))]
     folders = {Path(path).parent for path in map(shutil.which, ("clang", CROSS + "gcc")) if path}
     numbers = sorted(
         int(match[1])
@@ -108,8 +108,8 @@ def compilers() -> list[Compiler]:
         if (match := re.fullmatch(r"clang-(\d+)", path.name))
     )
     for number in dict.fromkeys(numbers[:1] + numbers[-1:]):
-        found.append(Compiler(f"clang-{number}", (f"clang-{number}", TARGET)))
-    return found
+        compilers.append(Compiler(f"clang-{number}", (f"clang-{number}", TARGET)))
+    return compilers
 
 
 def _version(command: str) -> str:

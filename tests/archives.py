@@ -1,4 +1,4 @@
-"""Archives for tests: made by real `ar` programs, and asked for what they hold."""
+"""Archives for tests, made and listed by real `ar` programs."""
 
 import os
 import subprocess
@@ -86,7 +86,7 @@ def objects(folder: Path, *fixtures: str) -> list[Path]:
 
 
 def program(folder: Path) -> list[Path]:
-    """A caller, the trampoline that it calls, and a program around the two."""
+    """A caller, the trampoline that it calls, and a program that runs both."""
     folder.mkdir(parents=True, exist_ok=True)
     return [
         compile_c(folder, source, "-O2", name=name)

@@ -30,7 +30,7 @@ OTHER = '.section .text.t, "ax"\n'
 
 
 def typed(kind: str, scope: str = ".globl") -> str:
-    """A trampoline of a type, in a section of its own."""
+    """A trampoline of a type, in its own section."""
     text = f"{OTHER}{scope} __SCT__x\n.type __SCT__x, {kind}\n__SCT__x: b target\n"
     return text + ".size __SCT__x, .-__SCT__x\n.text\n"
 

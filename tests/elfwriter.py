@@ -107,6 +107,19 @@ class Symbol:
     st_shndx: int | None = None
 
 
+def code_section(data: bytes, *relocations: Relocation, name: str = ".text") -> Section:
+    """An executable section, with its relocations."""
+    flags = SHF_ALLOC | SHF_EXECINSTR
+    return Section(name=name, flags=flags, addralign=16, data=data, relocations=relocations)
+
+
+def function(name: str, size: int, *, section: str = ".text", value: int = 0) -> Symbol:
+    """The global symbol of a function."""
+    return Symbol(
+        name=name, value=value, size=size, type=STT_FUNC, bind=STB_GLOBAL, section=section
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elf:
     """A whole file. The writer adds symbol 0 and section 0; local symbols come before the others.

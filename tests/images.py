@@ -114,7 +114,7 @@ def file_offset(path: Path, address: int) -> int:
 
 
 def with_words(path: Path, words: dict[int, int], name: str = "changed") -> Path:
-    """A copy with other words at some addresses, as somebody else would write them."""
+    """A copy with other words at some addresses, as another tool would write them."""
     data = bytearray(path.read_bytes())
     for address, word in words.items():
         at = file_offset(path, address)

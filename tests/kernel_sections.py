@@ -23,7 +23,7 @@ DATA = re.compile(
     r"|__(param|tracepoint\w*|reservedmem_of_table|\w+_sched_class)|_ftrace_\w+"
     r"|__(bpf_raw_tp_map|dyndbg\w*|ksymtab\w*)|\.gnu\.linkonce\.this_module"
 )
-"""Sections of data, in which an address of code is one that somebody calls."""
+"""Data sections in which an address of code is called."""
 
 
 def unknown(sections: set[str]) -> set[str]:

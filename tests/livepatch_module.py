@@ -9,15 +9,15 @@ from tests.elfwriter import (
     R_PPC64_ADDR64,
     R_PPC64_REL24,
     SHF_ALLOC,
-    SHF_EXECINSTR,
     SHF_WRITE,
     SHT_RELA,
     STB_GLOBAL,
-    STT_FUNC,
     Elf,
     Relocation,
     Section,
     Symbol,
+    code_section,
+    function,
     words,
 )
 from tests.relocated import ADDI, LD_LR, MFLR, MTLR, STD_LR, STDU
@@ -40,15 +40,9 @@ def module(*extra: Section, tables: tuple[tuple[str, bytes], ...] | None = None)
     a livepatch finds."""
     body = words(MFLR, STD_LR, STDU, *[BL, NOP] * 4, ADDI, LD_LR, MTLR, BLR)
     calls = {BY_LOADER: "__SCT__kernel", HERE: "__SCT__own"}
-    text = Section(
-        name=".text",
-        flags=SHF_ALLOC | SHF_EXECINSTR,
-        addralign=16,
-        data=body + words(BLR),
-        relocations=[
-            Relocation(offset=offset, type=R_PPC64_REL24, symbol=name)
-            for offset, name in calls.items()
-        ],
+    text = code_section(
+        body + words(BLR),
+        *(Relocation(offset=at, type=R_PPC64_REL24, symbol=name) for at, name in calls.items()),
     )
     this = Section(name=".gnu.linkonce.this_module", flags=SHF_ALLOC | SHF_WRITE, data=bytes(8))
     if tables is None:
@@ -60,15 +54,8 @@ def module(*extra: Section, tables: tuple[tuple[str, bytes], ...] | None = None)
     return Elf(
         sections=[text, this, *rela_sections, *extra],
         symbols=[
-            Symbol(name="f", section=".text", type=STT_FUNC, bind=STB_GLOBAL, size=len(body)),
-            Symbol(
-                name="__SCT__own",
-                value=len(body),
-                section=".text",
-                type=STT_FUNC,
-                bind=STB_GLOBAL,
-                size=4,
-            ),
+            function("f", len(body)),
+            function("__SCT__own", 4, value=len(body)),
             Symbol(name="__SCT__kernel", bind=STB_GLOBAL),
             Symbol(name=SCT, bind=STB_GLOBAL, st_shndx=SHN_LIVEPATCH),
             Symbol(name=OTHER, bind=STB_GLOBAL, st_shndx=SHN_LIVEPATCH),

@@ -11,15 +11,15 @@ from tests.elfwriter import (
     NOP,
     R_PPC64_REL24,
     SHF_ALLOC,
-    SHF_EXECINSTR,
     SHT_NOBITS,
     STB_GLOBAL,
-    STT_FUNC,
     Elf,
     Relocation,
     Section,
     Symbol,
     build,
+    code_section,
+    function,
     words,
 )
 
@@ -35,16 +35,9 @@ TEXT, RELA = 1, 2
 def call(**header: int) -> Elf:
     """A function with one call; `header` overrides fields in the header of `.rela.text`."""
     relocation = Relocation(offset=CALL, type=R_PPC64_REL24, symbol="__SCT__x")
-    text = Section(
-        name=".text",
-        flags=SHF_ALLOC | SHF_EXECINSTR,
-        addralign=16,
-        data=CODE,
-        relocations=[relocation],
-    )
-    function = Symbol(name="f", section=".text", type=STT_FUNC, bind=STB_GLOBAL, size=len(CODE))
-    symbols = [function, Symbol(name="__SCT__x", bind=STB_GLOBAL)]
-    return Elf(sections=[text], symbols=symbols, section_headers={".rela.text": header})
+    symbols = [function("f", len(CODE)), Symbol(name="__SCT__x", bind=STB_GLOBAL)]
+    sections = [code_section(CODE, relocation)]
+    return Elf(sections=sections, symbols=symbols, section_headers={".rela.text": header})
 
 
 def _text(**fields: object) -> Elf:
@@ -95,9 +88,9 @@ READ: Mapping[str, Elf] = {
     # LLVM: the sh_info of these is 0, or names no section in memory.
     "address-significance": _beside(0x6FFF4C03, 0),
     "call-graph-profile": replace(
-        (one := call()),
+        (called := call()),
         sections=[
-            *one.sections,
+            *called.sections,
             Section(name=".llvm.call-graph-profile", type=0x6FFF4C09, flags=0x80000000),
             Section(name=".rel", type=9, data=bytes(16), link=".symtab", info=3, entsize=16),
         ],

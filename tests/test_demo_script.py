@@ -110,13 +110,13 @@ def test_set_up_tells_a_user_what_is_missing(tmp_path: Path, kind: str) -> None:
 
 
 NO_FOLDER = "/dev/null"
-"""What nobody can write files below, not even root."""
+"""A path below which not even root can write files."""
 
 
 @pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME"])
 @pytest.mark.parametrize("name", ["setup.sh", "demo.sh"])
 def test_a_home_that_cannot_be_written(name: str, variable: str) -> None:
-    """In plain words, and the way out; not the shell's own complaint."""
+    """The message is plain and has a remedy; it is not the shell's."""
     settings = {"XDG_CACHE_HOME": None} | {variable: NO_FOLDER}
     result = script(name, *(["demo"] if name == "setup.sh" else []), **settings)
     assert result.returncode == 1

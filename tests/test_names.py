@@ -14,12 +14,12 @@ from tests.elfwriter import (
     R_PPC64_REL24,
     STB_GLOBAL,
     STT_FILE,
-    STT_FUNC,
     Elf,
     Relocation,
-    Section,
     Symbol,
     build,
+    code_section,
+    function,
 )
 from tests.relocated import CALL, CODE
 from tests.sites.support import listed
@@ -35,10 +35,10 @@ def odd(folder: Path) -> Path:
     call = Relocation(offset=CALL, type=R_PPC64_REL24, symbol=f"__SCT__{place}")
     home = f".text.{place}"
     elf = Elf(
-        sections=[Section(name=home, flags=6, addralign=16, data=CODE, relocations=[call])],
+        sections=[code_section(CODE, call, name=home)],
         symbols=[
             Symbol(name=f"{place}.c", type=STT_FILE, st_shndx=0xFFF1),
-            Symbol(name=f"f{place}", section=home, type=STT_FUNC, bind=STB_GLOBAL, size=len(CODE)),
+            function(f"f{place}", len(CODE), section=home),
             Symbol(name=f"__SCT__{place}", bind=STB_GLOBAL),
             Symbol(name=f"__SCK__{place}", bind=STB_GLOBAL),
         ],

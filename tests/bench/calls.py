@@ -21,7 +21,7 @@ from scpatch.sites.actions import Action
 from tests.tools import LD, LLD, assemble, run, section, symbol
 
 OFFSETS = Offsets(paca_toc=16, paca_thread_info=24, livepatch_sp=32)
-"""Where the program's own PACA and thread_info have what strategies look for there."""
+"""Offsets of the fields that strategies use in the program's PACA and thread_info."""
 LINKERS = {"GNU ld": LD, "lld": LLD}
 TARGETS = ("same", "other")
 NAIVE = "naive"
@@ -57,7 +57,7 @@ CALLERS = {
         6,
     ),
 }
-"""`nop` has the nop of another call before it, `bare` none behind its own."""
+"""`nop` comes after the nop of another call; `bare` has no nop after it."""
 COMMON = ("fresh", "saved", "nop", "indirect")
 """Those that every strategy takes."""
 
@@ -174,7 +174,7 @@ class Counted:
 
     calls: dict[str, int]
     """Caller and target -> instructions from the call to where it goes on, without the target's
-    own (those from its local entry on)."""
+    instructions (those from its local entry on)."""
     wrong: frozenset[str]
     """Those that came back with another r2."""
     size: int

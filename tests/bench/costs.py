@@ -68,9 +68,9 @@ PROGRAM_SITES = len([name for name in calls.COMMON if name != "indirect"]) * len
 
 @dataclass(frozen=True)
 class Row:
-    """One way to make one call."""
+    """The figures of one kind of call."""
 
-    way: str
+    label: str
     same: int
     other: int
     right: bool
@@ -88,8 +88,8 @@ class Program:
     stubs: int
 
 
-def rows(way: str, naive: Counted, counted: Counted, rewritten: Rewritten) -> Iterator[Row]:
-    """One row for each way in which the calls of a program go."""
+def rows(label: str, naive: Counted, counted: Counted, rewritten: Rewritten) -> Iterator[Row]:
+    """One row for each kind of call in a program."""
     seen: set[tuple[int, ...]] = set()
     for caller in calls.COMMON:
         if caller == "indirect":
@@ -104,7 +104,7 @@ def rows(way: str, naive: Counted, counted: Counted, rewritten: Rewritten) -> It
         wrong = counted.wrong & {same, other}
         # Of one call alone: without the other call whose nop it uses.
         base = naive.calls["fresh_same"], naive.calls["fresh_other"]
-        name = f"{way}, {_STATES[state]}" if state in _STATES else way
+        name = f"{label}, {_STATES[state]}" if state in _STATES else label
         yield Row(name, base[0] + pair[0], base[1] + pair[1], not wrong, pair)
 
 
@@ -112,30 +112,30 @@ _STATES: dict[Action, str] = {Rewrite.REWRITE: "by a stub", Rewrite.SAVED: "r2 s
 
 
 def measure(folder: Path) -> dict[str, Program]:
-    """Every way, by its name. The linkers must treat it alike."""
+    """Every program, by its label. The linkers must treat it alike."""
     programs: dict[str, Program] = {}
-    made = {way: calls.rewritten(_new(folder, way), way) for way in ways()}
-    for way, rewritten in made.items():
+    made = {label: calls.rewritten(_new(folder, label), label) for label in labels()}
+    for label, rewritten in made.items():
         by_linker = {}
         for linker in LINKERS:
             naive = calls.count(folder, made[NAIVE].path, linker)
             counted = calls.count(folder, rewritten.path, linker)
-            found_rows = tuple(rows(_NAMES.get(way, f"`{way}`"), naive, counted, rewritten))
+            found_rows = tuple(rows(_NAMES.get(label, f"`{label}`"), naive, counted, rewritten))
             stubs = len(rewritten.plan.plan.stubs) if rewritten.plan else 0
             by_linker[linker] = Program(found_rows, counted.size - naive.size, stubs)
-            if way == NAIVE:
+            if label == NAIVE:
                 same, other = (counted.calls[f"indirect_{target}"] for target in TARGETS)
                 pointer = Row("a function pointer", same, other, True, None)
                 programs["indirect"] = Program((pointer,), 0, 0)
-        assert len({each.rows for each in by_linker.values()}) == 1, f"the linkers differ: {way}"
-        programs[way] = max(by_linker.values(), key=lambda each: each.size)
+        assert len({each.rows for each in by_linker.values()}) == 1, f"the linkers differ: {label}"
+        programs[label] = max(by_linker.values(), key=lambda each: each.size)
     return programs
 
 
 _NAMES = {NAIVE: "naive", MARKED: "the linker's stub"}
 
 
-def ways() -> list[str]:
+def labels() -> list[str]:
     return [NAIVE, MARKED, *strategies.names()]
 
 
@@ -152,14 +152,14 @@ def program_table(programs: dict[str, Program]) -> Iterator[str]:
         for row in program.rows:
             other = f"{row.other}" if row.right else f"{row.other}, **r2 is wrong**"
             more = "-" if row.more is None else f"+{row.more[0]}, +{row.more[1]}"
-            yield f"| {row.way} | {row.same} | {other} | {more} |"
+            yield f"| {row.label} | {row.same} | {other} | {more} |"
 
 
 @dataclass(frozen=True)
 class Share:
     """What a strategy does to an object."""
 
-    way: str
+    label: str
     sites: int
     """Those that it makes right."""
     free: int
@@ -184,10 +184,10 @@ def share(path: Path, strategy: str, hoist: str, offsets: Offsets) -> Share | st
     objects = [entry.plan for entry in plan.objects]
     states = Counter(site.state for each in objects for site in each.sites if site.state in cost)
     sites = states.total()
-    way = f"`{strategy}`" + (f", `--hoist {hoist}`" if hoist != "auto" else "")
+    label = f"`{strategy}`" + (f", `--hoist {hoist}`" if hoist != "auto" else "")
     total = [sum(cost[state][at] * number for state, number in states.items()) for at in (0, 1)]
     return Share(
-        way=way,
+        label=label,
         sites=sites,
         free=sum(number for state, number in states.items() if not any(cost[state])),
         stubs=sum(len(each.stubs) for each in objects),
@@ -222,7 +222,7 @@ def share_table(path: Path, offsets: Offsets, programs: dict[str, Program]) -> I
             more = f"{row.same:.2f}, {row.other:.2f}"
             per_site = f"{row.size / row.sites:.1f}"
             yield (
-                f"| {row.way} | {row.sites} | {free} | {row.stubs} | {row.trampolines} "
+                f"| {row.label} | {row.sites} | {free} | {row.stubs} | {row.trampolines} "
                 f"| {row.size} | {per_site} | {more} |"
             )
 

@@ -49,7 +49,7 @@ class Shape:
 
     functions: int  # in a unit of code
     units: int  # units of code in .text
-    function_sections: int  # functions in sections of their own, as -ffunction-sections makes them
+    function_sections: int  # functions in separate sections, as -ffunction-sections makes them
     type_units: int  # units of debug information without code
 
 

@@ -41,7 +41,7 @@ CLEAN, RELINK = 0.02, 1.0
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """An object tree that is always built in the same way."""
+    """An object tree that is always built with the same command."""
 
     source: Path
     path: Path
@@ -136,7 +136,7 @@ def share(clean: Result, links: Sequence[Result]) -> str:
 
 
 def source_copy(place: Path) -> Path:
-    """A source tree of our own, since tests write into theirs; the files are hard links."""
+    """A separate source tree, because tests write into theirs; the files are hard links."""
     with locked(folder() / "lock"):
         install()
         subprocess.run(["cp", "-al", source_tree(), place / "source"], check=True)

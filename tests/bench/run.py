@@ -40,7 +40,7 @@ RELOCATIONS = (25_000, 100_000, 400_000)
 
 
 def object_file(folder: Path, name: str, *options: str) -> Path:
-    """A generated object, made by a process of its own so that this one stays small."""
+    """A generated object, made by another process so that this one stays small."""
     path = folder / f"{name}.o"
     subprocess.run([sys.executable, "-m", "tests.bench.generate", *options, path], check=True)
     return path
@@ -107,7 +107,7 @@ def measure(folder: Path, sizes: Sizes, own: bool) -> tuple[list[str], bool]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.run", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller files, fewer rounds")
-    parser.add_argument("--own", action="store_true", help="only scpatch and what it is held to")
+    parser.add_argument("--own", action="store_true", help="only scpatch and its targets")
     parser.add_argument("--typer", action="store_true", help="compare typer releases, too")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page")
     parser.add_argument("--folder", type=Path, help="where to put the objects, 4 GB at most")

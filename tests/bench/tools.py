@@ -34,7 +34,7 @@ def scpatch(*arguments: str | Path) -> tuple[str, ...]:
 
 
 def all_commands(file: Path, folder: Path) -> list[Command]:
-    """One command of each tool on the same file; what they write goes to names of their own."""
+    """One command of each tool on the same file; each writes to another name."""
 
     def writing(name: str, *argv: str) -> Command:
         out = folder / (name.replace(" ", "-") + ".out.o")

@@ -1,4 +1,4 @@
-"""The start-up of typer releases side by side, each in a virtual environment of its own."""
+"""Compares the start-up of typer releases, each in its own virtual environment."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ ROUNDS = 21
 
 
 def typer_section(folder: Path) -> list[str]:
-    """A table of a small application's run with each release, pip's own output left out."""
+    """A table of a small application's run with each release, without pip's output."""
     commands = []
     for number, release in enumerate(RELEASES):
         python = folder / f"venv{number}" / "bin" / "python"

@@ -46,7 +46,7 @@ EXIT_CODES = {
     "scpatch diff before.o after.o": Exit.ERROR,
     "scpatch verify vmlinux": Exit.ERROR,
 }
-"""Of those that do not end with 0. The vmlinux is one that nobody has patched."""
+"""Of commands that do not end with 0. The vmlinux here is not patched."""
 
 
 @pytest.mark.parametrize("command", TABLE)

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of everything that reads a file: `python -m tests.fuzz.bytes`.
 
-Needs the extra `fuzz` (atheris). Two workers share a corpus. It keeps faults in a folder, and prints
+Needs the extra `fuzz` (atheris). Two workers share a corpus. Writes faults to a folder, and prints
 the table of docs/explanation/reliability.md. Exit status 1: there was a fault.
 """
 
@@ -101,7 +101,7 @@ def _start(out: Path, folder: str, number: int, runs: int, seed: int) -> subproc
 
 
 def replay(path: Path) -> str:
-    """Runs a kept input in this process, which nothing slows down; empty where all is well."""
+    """Runs a stored input in this process, at full speed; empty if all is well."""
     import traceback
 
     from tests.fuzz import seeds
@@ -127,7 +127,7 @@ def replay(path: Path) -> str:
 
 
 def confirmed(folder: Path) -> dict[Path, str]:
-    """The kept inputs that fail again, each in a process of its own, and their last lines."""
+    """The stored inputs that fail again, each in a new process, and their last lines."""
     figures = {}
     for path in sorted(folder.glob("*[!t]")):
         command = [sys.executable, "-m", "tests.fuzz.bytes", "--replay", str(path)]
@@ -155,8 +155,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.bytes", description=__doc__)
     parser.add_argument("--executions", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=2022)
-    parser.add_argument("--out", type=Path, default=Path("fuzz-out"), help="where all is kept")
-    parser.add_argument("--replay", type=Path, nargs="+", help="run kept inputs instead")
+    parser.add_argument("--out", type=Path, default=Path("fuzz-out"), help="where to store it all")
+    parser.add_argument("--replay", type=Path, nargs="+", help="run stored inputs instead")
     chosen = parser.parse_args()
     if chosen.replay:
         texts = [text for text in map(replay, chosen.replay) if text]

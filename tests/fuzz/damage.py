@@ -78,7 +78,7 @@ class Verdict(NamedTuple):
     proof: bool
     """The proof caught it."""
     execution: bool | None
-    """The execution caught it; None where it was not asked."""
+    """The execution caught it; None if it did not run."""
     changed: bool | None
 
 

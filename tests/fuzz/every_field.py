@@ -1,9 +1,9 @@
 """Every field that is read, at its bounds: `python -m tests.fuzz.every_field`.
 
 Each field of each prebuilt file is set to 0, 1, -1, the largest signed number and one off by one,
-one at a time; every such file goes to every way of `tests.fuzz.exercise`: all strategies, with and
+one at a time; every such file runs in every mode of `tests.fuzz.exercise`: all strategies, with and
 without a table of call sites, `advise`, and the proof as the first and as the second of two
-objects. Exit status 1: something failed, and its inputs are kept.
+objects. Exit status 1: something failed, and its inputs are stored.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tests.fuzz import seeds
 from tests.fuzz.exercise import NUMBERS, Exercise, ended_after, one_way
 from tests.fuzz.fields import archive_places, is_archive, places
 from tests.fuzz.findings import Findings
+from tests.fuzz.modes import MODES
 from tests.fuzz.mutate import bounds, value_of, with_field
-from tests.fuzz.ways import WAYS
 
 WORKERS = 2
 _HARD = 3.0
@@ -60,7 +60,7 @@ def cases(name: str, data: bytes) -> Iterator[Case]:
 
 
 def run(folder: Path, share: int = 1, part: int = 0, *, keep: Path | None = None) -> Result:
-    """Every `share`-th run of a case by a way, from the `part`-th on. `folder` is for files."""
+    """Every `share`-th run of a case in a mode, from the `part`-th on. `folder` is for files."""
     files = {**seeds.objects(), **seeds.archives(folder)}
     exercise, findings = Exercise(folder), Findings(keep or folder / "faults")
     outcomes: Counter[str] = Counter()
@@ -78,8 +78,8 @@ def run(folder: Path, share: int = 1, part: int = 0, *, keep: Path | None = None
                         outcomes[one_way(exercise, case.data, number, case.partner)] += 1
                 except Exception as error:
                     kind = findings.add(error, bytes([number, 0]) + case.data)
-                    way = WAYS[number].name if number < len(WAYS) else f"way {number}"
-                    examples.setdefault(kind, f"{case.name}; {way}")
+                    mode = MODES[number].name if number < len(MODES) else f"mode {number}"
+                    examples.setdefault(kind, f"{case.name}; {mode}")
     return Result(count, sum(outcomes.values()), outcomes, findings.kinds, examples)
 
 
@@ -92,7 +92,7 @@ def _part(work: tuple[int, int, Path]) -> Result:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.every_field", description=__doc__)
     parser.add_argument("--share", type=int, default=1, help="one run of so many (1: all)")
-    parser.add_argument("--out", type=Path, default=Path("fuzz-out"), help="where inputs are kept")
+    parser.add_argument("--out", type=Path, default=Path("fuzz-out"), help="where to store inputs")
     chosen = parser.parse_args()
     started = time.monotonic()
     share = chosen.share * WORKERS
@@ -103,7 +103,7 @@ def main() -> int:
     outcomes = sum((result.outcomes for result in results), Counter[str]())
     print("| What | Figure |\n|---|---:|")
     print(f"| files with one field changed | {results[0].cases:,} |")
-    print(f"| runs by a way | {sum(result.runs for result in results):,} |")
+    print(f"| runs in a mode | {sum(result.runs for result in results):,} |")
     for name, number in outcomes.most_common():
         print(f"| came out as: {name} | {number:,} |")
     print(f"| kinds of faults | {len(faults)} |")

@@ -30,7 +30,7 @@ from scpatch.verifier.options import VerifyOptions
 from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof
 from tests.fuzz.fields import is_archive
-from tests.fuzz.ways import OFFSETS, WAYS, Way
+from tests.fuzz.modes import MODES, OFFSETS, Mode
 from tests.tools import apply
 
 TRAMPOLINES = ("__SCT__*",)
@@ -67,12 +67,12 @@ class Exercise:
         self.memory = memory
         self.most = Most()
 
-    def rewrite(self, data: bytes, way: Way) -> str:
+    def rewrite(self, data: bytes, mode: Mode) -> str:
         """Plans an object and, where that changes anything, all that follows. How it went."""
         view = memoryview(data)
         try:
             plan, layout = self._step(
-                "planning", data, lambda: plan_object(view, "x.o", way.options)
+                "planning", data, lambda: plan_object(view, "x.o", mode.options)
             )
         except ScpatchError as error:
             return told(error)
@@ -83,11 +83,11 @@ class Exercise:
         if layout.size > 2 * len(data) + 512 * len(plan.plan.stubs) + 64 * listed + (1 << 18):
             raise FaultError("size", f"{len(data)} bytes became {layout.size}")
         new = apply(data, layout)
-        self._again(new, plan, way)
-        return self._proof(data, new, plan, way)
+        self._again(new, plan, mode)
+        return self._proof(data, new, plan, mode)
 
-    def _again(self, new: bytes, plan: ObjectPlan, way: Way) -> None:
-        again, rest = plan_object(memoryview(new), "x.o", way.options)
+    def _again(self, new: bytes, plan: ObjectPlan, mode: Mode) -> None:
+        again, rest = plan_object(memoryview(new), "x.o", mode.options)
         if rest is not None:
             raise FaultError("again", "a second run changes the file once more")
         # By the relocation: a damaged object can have two on one instruction.
@@ -97,13 +97,13 @@ class Exercise:
             if site.state.changes and done.get((site.section, site.relocation)) not in states:
                 raise FaultError("again", f"{site.place} is not done after it was rewritten")
 
-    def _proof(self, data: bytes, new: bytes, plan: ObjectPlan, way: Way) -> str:
+    def _proof(self, data: bytes, new: bytes, plan: ObjectPlan, mode: Mode) -> str:
         if is_linked(memoryview(data)):
             return "rewritten" if not self.images(data, new).errors else "rewritten, not proven"
-        if self.prove(data, data, way).errors:
+        if self.prove(data, data, mode).errors:
             return "rewritten, refused by the proof"
-        proof = self.prove(data, new, way)
-        if proof.errors and way.options.strategy == "livepatch-stack" and plan.plan.refused:
+        proof = self.prove(data, new, mode)
+        if proof.errors and mode.options.strategy == "livepatch-stack" and plan.plan.refused:
             # Of a trampoline that cannot keep r2: the rewriter refuses its calls, the proof says so
             # of the trampoline. Neither calls the file right.
             return "rewritten in part, not proven"
@@ -115,7 +115,7 @@ class Exercise:
                 raise FaultError("proof", f"{call.place} was rewritten, and is not right by it")
         return "rewritten and proven"
 
-    def prove(self, before: bytes, after: bytes, way: Way) -> Proof:
+    def prove(self, before: bytes, after: bytes, mode: Mode) -> Proof:
         """The proof of two objects."""
         old, new = self._put("before.o", before), self._put("after.o", after)
         return self._step(
@@ -127,7 +127,7 @@ class Exercise:
                 TRAMPOLINES,
                 OFFSETS.paca_toc,
                 livepatch_offsets=(OFFSETS.paca_thread_info, OFFSETS.livepatch_sp),
-                for_kernel=way.for_kernel,
+                for_kernel=mode.for_kernel,
             ),
         )
 
@@ -148,7 +148,7 @@ class Exercise:
             return told(error)
         return "advised"
 
-    def archive(self, data: bytes, way: Way, *, elsewhere: bool) -> str:
+    def archive(self, data: bytes, mode: Mode, *, elsewhere: bool) -> str:
         """Plans an archive, in place or for an output; the result is planned again."""
         path = self._put("x.a", data)
         target = self.folder / "out" / "x.a" if elsewhere else None
@@ -159,18 +159,18 @@ class Exercise:
             told(error)
             count = -1
         try:
-            plan = self._step("planning", data, lambda: plan_file(path, way.options, target))
+            plan = self._step("planning", data, lambda: plan_file(path, mode.options, target))
         except ScpatchError as error:
             return told(error)
         if count < 0:
             raise FaultError("archive", "it was planned, and its members cannot be read")
         if data[:8] == b"!<thin>\n" or not any(output.source == path for output in plan.outputs):
             return "rewritten" if plan.outputs else "nothing"
-        return self._archive_again(data, plan, way)
+        return self._archive_again(data, plan, mode)
 
-    def _archive_again(self, data: bytes, plan: FilePlan, way: Way) -> str:
+    def _archive_again(self, data: bytes, plan: FilePlan, mode: Mode) -> str:
         (output,) = plan.outputs
-        again = plan_file(self._put("again.a", apply(data, output.layout)), way.options)
+        again = plan_file(self._put("again.a", apply(data, output.layout)), mode.options)
         if again.outputs:
             raise FaultError("again", "a second run changes the archive once more")
         if len(again.objects) != len(plan.objects):
@@ -237,24 +237,24 @@ def told(error: ScpatchError) -> str:
 
 
 def one_way(exercise: Exercise, data: bytes, number: int, partner: bytes) -> str:
-    """Puts `data` through the way of a number; `partner` is an object to be proven beside it.
+    """Puts `data` through the mode of a number; `partner` is an object to be proven beside it.
 
-    An archive is planned, in place and elsewhere by turns. The numbers behind those of WAYS are
+    An archive is planned, in place and elsewhere by turns. The numbers behind those of MODES are
     `advise`, and the proof with the input as the second and as the first of two objects.
     """
-    way = WAYS[number % len(WAYS)]
+    mode = MODES[number % len(MODES)]
     if is_archive(data):
-        return exercise.archive(data, way, elsewhere=bool(number & 1))
-    last = number - len(WAYS)
+        return exercise.archive(data, mode, elsewhere=bool(number & 1))
+    last = number - len(MODES)
     if last < 0:
-        return exercise.rewrite(data, way)
+        return exercise.rewrite(data, mode)
     if last == 0:
         return exercise.advise(data)
     before, after = (partner, data) if last % 2 else (data, partner)
     linked = is_linked(memoryview(data))
-    proof = exercise.images(before, after) if linked else exercise.prove(before, after, way)
+    proof = exercise.images(before, after) if linked else exercise.prove(before, after, mode)
     return "not proven" if proof.errors else "proven"
 
 
-NUMBERS = len(WAYS) + 3
+NUMBERS = len(MODES) + 3
 """How many ways `one_way` has."""

@@ -1,4 +1,4 @@
-"""A whole program around an object with static calls: what the object really does.
+"""Links an object with static calls into a whole program, to see what the object really does.
 
 Every function is called as the kernel would, with targets that wreck all that a callee may wreck,
 r2 too. Two objects behave alike where their programs print the same and end alike. This is the
@@ -41,7 +41,7 @@ class Setting(NamedTuple):
     define have -1."""
     slots: Mapping[str, str] = {}
     """For a trampoline that is to go to another TOC: the symbol that holds its target. Its patched
-    word becomes a nop, in front of the way by that slot."""
+    word becomes a nop, before the path through that slot."""
     words: Mapping[str, tuple[str, int]] = {}
     """Functions in which a word is overwritten, as a feature section would: the absolute symbol
     whose value is its distance, since a label in the code would be an entry; and the word."""

@@ -85,7 +85,7 @@ def cases() -> Iterator[Case]:
         yield Case("one path only", branch, f"{ctr}{branch} 1f\n{_SAVE}1: {_CALL}")
     yield Case("overwritten", "by another register", f"{_SAVE}std 3, 24(1)\n{_CALL}")
     yield Case("overwritten", "in part", f"{_SAVE}stw 3, 28(1)\n{_CALL}")
-    yield Case("overwritten", "by way of r31", f"{_SAVE}mr 31, 1\nstd 3, 24(31)\n{_CALL}")
+    yield Case("overwritten", "through r31", f"{_SAVE}mr 31, 1\nstd 3, 24(31)\n{_CALL}")
     yield Case("overwritten", "r2 was foreign", f"mr 30, 2\nli 2, 77\n{_SAVE}mr 2, 30\n{_CALL}")
     for name in _FEATURES:
         extra = _FIXUP.format(name=name, start=".Lsave", end=".Lsave + 4")

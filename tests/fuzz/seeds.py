@@ -9,7 +9,7 @@ from pathlib import Path
 from scpatch.errors import ScpatchError
 from scpatch.rewriter import plan_object
 from tests.archives import AR, header
-from tests.fuzz.ways import WAYS
+from tests.fuzz.modes import MODES
 from tests.tools import CROSS, FIXTURES, apply
 
 MEMBERS = ("calls-gcc.o", "sites.o", "marked.o")
@@ -25,16 +25,16 @@ def objects() -> dict[str, bytes]:
 
 @cache
 def rewritten() -> dict[str, tuple[bytes, bytes]]:
-    """Pairs of a prebuilt object before and after each way that changes it."""
+    """Pairs of a prebuilt object before and after each mode that changes it."""
     archives = {}
     for name, data in objects().items():
-        for way in WAYS:
+        for mode in MODES:
             try:
-                _, layout = plan_object(memoryview(data), name, way.options)
+                _, layout = plan_object(memoryview(data), name, mode.options)
             except ScpatchError:
                 continue
             if layout is not None:
-                archives[f"{name}, {way.name}"] = data, apply(data, layout)
+                archives[f"{name}, {mode.name}"] = data, apply(data, layout)
     return archives
 
 

@@ -14,7 +14,7 @@ from tests.fuzz.exercise import NUMBERS
 from tests.fuzz.fields import any_place, is_archive, places
 
 SHARE = 101
-"""Not a multiple of any factor of NUMBERS, so that each field comes to another way."""
+"""Not a multiple of any factor of NUMBERS, so that each field comes to another mode."""
 
 
 def test_a_share_of_all_fields(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from scpatch.rewriter import plan_object
 from tests.fuzz import exercise
 from tests.fuzz.exercise import Exercise, FaultError, ended_after, told
 from tests.fuzz.findings import Findings, kind_of
-from tests.fuzz.ways import WAYS
+from tests.fuzz.modes import MODES
 from tests.tools import FIXTURES, apply
 
 DATA = (FIXTURES / "calls-gcc.o").read_bytes()
@@ -35,19 +35,19 @@ def forever() -> None:
 
 
 def test_much_memory_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Exercise(tmp_path).rewrite(DATA, WAYS[1]) == "rewritten and proven"  # loads the code
-    assert Exercise(tmp_path, memory=True).rewrite(DATA, WAYS[1]) == "rewritten and proven"
+    assert Exercise(tmp_path).rewrite(DATA, MODES[1]) == "rewritten and proven"  # loads the code
+    assert Exercise(tmp_path, memory=True).rewrite(DATA, MODES[1]) == "rewritten and proven"
     replaced(monkeypatch, lambda: len(bytes(30 * len(DATA) + exercise.CONSTANT)))
-    assert Exercise(tmp_path).rewrite(DATA, WAYS[1]) == "rewritten and proven"
+    assert Exercise(tmp_path).rewrite(DATA, MODES[1]) == "rewritten and proven"
     with pytest.raises(FaultError, match="memory: planning took"):
-        Exercise(tmp_path, memory=True).rewrite(DATA, WAYS[1])
+        Exercise(tmp_path, memory=True).rewrite(DATA, MODES[1])
 
 
 def test_long_steps_are_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replaced(monkeypatch, lambda: sum(range(1_000_000)))
     monkeypatch.setattr(exercise, "SECONDS", 0.001)
     with pytest.raises(FaultError, match="slow: planning took"):
-        Exercise(tmp_path).rewrite(DATA, WAYS[1])
+        Exercise(tmp_path).rewrite(DATA, MODES[1])
     with pytest.raises(FaultError, match="slow: not done"), ended_after(0.05):
         forever()
 
@@ -66,7 +66,7 @@ def test_a_rewrite_that_the_proof_refuses_is_a_fault(
     monkeypatch.setattr(exercise, "apply", broken)
     monkeypatch.setattr(Exercise, "_again", lambda *_: None)
     with pytest.raises(FaultError, match="proof: "):
-        Exercise(tmp_path).rewrite(DATA, WAYS[1])
+        Exercise(tmp_path).rewrite(DATA, MODES[1])
 
 
 def test_errors_say_something_and_alike_ones_are_kept_once(tmp_path: Path) -> None:

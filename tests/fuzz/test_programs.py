@@ -165,7 +165,7 @@ def test_a_failing_program_is_kept_with_a_script(tmp_path: Path) -> None:
     assert done.stdout.count("program: 0\n") == 2
     verdicts = re.findall(r"^verdict\t(\S+)\t(.+)$", done.stdout, re.MULTILINE)
     assert [name for name, _ in verdicts] == ["new-outside.o", "new.o", "program"] * 2
-    # In an image nobody knows where a jump through a register leads.
+    # In an image it is unknown where a jump through a register leads.
     assert all(what == "proven" or (name, what) == IMAGE_NOT_SHOWN for name, what in verdicts)
 
 

@@ -1,7 +1,7 @@
-"""One process of the fuzzer of bytes: libFuzzer by way of atheris, with mutations by field.
+"""One process of the fuzzer of bytes: libFuzzer through atheris, with mutations by field.
 
-An input is a byte that chooses the way, one that chooses an object to be proven beside it, and the
-file. Faults do not end the process: their inputs are kept, and it goes on.
+An input is a byte that chooses the mode, one that chooses an object to be proven beside it, and the
+file. Faults do not end the process: it stores their inputs and continues.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Worker:
         self._done = 0
 
     def corpus(self, folder: Path) -> None:
-        """Writes the inputs to begin with: each file by each way, and pairs for the proof."""
+        """Writes the inputs to begin with: each file in each mode, and pairs for the proof."""
         folder.mkdir(exist_ok=True)
-        made = [bytes([way, 0]) + data for data in self._starts for way in range(NUMBERS - 2)]
+        made = [bytes([mode, 0]) + data for data in self._starts for mode in range(NUMBERS - 2)]
         made.append(b"\1\0" + seeds.large(self._exercise.folder))
         for index, (before, after) in enumerate(self._pairs):
             made.append(bytes([NUMBERS - 2, index]) + after)
@@ -92,7 +92,7 @@ class Worker:
         self._counts.write_text(json.dumps(figures))
 
     def mutate(self, data: bytes, most: int, seed: int) -> bytes:
-        """Changes fields, now and then the way, and now and then whatever libFuzzer likes."""
+        """Changes fields, now and then the mode, and now and then whatever libFuzzer likes."""
         source = random.Random(seed)
         head, body = data[:HEAD].ljust(HEAD, b"\0"), data[HEAD:]
         kind = source.random()

@@ -1,4 +1,4 @@
-"""Boots a kernel under QEMU, with a root file system of its own in memory, and reads its log."""
+"""Boots a kernel under QEMU, with a root file system in memory, and reads its log."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def _in_order(tree: Path, variants: Collection[Variant]) -> list[Variant]:
 
 
 def _products(tree: Path, variant: Variant) -> Path:
-    """Where the products are kept; with all of scpatch in the name of rewritten ones."""
+    """Where the products are stored. The name of rewritten ones depends on all of scpatch."""
     code = _key_of_scpatch() if variant.rewritten else ""
     return tree / "products" / f"{variant.name}-{key(code, *_CODE)}"
 
@@ -93,7 +93,7 @@ def object_tree(*, at_sites: bool = False) -> Path:
 
 
 def _check_config(tree: Path, asked: Collection[str]) -> None:
-    """Raises KernelError: an option that is asked for was dropped."""
+    """Raises KernelError if Kconfig dropped a requested option."""
     have = set((tree / ".config").read_text().splitlines())
     if missing := [line for line in asked if line.startswith("CONFIG_") and line not in have]:
         (tree / ".config").unlink()

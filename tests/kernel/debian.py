@@ -45,7 +45,7 @@ def unpacked(package: Package) -> Path:
     new = scratch / "unpacked"
     logged(["dpkg-deb", "--raw-extract", *scratch.glob("*.deb"), new], log)
     if (fetched := field(new, "Package")) != package.name:
-        raise KernelError(f"asked for {package.name}, apt has fetched {fetched}")
+        raise KernelError(f"apt fetched {fetched} instead of {package.name}")
     target.parent.mkdir(exist_ok=True)
     new.replace(target)
     shutil.rmtree(scratch)
@@ -60,7 +60,7 @@ def field(unpacked: Path, name: str) -> str:
 
 
 def _apt(scratch: Path, release: str) -> list[str]:
-    """apt-get with nothing of the machine's own but the settings by which it reaches archives."""
+    """apt-get that uses of the machine only the settings for reaching archives."""
     state, cache, sources = scratch / "state", scratch / "cache", scratch / "sources.list"
     (state / "lists" / "partial").mkdir(parents=True)
     (cache / "archives" / "partial").mkdir(parents=True)

@@ -50,5 +50,5 @@ def module(kernel: Kernel, name: str) -> Path:
 
 
 def code_bytes(image: Path) -> int:
-    """The size of all executable sections in bytes, stubs of the linker's own included."""
+    """The size of all executable sections in bytes, including the linker's own stubs."""
     return sum(section.size for section in tools.sections(image) if "X" in section.flags)

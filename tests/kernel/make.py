@@ -27,7 +27,7 @@ def make_command(tree: Path) -> list[str]:
 
 def make(tree: Path, variant: Variant, log: Path, *targets: str, flags: str = "") -> str:
     """Builds in place and returns what make has said. From one variant to the next only what
-    differs is made anew. To be called with the lock held and in `edited`; `flags` are more
+    differs is built again. To be called with the lock held and in `edited`; `flags` are more
     SCPATCH_FLAGS.
 
     Raises KernelError where make fails; its text is in `log` then.

@@ -1,4 +1,4 @@
-"""Where the kernel under test is kept between runs, and running what makes it."""
+"""The cache of the kernel under test, and running the commands that build it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TAIL = 60
 
 
 class KernelError(Exception):
-    """Something on the way to the booted kernel failed; the text has the tail of its log."""
+    """A step before the kernel had booted failed; the text has the end of its log."""
 
 
 def folder() -> Path:

@@ -52,7 +52,7 @@ def test_every_case_passes(log: Log) -> None:
 
 
 def selftest(log: Log) -> tuple[bool, int]:
-    """Whether the kernel's own test ran to its end, and how many warnings it gave."""
+    """Whether the kernel's own test finished, and how many warnings it gave."""
     start = f"calling  {_SELFTEST}+"
     between: list[str] = []
     for line in log.after(start):

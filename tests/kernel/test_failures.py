@@ -1,4 +1,4 @@
-"""What goes wrong on the way to a booted kernel is told, with the end of the log."""
+"""A failure before a kernel has booted is reported, with the end of the log."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_module_that_is_not_there(naive: Kernel, tmp_path: Path) -> None:
 
 
 def test_the_initramfs_is_what_cpio_writes(naive: Kernel, tmp_path: Path) -> None:
-    """Its own archive, unpacked by cpio, has the files in it."""
+    """cpio unpacks the archive and finds the files."""
     done = subprocess.run(
         ["cpio", "-id", "--no-absolute-filenames", "--quiet"],
         input=boot.initramfs(replace(naive, modules=naive.modules[:1])),

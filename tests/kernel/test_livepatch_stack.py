@@ -72,7 +72,7 @@ def test_every_trampoline_leaves_by_the_code(naive: Kernel, kernel: Kernel) -> N
 
 
 def test_the_offsets_are_those_of_the_kernel(kernel: Kernel) -> None:
-    """As the kernel's own code for live patches loads them, by the disassembly of both."""
+    """The kernel's own code for live patches loads the same, by the disassembly of both."""
     listed = tools.run(CROSS + "objdump", "-d", "--no-show-raw-insn", kernel.vmlinux).stdout
     used = set()
     for name in ("livepatch_handler", _CODE):

@@ -114,7 +114,7 @@ def test_the_segments_stay_where_they_were(naive: Kernel, in_place: Kernel) -> N
 
 
 def with_loads(path: Path, target: Path, offset: int) -> int:
-    """Writes the load of r2 behind the module's calls of its own trampolines, as nobody should.
+    """Writes the load of r2 after the module's calls of its own trampolines, which is wrong.
     Returns how many there are."""
     data = bytearray(path.read_bytes())
     starts = {section.name: section.offset for section in tools.sections(path)}

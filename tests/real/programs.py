@@ -1,4 +1,4 @@
-"""C and C++ programs whose static calls go through trampolines of their own."""
+"""C and C++ programs whose static calls go through their own trampolines."""
 
 from __future__ import annotations
 

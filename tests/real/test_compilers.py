@@ -73,7 +73,7 @@ def test_compiled_as_a_shared_object(
 ) -> None:
     """Caller and targets in two units, so with two TOCs, and trampolines between them."""
     path = rewritten(compile_c(tmp_path, CALLER, "-O2", "-fPIC", compiler=compiler))
-    # A trampoline that another unit may preempt would be called by way of the PLT.
+    # A trampoline that another module may preempt would be called through the PLT.
     hidden = re.sub(r"\.globl (\w+)", r".globl \1\\n.hidden \1", TARGETS)
     targets = compile_c(tmp_path, hidden, "-O2", "-fPIC", name="targets.o")
     for driver in DRIVERS:
@@ -86,7 +86,7 @@ def test_compiled_as_a_shared_object(
 @pytest.mark.parametrize("linker", ["ld", "lld"])
 @pytest.mark.parametrize("option", ["-O0", "-O2", "-O2 -g"])
 def test_exceptions_pass_through(tmp_path: Path, linker: str, option: str) -> None:
-    """The unwinder finds its way over a rewritten call, and r2 with it."""
+    """The unwinder can unwind through a rewritten call, and restores r2."""
     compiled = compile_c(tmp_path, THROWING, *option.split(), compiler=GXX, language="c++")
     for path in (compiled, rewritten(compiled)):
         driver = GXX if linker == "ld" else ["clang++", *CLANG[1:], "-fuse-ld=lld"]

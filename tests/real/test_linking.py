@@ -127,7 +127,7 @@ def test_rewritten_after_ld_r(tmp_path: Path, linker: str) -> None:
 
 def test_local_trampolines_in_two_objects(tmp_path: Path) -> None:
     """Stubs for local trampolines are global, so that a linker never takes one for another."""
-    # In a section of its own: within one, an assembler leaves no relocation to rewrite.
+    # In another section: within one section, the assembler leaves no relocation to rewrite.
     local = TARGETS.replace(".globl __SCT__", ".local __SCT__")
     local = local.replace(".pushsection .text", '.pushsection .text.t, \\"ax\\"')
     source = CALLER.replace("extern long indirect", "long indirect") + local
@@ -179,7 +179,7 @@ def test_a_program_with_a_rewritten_c_library(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("linker", LINKERS)
 def test_thunks_of_the_same_object_twice(assemble: Assemble, tmp_path: Path, linker: str) -> None:
-    """A thunk leads back into its own object: another one's must never stand in for it."""
+    """A thunk returns into its own object: the linker must never use another object's thunk."""
     path = assemble("TOC f\n bl __SCT__x\n addi 3, 3, 1\n blr\nEND f\n.weak f\n")
     new = rewritten(path, no_nop="thunk")
     done = run(linker, "-r", "-o", tmp_path / "merged.o", new, new, check=False)

@@ -14,10 +14,8 @@ from scpatch.verifier.proof import prove
 from tests.elfwriter import (
     R_PPC64_REL24,
     SHF_ALLOC,
-    SHF_EXECINSTR,
     SHT_PROGBITS,
     STB_GLOBAL,
-    STT_FUNC,
     STT_SECTION,
     Elf,
     Number,
@@ -25,6 +23,8 @@ from tests.elfwriter import (
     Section,
     Symbol,
     build,
+    code_section,
+    function,
 )
 from tests.relocated import CALL, CODE
 from tests.sites.support import entries, listed
@@ -35,11 +35,7 @@ def many(sections: int, *, named: bool = True) -> Elf:
     """An object of so many sections, the first and the last with a call; `named`: the last one
     has symbols."""
     call = Relocation(offset=CALL, type=R_PPC64_REL24, symbol="__SCT__x")
-    code = [
-        Section(name=name, flags=6, addralign=16, data=CODE, relocations=[call])
-        for name in (".text.first", ".text.last")
-    ]
-    assert SHF_ALLOC | SHF_EXECINSTR == 6
+    code = [code_section(CODE, call, name=name) for name in (".text.first", ".text.last")]
     # Section 0, two tables of relocations, .symtab, .symtab_shndx, .strtab and .shstrtab.
     others = sections - 9 + (sections < 65284)
     few = Section(name=".d", flags=SHF_ALLOC, data=b"x")
@@ -48,10 +44,7 @@ def many(sections: int, *, named: bool = True) -> Elf:
         sections=[code[0], *[few] * others, code[1]],
         symbols=[
             *(Symbol(type=STT_SECTION, section=home) for home in homes.values()),
-            *(
-                Symbol(name=name, section=home, type=STT_FUNC, bind=STB_GLOBAL, size=len(CODE))
-                for name, home in homes.items()
-            ),
+            *(function(name, len(CODE), section=home) for name, home in homes.items()),
             Symbol(name="__SCT__x", bind=STB_GLOBAL),
             Symbol(name="__SCK__x", bind=STB_GLOBAL),
         ],

@@ -20,7 +20,7 @@ RUN_EVERY = 8
 
 
 def check_many(numbers: Sequence[int], seed: int) -> list[Result]:
-    """Checks the programs with these numbers, in a folder of its own."""
+    """Checks the programs with these numbers, in a new folder."""
     with tempfile.TemporaryDirectory(prefix="scpatch-programs-") as folder:
         bench = Bench(Path(folder))
         return [

@@ -1,4 +1,4 @@
-"""One random program on its way: compiled, merged, rewritten in several ways, linked, run, proven.
+"""Compiles, merges, rewrites, links, runs and proves one random program, in several variants.
 
 The reference is the program as it was compiled, with harmless targets. Every rewritten version with
 hostile targets must print the same, and be proven.
@@ -38,7 +38,7 @@ class Variant(NamedTuple):
     linker: str = "ld"
     offsets: Offsets = Offsets()
     apart: bool = False
-    """Each unit is rewritten on its own, before `ld -r`."""
+    """Each module is rewritten alone, before `ld -r`."""
     emit_sites: bool = False
 
     def fits(self, program: Program, compiler: Compiler) -> bool:

@@ -18,7 +18,7 @@ SHAPES: Final = ("plain", "two", "stack", "pair", "big", "real", "various")
 
 
 class Program(NamedTuple):
-    """The C text of both units. Units are compiled on their own and linked with `ld -r`."""
+    """The C text of both modules. Each is compiled alone and linked with `ld -r`."""
 
     seed: int
     unit_a: str
@@ -137,7 +137,7 @@ static u entry_{name}(u p)
 
 
 def _hand_written(source: random.Random, writer: Writer, unit: str) -> str:
-    """Trampolines of the unit's own, and functions in assembly language that call trampolines."""
+    """The module's trampolines, and functions in assembly language that call trampolines."""
     text = ""
     for kind in sorted(writer.own[unit]):
         near = source.random() < 0.5

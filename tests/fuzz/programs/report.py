@@ -116,7 +116,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def keep(result: Result, folder: Path) -> Path:
-    """Puts a failing program into a folder of its own, with a script that shows each failure."""
+    """Writes a failing program into a new folder, with a script that shows each failure."""
     target = folder / f"{result.program.seed}-{result.compiler.name}"
     target.mkdir(parents=True, exist_ok=True)
     for name in ("shared.h", "targets.c", "trampolines.S", "start.S", "hostile.S"):

@@ -18,7 +18,7 @@ KINDS: Final = (
     *("back", "wide"),
 )
 _OWN_KINDS: Final = ("one", "two", "ten", "real", "pair", "sum", "wide")
-"""Kinds of which a unit may have trampolines of its own."""
+"""Kinds for which a module may define its own trampolines."""
 
 PARAMETERS: Final = {
     "plain": "u p",
@@ -249,7 +249,7 @@ class Writer:
         return _result(function, self.number())
 
     def _early(self, function: Function) -> str:
-        """A way out before anything was called: compilers move the prologue behind it."""
+        """A return before any call: compilers move the prologue after it."""
         return f"\t{OPEN} if ({self.condition()})\n\t\treturn {_result(function, 'b * a')}; {CLOSE}"
 
     def block(self, low: int, high: int) -> list[str]:

@@ -174,7 +174,7 @@ def build_constant(folder: Path) -> None:
 
 
 def libgcc() -> str:
-    """Where `-Os` code finds the functions that save and restore registers; GNU ld has its own."""
+    """The functions that save and restore registers for `-Os` code; GNU ld has its own."""
     return _run((CROSS + "gcc", "-print-libgcc-file-name")).stdout.strip()
 
 

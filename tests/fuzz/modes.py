@@ -1,4 +1,4 @@
-"""The ways that one input is put through: strategies with their options."""
+"""The modes in which the fuzzers run scpatch: strategies with their options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KERNEL = _PLAIN._replace(undefined=Undefined.REWRITE, hoist=Hoist.KERNEL)
 _THUNK = _PLAIN._replace(undefined=Undefined.REWRITE, no_nop=NoNop.THUNK)
 
 
-class Way(NamedTuple):
+class Mode(NamedTuple):
     """Options of a run, under a name for messages and tables."""
 
     name: str
@@ -26,7 +26,7 @@ class Way(NamedTuple):
         return self.options.hoist is Hoist.KERNEL
 
 
-def _way(
+def _mode(
     name: str,
     strategy: str = "callsite",
     options: Options = _PLAIN,
@@ -34,27 +34,27 @@ def _way(
     offsets: Offsets = _NO_OFFSETS,
     emit_sites: bool = False,
     unmark: bool = False,
-) -> Way:
+) -> Mode:
     options = options._replace(strategy=strategy, offsets=offsets, emit_sites=emit_sites)
-    return Way(name, options._replace(unmark=unmark))
+    return Mode(name, options._replace(unmark=unmark))
 
 
 _PACA_AT_CALLS = Offsets(paca_toc=16)
 
-WAYS: tuple[Way, ...] = (
-    Way("scan", Options(None, lines="all")),
-    Way("callsite", Options(lines="refused")),
-    _way("callsite --emit-sites", emit_sites=True, options=_THUNK),
-    _way("callsite --no-nop thunk", options=_THUNK),
-    _way("callsite --hoist kernel", options=_KERNEL),
-    _way("callsite --unmark", unmark=True),
-    _way("localentry", "localentry"),
-    _way("localentry, by the PACA", "localentry", offsets=_PACA_AT_CALLS),
-    _way("localentry --emit-sites", "localentry", emit_sites=True),
-    _way("paca", "paca", offsets=OFFSETS),
-    _way("paca --emit-sites", "paca", offsets=OFFSETS, emit_sites=True, options=_KERNEL),
-    _way("livepatch-stack", "livepatch-stack", offsets=OFFSETS),
-    _way(
+MODES: tuple[Mode, ...] = (
+    Mode("scan", Options(None, lines="all")),
+    Mode("callsite", Options(lines="refused")),
+    _mode("callsite --emit-sites", emit_sites=True, options=_THUNK),
+    _mode("callsite --no-nop thunk", options=_THUNK),
+    _mode("callsite --hoist kernel", options=_KERNEL),
+    _mode("callsite --unmark", unmark=True),
+    _mode("localentry", "localentry"),
+    _mode("localentry, by the PACA", "localentry", offsets=_PACA_AT_CALLS),
+    _mode("localentry --emit-sites", "localentry", emit_sites=True),
+    _mode("paca", "paca", offsets=OFFSETS),
+    _mode("paca --emit-sites", "paca", offsets=OFFSETS, emit_sites=True, options=_KERNEL),
+    _mode("livepatch-stack", "livepatch-stack", offsets=OFFSETS),
+    _mode(
         "livepatch-stack --emit-sites",
         "livepatch-stack",
         offsets=OFFSETS,

@@ -124,12 +124,12 @@ def test_grown_members_move_the_others(
     path = maker(tmp_path / "x.a", *files)
     archive = read(path)
     changed = [member for member in archive.members if member.name != files[0]][:2]
-    layouts = {one.header: grown(bytes(archive.content(one)), count) for one in changed}
+    layouts = {item.header: grown(bytes(archive.content(item)), count) for item in changed}
     new = apply(path, lay_out_members(archive, layouts), tmp_path / "new.a")
     listing = [line for line in archives.names(new) if not line.startswith("__.SYMDEF")]
     assert listing == files
     for name in files:
-        tail = b"+" * count if name in [one.name for one in changed] else b""
+        tail = b"+" * count if name in [item.name for item in changed] else b""
         assert archives.content(new, name) == (tmp_path / name).read_bytes() + tail
     assert archives.armap(new) == archives.armap(path)
     assert len(archives.armap(new)) > 20
@@ -144,7 +144,7 @@ def test_the_result_is_what_ar_makes_of_grown_files(
     """Byte for byte, but for a symbol table, which knows nothing of what was added."""
     path = make(tmp_path / "x.a", *files, options="rcS")
     archive = read(path)
-    layouts = {one.header: grown(bytes(archive.content(one)), count) for one in archive.members}
+    layouts = {item.header: grown(bytes(archive.content(item)), count) for item in archive.members}
     layout = lay_out_members(archive, layouts)
     assert all(copy.size >= 0 for copy in layout.copies)
     new = apply(path, layout, tmp_path / "new.a")
@@ -211,8 +211,10 @@ def test_a_thin_archive_with_new_names(tmp_path: Path, files: list[str]) -> None
     (tmp_path / "odd.txt").rename(tmp_path / "moved.txt")
     archive = read(path)
     places = {
-        one.header: ThinMember("moved.txt" if one.name == "odd.txt" else one.name, None, one.size)
-        for one in archive.members
+        item.header: ThinMember(
+            "moved.txt" if item.name == "odd.txt" else item.name, None, item.size
+        )
+        for item in archive.members
     }
     layout = lay_out_thin(archive, places)
     assert layout is not None
@@ -226,13 +228,13 @@ def test_a_thin_archive_whose_places_are_the_old_ones_stays(
     tmp_path: Path, files: list[str]
 ) -> None:
     archive = read(make(tmp_path / "x.a", *files, options="rcsT"))
-    places = {one.header: ThinMember(one.name, None, one.size) for one in archive.members}
+    places = {item.header: ThinMember(item.name, None, item.size) for item in archive.members}
     assert lay_out_thin(archive, places) is None
 
 
 def test_a_line_break_cannot_stand_in_a_thin_archive(tmp_path: Path, files: list[str]) -> None:
     archive = read(make(tmp_path / "x.a", *files, options="rcsT"))
-    places = {one.header: ThinMember("a\nb", None, one.size) for one in archive.members}
+    places = {item.header: ThinMember("a\nb", None, item.size) for item in archive.members}
     with pytest.raises(ScpatchError, match="line break"):
         lay_out_thin(archive, places)
 

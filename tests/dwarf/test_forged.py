@@ -58,8 +58,8 @@ def test_functions_that_start_together() -> None:
 
 
 def test_functions_out_of_order() -> None:
-    one = SET_ADDRESS + special(0, 1) + special(1, 1) + b"\2\1"
-    table = Table(program=one + one + END, addresses=(64, 0))
+    entry = SET_ADDRESS + special(0, 1) + special(1, 1) + b"\2\1"
+    table = Table(program=entry + entry + END, addresses=(64, 0))
     assert at(forged(table), 0, 4) == ["lib/a.c:4", "lib/a.c:5"]
     assert at(forged(table), 8, 12, 60, 64) == [None, None, None, "lib/a.c:2"]
 

@@ -62,7 +62,7 @@ def test_appended(tmp_path: Path, shared: bool, extended: bool) -> None:
     old, added = relocations(after)
     assert (old.offset, old.symbol, old.addend, old.type) == (0, new.index, 0, "REL24")
     assert (added.offset, added.symbol, added.addend) == (8, new.index, -4)
-    assert [one.name for one in sections(after)] == [one.name for one in sections(before)]
+    assert [entry.name for entry in sections(after)] == [entry.name for entry in sections(before)]
     quiet(LD, "-r", "-o", tmp_path / "linked.o", after)
     quiet(CROSS + "objcopy", after, tmp_path / "copied.o")
 
@@ -123,7 +123,7 @@ def test_new_sections(tmp_path: Path, shared: bool, count: int) -> None:
     after.write_bytes(with_section(before.read_bytes()))
     assert symbols(after) == symbols(before)
     *old, new, newer = sections(after)
-    assert [one.name for one in old] == [one.name for one in sections(before)]
+    assert [entry.name for entry in old] == [entry.name for entry in sections(before)]
     assert (new.name, new.type, new.flags, new.entsize) == (".new", "PROGBITS", "MS", 1)
     assert after.read_bytes()[new.offset :][: new.size] == b"text\0"
     assert (newer.name, newer.size, newer.align, newer.offset % 16) == (".newer", 3, 16, 0)
@@ -152,7 +152,7 @@ def test_a_big_endian_object(tmp_path: Path) -> None:
     after.write_bytes(apply(data, lay_out(elf, additions.edits())))
     assert symbols(after)[:-1] == symbols(before)
     assert (symbols(after)[-1].name, symbols(after)[-1].value) == ("added", size)
-    (added,) = [one for one in relocations(after) if one.offset == size]
+    (added,) = [entry for entry in relocations(after) if entry.offset == size]
     assert (added.table, added.symbol, added.addend) == (".rela.text", symbol, -4)
-    assert [one.name for one in sections(after)][new:] == [".new"]
+    assert [entry.name for entry in sections(after)][new:] == [".new"]
     quiet(CROSS + "objcopy", after, tmp_path / "copied.o")

@@ -85,7 +85,7 @@ def test_order_alignment_and_growth(case: tuple[bytes, dict[int, SectionEdit]]) 
     elf = ElfFile(memoryview(data), "x")
     layout = lay_out(elf, Edits(edits))
     new = ElfFile(memoryview(apply(data, layout)), "x")
-    held = [index for index, one in enumerate(elf.sections) if one.file_size]
+    held = [index for index, entry in enumerate(elf.sections) if entry.file_size]
     held.sort(key=lambda index: elf.sections[index].sh_offset)
     end = 64
     for index in held:
@@ -96,7 +96,7 @@ def test_order_alignment_and_growth(case: tuple[bytes, dict[int, SectionEdit]]) 
         )
         end = section.sh_offset + section.file_size
     tails = sum(len(edit.tail) for edit in edits.values())
-    aligned = sum(max(one.sh_addralign, 8) for one in elf.sections)
+    aligned = sum(max(entry.sh_addralign, 8) for entry in elf.sections)
     assert len(data) <= layout.size + aligned
     assert layout.size <= len(data) + tails + aligned
     if data.endswith(b"trailing"):
@@ -143,8 +143,8 @@ def test_other_tools_take_it(
 ) -> None:
     data, edits = case
     elf = ElfFile(memoryview(data), "x")
-    strings = {one.sh_link for one in elf.sections} | {elf.header.e_shstrndx}
-    tables = {index for index, one in enumerate(elf.sections) if one.sh_type == ew.SHT_SYMTAB}
+    strings = {entry.sh_link for entry in elf.sections} | {elf.header.e_shstrndx}
+    tables = {index for index, entry in enumerate(elf.sections) if entry.sh_type == ew.SHT_SYMTAB}
     # Growing a table by any bytes is no valid file; its neighbours' growth moves it all the same.
     kept = {index: edit for index, edit in edits.items() if index not in strings | tables}
     path = tmp_path_factory.mktemp("layout") / "x.o"

@@ -39,10 +39,10 @@ int g(int x) { return twice(x) + static_cast<int>(twice(1.5)); }
 
 
 def merged(folder: Path, linker: str) -> Path:
-    one = compile_c(folder, CALLS, "-O2", name="one.o")
+    entry = compile_c(folder, CALLS, "-O2", name="one.o")
     two = compile_c(folder, "static int x; int *f(void) { return &x; }", name="two.o")
     whole = folder / "merged.o"
-    run(linker, "-r", "-o", whole, one, two)
+    run(linker, "-r", "-o", whole, entry, two)
     return whole
 
 
@@ -119,8 +119,10 @@ def test_relocations_against_readelf(path: Path) -> None:
         table = elf.relocations(target)
         assert table is not None
         name = elf.section_name(elf.tables[target].ordinary)
-        ours += [(name, one.r_offset, one.symbol) for one in (table[i] for i in range(len(table)))]
-    assert ours == [(one.table, one.offset, one.symbol) for one in theirs]
+        ours += [
+            (name, entry.r_offset, entry.symbol) for entry in (table[i] for i in range(len(table)))
+        ]
+    assert ours == [(entry.table, entry.offset, entry.symbol) for entry in theirs]
 
 
 def test_addends_against_lief(path: Path) -> None:
@@ -132,12 +134,12 @@ def test_addends_against_lief(path: Path) -> None:
         table = elf.relocations(target)
         assert table is not None
         for index in range(len(table)):
-            one = table[index]
-            ours[elf.section_name(target), one.r_offset, one.r_addend] += 1
+            entry = table[index]
+            ours[elf.section_name(target), entry.r_offset, entry.r_addend] += 1
     theirs = Counter(
-        (one.section.name, one.address, one.addend)
-        for one in other.object_relocations
-        if one.section is not None
+        (entry.section.name, entry.address, entry.addend)
+        for entry in other.object_relocations
+        if entry.section is not None
     )
     assert sum(ours.values()) > 0 or path.name == "x"
     assert ours == theirs
@@ -185,7 +187,7 @@ def test_many_sections(tmp_path: Path, count: int) -> None:
     assert f"Number of section headers:         {elf.header.e_shnum}" in head
     assert elf.header.e_shnum or f"0 ({len(elf.sections)})" in head
     assert elf.symbols is not None
-    (function,) = [one for one in symbols(path) if one.name == "f"]
+    (function,) = [entry for entry in symbols(path) if entry.name == "f"]
     assert elf.symbols.section_index(function.index) == int(function.section)
     assert elf.section_name(int(function.section)) == ".text"
     assert list(elf.symbols.in_sections({int(function.section)})) == [
@@ -247,7 +249,7 @@ def test_odd_offsets(tmp_path: Path, shift: int) -> None:
             moved[at : at + 8] = (section.sh_offset + shift).to_bytes(8, "little")
     path = tmp_path / "x.o"
     path.write_bytes(moved)
-    assert [one.offset for one in relocations(path)] == [0, 8, 16]
+    assert [entry.offset for entry in relocations(path)] == [0, 8, 16]
     table = read(path).relocations(1)
     assert table is not None
     assert list(table.r_offset) == [0, 8, 16]

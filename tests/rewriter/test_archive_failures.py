@@ -108,7 +108,7 @@ def test_a_regular_archive_that_changed_under_a_thin_one(tmp_path: Path) -> None
 
 
 def test_a_damaged_archive_is_an_error(tmp_path: Path) -> None:
-    path = make(tmp_path / "x.a", *(one.name for one in objects(tmp_path, "sites.o")))
+    path = make(tmp_path / "x.a", *(entry.name for entry in objects(tmp_path, "sites.o")))
     path.write_bytes(path.read_bytes()[:-2])
     assert code_of(path)[:2] == ("SCP108", "")
 

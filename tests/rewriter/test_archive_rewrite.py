@@ -31,7 +31,7 @@ def members(tmp_path: Path) -> list[Path]:
 def test_members_become_what_they_become_as_files(
     tmp_path: Path, members: list[Path], maker: Callable[..., Path]
 ) -> None:
-    path = maker(tmp_path / "x.a", *(one.name for one in members))
+    path = maker(tmp_path / "x.a", *(entry.name for entry in members))
     old, expected = (
         path.read_bytes(),
         [archives.alone(members[0]), b"no object", archives.alone(members[2])],
@@ -39,8 +39,8 @@ def test_members_become_what_they_become_as_files(
     new = tmp_path / "new.a"
     plan = rewrite(path, new)
     assert path.read_bytes() == old
-    assert [one.name for one in plan.objects] == [f"{path}(calls-gcc.o)", f"{path}(sites.o)"]
-    assert [archives.content(new, one.name) for one in members] == expected
+    assert [entry.name for entry in plan.objects] == [f"{path}(calls-gcc.o)", f"{path}(sites.o)"]
+    assert [archives.content(new, entry.name) for entry in members] == expected
     assert archives.armap(new) == archives.armap(path)
     rewrite(path)
     assert path.read_bytes() == new.read_bytes()
@@ -48,12 +48,12 @@ def test_members_become_what_they_become_as_files(
 
 @pytest.mark.parametrize("options", ["rcs", "rcsT"])
 def test_a_second_run_changes_nothing(tmp_path: Path, members: list[Path], options: str) -> None:
-    path = make(tmp_path / "x.a", *(one.name for one in members), options=options)
+    path = make(tmp_path / "x.a", *(entry.name for entry in members), options=options)
     assert rewrite(path).outputs
     before = tree(tmp_path)
     again = rewrite(path)
     assert not again.outputs
-    states = {site.state for one in again.objects for site in one.plan.sites}
+    states = {site.state for entry in again.objects for site in entry.plan.sites}
     assert Common.DONE in states
     assert not states & {Rewrite.REWRITE, Rewrite.SAVED}
     rewrite(path, tmp_path / "same.a")
@@ -83,7 +83,7 @@ def test_the_prebuilt_archive(tmp_path: Path) -> None:
     """It has a member twice: both are rewritten, and messages tell them apart."""
     (path,) = objects(tmp_path, "members.a")
     plan = rewrite(path)
-    found = [one.name.removeprefix(str(path)) for one in plan.objects]
+    found = [entry.name.removeprefix(str(path)) for entry in plan.objects]
     assert found == ["(calls-clang-dwarf.o)", "(sites.o)", "(marked.o)", "(sites.o@2)"]
     (single,) = objects(tmp_path, "sites.o")
     assert (
@@ -125,7 +125,7 @@ def test_linkers_find_members_by_the_symbol_table(tmp_path: Path, kind: str, lin
     new = tmp_path / "out" / "new.a"
     new.parent.mkdir()
     plan = rewrite(path, new)
-    assert [site.state for one in plan.objects for site in one.plan.sites] == [Rewrite.REWRITE]
+    assert [site.state for entry in plan.objects for site in entry.plan.sites] == [Rewrite.REWRITE]
     assert archives.output_of(tmp_path, main, new, linker) == "41\n"
     symbols = run(CROSS + "nm", tmp_path / f"program-{linker}").stdout
     assert symbols.count(" r2save.__SCT__twice.") == 1
@@ -145,13 +145,13 @@ def test_a_symbol_table_that_stayed_behind_breaks_the_link(tmp_path: Path) -> No
 
 
 def test_ar_takes_the_result(tmp_path: Path, members: list[Path]) -> None:
-    path = make(tmp_path / "x.a", *(one.name for one in members))
+    path = make(tmp_path / "x.a", *(entry.name for entry in members))
     rewrite(path)
-    assert archives.names(path) == [one.name for one in members]
+    assert archives.names(path) == [entry.name for entry in members]
     (tmp_path / "out").mkdir()
     run(AR, "x", path, cwd=tmp_path / "out")
-    for one in members:
-        assert (tmp_path / "out" / one.name).read_bytes() == archives.content(path, one.name)
+    for entry in members:
+        assert (tmp_path / "out" / entry.name).read_bytes() == archives.content(path, entry.name)
     tools.quiet(AR, "s", path)
     tools.quiet("llvm-ar", "s", path)
     assert not rewrite(path).outputs
@@ -186,7 +186,7 @@ def test_a_static_program_runs_on_a_rewritten_libc(tmp_path: Path) -> None:
     )
     choice = ("malloc", "free", "realloc", "_IO_*", "__libc_*")
     plan = rewrite(LIBC, tmp_path / "libc.a", trampolines=choice)
-    changed = sum(len(one.plan.changed) for one in plan.objects)
+    changed = sum(len(entry.plan.changed) for entry in plan.objects)
     assert (len(plan.objects), changed) > (1000, 500)
     for linker in archives.LINKERS:
         built = tmp_path / f"program-{linker}"

@@ -31,9 +31,9 @@ def without_code(folder: Path, kind: str) -> Path:
     if kind == "slim":
         return compile_c(folder, SOURCE, *SLIM, compiler=GCC)
     if kind == "slim-merged":
-        one = compile_c(folder, SOURCE, *SLIM, compiler=GCC, name="one.o")
+        entry = compile_c(folder, SOURCE, *SLIM, compiler=GCC, name="one.o")
         two = compile_c(folder, SOURCE.replace("f(", "g("), "-O2", name="two.o")
-        run(LD, "-r", "-o", folder / "x.o", one, two)
+        run(LD, "-r", "-o", folder / "x.o", entry, two)
     elif kind == "slim-no-symbol":
         info = Section(name=".gnu.lto_.lto.1a2b", data=bytes((12, 0, 0, 0, 1, 0, 0, 0)))
         (folder / "x.o").write_bytes(build(Elf(sections=[info])))
@@ -46,7 +46,7 @@ def without_code(folder: Path, kind: str) -> Path:
         if kind == "bitcode-wrapper":
             code = path.read_bytes()
             fields = (0x0B17C0DE, 0, 20, len(code), 0xFFFFFFFF)
-            path.write_bytes(b"".join(one.to_bytes(4, "little") for one in fields) + code)
+            path.write_bytes(b"".join(entry.to_bytes(4, "little") for entry in fields) + code)
     return folder / "x.o"
 
 
@@ -78,7 +78,7 @@ def test_every_command_refuses_it(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     path = packed(without_code(tmp_path, kind), packing)
-    words = [str(path) if one == "." else one for one in COMMANDS[command]]
+    words = [str(path) if entry == "." else entry for entry in COMMANDS[command]]
     done = scpatch(tmp_path, *words, str(path))
     assert done.returncode == 1
     said = done.stderr + done.stdout
@@ -107,7 +107,7 @@ def test_fat_objects_are_taken_with_a_note(
     path = compile_c(tmp_path, SOURCE, "-O2", *FAT)
     assert len(scan_file(path).sites) == 1
     run(sys.executable, "-m", "scpatch", "rewrite", path, "-o", tmp_path / "new.o")
-    words = [str(path) if one == "." else one for one in COMMANDS[command]]
+    words = [str(path) if entry == "." else entry for entry in COMMANDS[command]]
     last = "new.o" if command in ("verify", "diff") else "x.o"
     done = scpatch(tmp_path, *words, last)
     assert done.stderr.count("link-time optimisation") == 1

@@ -51,9 +51,9 @@ def test_a_stub(assemble: Assemble) -> None:
     assert after[5:11] == [BL, LD_R2] * 3
     assert after[:5] + after[11:15] == before[:5] + before[11:15]
     assert after[15:] == [STD_R2, B, STD_R2, B]
-    calls = [one for one in relocations(new) if one.type == "REL24"]
-    names = [symbols(new)[one.symbol].name for one in calls]
-    assert [one.offset for one in calls] == [20, 28, 36, 64, 72]
+    calls = [entry for entry in relocations(new) if entry.type == "REL24"]
+    names = [symbols(new)[entry.symbol].name for entry in calls]
+    assert [entry.offset for entry in calls] == [20, 28, 36, 64, 72]
     assert re.fullmatch(r"r2save\.__SCT__x\.[0-9a-f]{12}", names[0])
     assert re.fullmatch(r"r2save\.__SCT__y\.[0-9a-f]{12}", names[2])
     assert names[1] == names[0]
@@ -85,7 +85,7 @@ def test_the_strategy_is_noted_once(assemble: Assemble) -> None:
         shown = run(CROSS + "readelf", "-p", ".comment", new).stdout
         assert re.findall(r"\] +(\S.*)", shown)[-1:] == ["scpatch strategy callsite"]
         assert shown.count("scpatch") == 1
-        assert (".comment" in {one.name for one in sections(path)}) == (text != body)
+        assert (".comment" in {entry.name for entry in sections(path)}) == (text != body)
         assert rewritten(new).read_bytes() == new.read_bytes()
 
 
@@ -119,7 +119,7 @@ def test_a_thunk(assemble: Assemble) -> None:
     assert after[:5] + after[6:11] == before[:5] + before[6:11]
     back = (24 - 56) & 0x3FFFFFC
     assert after[5:6] + after[11:] == [B, STD_R2, BL, LD_R2, B | back]
-    jump, call = [one for one in relocations(new) if one.type == "REL24"]
+    jump, call = [entry for entry in relocations(new) if entry.type == "REL24"]
     thunk = symbols(new)[jump.symbol]
     assert (jump.offset, call.offset, thunk.value, thunk.size) == (20, 48, 44, 16)
     assert re.fullmatch(r"r2thunk\.__SCT__x\.[0-9a-f]{12}", thunk.name)
@@ -129,7 +129,7 @@ def test_a_thunk(assemble: Assemble) -> None:
 def test_thunks_are_each_sites_own(assemble: Assemble) -> None:
     body = " bl __SCT__x\n addi 3, 3, 1\n" * 3
     new = rewritten(assemble(f"FRAME f\n{body}LEAVE f\n"), no_nop="thunk")
-    names = [one.name for one in symbols(new) if one.name.startswith("r2thunk.")]
+    names = [entry.name for entry in symbols(new) if entry.name.startswith("r2thunk.")]
     assert len(set(names)) == 3
 
 
@@ -138,9 +138,9 @@ def test_a_local_trampoline_by_section(assemble: Assemble) -> None:
         'FRAME f\nCALL __SCT__x\nLEAVE f\n.section .text.t, "ax"\n nop\n'
         ".type __SCT__x, @function\n__SCT__x: blr\n.size __SCT__x, 4\n"
     )
-    (old,) = [one for one in relocations(path) if one.type == "REL24"]
+    (old,) = [entry for entry in relocations(path) if entry.type == "REL24"]
     new = rewritten(path)
-    call, onward = [one for one in relocations(new) if one.type == "REL24"]
+    call, onward = [entry for entry in relocations(new) if entry.type == "REL24"]
     assert symbols(new)[call.symbol].bind == "GLOBAL"
     assert (onward.symbol, onward.addend) == (old.symbol, old.addend) == (old.symbol, 4)
 
@@ -173,7 +173,7 @@ def test_code_that_runs_off_the_end(assemble: Assemble, end: str, lead: list[int
 def test_stubs_are_aligned(assemble: Assemble, odd: int) -> None:
     path = assemble(f"FRAME f\nCALL __SCT__x\nLEAVE f\n .space {odd}, 0xff\n")
     new = rewritten(path)
-    (stub,) = [one for one in symbols(new) if one.name.startswith("r2save.")]
+    (stub,) = [entry for entry in symbols(new) if entry.name.startswith("r2save.")]
     assert stub.value % 4 == 0
     assert section(new, ".text").size == stub.value + 8
     assert code(new)[stub.value // 4 - 1] == (1 << 8 * odd) - 1
@@ -186,21 +186,21 @@ def test_nothing_else_changes(tmp_path: Path, name: str) -> None:
     new = rewritten(path)
     count = len(symbols(path))
     assert symbols(new)[:count] == symbols(path)
-    noted = [one.name for one in sections(new)[len(sections(path)) :]]
-    assert noted == [".comment"] * (".comment" not in {one.name for one in sections(path)})
-    for old, one in zip(sections(path), sections(new), strict=False):
-        assert (old.name, old.type, old.flags) == (one.name, one.type, one.flags)
+    noted = [entry.name for entry in sections(new)[len(sections(path)) :]]
+    assert noted == [".comment"] * (".comment" not in {entry.name for entry in sections(path)})
+    for old, entry in zip(sections(path), sections(new), strict=False):
+        assert (old.name, old.type, old.flags) == (entry.name, entry.type, entry.flags)
         assert (old.link, old.info, old.align, old.entsize) == (
-            one.link,
-            one.info,
-            one.align,
-            one.entsize,
+            entry.link,
+            entry.info,
+            entry.align,
+            entry.entsize,
         )
         before = path.read_bytes()[old.offset :][: old.size]
-        after = new.read_bytes()[one.offset :][: one.size]
+        after = new.read_bytes()[entry.offset :][: entry.size]
         if old.name == ".comment":
             assert after == before + b"scpatch strategy callsite\0"
-        elif old.size == one.size and "X" not in old.flags and old.type not in ("NOBITS", "RELA"):
+        elif old.size == entry.size and "X" not in old.flags and old.type not in ("NOBITS", "RELA"):
             assert before == after
         if old.type == "STRTAB":
             assert after.startswith(before)
@@ -216,16 +216,16 @@ def test_relocations_keep_their_order(tmp_path: Path, name: str) -> None:
     path.write_bytes((FIXTURES / name).read_bytes())
     new = rewritten(path)
     old_by_table: dict[str, list[tuple[int, str]]] = {}
-    for one in relocations(path):
-        old_by_table.setdefault(one.table, []).append((one.offset, one.type))
+    for entry in relocations(path):
+        old_by_table.setdefault(entry.table, []).append((entry.offset, entry.type))
     new_by_table: dict[str, list[tuple[int, str]]] = {}
-    for one in relocations(new):
-        new_by_table.setdefault(one.table, []).append((one.offset, one.type))
+    for entry in relocations(new):
+        new_by_table.setdefault(entry.table, []).append((entry.offset, entry.type))
     for table, old in old_by_table.items():
         assert new_by_table[table][: len(old)] == old
         assert all(kind == "REL24" for _, kind in new_by_table[table][len(old) :])
-    taken = [one for one in relocations(path) if one.type != "REL24"]
-    assert [one for one in relocations(new) if one.type != "REL24"] == taken
+    taken = [entry for entry in relocations(path) if entry.type != "REL24"]
+    assert [entry for entry in relocations(new) if entry.type != "REL24"] == taken
 
 
 @pytest.mark.parametrize("name", REWRITABLE)
@@ -248,8 +248,8 @@ def test_growth(tmp_path: Path, name: str) -> None:
     path.write_bytes((FIXTURES / name).read_bytes())
     new = rewritten(path)
     added = symbols(new)[len(symbols(path)) :]
-    stubs = sum(one.size + 24 + 24 + len(one.name) + 1 for one in added)
-    padding = sum(max(one.align, 8) for one in sections(path))
+    stubs = sum(entry.size + 24 + 24 + len(entry.name) + 1 for entry in added)
+    padding = sum(max(entry.align, 8) for entry in sections(path))
     grown = len(new.read_bytes()) - len(path.read_bytes())
     assert stubs <= grown <= stubs + 8 * len(sections(path)) + padding
 
@@ -298,7 +298,7 @@ def test_different_objects_have_different_stubs(tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_bytes((FIXTURES / name).read_bytes())
         names.update(
-            {one.name for one in symbols(rewritten(path)) if one.name.startswith("r2save.")}
+            {entry.name for entry in symbols(rewritten(path)) if entry.name.startswith("r2save.")}
         )
     assert max(names.values()) == 1
 

@@ -81,7 +81,7 @@ def test_what_only_the_trampoline_can_serve_is_not_listed(assemble: Assemble) ->
 def test_no_calls_no_table(assemble: Assemble) -> None:
     path = assemble(key("x") + "FRAME f\nLEAVE f\n")
     assert plan(path).outputs == ()
-    assert TABLE not in {one.name for one in sections(path)}
+    assert TABLE not in {entry.name for entry in sections(path)}
 
 
 @pytest.mark.parametrize("before", ["", "std 2, 24(1)\n"])
@@ -181,7 +181,7 @@ def test_another_symbol_of_the_section_will_do(
 ) -> None:
     path = listed(_without_section_symbols(tmp_path, *binds))
     assert entries(path) == [(".text", 8, "__SCK__x")]
-    call = next(one for one in tools.relocations(path) if one.table == f".rela{TABLE}")
+    call = next(entry for entry in tools.relocations(path) if entry.table == f".rela{TABLE}")
     assert tools.symbols(path)[call.symbol].name == base
 
 
@@ -242,9 +242,9 @@ def test_the_same_table_by_another_hand_is_taken(assemble: Assemble) -> None:
     path = _with_table(assemble, words)
     found = plan(path).objects[0].plan
     assert len(found.listed) == 2
-    assert not found.edits.new or [one.kind for one in found.edits.new] == [1]  # .comment
+    assert not found.edits.new or [entry.kind for entry in found.edits.new] == [1]  # .comment
     new = listed(path)
-    assert [one.name for one in sections(new)].count(TABLE) == 1
+    assert [entry.name for entry in sections(new)].count(TABLE) == 1
     assert plan(new).outputs == ()
 
 
@@ -308,7 +308,9 @@ FILES = ("sites.o", "refused.o", "calls-gcc.o", "calls-clang.o", "calls-sections
 def test_of_all_fixtures_each_call_has_its_key(name: str, no_nop: str, tmp_path: Path) -> None:
     """The keys come from another object, by `ld -r`."""
     called = {site.trampoline for site in tools.scan_file(FIXTURES / name).sites}
-    keys = tools.assemble(tmp_path, "".join(map(key, sorted(one[7:] for one in called))), "keys.o")
+    keys = tools.assemble(
+        tmp_path, "".join(map(key, sorted(entry[7:] for entry in called))), "keys.o"
+    )
     path = tmp_path / name
     run(LD, "-r", "-o", path, FIXTURES / name, keys)
     new = listed(path, no_nop=no_nop)

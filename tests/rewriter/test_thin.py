@@ -21,7 +21,7 @@ def test_thin_members_are_rewritten_where_they_lie(tmp_path: Path) -> None:
     (tmp_path / "a-text").write_bytes(b"no object")
     path = archives.thin(tmp_path / "lib", "down/sites.o", f"../{up.name}", str(root), "../a-text")
     old = path.read_bytes()
-    expected = {one: archives.alone(one) for one in (down, up, root)}
+    expected = {entry: archives.alone(entry) for entry in (down, up, root)}
     os.chmod(down, 0o640)
     plan = rewrite(path)
     assert len(plan.outputs) == 4
@@ -58,7 +58,7 @@ def test_a_file_that_is_a_member_twice_is_rewritten_once(tmp_path: Path) -> None
     expected = archives.alone(file)
     plan = rewrite(path)
     assert len(plan.objects) == 1
-    assert [one.target.name for one in plan.outputs] == ["sites.o", "x.a"]
+    assert [entry.target.name for entry in plan.outputs] == ["sites.o", "x.a"]
     assert file.read_bytes() == expected
     assert (tmp_path / "link.o").is_symlink()
     assert path.read_bytes().count(b"%-10d`\n" % len(expected)) == 5
@@ -101,14 +101,14 @@ def test_copies_keep_their_names_when_members_come(tmp_path: Path) -> None:
 def test_a_thin_archive_with_an_output(tmp_path: Path, place: str) -> None:
     """Copies beside the new archive; what does not change is named where it lies."""
     home = tmp_path / "home"
-    one, other = *objects(home / "a", "sites.o"), home / "b" / "sites.o"
+    entry, other = *objects(home / "a", "sites.o"), home / "b" / "sites.o"
     objects(home / "b", "calls-gcc.o")[0].rename(other)
     (home / "b" / "note").write_text("note")
     path = archives.thin(home, "a/sites.o", "b/sites.o", "b/note", str(home / "b" / "note"))
     (tmp_path / "out").mkdir()
     (home / "out").mkdir()
     (home / "linked").symlink_to("../out/..")
-    before, expected = tree(tmp_path), [archives.alone(one), archives.alone(other)]
+    before, expected = tree(tmp_path), [archives.alone(entry), archives.alone(other)]
     new = home / place / "new.a"
     rewrite(path, new)
     after = tree(tmp_path)
@@ -161,7 +161,7 @@ def test_members_of_a_regular_archive_in_a_thin_one(tmp_path: Path) -> None:
     path, inner = archives.nested(tmp_path)
     old, symbols = inner.read_bytes(), archives.gnu_armap(path)
     plan = rewrite(path)
-    assert [one.target.name for one in plan.outputs] == ["sites.o", "inner.a", "x.a"]
+    assert [entry.target.name for entry in plan.outputs] == ["sites.o", "inner.a", "x.a"]
     in_place = inner.read_bytes()
     inner.write_bytes(old)
     rewrite(inner)
@@ -195,7 +195,7 @@ def test_two_thin_archives_may_share_a_member(tmp_path: Path) -> None:
     paths = [make(tmp_path / name, "sites.o", options="rcsT") for name in ("a.a", "b.a")]
     plans, errors = plan_all([*paths, file], Options(), None)
     assert not errors
-    assert [[one.target.name for one in plan.outputs] for plan in plans] == [
+    assert [[entry.target.name for entry in plan.outputs] for plan in plans] == [
         ["sites.o", "a.a"],
         ["b.a"],
         [],

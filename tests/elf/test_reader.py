@@ -39,10 +39,10 @@ int g(int x) { return twice(x) + static_cast<int>(twice(1.5)); }
 
 
 def merged(folder: Path, linker: str) -> Path:
-    entry = compile_c(folder, CALLS, "-O2", name="one.o")
-    two = compile_c(folder, "static int x; int *f(void) { return &x; }", name="two.o")
+    first = compile_c(folder, CALLS, "-O2", name="first.o")
+    second = compile_c(folder, "static int x; int *f(void) { return &x; }", name="second.o")
     whole = folder / "merged.o"
-    run(linker, "-r", "-o", whole, entry, two)
+    run(linker, "-r", "-o", whole, first, second)
     return whole
 
 

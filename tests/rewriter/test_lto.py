@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +83,7 @@ def test_every_command_refuses_it(
     done = scpatch(tmp_path, *words, str(path))
     assert done.returncode == 1
     said = done.stderr + done.stdout
-    assert "no machine code yet" in said
+    assert re.search("no(t)? machine code yet", said)
     assert packing == "alone" or "x.o" in said or "in.a" in said
     assert not (tmp_path / "out").exists()
 
@@ -93,7 +94,7 @@ def test_it_is_refused_and_not_proven(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ScpatchError) as caught:
         scan_file(path)
     assert caught.value.code == "SCP111"
-    assert "no machine code yet" in prove(path, path).errors[0]
+    assert "not machine code yet" in prove(path, path).errors[0]
     with pytest.raises(ScpatchError) as caught:
         plan_copy(str(path), tmp_path / "copy", options(), NOTHING)
     assert caught.value.code == "SCP111"

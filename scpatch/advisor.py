@@ -30,7 +30,7 @@ class Outlook(NamedTuple):
     strategy: str
     code: str = ""
     reason: str = ""
-    """The diagnostic, where it cannot be applied at all."""
+    """The diagnostic, if it cannot be applied at all."""
     image_only: bool = False
     """It does not serve kernel modules."""
     sites: int = 0
@@ -48,8 +48,8 @@ class Outlook(NamedTuple):
     """Bytes of code added."""
     same: float = 0.0
     other: float = 0.0
-    """Instructions executed more a call, on the average of `sites`, where the target has the
-    caller's TOC, and where it has another."""
+    """Extra instructions per call, on the average of `sites`: the target has the caller's TOC, or
+    another."""
 
     @property
     def possible(self) -> bool:
@@ -72,7 +72,7 @@ class Advice(NamedTuple):
     """The strategies that it says it was rewritten with."""
     outlooks: tuple[Outlook, ...]
     recommended: str = ""
-    """The strategy to take; empty where there is nothing to do, or none is possible."""
+    """The strategy to take; empty if there is nothing to do, or none is possible."""
     intermediate: tuple[str, ...] = ()
     """The objects whose machine code a link with LTO would not use."""
     trampolines: frozenset[str] = frozenset()

@@ -95,6 +95,8 @@ class StrategyInfo(NamedTuple):
     """Whether it can be applied to kernel modules."""
     takes_images: bool
     """Whether it can be applied to a linked kernel image."""
+    options: frozenset[str]
+    """The fields of `Options` that it takes and that not all strategies take."""
 
 
 def list_strategies() -> tuple[StrategyInfo, ...]:
@@ -106,6 +108,7 @@ def list_strategies() -> tuple[StrategyInfo, ...]:
             strategy.text,
             strategy.modules,
             strategy.images,
+            strategy.takes,
         )
         for name in _strategies.names()
         for strategy in (_strategies.load(name),)

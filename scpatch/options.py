@@ -197,8 +197,9 @@ def library_options(values: Values, **more: object) -> Options:
     options = {name: value for name, value in given.items() if name in Options._fields} | more
     if not options.get("trampolines"):
         options.pop("trampolines", None)
-    if options.get("unmark") and options["strategy"] != strategies.DEFAULT:
-        raise UNMARK.wrong(f"it goes with --strategy={strategies.DEFAULT} only")
+    if options.get("unmark") and "unmark" not in strategies.load(options["strategy"]).takes:
+        taking = [name for name in strategies.names() if "unmark" in strategies.load(name).takes]
+        raise UNMARK.wrong(f"it goes with --strategy={' or '.join(taking)} only")
     header, toc = given.get("asm_offsets"), given.get("paca_toc_offset")
     offsets = read_asm_offsets(header) if header is not None else Offsets()
     options["offsets"] = offsets if toc is None else offsets._replace(paca_toc=toc)

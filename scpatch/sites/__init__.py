@@ -1,1 +1,1 @@
-"""The mission: trampolines, the call sites that use them, and the plan to make each one right."""
+"""Facts: the trampolines of a file, their call sites, and what each call is."""

@@ -61,7 +61,7 @@ class Judge:
             after=word_at(code, offset + 4),
         )
         if offset % 4 or offset + 4 > len(code):
-            return site.fault("SCP207", "the call lies outside the section's whole words")
+            return site.fault("SCP207", "the call is outside the section's whole words")
         if kind in relocs.NOTOC:
             return site._replace(kind=Kind.NOTOC, detail="the caller does not use r2")
         faulty = self._branch_fault(site, reference, kind)
@@ -132,8 +132,8 @@ class Judge:
         return site._replace(kind=Kind.LINKER, detail=detail)
 
     def _restored(self, site: Site, callee: Callee, field: int | None) -> Site:
-        """A call with a load of r2 after it: from 24(r1), or from a `field` of the PACA, where it
-        is the kernel's TOC pointer."""
+        """A call with a load of r2 after it: from 24(r1), or from a `field` of the PACA, which
+        holds the kernel's TOC pointer."""
         if self._module and isinstance(callee, Trampoline) and callee.loaded:
             return site.fault("SCP213", "the module loader will find no nop after the call")
         if field is not None and self._module:
@@ -168,7 +168,9 @@ class Judge:
             return site.fault("SCP201", "no nop after the call", Kind.NO_NOP)
         if site.kind is Kind.LOADER or table is None or not self._is_relocated(table, site):
             return site
-        return site.fault("SCP206", "a relocation lies on the nop after the call", Kind.RELOCATED)
+        return site.fault(
+            "SCP206", "a relocation applies to the nop after the call", Kind.RELOCATED
+        )
 
     def _is_relocated(self, table: RelaTable, site: Site) -> bool:
         """Whether a relocation other than TOCSAVE applies to the nop after a call."""

@@ -9,15 +9,15 @@ instructions. The forms (ppc_build_one_stub in bfd/elf64-ppc.c, PPC64R2SaveStub 
     lld 19          std r2,24(r1)    addis r12,r2,HI  addi r12,r12,LO mtctr r12  bctr
 
 where the `ld` of the second takes FUNCTION's address from .branch_lt, or .toc and the like; the
-`addis` is missing where the offset is small. The store is there where the callee does not
+`addis` is missing if the offset is small. The store is there if the callee does not
 preserve r2; the linker then restores it in the nop. Callers without a TOC pointer (REL24_NOTOC)
-come by stubs that set r12 from their own address, for trampolines that compute r2 from it:
+come through stubs that set r12 from their own address, for trampolines that compute r2 from it:
 
     with Power10    [nop]  pla r12,FUNCTION                     then  b FUNCTION
     without         mflr r12  bcl 20,31,.+4  mflr r11  mtlr r12   or  mtctr r12  bctr
                     [addis r12,r11,HI]  addi r12,...,LO
 
-(build_power10_offset and build_offset; PPC64R12SetupStub in lld), where GNU ld's nop aligns the
+(build_power10_offset and build_offset; PPC64R12SetupStub in lld), in which GNU ld's nop aligns the
 prefixed instruction. One that serves callers of both kinds begins with the store.
 """
 
@@ -48,7 +48,7 @@ _PC_TO_R11 = struct.pack("<4I", 0x7D8802A6, 0x429F0005, 0x7D6802A6, 0x7D8803A6)
 """`mflr r12; bcl 20,31,.+4; mflr r11; mtlr r12`: r11 is then the third instruction's address."""
 _ADDI_R12_R11, _ADDIS_R12_R11 = 0x398B0000, 0x3D8B0000
 _TOC_BASE = 0x8000
-""".TOC. lies so far behind the start of .got (psABI 3.3)."""
+""".TOC. is so far after the start of .got (psABI 3.3)."""
 
 
 def linker_stubs(
@@ -62,21 +62,21 @@ def linker_stubs(
     `branches` are the I-form branches by section, as (target, branch) in section offsets. What a
     function symbol covers is no stub, unless it has a stub's name.
     """
-    found = _Found(image, functions, branches)
+    stubs = _Stubs(image, functions, branches)
     toc, pointers = _toc(image), _Pointers(image)
     for section, pairs in branches.items():
         content, start = image.content(section), image.address(section, 0)
         for target, offset in pairs:
             address = start + target
             if address in wanted and not insn.links(_word(content, offset)):
-                found.add(section, offset, address)
-                own = _own_address(content, start, offset)
-                if own is not None and own[1] == address:
-                    found.add(section, own[0], address)
+                stubs.add(section, offset, address)
+                setup = _pc_relative(content, start, offset)
+                if setup is not None and setup[1] == address:
+                    stubs.add(section, setup[0], address)
         for offset, function in _by_register(content, start, toc, pointers):
             if function in wanted:
-                found.add(section, offset, function)
-    return found.stubs
+                stubs.add(section, offset, function)
+    return stubs.by_address
 
 
 def may_be_stub(image: LinkedImage, functions: Functions, section: int, offset: int) -> bool:
@@ -87,7 +87,7 @@ def may_be_stub(image: LinkedImage, functions: Functions, section: int, offset: 
     return _STUB_NAME.fullmatch(image.symbols.name(index)) is not None
 
 
-class _Found:
+class _Stubs:
     """The stubs that were found, by address."""
 
     def __init__(
@@ -96,7 +96,7 @@ class _Found:
         functions: Functions,
         branches: Mapping[int, Sequence[tuple[int, int]]],
     ) -> None:
-        self.stubs: dict[int, int] = {}
+        self.by_address: dict[int, int] = {}
         self._image, self._functions, self._branches = image, functions, branches
 
     def add(self, section: int, offset: int, to: int) -> None:
@@ -104,10 +104,10 @@ class _Found:
         if not may_be_stub(self._image, self._functions, section, offset):
             return
         address, content = self._image.address(section, offset), self._image.content(section)
-        self.stubs[address] = to
+        self.by_address[address] = to
         before, first = _word(content, offset - 4), _word(content, offset)
         if before == VARIANT.save_r2:
-            self.stubs[address - 4] = to
+            self.by_address[address - 4] = to
         aligns = before == insn.NOP and insn.is_prefix(first) and address % 8 == 0
         # A nop that nothing leads to may have been a branch to a weak undefined symbol.
         if aligns and address - 4 in self._entered:
@@ -123,7 +123,7 @@ class _Found:
         )
 
 
-def _own_address(content: memoryview, start: int, end: int) -> tuple[int, int] | None:
+def _pc_relative(content: memoryview, start: int, end: int) -> tuple[int, int] | None:
     """Of the instructions before a section offset that set r12 from their own address: the section
     offset of the first, and r12. `start` is the section's address."""
     first, last = _word(content, end - 8), _word(content, end - 4)
@@ -150,10 +150,10 @@ def _by_register(
     at = data.find(_MTCTR_BCTR)
     while at >= 0:
         first, last = _word(content, at - 8), _word(content, at - 4)
-        if (own := _own_address(content, start, at)) is not None:
-            yield own
-        elif toc is not None and (found := _by_toc(first, last, toc)) is not None:
-            size, address, loaded = found
+        if (setup := _pc_relative(content, start, at)) is not None:
+            yield setup
+        elif toc is not None and (parts := _by_toc(first, last, toc)) is not None:
+            size, address, loaded = parts
             function = pointers.at(address) if loaded else address
             if function is not None:
                 yield at - size, function
@@ -186,14 +186,14 @@ def _toc(image: LinkedImage) -> int | None:
 
 
 class _Pointers:
-    """The doublewords of an image, as they will be in the memory of one that is not moved."""
+    """The doublewords of an image, as they will be in memory if the image is not moved."""
 
     def __init__(self, image: LinkedImage) -> None:
         self._image = image
 
     def at(self, address: int) -> int | None:
-        if (found := self._relative.get(address)) is not None:
-            return found
+        if (value := self._relative.get(address)) is not None:
+            return value
         for index, section in enumerate(self._image.sections):
             start = address - section.sh_addr
             if section.sh_flags & c.SHF_ALLOC and 0 <= start <= section.file_size - 8:
@@ -203,14 +203,14 @@ class _Pointers:
     @cached_property
     def _relative(self) -> dict[int, int]:
         """What is put at addresses when a PIE starts: R_PPC64_RELATIVE in .rela.dyn."""
-        found: dict[int, int] = {}
+        values: dict[int, int] = {}
         for index in self._image.sections_named(".rela.dyn"):
             data = self._image.content(index)
             numbers = self._image.encoding.column(data[: len(data) // 24 * 24], "Q")
             for offset, info, addend in zip(*[iter(numbers)] * 3, strict=True):
                 if info & 0xFFFFFFFF == R_PPC64_RELATIVE:
-                    found[offset] = addend
-        return found
+                    values[offset] = addend
+        return values
 
 
 def _word(content: memoryview, offset: int) -> int:

@@ -167,7 +167,7 @@ class Site(NamedTuple):
     offset: int
     """Section offset of the branch."""
     function: str
-    """The function around it; empty where no symbol covers it."""
+    """The function around it; empty if no symbol covers it."""
     function_offset: int
     """Offset of the branch from the start of `function`."""
     trampoline: str
@@ -194,7 +194,7 @@ class Site(NamedTuple):
     detail: str = ""
     """One sentence: why it is refused, or what restores r2."""
     line: str = ""
-    """`FILE:LINE`, where DWARF has it."""
+    """`FILE:LINE`, if DWARF has it."""
 
     @property
     def place(self) -> str:
@@ -212,7 +212,7 @@ class Site(NamedTuple):
 
     @property
     def settled(self) -> Site:
-        """The site with what becomes of it where a strategy does nothing about it."""
+        """The site with what becomes of it if a strategy does nothing about it."""
         return self._replace(state=_SETTLED.get(self.kind, Common.REFUSED))
 
 

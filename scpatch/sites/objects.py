@@ -46,7 +46,7 @@ def scan_object(elf: ElfFile, choices: Choices, traces: Traces) -> Scan:
     )
     if any(site.kind in _NEEDS_NOP for site in sites):
         callees = frozenset(reference.callee.symbol for reference in references)
-        sites = _look_around(elf, functions, scan, callees, keeps=traces.keeps)
+        sites = _settle(elf, functions, scan, callees, keeps=traces.keeps)
     return scan._replace(sites=tuple(sites))
 
 
@@ -81,10 +81,10 @@ def _calls(references: Sequence[Reference], traces: Traces) -> list[Reference]:
 _NEEDS_NOP = frozenset({Kind.OPEN, Kind.UNNAMED})
 
 
-def _look_around(
+def _settle(
     elf: ElfFile, functions: Functions, scan: Scan, callees: frozenset[int], *, keeps: bool
 ) -> list[Site]:
-    """The sites with what the code around them tells: can the nop hold a restore, is r2 saved?
+    """The sites, with what the function tells: can the nop hold a restore, is r2 saved?
 
     `callees` are the symbols of all trampolines and stubs that the object refers to.
     """
@@ -117,7 +117,7 @@ def _look_around(
         if fault is Fault.ENTERED:
             return site.fault("SCP202", "the nop after the call is a branch target", Kind.ENTERED)
         if fault is Fault.PATCHED:
-            detail = "the kernel patches the call and the nop behind it apart"
+            detail = "the kernel patches the call and the nop after it separately"
             return site.fault("SCP240", detail, Kind.PATCHED)
         if site.kind is Kind.OPEN and isinstance(callee, Trampoline) and _is_marked(scan, callee):
             return site._replace(kind=Kind.LINKER, detail="the trampoline has st_other = 1")

@@ -1,7 +1,7 @@
 """Calls that the assembler has resolved itself, without a relocation.
 
 Within one section the distance to a local symbol is known when the object is assembled, so GNU as
-and clang write it into the `bl` and leave nothing for a linker to change. A stub lies in the
+and clang write it into the `bl` and leave nothing for a linker to change. A stub is in the
 caller's section as well, so scpatch can change the distance. So can it find those calls again that
 it has led to a stub.
 """

@@ -26,16 +26,16 @@ def find_trampolines(symbols: SymbolTable, patterns: Sequence[str]) -> list[Tram
 
     The code that a rewrite has added is left out, whatever its names match.
     """
-    found = {}
+    trampolines = {}
     for pattern in patterns:
         for index, symbol, name in named(symbols, pattern):
             if not _ADDED.fullmatch(name):
-                found[index] = _trampoline(symbols, index, symbol, name)
+                trampolines[index] = _trampoline(symbols, index, symbol, name)
     for index, symbol, name in named(symbols, ".klp.sym.*"):
         parts = _LIVEPATCH.fullmatch(name)
         if symbol.st_shndx == c.SHN_LIVEPATCH and parts and matches(parts[1], patterns):
-            found[index] = _trampoline(symbols, index, symbol, name)
-    return [found[index] for index in sorted(found)]
+            trampolines[index] = _trampoline(symbols, index, symbol, name)
+    return [trampolines[index] for index in sorted(trampolines)]
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

@@ -60,7 +60,7 @@ class ListedSite(NamedTuple):
     offset: int
     """Section offset of the `bl`; for a site with a thunk, of the one in the thunk."""
     key: str
-    """The symbol of the static call's key, or of its trampoline where a module cannot see the
+    """The symbol of the static call's key, or of its trampoline if a module cannot see the
     key."""
 
 
@@ -74,7 +74,7 @@ class Plan(NamedTuple):
     listed: tuple[ListedSite, ...] = ()
     """The table of call sites that the object gets, or has."""
     edits: Edits = Edits()
-    """What changes in the file; false where nothing does."""
+    """What changes in the file; false if nothing does."""
 
     @property
     def refused(self) -> tuple[Site, ...]:

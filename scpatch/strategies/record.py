@@ -21,16 +21,16 @@ _RECORD = re.compile(rb"(?:^|(?<=\0))scpatch strategy ([a-z0-9-]{1,64})(?=\0)")
 def find(elf: ElfFile) -> tuple[str, ...]:
     """The names of the strategies that a file was rewritten with, sorted; of files that `ld -r`
     has put together, all of theirs."""
-    found = {
+    names = {
         match[1].decode()
         for section in _sections(elf)
         for match in _RECORD.finditer(elf.content(section))
     }
-    return tuple(sorted(found))
+    return tuple(sorted(names))
 
 
 def add(elf: ElfFile, additions: Additions, strategy: str) -> None:
-    """Notes a strategy, once."""
+    """Records a strategy, once."""
     if strategy in find(elf):
         return
     text = b"scpatch strategy %s\0" % strategy.encode()
@@ -44,7 +44,7 @@ def add(elf: ElfFile, additions: Additions, strategy: str) -> None:
 
 
 def remove(elf: ElfFile, additions: Additions, strategy: str) -> None:
-    """Takes a strategy's note out, for one that undoes it: zeros are empty strings."""
+    """Removes a strategy's record, for one that undoes it: zeros are empty strings."""
     for section in _sections(elf):
         for match in _RECORD.finditer(elf.content(section)):
             if match[1].decode() == strategy:

@@ -1,7 +1,7 @@
 """Option 1 of the thread: the call site saves r2 before the call and restores it in the nop.
 
 If r2 is in 24(r1) already, or nops before the call can store it there, only nops change. Otherwise
-the call goes through a stub at the end of the caller's section, one a section and trampoline. The
+the call goes through a stub at the end of the caller's section, one for each trampoline. The
 stub saves r2 and branches on to the trampoline, so that nothing sees what the trampoline does. A
 call without a nop can go through a thunk of its own that calls, restores and branches back.
 """

@@ -17,7 +17,7 @@ class Rewrite(Action):
     REWRITE = "rewrite", "to rewrite"
     """`bl` + nop: a stub saves r2, and the nop becomes the restore."""
     SAVED = "saved", "to restore only (r2 is saved already)"
-    """r2 is in 24(r1) on every path to the call, or nops on the way can put it there: only nops
+    """r2 is in 24(r1) on every path to the call, or nops before it can put it there: only nops
     change."""
     THUNK = "thunk", "to get a thunk"
     """`bl` without a usable nop: the call goes through a thunk of its own (`--no-nop thunk`)."""

@@ -80,19 +80,19 @@ def _unmark(elf: ElfFile, scan: Scan, additions: Additions) -> list[TrampolineEd
 
 def _groups(sites: Sequence[Site]) -> list[_Group]:
     """The stubs to make, in the order of the sites that need them first."""
-    found: dict[tuple[int, int, int, int], list[Site]] = {}
+    groups: dict[tuple[int, int, int, int], list[Site]] = {}
     for site in sites:
         if site.state in (Rewrite.REWRITE, Rewrite.THUNK):
             thunk = site.offset if site.state is Rewrite.THUNK else -1
-            found.setdefault((site.section, site.symbol, site.addend, thunk), []).append(site)
+            groups.setdefault((site.section, site.symbol, site.addend, thunk), []).append(site)
     return [
         _Group(section, symbol, addend, thunk >= 0, tuple(inside))
-        for (section, symbol, addend, thunk), inside in found.items()
+        for (section, symbol, addend, thunk), inside in groups.items()
     ]
 
 
 def _refuse_out_of_reach(elf: ElfFile, sites: Sequence[Site]) -> tuple[Site, ...]:
-    """Refuses sites that lie too far from the end of their section for a branch.
+    """Refuses sites that are too far from the end of their section for a branch.
 
     The distance is taken to the end of all code that the section could get, so that refusing one
     site never brings another one out of reach.

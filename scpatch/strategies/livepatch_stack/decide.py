@@ -78,7 +78,7 @@ def _is_settled(trampoline: Trampoline, site: Site) -> bool:
 def _left_to_another(trampoline: Trampoline, site: Site, *, module: bool) -> Site:
     """A call of a trampoline that the object does not define."""
     if trampoline.reserved and not (module and trampoline.loaded):
-        detail = f"{trampoline.name} lies in no section (st_shndx {trampoline.reserved:#x})"
+        detail = f"{trampoline.name} is in no section (st_shndx {trampoline.reserved:#x})"
         return site.refused("SCP249", detail)
     if not module:
         detail = "right once the object that defines the trampoline is rewritten as well"

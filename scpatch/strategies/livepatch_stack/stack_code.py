@@ -4,14 +4,14 @@ A trampoline that cannot branch straight to its target ends in `mtctr r12; bctr`
 the target's global entry. In place of that `bctr` it branches to the code below, which calls the
 target instead and comes back with what it has saved. One copy serves all trampolines of a section.
 
-The stack lies at the other end of the kernel stack: thread_info->livepatch_sp starts after the
+The stack is at the other end of the kernel stack: thread_info->livepatch_sp starts after the
 end of stack marker and grows up, an entry of three doublewords at a time: r2, LR, and the marker
 again. r1 stays where it is, so that arguments on the stack do. Source: Linux 6.1,
 arch/powerpc/include/asm/livepatch.h and the livepatch handler of
 arch/powerpc/kernel/trace/ftrace_mprofile.S, which share that stack with this code.
 
 Interrupts may come in anywhere, and push and pop entries themselves; an interrupt on a stack of
-its own has the same thread_info, that of the interrupted thread. So nothing may lie above
+its own has the same thread_info, that of the interrupted thread. So nothing may be above
 livepatch_sp: it is moved up before the first doublewords are stored, and down after the last one
 has been read. An interrupt between the load and the store of livepatch_sp leaves it as it was, and
 r13 is used once each time, since a preempted thread may go on on another CPU.
@@ -80,7 +80,7 @@ def code(offsets: Offsets) -> bytes:
 
 
 def read_code(content: memoryview, at: int) -> Offsets | None:
-    """The offsets of the code that stands at a section offset; None where it is none."""
+    """The offsets of the code at a section offset; None if it is other code."""
     present = bytes(content[at : at + SIZE])
     if at < 0 or len(present) < SIZE:
         return None
@@ -108,7 +108,7 @@ class SlowPath(NamedTuple):
     saving: tuple[Saving, ...] = ()
     """Its branches to the code, instead of a `bctr`."""
     code: str = ""
-    """The diagnostic where it is not understood."""
+    """The diagnostic, if it is not understood."""
     fault: str = ""
     """What was looked for, and what is there."""
 

@@ -38,7 +38,7 @@ def _judge(site: Site) -> Site:
     if site.relocation < 0:
         return site.refused("SCP212", "the call has no relocation, so that no linker sees it")
     if callee.reserved:
-        detail = f"{callee.name} lies in no section (st_shndx {callee.reserved:#x})"
+        detail = f"{callee.name} is in no section (st_shndx {callee.reserved:#x})"
         return site.refused("SCP249", detail)
     detail = "the linker saves and restores r2"
     if not callee.defined:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -51,12 +50,6 @@ class Instructions:
         """So many words from `place` on."""
         return tuple(self.word(place.after(4 * number)) for number in range(count))
 
-    def _relocations(self) -> Iterator[tuple[int, Rela]]:
-        """All relocations on code, with the section that each applies to."""
-        for code in self.image.code:
-            for rela in self.image.relocations(code.number):
-                yield code.number, rela
-
     @cached_property
     def branches(self) -> dict[Place, tuple[Rela, Place]]:
         """Every branch relocation on code, by where it applies, with the place of its record."""
@@ -72,8 +65,9 @@ class Instructions:
     def other_relocations(self) -> frozenset[Place]:
         """Where on code other relocations than branches apply, except TOCSAVE, which only hints."""
         return frozenset(
-            Place(section, rela.offset)
-            for section, rela in self._relocations()
+            Place(code.number, rela.offset)
+            for code in self.image.code
+            for rela in self.image.relocations(code.number)
             if rela.type not in BRANCHES and rela.type not in (0, TOCSAVE)
         )
 
@@ -85,28 +79,33 @@ class Instructions:
     def relocated_words(self) -> dict[Place, int]:
         """How many relocations apply to each word of code, including those that only hint."""
         return Counter(
-            Place(section, rela.offset & ~3) for section, rela in self._relocations() if rela.type
+            Place(code.number, rela.offset & ~3)
+            for code in self.image.code
+            for rela in self.image.relocations(code.number)
+            if rela.type
         )
 
     def relocations_at(self, place: Place, size: int) -> list[tuple[Place, Rela]]:
         """The relocations on `size` bytes of code, with the place of each record."""
         end = min(place.offset + size, self.image.sections[place.section].size)
-        here = self._by_offset(place.section)
-        return [entry for at in range(place.offset, end) for entry in here.get(at, ())]
+        return [
+            (Place(table, entry * RELA_SIZE), self.image.relas(table)[entry])
+            for offset in range(place.offset, end)
+            for table in self.image.rela_sections.get(place.section, ())
+            for entry in self._entries(table).get(offset, ())
+        ]
 
-    def _by_offset(self, section: int) -> dict[int, list[tuple[Place, Rela]]]:
-        """The relocations on a section, by section offset."""
-        if section not in self._relocations_of:
-            by_offset: dict[int, list[tuple[Place, Rela]]] = {}
-            for table in self.image.rela_sections.get(section, ()):
-                for entry, rela in enumerate(self.image.relas(table)):
-                    record = Place(table, entry * RELA_SIZE)
-                    by_offset.setdefault(rela.offset, []).append((record, rela))
-            self._relocations_of[section] = by_offset
-        return self._relocations_of[section]
+    def _entries(self, table: int) -> dict[int, list[int]]:
+        """The entries of a table of relocations, by the offset that each applies to."""
+        if table not in self._entries_of:
+            entries: dict[int, list[int]] = {}
+            for entry, rela in enumerate(self.image.relas(table)):
+                entries.setdefault(rela.offset, []).append(entry)
+            self._entries_of[table] = entries
+        return self._entries_of[table]
 
     @cached_property
-    def _relocations_of(self) -> dict[int, dict[int, list[tuple[Place, Rela]]]]:
+    def _entries_of(self) -> dict[int, dict[int, list[int]]]:
         return {}
 
     def plain_call(self, place: Place) -> Symbol | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import struct
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -179,10 +179,12 @@ class Image:
                 tables.setdefault(section.info, []).append(section.number)
         return tables
 
-    def relocations(self, section: int) -> Iterator[Rela]:
+    def relocations(self, section: int) -> Sequence[Rela]:
         """The relocations that apply to a section."""
-        for table in self.rela_sections.get(section, ()):
-            yield from self.relas(table)
+        tables = self.rela_sections.get(section, ())
+        if len(tables) == 1:
+            return self.relas(tables[0])
+        return [rela for table in tables for rela in self.relas(table)]
 
     @cached_property
     def code(self) -> tuple[Section, ...]:

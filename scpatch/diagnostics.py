@@ -342,6 +342,18 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "run without its restore, or a restore without its call.",
         "move the label or the end of the section, or rewrite with `--no-nop thunk`",
     ),
+    "SCP241": Diagnostic(
+        "several relocations at the call",
+        "More than one relocation applies to the call. The psABI combines such relocations, "
+        "and linkers apply each by itself, so the branch may lead anywhere.",
+        "compile or assemble the object again; no compiler makes this",
+    ),
+    "SCP243": Diagnostic(
+        "a branch past the end of the section",
+        "A branch without a relocation leads past the end of its section. scpatch adds code "
+        "there, and the branch would run into that code.",
+        "end the section after the label that the branch leads to",
+    ),
     "SCP246": Diagnostic(
         "a trampoline that is data",
         "The call names a symbol of type STT_OBJECT, STT_COMMON or STT_TLS, or a symbol "

@@ -24,15 +24,18 @@ _REACH = 0x2000
 """Words that a B-form branch reaches over, in both directions."""
 
 
-def branches_into(code: memoryview, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def branches_into(
+    code: memoryview, ranges: Iterable[tuple[int, int]], past: int = 0
+) -> list[tuple[int, int]]:
     """(target, branch) of every relative branch in `code` into one of the ranges, sorted.
 
-    All numbers are section offsets in bytes; a range is (start, end). A branch to itself is left
-    out: that is what a branch with a relocation looks like.
+    All numbers are section offsets in bytes; a range is (start, end), and what is of it in the code
+    counts, or up to `past` bytes past its end. A branch to itself is left out: that is what a
+    branch with a relocation looks like.
     """
     data = bytes(code[: len(code) // 4 * 4])
     words = VARIANT.words(data)
-    count = len(words)
+    count = len(words) + past // 4
     # Room at both ends makes an index of every place that a conditional branch can reach.
     wanted = bytearray(count + 2 * _REACH)
     for start, end in ranges:

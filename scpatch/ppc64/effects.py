@@ -51,10 +51,10 @@ _RT, _RA = 1, 2
 """Register fields that an instruction may write: a set of bits."""
 
 _LOADS, _EXTENDED, _CR_LOGICAL, _ORI = 58, 31, 19, 24
-_ADDPCIS, _OR = 2, 444
+_ADDPCIS, _OR, _SYSTEM_CALL = 2, 444, 17
 
 _PRIMARY: Final[Mapping[int, int]] = {
-    **dict.fromkeys((2, 3, 10, 11, 17), 0),  # tdi, twi, cmpli, cmpi, sc
+    **dict.fromkeys((2, 3, 10, 11), 0),  # tdi, twi, cmpli, cmpi
     **dict.fromkeys((_CR_LOGICAL, 48, 50, 57, 59, 63), 0),  # lfs, lfd, lxsd, float arithmetic
     **dict.fromkeys((32, 34, 40, 42, _LOADS), _RT),  # lwz, lbz, lhz, lha, ld
     **dict.fromkeys((33, 35, 41, 43), _RT | _RA),  # lwzu, lbzu, lhzu, lhau
@@ -135,6 +135,8 @@ def effects(word: int) -> Effects:
     elif stores is not None:
         # stq takes a pair of registers, and what is unknown may do anything.
         fields = None if opcode == 62 and word & 2 else _RA if stores.updates else 0
+    elif opcode == _SYSTEM_CALL:
+        fields = 0 if word & 3 == 2 else None  # sc; scv is not for kernels
     else:
         fields = 0 if opcode == 61 else _PRIMARY.get(opcode)
     if fields is None:

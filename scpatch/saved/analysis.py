@@ -86,7 +86,8 @@ class Analysis:
         self._stores = stores_by_copies(self._words)
         self._special = {self._index(at) for at in (*self._edges, *self._unknown, *self._unsure)}
         self._special |= self._stores
-        self._at_jumps = _ALL
+        self._most = _ALL if self._has_prologue() else _NOTHING
+        self._at_jumps = self._most
         self._run()
 
     def with_jumps(self) -> Analysis:
@@ -118,8 +119,16 @@ class Analysis:
             seed = _ALL if self.computed_jumps else _NOTHING
             self._spread([(place, seed) for place in unreached])
 
+    def _has_prologue(self) -> bool:
+        """Whether control goes on from the global entry point to the local one, and nowhere else.
+        Otherwise nothing is known anywhere in the function."""
+        return not any(
+            at in self._special or insn.transfers(word) or word == 0
+            for at, word in enumerate(self._words[: max(self._index(self.function.entry), 0)])
+        )
+
     def _before_jumps(self) -> int:
-        facts = _ALL
+        facts = self._most
         for jump in self.computed_jumps:
             facts &= self._known[self._index(jump)]
         return facts

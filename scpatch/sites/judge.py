@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from scpatch.elf.functions import Functions
@@ -34,7 +35,7 @@ class Judge:
         for reference in references:
             self._calls.setdefault(reference.section, []).append(reference.offset)
         self._unfit = {trampoline.name for trampoline in trampolines if not trampoline.fits_stub}
-        self._relocated_nops: dict[int, set[int]] = {}
+        self._relocated: dict[int, dict[int, int]] = {}
 
     def site(self, reference: Reference) -> Site:
         """The call site with its kind, as far as the call and the word after it tell."""
@@ -77,6 +78,8 @@ class Judge:
             return site.fault("SCP212", detail, Kind.RESOLVED)
         if kind == relocs.R_PPC64_PLTCALL:
             return site.fault("SCP211", "an inline PLT call, which the linker rewrites")
+        if self._relocations(reference.table, site.offset) > 1:
+            return site.fault("SCP241", "more than one relocation applies to the call")
         plain = kind == relocs.R_PPC64_REL24 and insn.is_branch(site.word)
         if not plain or insn.is_absolute(site.word):
             return site.fault("SCP209", "the branch is conditional or absolute")
@@ -166,24 +169,26 @@ class Judge:
             return site.fault("SCP207", "the section ends after the call")
         if site.after not in insn.NOPS:
             return site.fault("SCP201", "no nop after the call", Kind.NO_NOP)
-        if site.kind is Kind.LOADER or table is None or not self._is_relocated(table, site):
+        if site.kind is Kind.LOADER or not self._relocations(table, site.offset + 4):
             return site
         return site.fault(
             "SCP206", "a relocation applies to the nop after the call", Kind.RELOCATED
         )
 
-    def _is_relocated(self, table: RelaTable, site: Site) -> bool:
-        """Whether a relocation other than TOCSAVE applies to the nop after a call."""
-        if table.target not in self._relocated_nops:
-            nops = {call + 4 + byte for call in self._calls[table.target] for byte in range(4)}
-            nops.intersection_update(table.r_offset)
-            self._relocated_nops[table.target] = nops and {
-                offset
+    def _relocations(self, table: RelaTable | None, offset: int) -> int:
+        """How many relocations other than TOCSAVE apply to the word of a call, or to the one after
+        it, at a section offset."""
+        if table is None:
+            return 0
+        if table.target not in self._relocated:
+            calls = self._calls[table.target]
+            near = {call + byte for call in calls for byte in range(8)}
+            self._relocated[table.target] = Counter(
+                offset & ~3
                 for index, offset in enumerate(table.r_offset)
-                if offset in nops and table[index].type != relocs.R_PPC64_TOCSAVE
-            }
-        relocated = self._relocated_nops[table.target]
-        return any(site.offset + 4 + byte in relocated for byte in range(4))
+                if offset in near and table[index].type != relocs.R_PPC64_TOCSAVE
+            )
+        return self._relocated[table.target].get(offset, 0)
 
 
 def word_at(code: memoryview, offset: int) -> int | None:

@@ -61,7 +61,7 @@ def is_module(elf: ElfFile) -> bool:
 
 def _calls(references: Sequence[Reference], traces: Traces) -> list[Reference]:
     """The references but those inside stubs, and those of a trampoline to itself. Stubs lead to
-    trampolines only."""
+    trampolines only. A branch counts once, however many relocations apply to it."""
     ranges: dict[int, list[tuple[int, int]]] = {}
     for stub in traces.stubs:
         ranges.setdefault(stub.section, []).append((stub.value, stub.value + stub.size))
@@ -75,7 +75,8 @@ def _calls(references: Sequence[Reference], traces: Traces) -> list[Reference]:
         inside = any(start <= offset < end for start, end in ranges.get(section, ()))
         return not inside and (section, offset) not in traces.copies
 
-    return [reference for reference in references if is_call(reference)]
+    calls = {(call.section, call.offset): call for call in references if is_call(call)}
+    return list(calls.values())
 
 
 _NEEDS_NOP = frozenset({Kind.OPEN, Kind.UNNAMED})
@@ -114,12 +115,15 @@ def _settle(
     def judged(site: Site) -> Site:
         place, callee = (site.section, site.offset), site.callee
         fault = faults.get(place)
+        is_marked = isinstance(callee, Trampoline) and _is_marked(scan, callee)
         if fault is Fault.ENTERED:
-            return site.fault("SCP202", "the nop after the call is a branch target", Kind.ENTERED)
+            # The restore that a linker makes needs a save on every path, whatever is wanted here.
+            kind = Kind.FAULTY if is_marked else Kind.ENTERED
+            return site.fault("SCP202", "the nop after the call is a branch target", kind)
         if fault is Fault.PATCHED:
             detail = "the kernel patches the call and the nop after it separately"
             return site.fault("SCP240", detail, Kind.PATCHED)
-        if site.kind is Kind.OPEN and isinstance(callee, Trampoline) and _is_marked(scan, callee):
+        if site.kind is Kind.OPEN and is_marked:
             return site._replace(kind=Kind.LINKER, detail="the trampoline has st_other = 1")
         if place in saves:
             return site._replace(saved=True, saves=saves[place])

@@ -9,7 +9,7 @@ import capstone
 import pytest
 
 from scpatch.ppc64 import insn
-from scpatch.ppc64.effects import effects
+from scpatch.ppc64.effects import ANY, NONE, effects
 
 READS = re.compile(r"st|cmp(?!b)|mt|t[wd]|dcb|icb|tlb|slb(?!mf|fee)|sync|nop|cp_|paste|wait")
 
@@ -47,6 +47,11 @@ def written(mnemonic: str, operands: list[str]) -> set[str]:
         base = re.search(r"\((r\d+)\)", operands[-1])
         written.add(base[1] if base else operands[1])
     return written & {"r1", "r2"}
+
+
+def test_a_system_call_of_user_space_may_do_anything() -> None:
+    assert effects(0x44000002) == NONE  # sc
+    assert effects(0x44000001) == ANY  # scv 0
 
 
 def test_no_written_register_is_missed() -> None:

@@ -105,3 +105,26 @@ def test_the_interpreter_can_tell() -> None:
     source = random.Random(1)
     assert wrong_sites(Program((over, save, site, end)), source, paths=40, steps=20) == {2}
     assert wrong_sites(Program((save, over, site, end)), source, paths=40, steps=20) == set()
+
+
+_PROLOGUE = [0x3C4C0000, 0x38420000]
+"""addis r2,r12,0; addi r2,r2,0"""
+_BODY = [0xF821FFD1, 0xF8410018, 0x48000001, 0x60000000]
+"""stdu r1,-48(r1); std r2,24(r1); bl; nop"""
+
+
+def _is_saved(prologue: list[int]) -> bool:
+    function = FunctionCode(
+        words=array("I", [*prologue, *_BODY]),
+        start=START,
+        entry=START + 8,
+        targets={START + 16: None},
+    )
+    return Analysis(function).with_jumps().holds(START + 16, VALID | SAVED)
+
+
+def test_code_before_the_local_entry_point_must_only_lead_there() -> None:
+    """Whoever comes by the global entry point has the function's r2 after the prologue only."""
+    assert _is_saved(_PROLOGUE)
+    for other in (0x41820008, 0x4E800420, 0x48000008, 0):  # beq .+8, bctr, b .+8, no instruction
+        assert not _is_saved([_PROLOGUE[0], other])

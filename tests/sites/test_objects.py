@@ -189,6 +189,8 @@ def test_clang_without_a_toc(tmp_path: Path) -> None:
         ("SCP205", "bl __SCT__x+8\n nop"),
         ("SCP206", "bl __SCT__x\n .reloc ., R_PPC64_ADDR16_LO, other\n nop"),
         ("SCP206", "bl __SCT__x\n .reloc .+2, R_PPC64_ADDR16_LO, other\n nop"),
+        ("SCP241", ".reloc ., R_PPC64_REL24, __SCT__x\n bl __SCT__x\n nop"),
+        ("SCP241", ".reloc .+2, R_PPC64_ADDR16_LO, other\n bl __SCT__x\n nop"),
         ("SCP209", "beq __SCT__x"),
         ("SCP209", "beql __SCT__x\n nop"),
         ("SCP209", ".reloc ., R_PPC64_REL24, __SCT__x\n bla 0\n nop"),

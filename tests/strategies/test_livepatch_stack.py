@@ -279,6 +279,10 @@ def test_data_in_a_trampoline(assemble: Assemble, data: str) -> None:
     if data.endswith("0x4e800420"):
         (site,) = plan_file(path, options()).objects[0].plan.sites
         assert site.code == "SCP231"
+    elif data.endswith("0x48000060"):
+        with pytest.raises(ScpatchError) as caught:
+            plan_file(path, options())
+        assert caught.value.code == "SCP243"
     else:
         assert len(changed(path, rewritten(path))) == 1
 

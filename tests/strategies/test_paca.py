@@ -117,6 +117,12 @@ def test_a_nop_that_is_a_branch_target(assemble: Assemble) -> None:
     assert states(path) == {"f": ["done"]}
 
 
+def test_a_branch_target_after_the_call_of_a_marked_trampoline(assemble: Assemble) -> None:
+    """The linker makes the restore there, from 24(r1)."""
+    path = assemble(f"{TARGETED} .localentry __SCT__x, 1\n")
+    assert [site.code for site in paca(path).objects[0].plan.sites] == ["SCP202"]
+
+
 @pytest.mark.parametrize(
     ("source", "code_"),
     [

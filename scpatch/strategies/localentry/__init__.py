@@ -67,8 +67,8 @@ class LocalEntry(Strategy):
         ]
         stubs, edits = mark(elf, additions, wanted, offsets.paca_toc)
         for site in sites:
-            trampoline = entered(site, first)
-            if site.state is Common.LINKER and trampoline is not None:
+            trampoline = entered(site, first) if site.state is Common.LINKER else None
+            if trampoline is not None:
                 make_ready(additions, site, trampoline)
         return Plan(NAME, sites, tuple(stubs), tuple(edits))
 

@@ -12,8 +12,8 @@ from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
 from scpatch.sites.actions import Common
 from scpatch.sites.model import Site
-from scpatch.strategies.callsite.decide import Rewrite
-from scpatch.strategies.livepatch_stack.decide import Kept
+from scpatch.strategies.callsite import Rewrite
+from scpatch.strategies.livepatch_stack import Kept
 from scpatch.strategies.paca import Paca
 from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof, SiteProof

@@ -49,7 +49,14 @@ class Kind(Enum):
     """Anything else that cannot be rewritten."""
 
 
+NOP_FAULTS = frozenset({Kind.NO_NOP, Kind.ENTERED, Kind.RELOCATED, Kind.PATCHED})
+"""Calls with nothing wrong but that no nop is there for a restore."""
+
 _NO_CODE = frozenset({c.STT_OBJECT, c.STT_COMMON, c.STT_TLS})
+
+
+Place = tuple[int, int]
+"""(section index, section offset)"""
 
 
 class Trampoline(NamedTuple):
@@ -123,6 +130,11 @@ class Trampoline(NamedTuple):
         return self.defined and clobbers_r2(self.st_other)
 
     @property
+    def entry_place(self) -> Place:
+        """Where its global entry point is; several names may share it."""
+        return self.section, self.value
+
+    @property
     def local_entry(self) -> int:
         """Section offset of the local entry point."""
         return self.value + local_entry_offset(self.st_other)
@@ -143,8 +155,6 @@ class Stub(NamedTuple):
 
 
 Callee = Trampoline | Stub
-Place = tuple[int, int]
-"""(section index, section offset)"""
 
 
 class Traces(NamedTuple):

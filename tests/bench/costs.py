@@ -18,7 +18,7 @@ from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file
 from scpatch.sites.actions import Action
-from scpatch.strategies.callsite.decide import Rewrite
+from scpatch.strategies.callsite import Rewrite
 from tests.bench import calls
 from tests.bench.calls import LINKERS, MARKED, NAIVE, OFFSETS, TARGETS, Counted, Rewritten, extra
 

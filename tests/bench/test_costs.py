@@ -11,7 +11,7 @@ import pytest
 from scpatch import strategies
 from scpatch.linux.offsets import Offsets
 from scpatch.strategies.base import Cost
-from scpatch.strategies.callsite.decide import Rewrite
+from scpatch.strategies.callsite import Rewrite
 from tests.bench import calls, costs
 from tests.bench.calls import LINKERS, MARKED, NAIVE, OFFSETS, TARGETS, extra
 from tests.bench.costs import Program, Share

@@ -23,7 +23,7 @@ from scpatch.files.inputs import is_linked
 from scpatch.files.members import open_objects
 from scpatch.rewriter import FilePlan, ObjectPlan, Options, plan_file, plan_object
 from scpatch.sites.actions import Common
-from scpatch.strategies.livepatch_stack.decide import Kept
+from scpatch.strategies.livepatch_stack import Kept
 from scpatch.verifier.files import verify_link
 from scpatch.verifier.linked import prove_images
 from scpatch.verifier.options import VerifyOptions

@@ -15,7 +15,7 @@ from scpatch.report.summary import summary_line
 from scpatch.rewriter import FilePlan, ObjectPlan, Options, plan_file
 from scpatch.sites.actions import Action, Common
 from scpatch.sites.model import Scan, Site, Trampoline
-from scpatch.strategies.callsite.decide import Rewrite
+from scpatch.strategies.callsite import Rewrite
 from scpatch.strategies.plans import ListedSite, NewStub, Plan
 from tests.report.support import FIXTURES, plan, rewritten, run, validated
 from tests.sites.support import key

@@ -9,7 +9,7 @@ import pytest
 
 from scpatch.rewriter import Options, plan_file
 from scpatch.sites.actions import Common
-from scpatch.strategies.callsite.decide import Rewrite
+from scpatch.strategies.callsite import Rewrite
 from tests import archives, tools
 from tests.archives import AR, make, make_bsd, make_sym64, objects, tree
 from tests.tools import CROSS, rewrite, run

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scpatch.errors import ScpatchError
 from scpatch.rewriter import Options, plan_file, write
 from scpatch.sites.actions import Common
-from scpatch.strategies.callsite.decide import Rewrite
+from scpatch.strategies.callsite import Rewrite
 from tests import elfwriter as ew
 from tests import tools
 from tests.sites.support import TABLE, entries, key, listed, plan

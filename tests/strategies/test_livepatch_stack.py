@@ -20,8 +20,8 @@ from scpatch.report.forms import print_report
 from scpatch.report.rewrite import RewriteReport
 from scpatch.rewriter import plan_file
 from scpatch.sites.actions import Common
+from scpatch.strategies.livepatch_stack import KEEPS, Kept
 from scpatch.strategies.livepatch_stack import stack_code as livepatch
-from scpatch.strategies.livepatch_stack.decide import KEEPS, Kept
 from tests import elfwriter as ew
 from tests.report.support import schema
 from tests.strategies.livepatch_support import (

@@ -14,12 +14,10 @@ from scpatch.ppc64.relocs import R_PPC64_REL24
 from scpatch.ppc64.variant import VARIANT, with_one_entry
 from scpatch.sites.model import Scan, Site
 from scpatch.strategies import record, undone
-from scpatch.strategies.added_names import added_name
-from scpatch.strategies.callsite.decide import NAME, Rewrite
+from scpatch.strategies.added_code import Digest, added_name, lead
+from scpatch.strategies.callsite import NAME, Rewrite
 from scpatch.strategies.callsite.traces import STUB_PREFIX, THUNK_PREFIX
-from scpatch.strategies.digest import Digest
 from scpatch.strategies.plans import NewStub, Plan, TrampolineEdit
-from scpatch.strategies.tail import lead
 
 _STUB = f"std 2,{VARIANT.toc_save}(1)\nb 0"
 _THUNK = f"std 2,{VARIANT.toc_save}(1)\nbl 0\nld 2,{VARIANT.toc_save}(1)"

@@ -21,7 +21,7 @@ from scpatch.ppc64.relocs import BRANCHES
 from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.model import Place, Stub, Traces
 from scpatch.sites.symbols import matches, named
-from scpatch.strategies.added_names import trampoline_of
+from scpatch.strategies.added_code import trampoline_of
 
 STUB_PREFIX = "r2save."
 THUNK_PREFIX = "r2thunk."

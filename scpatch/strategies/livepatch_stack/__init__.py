@@ -1,28 +1,58 @@
-"""Strategy `livepatch-stack`: the trampolines save LR and r2 on the per-thread livepatch stack.
-
-The call sites stay as they are. In each trampoline the `bctr` that ends its path to a target with
-another TOC becomes a branch to code at the end of its section; see `stack_code`.
-"""
+"""Option 2 of the thread: the trampolines save LR and r2 on the per-thread livepatch stack."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from scpatch.elf.additions import Additions, NewSymbol
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import NAMES, Offsets
+from scpatch.ppc64 import insn
 from scpatch.ppc64.asm import branch
 from scpatch.ppc64.insn import in_branch_reach
-from scpatch.sites.actions import Action
-from scpatch.sites.model import Place, Scan, Site, Trampoline
+from scpatch.sites.actions import Action, Common
+from scpatch.sites.model import NOP_FAULTS, Kind, Place, Scan, Site, Trampoline
+from scpatch.strategies.added_code import Digest, lead
 from scpatch.strategies.base import Cost, Strategy
-from scpatch.strategies.digest import Digest
-from scpatch.strategies.livepatch_stack.decide import Kept, decide, is_changed, place_of
 from scpatch.strategies.livepatch_stack.stack_code import NAME, PREFIX, SIZE, Reader, SlowPath, code
-from scpatch.strategies.livepatch_stack.text import TEXT
 from scpatch.strategies.plans import NewStub, Plan, TrampolineEdit
-from scpatch.strategies.tail import lead
+
+TEXT = """\
+The call sites stay as they are. A trampoline that cannot branch straight to its target ends in
+`mtctr r12; bctr`. scpatch replaces that `bctr` by a branch to code at the end of the trampoline's
+section:
+
+    r2lps.DIGEST:
+            save r2, LR and the end of stack marker above thread_info->livepatch_sp
+            bctrl
+            check the marker, restore LR and r2
+            blr
+
+The livepatch stack grows up from the base of the kernel stack, so r1 and the arguments on the stack
+stay where they are. If a target has the trampoline's TOC, the trampoline branches to it as before,
+at no cost. A call of any form is right: it needs no nop, and may be a sibling call.
+
+It needs a kernel with CONFIG_LIVEPATCH and the offsets of its asm-offsets.h, and works for the
+image and for modules. In a backtrace from a target with another TOC, the code appears in place of
+the caller. It is option 2 of the thread "Out-of-line static calls for powerpc64 ELF V2"
+(linuxppc-dev, September 2022)."""
+
+
+class Kept(Action):
+    TRAMPOLINE = "trampoline", "kept right by the trampoline"
+    """The call stays as it is: its trampoline keeps r2, or is to."""
+
+    @property
+    def changes(self) -> bool:
+        return False
+
+
+KEEPS: Final = "the trampoline keeps r2 on the livepatch stack"
+
+_NEEDS_NO_NOP: Final = NOP_FAULTS | {Kind.OPEN, Kind.SIBLING, Kind.RESOLVED}
+"""What is right once the trampoline keeps r2: the call needs no nop, and need not come back."""
 
 
 class LivepatchStack(Strategy):
@@ -34,10 +64,10 @@ class LivepatchStack(Strategy):
 
     def recognise(self, elf: ElfFile, scan: Scan, sites: Sequence[Site]) -> tuple[Site, ...]:
         paths = _slow_paths(elf, scan)
-        return decide(scan, sites, {at: paths[at] for at in paths if paths[at].keeps_r2})
+        return _decide(scan, sites, {at: paths[at] for at in paths if paths[at].keeps_r2})
 
     def decide(self, elf: ElfFile, scan: Scan) -> tuple[Site, ...]:
-        return decide(scan, [site.settled for site in scan.sites], _slow_paths(elf, scan))
+        return _decide(scan, [site.settled for site in scan.sites], _slow_paths(elf, scan))
 
     def plan(self, elf: ElfFile, scan: Scan, additions: Additions, offsets: Offsets) -> Plan:
         """Makes every trampoline that the object defines keep r2.
@@ -47,7 +77,7 @@ class LivepatchStack(Strategy):
         changed and that no call in the object leads to.
         """
         paths = _slow_paths(elf, scan)
-        sites = decide(scan, [site.settled for site in scan.sites], paths)
+        sites = _decide(scan, [site.settled for site in scan.sites], paths)
         _check_uncalled(elf, sites, paths)
         _check_existing(elf, offsets, list(paths.values()))
         todo = [
@@ -61,12 +91,11 @@ class LivepatchStack(Strategy):
         stubs: list[NewStub] = []
         for section in sorted({trampoline.section for trampoline in todo}):
             here = [trampoline for trampoline in todo if trampoline.section == section]
-            exits = [at for trampoline in here for at in paths[place_of(trampoline)].exits]
+            exits = [at for trampoline in here for at in paths[trampoline.entry_place].exits]
+            stub = _add_code(elf, additions, code(offsets), section, exits)
             names = {trampoline.name for trampoline in here}
-            calls = sum(
-                site.state is Kept.TRAMPOLINE and site.trampoline in names for site in sites
-            )
-            stubs.append(_add_code(elf, additions, code(offsets), section, exits, calls))
+            through = [site.state is Kept.TRAMPOLINE and site.trampoline in names for site in sites]
+            stubs.append(stub._replace(sites=sum(through)))
         what = "saves LR and r2 on the livepatch stack on its path to another TOC"
         edits = tuple(TrampolineEdit.of(elf, trampoline, what) for trampoline in todo)
         return Plan(NAME, sites, tuple(stubs), edits)
@@ -79,11 +108,12 @@ STRATEGY = LivepatchStack()
 
 
 def _changed(scan: Scan) -> dict[Place, Trampoline]:
-    """The trampolines to change; of several at one place the last."""
+    """The trampolines to change; of several at one place the last. The linker sees to the callers
+    of those that do not promise to keep r2."""
     return {
-        place_of(trampoline): trampoline
+        trampoline.entry_place: trampoline
         for trampoline in scan.trampolines
-        if is_changed(trampoline)
+        if trampoline.defined and not trampoline.clobbers_r2 and not trampoline.indirect
     }
 
 
@@ -100,7 +130,9 @@ def _check_uncalled(elf: ElfFile, sites: Sequence[Site], paths: Mapping[Place, S
     """Raises ScpatchError for a trampoline that cannot be changed and that no site was refused for:
     other objects may call it."""
     refused = {
-        (place_of(site.callee), site.code) for site in sites if isinstance(site.callee, Trampoline)
+        (site.callee.entry_place, site.code)
+        for site in sites
+        if isinstance(site.callee, Trampoline)
     }
     for place, path in sorted(paths.items()):
         if path.code and (place, path.code) not in refused:
@@ -123,14 +155,12 @@ def _check_existing(elf: ElfFile, offsets: Offsets, paths: Sequence[SlowPath]) -
         for saving in path.saving:
             present = saving.offsets.paca_thread_info, saving.offsets.livepatch_sp
             if None not in wanted and present != wanted:
-                what = f"made for {_named(present)}, and the kernel has {_named(wanted)}"
+                named = [
+                    f"{NAMES['paca_thread_info']} {thread_info} and {NAMES['livepatch_sp']} {top}"
+                    for thread_info, top in (present, wanted)
+                ]
+                what = f"made for {named[0]}, and the kernel has {named[1]}"
                 raise ScpatchError("SCP232", what, file=elf.name)
-
-
-def _named(values: tuple[int | None, int | None]) -> str:
-    thread_info, livepatch_sp = values
-    names = NAMES["paca_thread_info"], NAMES["livepatch_sp"]
-    return f"{names[0]} {thread_info} and {names[1]} {livepatch_sp}"
 
 
 def _usable(elf: ElfFile, offsets: Offsets) -> Offsets:
@@ -146,12 +176,7 @@ def _usable(elf: ElfFile, offsets: Offsets) -> Offsets:
 
 
 def _add_code(
-    elf: ElfFile,
-    additions: Additions,
-    code: bytes,
-    section: int,
-    exits: Sequence[int],
-    calls: int,
+    elf: ElfFile, additions: Additions, code: bytes, section: int, exits: Sequence[int]
 ) -> NewStub:
     """Adds the code to a section and sends the `exits` of trampolines there."""
     additions.append(section, lead(elf, section, SIZE))
@@ -160,4 +185,43 @@ def _add_code(
     additions.add_symbol(NewSymbol(name, section, start, SIZE, unique=False))
     for exit_ in exits:
         additions.patch(section, exit_, branch(exit_, start))
-    return NewStub(name, "", section, elf.section_name(section), start, code, calls)
+    return NewStub(name, "", section, elf.section_name(section), start, code, 0)
+
+
+def _decide(scan: Scan, sites: Sequence[Site], paths: Mapping[Place, SlowPath]) -> tuple[Site, ...]:
+    """The `sites` of `scan`, decided if their trampolines are in `paths` or not in the object."""
+
+    def decided(fact: Site, site: Site) -> Site:
+        callee = fact.callee
+        if not isinstance(callee, Trampoline) or not _is_settled(callee, fact):
+            return site
+        if not callee.defined:
+            return _left_to_another(callee, fact, module=scan.module)
+        if (path := paths.get(callee.entry_place)) is None:
+            return site
+        if path.code:
+            return fact.refused(path.code, path.fault)
+        return fact._replace(state=Kept.TRAMPOLINE, code="", detail=KEEPS)
+
+    return tuple(map(decided, scan.sites, sites))
+
+
+def _is_settled(trampoline: Trampoline, site: Site) -> bool:
+    """Whether a call is right once its trampoline keeps r2."""
+    # A call that the assembler has resolved itself may lead to either entry point.
+    one_entry = trampoline.value == trampoline.local_entry
+    plain = site.kind is not Kind.RESOLVED or (one_entry and insn.is_branch(site.word))
+    return site.kind in _NEEDS_NO_NOP and plain
+
+
+def _left_to_another(trampoline: Trampoline, site: Site, *, module: bool) -> Site:
+    """A call of a trampoline that the object does not define."""
+    if trampoline.reserved and not (module and trampoline.loaded):
+        detail = f"{trampoline.name} is in no section (st_shndx {trampoline.reserved:#x})"
+        return site.refused("SCP249", detail)
+    if not module:
+        detail = "right once the object that defines the trampoline is rewritten as well"
+        return site._replace(state=Kept.TRAMPOLINE, code="", detail=detail)
+    if site.kind is not Kind.OPEN:
+        return site.settled
+    return site._replace(state=Common.LOADER, detail="the trampoline is undefined here")

@@ -1,35 +1,41 @@
-"""Option 3 of the thread: the trampolines have no local entry point, so the linker saves r2.
-
-A defined trampoline gets st_other bits 5-7 = 1. Linkers take that for "does not preserve r2", send
-each call through a stub of their own that saves r2, and make the restore of the nop. Control then
-enters at what was the global entry point, with the caller's r2 and anything in r12, so that a
-prologue which computes r2 from r12 is replaced in place.
-"""
+"""Option 3 of the thread: the trampolines have no local entry point, so the linker saves r2."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from scpatch.elf.additions import Additions
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
+from scpatch.ppc64 import insn, relocs
+from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.actions import Action, Common
 from scpatch.sites.choices import Choices
-from scpatch.sites.model import Scan, Site
+from scpatch.sites.model import Kind, Place, Scan, Site, Trampoline
 from scpatch.strategies.base import Cost, Strategy
-from scpatch.strategies.localentry.decide import (
-    decide,
-    entered,
-    first_at,
-    make_ready,
-    refused_calls,
-)
 from scpatch.strategies.localentry.mark import mark
-from scpatch.strategies.localentry.text import TEXT
 from scpatch.strategies.plans import Plan
 
 NAME = "localentry"
+TEXT = """\
+Each trampoline that the object defines is marked as a function that does not preserve r2 (st_other
+bits 5-7 = 1, the assembler's `.localentry NAME,1`). GNU ld and lld then send every call of it
+through a stub `std r2,24(r1); b __SCT__x`, also calls from other objects, and turn the nop after
+the call into `ld r2,24(r1)`. The call sites stay as they are, with two exceptions. A nop becomes
+the one that lld knows. A relocation that names a section names the trampoline instead, because no
+linker sees the mark otherwise.
+
+A marked trampoline is entered with the caller's r2 and anything in r12, so scpatch replaces a
+prologue that computes r2 from r12. With --asm-offsets or --paca-toc-offset, for a kernel image, it
+loads r2 from the PACA: `ld r2,PACATOC(r13)`. Without either it branches to code at the end of the
+section that computes r2 from its own address. Do not give an offset for code that runs with
+another PACA. A .ko is refused: no linker follows, and the module loader of Linux 6.1 ignores the
+mark. Rewrite modules with the default strategy.
+
+The linkers silently leave some calls without a stub or a restore. scpatch refuses those, and
+`scpatch verify IMAGE` finds them in the linked image. It is option 3 of the thread "Out-of-line
+static calls for powerpc64 ELF V2" (linuxppc-dev, September 2022), and what its version 4 did."""
 
 
 class LocalEntry(Strategy):
@@ -40,7 +46,7 @@ class LocalEntry(Strategy):
     modules = False
 
     def decide(self, elf: ElfFile, scan: Scan) -> tuple[Site, ...]:
-        return decide(scan)
+        return _decide(scan)
 
     def plan(self, elf: ElfFile, scan: Scan, additions: Additions, offsets: Offsets) -> Plan:
         """Marks the trampolines, and readies their calls for the linker.
@@ -58,8 +64,8 @@ class LocalEntry(Strategy):
         if scan.stubs:
             detail = f"has {scan.stubs[0].name}, which another strategy added"
             raise ScpatchError("SCP114", detail, file=elf.name)
-        sites = decide(scan)
-        refused, first = refused_calls(sites), first_at(scan)
+        sites = _decide(scan)
+        refused, first = _refused_calls(sites), _first_at(scan)
         wanted = [
             trampoline
             for trampoline in defined
@@ -67,9 +73,9 @@ class LocalEntry(Strategy):
         ]
         stubs, edits = mark(elf, additions, wanted, offsets.paca_toc)
         for site in sites:
-            trampoline = entered(site, first) if site.state is Common.LINKER else None
+            trampoline = _entered(site, first) if site.state is Common.LINKER else None
             if trampoline is not None:
-                make_ready(additions, site, trampoline)
+                _make_ready(additions, site, trampoline)
         return Plan(NAME, sites, tuple(stubs), tuple(edits))
 
     def cost(self, offsets: Offsets) -> Mapping[Action, Cost]:
@@ -82,3 +88,68 @@ class LocalEntry(Strategy):
 
 
 STRATEGY = LocalEntry()
+
+
+def _decide(scan: Scan) -> tuple[Site, ...]:
+    """The decided sites.
+
+    A trampoline stays unmarked if another call of it is refused. Marking it would turn that call,
+    which loses r2, into one that the linker refuses, or that writes to another function's frame.
+    """
+    sites = [_judge(site) for site in scan.sites]
+    first = _first_at(scan)
+    refused = _refused_calls(sites)
+
+    def check(site: Site) -> Site:
+        trampoline = _entered(site, first) if site.state is Common.LINKER else None
+        if trampoline is None or trampoline.marked or trampoline.name not in refused:
+            return site
+        other = refused[trampoline.name]
+        return site.refused("SCP229", f"the call at {other.place} is refused")
+
+    return tuple(map(check, sites))
+
+
+def _judge(site: Site) -> Site:
+    callee = site.callee
+    if site.kind not in (Kind.OPEN, Kind.UNNAMED) or not isinstance(callee, Trampoline):
+        return site.settled
+    if site.relocation < 0:
+        return site.refused("SCP212", "the call has no relocation, so that no linker sees it")
+    if callee.reserved:
+        detail = f"{callee.name} is in no section (st_shndx {callee.reserved:#x})"
+        return site.refused("SCP249", detail)
+    detail = "the linker saves and restores r2"
+    if not callee.defined:
+        detail += ", once the trampoline is marked where it is defined"
+    return site._replace(state=Common.LINKER, code="", detail=detail)
+
+
+def _refused_calls(sites: Sequence[Site]) -> dict[str, Site]:
+    """The last refused call by the trampoline's name."""
+    return {site.trampoline: site for site in sites if site.state is Common.REFUSED}
+
+
+def _first_at(scan: Scan) -> dict[Place, Trampoline]:
+    """The first of the trampolines that share an entry point."""
+    first: dict[Place, Trampoline] = {}
+    for trampoline in scan.trampolines:
+        first.setdefault(trampoline.entry_place, trampoline)
+    return first
+
+
+def _entered(site: Site, first: dict[Place, Trampoline]) -> Trampoline | None:
+    """The trampoline that a relocation of a call is to name."""
+    callee = site.callee
+    if not isinstance(callee, Trampoline):
+        return None
+    return callee if site.symbol == callee.symbol else first[callee.entry_place]
+
+
+def _make_ready(additions: Additions, site: Site, trampoline: Trampoline) -> None:
+    """Changes a site so that every linker makes stub and restore for it."""
+    if site.symbol != trampoline.symbol:
+        # Linkers look at the st_other of the symbol that the relocation names.
+        additions.retarget(site.section, site.relocation, trampoline.symbol, relocs.R_PPC64_REL24)
+    if site.after in insn.NOPS and site.after != insn.NOP:
+        additions.patch(site.section, site.offset + 4, VARIANT.encode(insn.NOP))

@@ -12,8 +12,7 @@ from scpatch.ppc64.asm import assemble, branch
 from scpatch.ppc64.insn import in_branch_reach
 from scpatch.ppc64.variant import VARIANT, without_local_entry
 from scpatch.sites.model import Trampoline
-from scpatch.strategies.added_names import added_name
-from scpatch.strategies.digest import Digest
+from scpatch.strategies.added_code import Digest, added_name, lead
 from scpatch.strategies.localentry.prologue import (
     SIZE,
     Prologue,
@@ -22,7 +21,6 @@ from scpatch.strategies.localentry.prologue import (
     toc_symbol,
 )
 from scpatch.strategies.plans import NewStub, TrampolineEdit
-from scpatch.strategies.tail import lead
 
 _PREFIX = "r2toc."
 """Of code that loads a trampoline's TOC pointer in place of its prologue."""
@@ -39,7 +37,7 @@ def mark(
     """Marks trampolines, and replaces their prologues, once where two share a place."""
     prologues = read_prologues(elf, wanted)
     distinct = {
-        (trampoline.section, trampoline.value): trampoline
+        trampoline.entry_place: trampoline
         for trampoline in wanted
         if prologues[trampoline.symbol].needs_r12
     }
@@ -54,7 +52,7 @@ def mark(
     edits = []
     for trampoline in wanted:
         additions.set_other(trampoline.symbol, without_local_entry(trampoline.st_other))
-        what = done if (trampoline.section, trampoline.value) in distinct else "marked"
+        what = done if trampoline.entry_place in distinct else "marked"
         edits.append(TrampolineEdit.of(elf, trampoline, what))
     return stubs, edits
 

@@ -1,10 +1,4 @@
-"""Option 4 of the thread: the nop after the call loads r2 from the PACA, nothing is saved.
-
-In the kernel image r2 is the same everywhere, and each processor's PACA holds it, for the entries
-from user space and firmware. So whatever r2 the target returns with, one load puts it right, at
-call sites of any kind: no stub, no relocation, no frame. In a module that load gives the
-kernel's TOC pointer, which is not the module's.
-"""
+"""Option 4 of the thread: the nop after the call loads r2 from the PACA, nothing is saved."""
 
 from __future__ import annotations
 
@@ -19,10 +13,27 @@ from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.actions import Action, Common
 from scpatch.sites.model import Kind, Scan, Site
 from scpatch.strategies.base import Cost, Strategy
-from scpatch.strategies.paca.text import TEXT
 from scpatch.strategies.plans import Plan
 
 NAME = "paca"
+TEXT = """\
+Each `bl __SCT__x; nop` becomes
+
+            bl      __SCT__x
+            ld      r2,PACATOC(r13)
+
+and nothing else changes. r13 points to the processor's PACA, and the kernel keeps its TOC pointer
+there. scpatch adds no code, so it can also patch a linked vmlinux in place. It finds the call sites
+of an image by decoding its branches.
+
+PACATOC depends on the kernel's configuration. Give the include/generated/asm-offsets.h of the same
+build (--asm-offsets FILE), or the number (--paca-toc-offset N).
+
+It is right in the kernel image only. In a module it would load the kernel's TOC pointer instead of
+the module's, so a .ko is refused; rewrite modules with the default strategy. An object that is not
+linked yet does not say where it will end up: you must know that it goes into the image. It is
+option 4 of the thread "Out-of-line static calls for powerpc64 ELF V2" (linuxppc-dev, September
+2022), where Christophe Leroy named it."""
 
 _LARGEST = 0x7FFC
 """The largest displacement of an `ld`."""

@@ -1,7 +1,8 @@
 """What one instruction does to r1, r2 and the TOC save doubleword, and where control goes next.
 
-Branches are read from the instruction word (Power ISA: I-form, B-form, XL-form). Everything else is
-judged from capstone's text; what capstone cannot decode (data, Power10 prefixes) is UNKNOWN.
+Branches are read from the instruction word (Power ISA: I-form, B-form, XL-form). Most others are
+judged from capstone's text, which takes a third of the time of its typed operands; what it cannot
+decode (data, Power10 prefixes) is UNKNOWN, apart from a few opcodes.
 """
 
 from __future__ import annotations
@@ -21,19 +22,18 @@ _BCLR, _BCCTR, _BCTAR = 16, 528, 560
 _ALWAYS = 0b10100
 """BO field of a branch that is always taken (Power ISA, branch instructions)."""
 
-_LOAD_FROM_PACA = re.compile(r"ld r2, (-?(?:0x)?[0-9a-f]+)\(r13\)")
-_MEMORY = re.compile(r"(-?(?:0x)?[0-9a-f]+)\((r\d+)\)")
+_ADDRESS = re.compile(r"(-?(?:0x)?[0-9a-f]+)\((r\d+)\)")
 _STORED = {"stb": 1, "sth": 2, "stw": 4, "stfs": 4, "std": 8, "stfd": 8, "stxsd": 8, "stxssp": 4}
 _WIDEST = 32
 _MANY_REGISTERS = ("lmw", "stmw", "lsw", "stsw", "lq", "stq")
-_STORES = ("st", "dcbz")
 _SOURCE_FIRST = ("st", "cmp", "tw", "td", "mt", "dcb", "icb")
-_NOT_SOURCE_FIRST = ("cmpb",)
-
-
 _WRITES_NONE = (206, 238, 274, 306, 498)
 """`msgsnd`, `msgclr`, `tlbiel`, `tlbie` and `slbia`, which capstone 5 does not know, or not in all
 their forms. None writes a general register (Power ISA, Book III)."""
+_FLOATING_POINT = (59, 63)
+"""The primary opcodes of floating-point arithmetic. The targets are FPRs, VSRs, accumulators and
+status registers, never a general register or memory (Power ISA, Book I, chapters 4, 5 and 7, and
+the appendix on opcode maps); capstone 5 does not know all of them."""
 
 
 class Effect(Enum):
@@ -114,21 +114,35 @@ def target(word: int, offset: int) -> int | None:
     return offset + displacement
 
 
-@cache
-def effect(word: int) -> Effect:
-    """What the instruction `word` does, by itself: what a relocation changes is no register."""
-    for _, _, mnemonic, operands in _decoder().disasm_lite(word.to_bytes(4, BYTE_ORDER), 0):
-        return _effect(mnemonic, operands)
-    if word >> 26 == 31 and word >> 1 & 0x3FF in _WRITES_NONE:
-        return Effect.NONE
-    return Effect.UNKNOWN  # data, or the prefix of a Power10 instruction
+class _Text(NamedTuple):
+    """Capstone's text of an instruction: `std`, `r2`, `24(r1)`. Where the last operand is such an
+    address, `base` and `displacement` are its parts."""
+
+    name: str
+    operands: list[str]
+    base: str = ""
+    displacement: int | None = None
+
+    @property
+    def updates(self) -> bool:
+        """Whether a load or store sets its base register to the address."""
+        name = self.name.rstrip(".")
+        return name.startswith(("l", "st")) and name.endswith(("u", "ux"))
+
+    @property
+    def written(self) -> set[str]:
+        """The general registers that it writes, as far as the text tells."""
+        is_source = self.name.startswith(_SOURCE_FIRST) and not self.name.startswith("cmpb")
+        written = set() if is_source else set(self.operands[:1])
+        if self.updates:
+            written.add(self.base or "".join(self.operands[1:2]))
+        return written
 
 
-@cache
 def decode(word: int, address: int = 0) -> str:
     """What capstone makes of a word, `ld r2, 0x18(r1)`; empty for what it cannot decode."""
-    for _, _, mnemonic, operands in _decoder().disasm_lite(word.to_bytes(4, BYTE_ORDER), address):
-        return f"{mnemonic} {operands}".rstrip()
+    for _, _, name, operands in _decoder().disasm_lite(word.to_bytes(4, BYTE_ORDER), address):
+        return f"{name} {operands}".rstrip()
     return ""
 
 
@@ -139,47 +153,43 @@ def _decoder() -> Cs:
     return capstone.Cs(capstone.CS_ARCH_PPC, capstone.CS_MODE_64 | capstone.CS_MODE_LITTLE_ENDIAN)
 
 
-def _effect(mnemonic: str, text: str) -> Effect:
-    if mnemonic.startswith(_MANY_REGISTERS):
+@cache
+def _text(word: int) -> _Text:
+    name, _, rest = decode(word).partition(" ")
+    operands = rest.split(", ") if rest else []
+    address = _ADDRESS.fullmatch(operands[-1]) if operands else None
+    if address is None:
+        return _Text(name, operands)
+    return _Text(name, operands, address[2], int(address[1], 0))
+
+
+@cache
+def effect(word: int) -> Effect:
+    """What the instruction `word` does, by itself: what a relocation changes is no register."""
+    if word >> 26 in _FLOATING_POINT:
+        return Effect.NONE
+    text = _text(word)
+    if not text.name:
+        is_known = word >> 26 == 31 and word >> 1 & 0x3FF in _WRITES_NONE
+        return Effect.NONE if is_known else Effect.UNKNOWN  # data, or the prefix of a Power10 pair
+    name, operands = text.name, text.operands
+    if name.startswith(_MANY_REGISTERS):
         return Effect.UNKNOWN
-    operands = text.split(", ") if text else []
-    memory = _MEMORY.fullmatch(operands[-1]) if operands else None
-    if memory is not None and memory[2] == "r1" and int(memory[1], 0) == TOC_SLOT:
-        if (mnemonic, operands[0]) == ("std", "r2"):
+    if text.base == "r1" and text.displacement == TOC_SLOT:
+        if (name, operands[0]) == ("std", "r2"):
             return Effect.SAVE
-        if (mnemonic, operands[0]) == ("ld", "r2"):
+        if (name, operands[0]) == ("ld", "r2"):
             return Effect.RESTORE
-    if mnemonic in ("ori", "nop") and operands in ([], ["r1", "r1", "0"], ["r2", "r2", "0"]):
+    if name in ("ori", "nop") and operands in ([], ["r1", "r1", "0"], ["r2", "r2", "0"]):
         return Effect.NONE  # gcc pads groups with `ori 2,2,0`, which leaves r2 as it is
-    if mnemonic in ("mr", "or") and len(set(operands)) == 1:
+    if name in ("mr", "or") and len(set(operands)) == 1:
         return Effect.NONE  # `or 1,1,1` and `or 2,2,2` set the thread's priority
-    written = _written(mnemonic, operands, memory)
-    if "r1" in written:
+    if "r1" in text.written:
         return Effect.MOVES_R1
-    if mnemonic.startswith(_STORES) and _reaches_slot(mnemonic, operands, memory):
-        return Effect.UNKNOWN if "r2" in written else Effect.WRITES_SLOT
-    return Effect.WRITES_R2 if "r2" in written else Effect.NONE
-
-
-def _written(mnemonic: str, operands: list[str], memory: re.Match[str] | None) -> set[str]:
-    """The general registers that an instruction writes, as far as its text tells."""
-    written = set()
-    stored = mnemonic.startswith(_SOURCE_FIRST) and not mnemonic.startswith(_NOT_SOURCE_FIRST)
-    if operands and not stored:
-        written.add(operands[0])
-    name = mnemonic.rstrip(".")
-    if name.startswith(("l", "st")) and name.endswith(("u", "ux")):
-        written.add(memory[2] if memory is not None else operands[1] if len(operands) > 1 else "")
-    return written
-
-
-def _reaches_slot(mnemonic: str, operands: list[str], memory: re.Match[str] | None) -> bool:
-    """Whether a store through r1 may touch the TOC save doubleword."""
-    if memory is None:
-        return "r1" in operands[mnemonic.startswith("st") :]
-    first = int(memory[1], 0)
-    width = _STORED.get(mnemonic, _WIDEST)
-    return memory[2] == "r1" and first < TOC_SLOT + 8 and first + width > TOC_SLOT
+    writes_r2, store = "r2" in text.written, as_store(word)
+    if store is not None and "r1" in store.registers and store.may_reach_slot(0):
+        return Effect.UNKNOWN if writes_r2 else Effect.WRITES_SLOT
+    return Effect.WRITES_R2 if writes_r2 else Effect.NONE
 
 
 class Sum(NamedTuple):
@@ -190,20 +200,17 @@ class Sum(NamedTuple):
     distance: int
 
 
-@cache
 def as_sum(word: int) -> Sum | None:
     """What `mr`, `addi` and their like do; None for any other instruction."""
-    name, _, text = decode(word).partition(" ")
-    operands = text.split(", ")
-    if name == "mr" and len(operands) == 2:
-        return Sum(operands[0], operands[1], 0)
-    if name in ("or", "or.") and len(operands) == 3 and operands[1] == operands[2]:
-        return Sum(operands[0], operands[1], 0)
-    if name in ("addi", "addis", "ori") and len(operands) == 3:
-        value = int(operands[2], 0)
-        if name == "ori" and value:
-            return None
-        return Sum(operands[0], operands[1], value << (16 if name == "addis" else 0))
+    first, second, low = word >> 21 & 31, word >> 16 & 31, word & 0xFFFF
+    match word >> 26:
+        case 14 | 15 as opcode if second:  # addi, addis; with 0 for the source li and lis
+            distance = (low ^ 0x8000) - 0x8000
+            return Sum(f"r{first}", f"r{second}", distance << (16 if opcode == 15 else 0))
+        case 24 if not low:  # ori
+            return Sum(f"r{second}", f"r{first}", 0)
+        case 31 if low >> 1 & 0x3FF == 444 and low >> 11 == first:  # or, and so mr
+            return Sum(f"r{second}", f"r{first}", 0)
     return None
 
 
@@ -222,29 +229,25 @@ class Stored(NamedTuple):
         steps or with an index, from the function's variables on, stays in these variables: they
         follow the frame's header."""
         start = distance + (self.first or 0)
-        if self.moves or self.first is None:
-            return start < TOC_SLOT + 8
-        return start < TOC_SLOT + 8 and start + self.width > TOC_SLOT
+        is_exact = self.first is not None and not self.moves
+        return start < TOC_SLOT + 8 and not (is_exact and start + self.width <= TOC_SLOT)
 
 
 @cache
 def as_store(word: int) -> Stored | None:
     """The address of a store; None for any other instruction."""
-    name, _, text = decode(word).partition(" ")
-    if not name.startswith(_STORES):
+    text = _text(word)
+    if not text.name.startswith(("st", "dcbz")):
         return None
-    operands, moves = text.split(", "), name.endswith(("u", "ux"))
-    memory = _MEMORY.fullmatch(operands[-1])
-    if memory is None:
-        return Stored(tuple(operands[name.startswith("st") :]), None, _WIDEST, moves)
-    return Stored((memory[2],), int(memory[1], 0), _STORED.get(name, _WIDEST), moves)
+    registers = (text.base,) if text.base else tuple(text.operands[text.name.startswith("st") :])
+    width = _STORED.get(text.name, _WIDEST) if text.base else _WIDEST
+    return Stored(registers, text.displacement, width, text.updates)
 
 
-@cache
 def toc_load(word: int) -> int | None:
     """The offset of `ld r2,offset(r13)`, which loads r2 from the PACA; None for another word."""
-    match = _LOAD_FROM_PACA.fullmatch(decode(word))
-    return int(match[1], 0) if match else None
+    is_load = word & 0xFFFF0003 == 0xE84D0000
+    return (word & 0xFFFC ^ 0x8000) - 0x8000 if is_load else None
 
 
 def base_is_r1(word: int) -> bool:

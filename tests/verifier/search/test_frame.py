@@ -115,6 +115,11 @@ SAVED = {
     "r2 is read": f".frame\n std 2, 24(1)\n addis 3, 2, 0\n ld 4, 0(2)\n {CALL} .unframe",
     "calls of others": f".frame\n std 2, 24(1)\n bl other\n nop\n {CALL} .unframe",
     "calls of others before": f".frame\n bl other\n nop\n std 2, 24(1)\n {CALL} .unframe",
+    "floating point that capstone does not know": f"""
+        .frame
+        std 2, 24(1)
+        .long 0xfd810020, 0xec4107fe
+        {CALL} .unframe""",
     "stores beside the slot": f"""
         .frame
         std 2, 24(1)

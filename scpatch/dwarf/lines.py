@@ -1,9 +1,8 @@
 """Source lines for places in unlinked code.
 
-Only those sequences of .debug_line are decoded that cover a wanted place; pyelftools reads the
-headers of their units. Of the other debug sections nothing is read but the file names in question.
-The .debug_line of a kernel has many megabytes, .debug_info with its relocations more than ten times
-as many.
+Only those units of .debug_line are decoded, by pyelftools, that describe a wanted place. Of the
+other debug sections nothing is read but the file names in question. The .debug_line of a kernel has
+many megabytes, .debug_info with its relocations more than ten times as many.
 
 Debug information is a convenience: if it is missing, compressed or damaged, places have no line,
 and nothing here raises.
@@ -11,25 +10,29 @@ and nothing here raises.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from functools import cache, partial
+from itertools import pairwise
+from operator import attrgetter
+from typing import Any, NamedTuple
 
-from scpatch.dwarf.names import LineHeaders
-from scpatch.dwarf.opcodes import LineRow, sequences
-from scpatch.dwarf.sequences import Address, Unit, find_addresses, sequence_starts
+from scpatch.dwarf.names import file_name, read_program
+from scpatch.dwarf.units import LineSection, Unit, number_of
 from scpatch.elf import constants as c
-from scpatch.elf.encoding import Encoding
-from scpatch.elf.reader import ElfFile, RelaTable
+from scpatch.elf.reader import ElfFile
 from scpatch.elf.structures import CodePlace
 from scpatch.errors import ScpatchError
 
-LIMIT: Final = 1 << 18
-"""Bytes of one sequence that are decoded: four times the longest one in a kernel, so that a forged
-unit cannot take all memory. Each byte can become a row of some 150 bytes."""
 
-_SECTION: Final = 1 << 40
-"""A place becomes one number for the decoder: section index times this, plus section offset."""
+class _Span(NamedTuple):
+    """Code of one source line, by `number_of` its places."""
+
+    start: int
+    end: int
+    file: int
+    line: int
+    """0 for code that has no source line."""
 
 
 def line_of(elf: ElfFile, places: Sequence[CodePlace]) -> dict[CodePlace, str]:
@@ -44,96 +47,69 @@ def line_of(elf: ElfFile, places: Sequence[CodePlace]) -> dict[CodePlace, str]:
         for index in elf.sections_named(".debug_line"):
             table = elf.relocations(index)
             if table is not None and not elf.sections[index].sh_flags & c.SHF_COMPRESSED:
-                lines.update(_lines(elf, index, table, set(places)))
+                section = LineSection(elf, index, table)
+                for unit, wanted in _by_unit(section, set(places)).items():
+                    lines.update(_lines(elf, section, unit, wanted))
     except ScpatchError:
         # A table is damaged that only debug information needs.
         return lines
     return lines
 
 
-def _lines(
-    elf: ElfFile, index: int, table: RelaTable, places: set[CodePlace]
-) -> Iterator[tuple[CodePlace, str]]:
-    """The lines that one .debug_line section gives."""
-    data = elf.content(index)
-    headers = LineHeaders(elf, index, table)
-    addresses = list(find_addresses(elf, index, table))
-    for unit, wanted in _by_unit(addresses, places).items():
-        header = headers.header(unit)
-        if header is None:
-            continue
-        starts = sequence_starts(data, unit, header.standard_opcode_lengths)
-        decoded: dict[int, list[list[LineRow]]] = {}
-        for address, place in wanted:
-            number = bisect_right(starts, address.at)
-            if number not in decoded:
-                start, end = starts[number - 1], min(starts[number], starts[number - 1] + LIMIT)
-                code = _with_addresses(data[start:end], start, addresses, elf.encoding)
-                decoded[number] = list(_decode(code, header, elf.encoding))
-            for rows in decoded[number]:
-                row = _row_at(rows, _number(*place))
-                name = headers.file(unit, row.file) if row and 0 < row.line < 1 << 32 else None
-                if row is not None and name is not None:
-                    yield place, f"{name}:{row.line}"
+def _by_unit(section: LineSection, places: set[CodePlace]) -> dict[Unit, list[CodePlace]]:
+    """Each wanted place under the unit of the last address at or before it.
 
-
-def _by_unit(
-    addresses: Iterable[Address], places: set[CodePlace]
-) -> dict[Unit, list[tuple[Address, CodePlace]]]:
-    """Each wanted place with the last address that starts before it, by unit.
-
-    If several addresses start there, as an empty function and the next one do, with all of them.
+    If several addresses are there, as of an empty function and the next one, under all of theirs.
     """
-    sections = {section for section, _ in places}
-    starts: dict[CodePlace, list[Address]] = {}
-    for address in addresses:
-        if address.section in sections:
-            starts.setdefault((address.section, address.offset), []).append(address)
+    wanted = {index for index, _ in places}
+    starts: dict[CodePlace, set[Unit]] = {}
+    for address, unit in section.addresses():
+        if address[0] in wanted:
+            starts.setdefault(address, set()).add(unit)
     order = sorted(starts)
-    units: dict[Unit, list[tuple[Address, CodePlace]]] = {}
+    units: dict[Unit, list[CodePlace]] = {}
     for place in sorted(places):
         before = bisect_right(order, place) - 1
         if before >= 0 and order[before][0] == place[0]:
-            for address in starts[order[before]]:
-                units.setdefault(address.unit, []).append((address, place))
+            for unit in sorted(starts[order[before]]):
+                units.setdefault(unit, []).append(place)
     return units
 
 
-def _with_addresses(
-    sequence: memoryview, start: int, addresses: Sequence[Address], encoding: Encoding
-) -> bytes:
-    """The opcodes of a sequence, which starts at `start`, with its addresses filled in."""
-    code = bytearray(sequence)
-    for address in addresses[bisect_left(addresses, start, key=_at) :]:
-        at = address.at - start
-        if at + 8 > len(code):
-            break
-        code[at : at + 8] = encoding.pack(_number(address.section, address.offset), 8)
-    return bytes(code)
-
-
-def _at(address: Address) -> int:
-    return address.at
-
-
-def _decode(code: bytes, header: Any, encoding: Encoding) -> Iterator[list[LineRow]]:
-    """The rows of each sequence, by address, the last one its end; none if it is damaged."""
+def _lines(
+    elf: ElfFile, section: LineSection, unit: Unit, places: Collection[CodePlace]
+) -> Iterator[tuple[CodePlace, str]]:
+    """The lines that a unit gives for places; none if it is damaged."""
     try:
-        for rows in sequences(code, header, encoding):
-            yield sorted(rows, key=_address)
-    except (IndexError, ValueError, ZeroDivisionError):
+        program = read_program(section.relocated(unit), unit, elf.encoding)
+        spans = _spans(program)
+    except Exception:
+        # Whatever a decoder meets in damaged input.
         return
+    name_of = cache(partial(file_name, elf, program.header, unit.version))
+    for place in places:
+        number = number_of(place)
+        at = bisect_right(spans, number, key=attrgetter("start")) - 1
+        if at >= 0 and number < spans[at].end and 0 < spans[at].line < 1 << 32:
+            name = name_of(spans[at].file)
+            if name is not None:
+                yield place, f"{name}:{spans[at].line}"
 
 
-def _number(section: int, offset: int) -> int:
-    return section * _SECTION + offset
-
-
-def _address(row: LineRow) -> int:
-    return row.address
-
-
-def _row_at(rows: Sequence[LineRow], address: int) -> LineRow | None:
-    """The row that covers an address: the last of those that start there or before it."""
-    at = bisect_right(rows, address, key=_address)
-    return rows[at - 1] if 0 < at < len(rows) else None
+def _spans(program: Any) -> list[_Span]:
+    """What the rows of a line program cover, by address."""
+    spans: list[_Span] = []
+    rows: list[Any] = []
+    states = [entry.state for entry in program.get_entries() if entry.state is not None]
+    for number, state in enumerate(states, 1):
+        rows.append(state)
+        if state.end_sequence or number == len(states):
+            # A sequence need not be in order; of rows for one address the last counts.
+            rows.sort(key=attrgetter("address"))
+            spans += [
+                _Span(row.address, after.address, row.file, 0 if row.end_sequence else row.line)
+                for row, after in pairwise(rows)
+                if row.address < after.address
+            ]
+            rows.clear()
+    return sorted(spans)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from pathlib import Path
 
@@ -131,12 +130,6 @@ def theirs(path: Path) -> dict[tuple[int, int], str]:
 def absolute(line: str, folder: Path) -> str:
     name, _, number = line.rpartition(":")
     return f"{os.path.normpath(folder / name)}:{number}"
-
-
-def objdump_sequence_ends(path: Path) -> list[int]:
-    """Section offsets in .debug_line behind each DW_LNE_end_sequence."""
-    text = run(PREFIX + "objdump", "--dwarf=rawline", path, cwd=path.parent)
-    return [int(at, 16) + 3 for at in re.findall(r"\[0x([0-9a-f]+)\]  Extended opcode 1:", text)]
 
 
 def debug_line(elf: ElfFile) -> int:

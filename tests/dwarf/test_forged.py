@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scpatch.dwarf import lines, names
+from scpatch.dwarf import names
 from scpatch.dwarf.lines import line_of
-from scpatch.dwarf.sequences import find_units
+from scpatch.dwarf.units import LineSection, find_units
 from scpatch.elf.reader import ElfFile
 from tests import elfwriter as w
 from tests.dwarf import support
@@ -113,20 +113,27 @@ def test_entries_of_no_bytes() -> None:
         table = elf.relocations(index)
         assert table is not None
         [unit] = find_units(elf.content(index), elf.encoding)
-        assert names.LineHeaders(elf, index, table).header(unit) is None
+        content = LineSection(elf, index, table).relocated(unit)
+        with pytest.raises(ValueError, match="describes entries of no bytes"):
+            names.read_program(content, unit, elf.encoding)
         assert at(elf, 0) == [None]
 
 
 def test_no_more_than_the_limit_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lines.LIMIT == names.LIMIT == 1 << 18
-    monkeypatch.setattr(lines, "LIMIT", 1 << 12)
+    assert names.LIMIT == 1 << 18
     monkeypatch.setattr(names, "LIMIT", 1 << 12)
-    program = SET_ADDRESS + special(1, 0) * 100 + special(0, 0) * lines.LIMIT + special(1, 0)
+    program = SET_ADDRESS + special(1, 0) * 100 + special(0, 0) * names.LIMIT + special(1, 0)
     elf = forged(Table(program=program + b"\2\1" + END))
     assert at(elf, 40, 404) == ["lib/a.c:1", None]
     for count, expected in ((1000, "d/a.c:7"), (names.LIMIT // 2, None)):
         files = b"d\0" * count + b"\0" + b"a.c\0\1\0\0\0"
         assert at(forged(replace(PLAIN, files=files)), 0) == [expected]
+
+
+def test_numbers_of_any_length_are_not_decoded() -> None:
+    for count, expected in ((1000, "lib/a.c:1"), (1 << 17, None)):
+        number = SET_ADDRESS + special(0, 0) + b"\2\1\x0a\5" + b"\x80" * count + b"\0"
+        assert at(forged(replace(PLAIN, program=number + END)), 0) == [expected]
 
 
 @pytest.mark.parametrize("length", [0, 1, 5, 9, 20, 40, 1000, 0xFFFFFFF0, 0xFFFFFFFF])

@@ -7,12 +7,9 @@ from pathlib import Path
 import pytest
 
 from scpatch.dwarf.lines import line_of
-from scpatch.dwarf.sequences import find_units, sequence_starts
-from scpatch.elf.encoding import LITTLE
+from scpatch.dwarf.units import find_units
 from scpatch.elf.reader import ElfFile
 from tests.dwarf import support
-
-USUAL = (0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1)
 
 Flavour = tuple[str, str, tuple[int, int]]
 FLAVOURS: list[Flavour] = [
@@ -113,15 +110,3 @@ def test_debug_info_is_not_read(tmp_path: Path) -> None:
     path.write_bytes(data)
     assert support.theirs(path) != expected
     assert support.ours(path) == expected
-
-
-@flavours
-def test_sequences_end_where_objdump_says(tmp_path: Path, flavour: Flavour) -> None:
-    path = built(tmp_path, flavour, "-ffunction-sections")
-    elf = support.read(path)
-    data = elf.content(support.debug_line(elf))
-    found = [
-        end for unit in find_units(data, LITTLE) for end in sequence_starts(data, unit, USUAL)[1:]
-    ]
-    assert found == support.objdump_sequence_ends(path)
-    assert len(found) >= 3

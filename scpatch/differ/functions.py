@@ -10,7 +10,6 @@ from functools import cached_property, partial
 from operator import attrgetter
 
 from scpatch.differ.align import Span, align
-from scpatch.differ.code import CodeSection
 from scpatch.differ.disassembly import suffixes, text_of
 from scpatch.differ.model import (
     CodeRow,
@@ -23,7 +22,7 @@ from scpatch.differ.model import (
     Token,
     Totals,
 )
-from scpatch.differ.names import ObjectNames
+from scpatch.differ.names import CodeSection, ObjectNames
 from scpatch.differ.pairs import Pairing, functions_by_name, pair_functions
 from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.actions import Action, Common

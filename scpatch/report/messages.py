@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from scpatch.report.escape import clean
+from scpatch.report.words import clean
 
 if TYPE_CHECKING:
     from scpatch.report.blocks import Finding
@@ -25,7 +25,7 @@ def print_refusals(plans: Sequence[FilePlan]) -> None:
 def print_findings(findings: Iterable[Finding]) -> None:
     """Prints each finding, and after those of one code what to do about it."""
     from scpatch.report.blocks import Style
-    from scpatch.report.terminal.screen import screen_of
+    from scpatch.report.screen import screen_of
     from scpatch.strategies.diagnostics import hint
 
     screen = screen_of(sys.stderr)
@@ -55,8 +55,8 @@ def print_sites(plan: FilePlan) -> None:
 def print_stats(plans: Sequence[FilePlan]) -> None:
     """Prints counts by section and state (`--stats`)."""
     from scpatch.report.forms.text import draw_block
-    from scpatch.report.stats import stats
-    from scpatch.report.terminal.screen import screen_of
+    from scpatch.report.rewrite import stats
+    from scpatch.report.screen import screen_of
 
     screen = screen_of(sys.stderr)
     for block in stats([entry.plan for plan in plans for entry in plan.objects]):

@@ -9,9 +9,8 @@ from typing import Final
 import msgspec
 
 from scpatch.report.documents.advise import AdviseDocument
-from scpatch.report.documents.calls import RewriteDocument, ScanDocument
+from scpatch.report.documents.calls import RewriteDocument, ScanDocument, VerifyDocument
 from scpatch.report.documents.diff import DiffDocument
-from scpatch.report.documents.verify import VerifyDocument
 from scpatch.strategies import every_action
 from scpatch.verifier.reasons import every_reason
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scpatch import strategies
-from scpatch.report.escape import clean
-from scpatch.report.words import by_state, call_sites, count, enumerate_states
+from scpatch.report.words import by_state, call_sites, clean, count, enumerate_states
 from scpatch.rewriter import FilePlan, ObjectPlan
 from scpatch.sites.actions import Action, Common
 

@@ -14,7 +14,7 @@ from scpatch.verifier.types import SiteProof
 from scpatch.verifier.verdict import Result, SiteRuns, Verdict, judge_site
 
 if TYPE_CHECKING:
-    from scpatch.report.documents.verify import VerifyDocument
+    from scpatch.report.documents.calls import VerifyDocument
 
 _GOOD: Final = {Result.PROVEN: "good", Result.NOT_SHOWN: "not shown", Result.NOT_PROVEN: "bad"}
 _MARKS: Final = {Result.PROVEN: "ok", Result.NOT_SHOWN: "??", Result.NOT_PROVEN: "BAD"}
@@ -54,7 +54,7 @@ class VerifyReport(NamedTuple):
             yield "verdict", verdict.label, str(verdict.result)
 
     def document(self) -> VerifyDocument:
-        from scpatch.report.documents.verify import verify_document
+        from scpatch.report.documents.calls import verify_document
 
         return verify_document(self.verdicts)
 

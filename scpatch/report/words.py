@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from scpatch.sites.actions import Action
 from scpatch.sites.model import Site
@@ -37,3 +39,18 @@ def place(section_name: str, offset: int) -> str:
 def spot(function: str, offset: int) -> str:
     """`tcp_sendmsg+0x40`; empty if no symbol covers the place."""
     return place(function, offset) if function else ""
+
+
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """The text with control characters, and bytes that are not UTF-8, written as `\\xNN`."""
+    return text if text.isprintable() else _UNPRINTABLE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that surrogateescape has carried along
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

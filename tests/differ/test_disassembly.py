@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.differ.code import CodeSection
 from scpatch.differ.disassembly import shows, suffixes, text_of
 from scpatch.differ.model import Instruction, NamedRelocation, Role, Token
-from scpatch.differ.names import ObjectNames
+from scpatch.differ.names import CodeSection, ObjectNames
 from scpatch.ppc64.reloc_names import NAMES, SUFFIXES, name
 from tests import elfwriter
 from tests.report.support import (

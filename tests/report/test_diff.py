@@ -11,7 +11,7 @@ from scpatch.differ.model import Mark
 from scpatch.report.diff import DiffReport
 from scpatch.report.forms import print_report
 from scpatch.report.forms.text import draw
-from scpatch.report.terminal.screen import Screen
+from scpatch.report.screen import Screen
 from tests.report.support import (
     FIXTURES,
     changed_rows,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scpatch.report.escape import clean
+from scpatch.report.words import clean
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, TypeVar, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from scpatch.report.escape import clean
+from scpatch.report.words import clean
 
 SCHEMA: Final = "scpatch/1"
 """Goes into every document; the number grows with every change of the documents."""

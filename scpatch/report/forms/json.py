@@ -6,6 +6,7 @@ kernels are never held whole.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import TextIO
@@ -14,36 +15,32 @@ import msgspec
 
 from scpatch.report.blocks import Report
 
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_NOT_ASCII = re.compile(r"[^\x00-~]+")
 
 
 def write(report: Report, stream: TextIO) -> None:
-    for piece in _pieces(report.document()):
-        stream.write(piece)
+    stream.writelines(_pieces(report.document(), "\n"))
     stream.write("\n")
 
 
-def _pieces(value: object) -> Iterator[str]:
-    """JSON text whose concatenation is the value."""
+def _pieces(value: object, newline: str) -> Iterator[str]:
+    """JSON text whose concatenation is the value; `newline` is a line end and the indentation."""
+    items: Iterator[tuple[str, object]] | None = None
     if isinstance(value, Iterator):
-        yield "["
-        for index, item in enumerate(value):
-            yield ",\n" if index else "\n"
-            yield from _pieces(item)
-        yield "]"
-    elif isinstance(value, msgspec.Struct) and any(
-        isinstance(getattr(value, name), Iterator) for name in value.__struct_fields__
-    ):
-        for index, field in enumerate(msgspec.structs.fields(value)):
-            yield f'{", " if index else "{"}"{field.encode_name}": '
-            yield from _pieces(getattr(value, field.name))
-        yield "}"
-    else:
-        text = msgspec.json.encode(value).decode()
-        yield text if text.isascii() else _NOT_ASCII.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    """`\\uXXXX`, of a character beyond U+FFFF two of them."""
-    units = match[0].encode("utf-16-be").hex()
-    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+        brackets, items = "[]", (("", item) for item in value)
+    elif isinstance(value, msgspec.Struct):
+        brackets, fields = "{}", msgspec.structs.fields(value)
+        values = [(f'"{field.encode_name}": ', getattr(value, field.name)) for field in fields]
+        if any(isinstance(inner, Iterator) for _, inner in values):
+            items = iter(values)
+    if items is None:
+        text = msgspec.json.format(msgspec.json.encode(value), indent=1).decode()
+        text = _NOT_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], text)
+        yield text.replace("\n", newline)
+        return
+    between = brackets[0]
+    for name, inner in items:
+        yield f"{between}{newline} {name}"
+        yield from _pieces(inner, newline + " ")
+        between = ","
+    yield brackets if between == brackets[0] else newline + brackets[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from scpatch.report.blocks import Record, Report
-from scpatch.report.escape import clean
+from scpatch.report.words import clean
 
 
 def write(report: Report, stream: TextIO) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from scpatch.report.blocks import Block, Cell, Line, Listing, Paragraph, Report, Style, Table, Title
-from scpatch.report.escape import clean
-from scpatch.report.terminal.columns import lay_out
-from scpatch.report.terminal.screen import Screen, screen_of, wrap
+from scpatch.report.blocks import (
+    Block,
+    Cell,
+    Line,
+    Listing,
+    Paragraph,
+    Report,
+    Row,
+    Style,
+    Table,
+    Title,
+)
+from scpatch.report.screen import Screen, screen_of, shorten, wrap
+from scpatch.report.words import clean
 
 
 def write(report: Report, stream: TextIO) -> None:
@@ -33,7 +43,7 @@ def draw_block(block: Block, screen: Screen) -> Iterator[str]:
         case Title(text, about):
             yield from _title(text, about, screen)
         case Listing(function, legend):
-            from scpatch.report.terminal.code import draw_function, draw_legend
+            from scpatch.report.listing import draw_function, draw_legend
 
             if legend:
                 yield from draw_legend(function, screen)
@@ -70,3 +80,50 @@ def _title(text: str, about: str, screen: Screen) -> Iterator[str]:
     yield screen.paint(text, Style.HEADING) + (f"   {about}" if about and fits else "")
     if about and not fits:
         yield f"  {about}"
+
+
+_GAP = "  "
+_NARROWEST = 10
+
+
+def lay_out(rows: Sequence[Row], screen: Screen, indent: str = "") -> Iterator[str]:
+    """The rows as lines. They fit on the screen if what must stay whole leaves room.
+
+    All rows have the same number of cells.
+    """
+    if not rows:
+        return
+    rows = [[_clean(cell) for cell in row] for row in rows]
+    natural = [max(cell.width for cell in column) for column in zip(*rows, strict=True)]
+    fixed = [max(len(cell.tail) for cell in column) for column in zip(*rows, strict=True)]
+    room = screen.width - len(indent) - len(_GAP) * (len(natural) - 1)
+    widths = _fit(natural, fixed, room)
+    for row in rows:
+        cells = [_draw(cell, width, screen) for cell, width in zip(row, widths, strict=True)]
+        yield (indent + _GAP.join(cells)).rstrip()
+
+
+def _clean(cell: Cell) -> Cell:
+    return cell._replace(text=clean(cell.text), tail=clean(cell.tail))
+
+
+def _fit(natural: Sequence[int], fixed: Sequence[int], room: int) -> list[int]:
+    """The widths of columns: the widest shrink first, and none below what must stay whole."""
+    least = [
+        min(width, max(_NARROWEST, tail + _NARROWEST)) if tail < width else width
+        for width, tail in zip(natural, fixed, strict=True)
+    ]
+    cap = max(natural, default=0)
+    while cap > 0:
+        widths = [max(low, min(width, cap)) for width, low in zip(natural, least, strict=True)]
+        if sum(widths) <= room or widths == least:
+            return widths
+        cap -= 1
+    return list(least)
+
+
+def _draw(cell: Cell, width: int, screen: Screen) -> str:
+    text = shorten(cell.text, max(width - len(cell.tail), 1 if cell.text else 0)) + cell.tail
+    padding = " " * (width - len(text))
+    painted = screen.paint(text, cell.style)
+    return padding + painted if cell.right else painted + padding

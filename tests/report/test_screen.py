@@ -8,7 +8,7 @@ import re
 import pytest
 
 from scpatch.report.blocks import Style
-from scpatch.report.terminal.screen import SGR, Screen, screen_of, shorten
+from scpatch.report.screen import SGR, Screen, screen_of, shorten
 
 
 class Terminal(io.StringIO):

@@ -18,10 +18,9 @@ from scpatch.differ.model import (
     Token,
 )
 from scpatch.report.blocks import Style
-from scpatch.report.escape import clean
 from scpatch.report.marks import STYLES
-from scpatch.report.terminal.screen import Screen, shorten, wrap
-from scpatch.report.words import call_sites, place
+from scpatch.report.screen import Screen, shorten, wrap
+from scpatch.report.words import call_sites, clean, place
 
 SIDE_BY_SIDE: Final = 100
 """Columns from which the two versions stand side by side; below, one is above the other."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from scpatch.report.blocks import Cell, Style
-from scpatch.report.terminal.columns import lay_out
-from scpatch.report.terminal.screen import Screen
+from scpatch.report.forms.text import lay_out
+from scpatch.report.screen import Screen
 
 ROWS = [
     (Cell("state"), Cell(".text", "+0x1a0"), Cell("a_function_with_a_long_name", "+0x40")),

@@ -1,1 +1,0 @@
-"""Tests of drawing on a screen."""

@@ -10,7 +10,7 @@ from scpatch.report.advise import AdviseReport
 from scpatch.report.errors import print_error
 from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate, print_unmatched
-from scpatch.report.progress import ProgressBar
+from scpatch.report.progress import progress_bar
 
 
 def run(values: Values) -> Exit:
@@ -18,13 +18,13 @@ def run(values: Values) -> Exit:
     options = library_options(values)
     advices: list[Advice] = []
     errors: list[ScpatchError] = []
-    with ProgressBar(len(values.files), "planning") as progress:
+    with progress_bar(len(values.files), "planning") as step:
         for path in values.files:
             try:
                 advices.append(advise(path, options, image=values.image))
             except ScpatchError as error:
                 errors.append(error)
-            progress.step(path)
+            step(path)
     if advices or not errors:
         print_report(AdviseReport(advices), values.format)
     note_intermediate(name for advice in advices for name in advice.intermediate)

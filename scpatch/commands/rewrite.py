@@ -19,7 +19,7 @@ from scpatch.report.messages import (
     print_stats,
     print_unmatched,
 )
-from scpatch.report.progress import ProgressBar
+from scpatch.report.progress import progress_bar
 from scpatch.report.summary import summary_line
 from scpatch.rewriter import FilePlan, Options, check_refused, plan_all, write
 
@@ -40,8 +40,8 @@ def run(values: Values) -> Exit:
     Raises UsageError for options that do not go together.
     """
     options = _options(values)
-    with ProgressBar(len(values.files), "rewriting", quiet=values.quiet) as progress:
-        plans, errors = plan_all(values.files, options, values.output, progress.step)
+    with progress_bar(len(values.files), "rewriting", quiet=values.quiet) as step:
+        plans, errors = plan_all(values.files, options, values.output, step)
     for error in errors:
         print_error(error)
     print_refusals(plans)

@@ -7,7 +7,7 @@ from scpatch.options import Values, library_options
 from scpatch.report.errors import print_error
 from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate, print_unmatched
-from scpatch.report.progress import ProgressBar
+from scpatch.report.progress import progress_bar
 from scpatch.report.scan import ScanReport
 from scpatch.rewriter import plan_all
 
@@ -15,8 +15,8 @@ from scpatch.rewriter import plan_all
 def run(values: Values) -> Exit:
     """Prints what the files hold; a file that cannot be read does not hide the others."""
     options = library_options(values, strategy=None, lines="all" if values.lines else "none")
-    with ProgressBar(len(values.files), "scanning") as progress:
-        plans, errors = plan_all(values.files, options, None, progress.step)
+    with progress_bar(len(values.files), "scanning") as step:
+        plans, errors = plan_all(values.files, options, None, step)
     objects = [entry for plan in plans for entry in plan.objects]
     if objects or not errors:
         report = ScanReport([(entry.name, entry.scan) for entry in objects])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from scpatch.ppc64.reloc_names import name
 from scpatch.sites.model import Site
@@ -17,22 +17,14 @@ from scpatch.sites.model import Site
 class Mark(StrEnum):
     """What a row means; printed in the gutter, so that nothing depends on colour."""
 
-    meaning: str
-
-    def __new__(cls, mark: str, meaning: str) -> Self:
-        member = str.__new__(cls, mark)
-        member._value_ = mark
-        member.meaning = meaning
-        return member
-
-    CONTEXT = " ", "unchanged"
-    RELOCATION = "~", "relocation"
-    WORD = "*", "word"
-    ADDED = "+", "added"
-    REMOVED = "-", "removed"
-    REFUSED = "!", "refused"
+    CONTEXT = " "
+    RELOCATION = "~"
+    WORD = "*"
+    ADDED = "+"
+    REMOVED = "-"
+    REFUSED = "!"
     """A call site that rewriting leaves as it is."""
-    CHECKED = "=", "checked, unchanged"
+    CHECKED = "="
     """A call site that needs no change and has none."""
 
 

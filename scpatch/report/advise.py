@@ -10,7 +10,6 @@ from scpatch.report.blocks import (
     GAP,
     Block,
     Cell,
-    Finding,
     Line,
     Paragraph,
     Record,
@@ -53,9 +52,6 @@ class AdviseReport(NamedTuple):
         from scpatch.report.documents.advise import advise_document
 
         return advise_document(self.files)
-
-    def findings(self) -> Sequence[Finding]:
-        return ()
 
 
 def _advice(advice: Advice) -> Iterator[Block]:

@@ -1,8 +1,7 @@
 """What a report says, apart from how a form draws it.
 
-A report gives the same contents in four shapes, and a form uses the one that suits it: blocks for
-a person, records for line tools, a document for programs, findings for what annotates sources.
-Text in them is as it came out of the object: each form escapes it in its own way.
+A report gives the same contents in three shapes: blocks for a person, records for line tools, and a
+document for programs. Their text is as in the object; each form escapes it.
 """
 
 from __future__ import annotations
@@ -95,20 +94,6 @@ Record = Sequence[object]
 GAP = Line()
 
 
-class Finding(NamedTuple):
-    """Something that a person has to look at, and its place."""
-
-    file: str
-    """The file's name, for a member `ARCHIVE(MEMBER)`."""
-    place: str
-    """`.text+0x1a0 in tcp_sendmsg+0x40`"""
-    line: str
-    """`FILE:LINE`, if DWARF has it."""
-    code: str
-    """A key of `diagnostics.DIAGNOSTICS`; empty for what has none."""
-    text: str
-
-
 class Report(Protocol):
     """The result of one command, for any form."""
 
@@ -118,12 +103,15 @@ class Report(Protocol):
 
     def document(self) -> Document: ...
 
-    def findings(self) -> Iterable[Finding]: ...
-
 
 def heading(*titles: str, style: Style = Style.HEADING) -> Row:
     """The first row of a table: the first title flush left, the others, of numbers, right."""
     return tuple(Cell("", title, style, right=at > 0) for at, title in enumerate(titles))
+
+
+def place_cell(name: str, offset: int) -> Cell:
+    """`name+0x1a0`"""
+    return Cell(name, f"+{offset:#x}")
 
 
 def number(value: int, *, zero: str = "0") -> Cell:

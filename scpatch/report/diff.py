@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from scpatch.differ.model import (
@@ -11,7 +12,6 @@ from scpatch.differ.model import (
     FunctionDiff,
     Instruction,
     Mark,
-    NamedRelocation,
     ObjectDiff,
     SectionDiff,
     Totals,
@@ -20,7 +20,6 @@ from scpatch.report.blocks import (
     GAP,
     Block,
     Cell,
-    Finding,
     Line,
     Listing,
     Paragraph,
@@ -30,8 +29,9 @@ from scpatch.report.blocks import (
     Title,
     heading,
     number,
+    place_cell,
 )
-from scpatch.report.marks import STYLES
+from scpatch.report.listing import MARKS
 from scpatch.report.words import count, place
 from scpatch.sites.model import Site
 from scpatch.strategies.diagnostics import hint
@@ -65,11 +65,6 @@ class DiffReport(NamedTuple):
 
         return diff_document(self.files)
 
-    def findings(self) -> Iterator[Finding]:
-        for _, after, diff in self.files:
-            for site in diff.refused:
-                yield Finding(after, site.place, "", site.code, site.detail)
-
 
 def _object(diff: ObjectDiff) -> Iterator[Block]:
     if diff.same:
@@ -84,7 +79,7 @@ def _object(diff: ObjectDiff) -> Iterator[Block]:
         yield Table(
             [
                 (
-                    Cell("", str(symbol.mark), STYLES[symbol.mark]),
+                    _mark_cell(symbol.mark),
                     Cell(symbol.name or "(no name)"),
                     Cell("", _changes(symbol.fields) or symbol.what),
                 )
@@ -96,8 +91,15 @@ def _object(diff: ObjectDiff) -> Iterator[Block]:
     for section in diff.sections:
         if section.relocations:
             yield from _section(f"Relocations in {section.name}")
-            entries = sorted(section.relocations, key=_offset)
-            rows = [_reference_cells(mark, entry) for mark, entry in entries]
+            rows = [
+                (
+                    _mark_cell(mark),
+                    Cell("", f"{entry.at:#x}"),
+                    Cell("", entry.type_name),
+                    Cell(entry.symbol, entry.target.removeprefix(entry.symbol)),
+                )
+                for mark, entry in sorted(section.relocations, key=lambda pair: pair[1].at)
+            ]
             yield Table(rows, indent=0, limit=_MANY)
     if diff.refused:
         yield from _section("Refused")
@@ -114,17 +116,8 @@ def _section(title: str) -> Iterator[Block]:
     yield Line((Cell(title, style=Style.HEADING),))
 
 
-def _offset(entry: tuple[Mark, NamedRelocation]) -> int:
-    return entry[1].at
-
-
-def _reference_cells(mark: Mark, entry: NamedRelocation) -> tuple[Cell, ...]:
-    return (
-        Cell("", str(mark), STYLES[mark]),
-        Cell("", f"{entry.at:#x}"),
-        Cell("", entry.type_name),
-        Cell(entry.symbol, entry.target[len(entry.symbol) :]),
-    )
+def _mark_cell(mark: Mark) -> Cell:
+    return Cell("", str(mark), MARKS[mark][0])
 
 
 def _changes(fields: Sequence[FieldChange]) -> str:
@@ -133,16 +126,13 @@ def _changes(fields: Sequence[FieldChange]) -> str:
 
 def _refused(refused: Sequence[Site]) -> Iterator[Block]:
     """The sites by their codes, and for each code what to do."""
-    for code, sites in groupby(sorted(refused, key=_code), _code):
+    code_of = attrgetter("code")
+    for code, sites in groupby(sorted(refused, key=code_of), code_of):
         for site in sites:
             lead = Cell(f"! {code}", style=Style.REFUSED)
             yield Paragraph(f"{site.place}: {site.detail}", hanging=4, lead=lead)
         if advice := hint(code):
             yield Paragraph(f"hint: {advice}", indent=2, hanging=2)
-
-
-def _code(site: Site) -> str:
-    return site.code
 
 
 def _summary(diff: ObjectDiff) -> Iterator[Block]:
@@ -173,7 +163,7 @@ def _titles(first: str, *titles: str) -> tuple[Cell, ...]:
 
 
 def _function_cells(function: FunctionDiff) -> tuple[Cell, ...]:
-    where = Cell(function.range.section_name, f"+{function.range.start:#x}")
+    where = place_cell(function.range.section_name, function.range.start)
     return (Cell(function.name), where, *(number(n, zero="") for n in function.counts[1:]))
 
 

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from types import TracebackType
 
 from scpatch.errors import ScpatchError
 
 _PACKAGES = {
-    "capstone": "capstone",
-    "click": "click",
+    **{name: name for name in ("capstone", "click", "lief", "msgspec", "rich", "typer")},
     "elftools": "pyelftools",
     "keystone": "keystone-engine",
-    "lief": "lief",
-    "msgspec": "msgspec",
-    "rich": "rich",
-    "typer": "typer",
 }
 """The names that pip has for the modules of other projects."""
 
@@ -54,13 +47,9 @@ def as_message(error: Exception) -> ScpatchError:
 
 def _package(error: ImportError) -> str:
     """The package that is missing, or that fails when it is imported; empty for scpatch itself."""
-    for module in (error.name or "", *_modules(error.__traceback__)):
-        if package := _PACKAGES.get(module.partition(".")[0]):
-            return package
-    return ""
+    from traceback import walk_tb
 
-
-def _modules(trace: TracebackType | None) -> Iterator[str]:
-    while trace is not None:
-        yield str(trace.tb_frame.f_globals.get("__name__", ""))
-        trace = trace.tb_next
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    modules = [error.name or "", *(str(frame.f_globals.get("__name__")) for frame in frames)]
+    roots = (module.partition(".")[0] for module in modules)
+    return next((_PACKAGES[root] for root in roots if root in _PACKAGES), "")

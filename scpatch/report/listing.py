@@ -18,9 +18,19 @@ from scpatch.differ.model import (
     Token,
 )
 from scpatch.report.blocks import Style
-from scpatch.report.marks import STYLES
 from scpatch.report.screen import Screen, shorten, wrap
 from scpatch.report.words import call_sites, clean, place
+
+MARKS: Final = {
+    Mark.CONTEXT: (Style.PLAIN, ""),
+    Mark.RELOCATION: (Style.CHANGED, "relocation"),
+    Mark.WORD: (Style.CHANGED, "word"),
+    Mark.ADDED: (Style.NEW, "added"),
+    Mark.REMOVED: (Style.OLD, "removed"),
+    Mark.REFUSED: (Style.REFUSED, "refused"),
+    Mark.CHECKED: (Style.QUIET, "checked, unchanged"),
+}
+"""The style of each mark, and what the legend says of it."""
 
 SIDE_BY_SIDE: Final = 100
 """Columns from which the two versions stand side by side; below, one is above the other."""
@@ -66,7 +76,7 @@ class Drawing:
 
 def draw_legend(function: FunctionDiff, screen: Screen) -> Iterator[str]:
     """What the marks mean, and which side is which."""
-    meanings = (f"{mark} {mark.meaning}" for mark in Mark if mark is not Mark.CONTEXT)
+    meanings = (f"{mark} {meaning}" for mark, (_, meaning) in MARKS.items() if meaning)
     yield screen.paint("   ".join(meanings), Style.QUIET)
     if screen.width >= SIDE_BY_SIDE:
         drawing = Drawing.of(function, screen)
@@ -143,7 +153,7 @@ def _gutter(row: CodeRow, index: int, screen: Screen) -> str:
     if index:
         differs = row.relocations_differ and mark is Mark.WORD
         mark = Mark.RELOCATION if differs else Mark.CONTEXT
-    return screen.paint(str(mark), STYLES[mark])
+    return screen.paint(str(mark), MARKS[mark][0])
 
 
 def _note(row: CodeRow, drawing: Drawing, screen: Screen) -> Iterator[str]:

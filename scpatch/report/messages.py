@@ -1,45 +1,38 @@
-"""Messages on stderr: what is wrong and screen, then what to do; and notes."""
+"""Messages on stderr: what is wrong and where, then what to do; and notes."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from scpatch.report.words import clean
 
 if TYPE_CHECKING:
-    from scpatch.report.blocks import Finding
     from scpatch.rewriter import FilePlan
 
 
 def print_refusals(plans: Sequence[FilePlan]) -> None:
-    """Prints each refused site of the plans, and the hints."""
-    if any(plan.refused for plan in plans):
-        from scpatch.report.rewrite import RewriteReport
-
-        print_findings(RewriteReport(plans, written=False).findings())
-
-
-def print_findings(findings: Iterable[Finding]) -> None:
-    """Prints each finding, and after those of one code what to do about it."""
+    """Prints each refused site, and after those with the same code what to do."""
+    entries = [entry for plan in plans for entry in plan.objects]
+    refused = [(site.code, entry.name, site) for entry in entries for site in entry.plan.refused]
+    if not refused:
+        return
     from scpatch.report.blocks import Style
     from scpatch.report.screen import screen_of
     from scpatch.strategies.diagnostics import hint
 
     screen = screen_of(sys.stderr)
-    for code, group in groupby(sorted(findings, key=_code), _code):
-        for finding in group:
-            line = f" ({finding.line})" if finding.line else ""
-            text = clean(f"{finding.file}: {finding.place}{line}: {finding.text}")
+    code_of = itemgetter(0)
+    for code, group in groupby(sorted(refused, key=code_of), code_of):
+        for _, name, site in group:
+            line = f" ({site.line})" if site.line else ""
+            text = clean(f"{name}: {site.place}{line}: {site.detail}")
             print(f"scpatch: {text} {screen.paint(f'[{code}]', Style.REFUSED)}", file=sys.stderr)
         advice = hint(code)
         print(f"\nhint: {advice}\n" if advice else "", file=sys.stderr)
-
-
-def _code(finding: Finding) -> str:
-    return finding.code
 
 
 def print_sites(plan: FilePlan) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch import strategies
@@ -10,7 +10,6 @@ from scpatch.report.blocks import (
     GAP,
     Block,
     Cell,
-    Finding,
     Line,
     Record,
     Row,
@@ -18,8 +17,9 @@ from scpatch.report.blocks import (
     Table,
     heading,
     number,
+    place_cell,
 )
-from scpatch.report.sites import refusals, site_record, site_table
+from scpatch.report.sites import site_record, site_table
 from scpatch.report.summary import summary_line
 from scpatch.report.words import count, place
 from scpatch.rewriter import FilePlan, ObjectPlan
@@ -44,18 +44,14 @@ class RewriteReport(NamedTuple):
             yield Line((Cell(summary_line(plan, written=self.written)),))
 
     def records(self) -> Iterator[Record]:
-        for entry in self._objects():
-            name, plan = entry.name, entry.plan
+        for name, plan in (
+            (entry.name, entry.plan) for file in self.plans for entry in file.objects
+        ):
             for site in plan.sites:
                 yield site_record(name, site)
             for edit in plan.trampolines:
-                yield (
-                    "trampoline",
-                    name,
-                    place(edit.section_name, edit.offset),
-                    edit.name,
-                    edit.what,
-                )
+                where = place(edit.section_name, edit.offset)
+                yield "trampoline", name, where, edit.name, edit.what
             for stub in plan.stubs:
                 where = place(stub.section_name, stub.offset)
                 yield "stub", name, where, stub.name, stub.trampoline, stub.sites, len(stub.code)
@@ -68,56 +64,42 @@ class RewriteReport(NamedTuple):
 
         return rewrite_document(self.plans, written=self.written)
 
-    def findings(self) -> Iterator[Finding]:
-        for entry in self._objects():
-            yield from refusals(entry.name, entry.plan.sites)
-
-    def _objects(self) -> Iterator[ObjectPlan]:
-        return (entry for plan in self.plans for entry in plan.objects)
-
 
 def _object(entry: ObjectPlan) -> Iterator[Block]:
     plan = entry.plan
     yield Line((Cell(entry.name, style=Style.HEADING),))
-    tables: Iterable[Iterable[Block]] = (
-        site_table(plan.sites),
-        _table(
+    tables = (
+        [
             (
                 Cell("", "trampoline", Style.CHANGED),
-                Cell(edit.section_name, f"+{edit.offset:#x}"),
+                place_cell(edit.section_name, edit.offset),
                 Cell(edit.name),
                 Cell("", edit.what),
             )
             for edit in plan.trampolines
-        ),
-        _table(
+        ],
+        [
             (
                 Cell("", stub.kind, Style.NEW),
-                Cell(stub.section_name, f"+{stub.offset:#x}"),
+                place_cell(stub.section_name, stub.offset),
                 Cell(stub.name),
                 Cell("", count(stub.sites, "call"), right=True),
             )
             for stub in plan.stubs
-        ),
-        _table(
+        ],
+        [
             (
                 Cell("", "listed", Style.NEW),
-                Cell(listed.section_name, f"+{listed.offset:#x}"),
+                place_cell(listed.section_name, listed.offset),
                 Cell(listed.key),
             )
             for listed in plan.listed
-        ),
+        ],
     )
-    for table in tables:
-        for block in table:
-            yield GAP
-            yield block
+    for table in (*site_table(plan.sites), *(Table(rows) for rows in tables if rows)):
+        yield GAP
+        yield table
     yield GAP
-
-
-def _table(rows: Iterable[tuple[Cell, ...]]) -> Iterator[Block]:
-    if rows := list(rows):
-        yield Table(rows)
 
 
 def stats(plans: Sequence[Plan]) -> Iterator[Block]:

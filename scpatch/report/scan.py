@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from scpatch.report.blocks import GAP, Block, Cell, Finding, Line, Paragraph, Record, Style, Table
-from scpatch.report.sites import refusals, site_record, site_table
+from scpatch.report.blocks import GAP, Block, Cell, Line, Paragraph, Record, Style, Table
+from scpatch.report.sites import site_record, site_table
 from scpatch.report.words import by_state, call_sites, count, enumerate_states
 from scpatch.sites.model import Scan, Trampoline
 
@@ -44,10 +44,6 @@ class ScanReport(NamedTuple):
         from scpatch.report.documents.calls import scan_document
 
         return scan_document(self.objects)
-
-    def findings(self) -> Iterator[Finding]:
-        for name, scan in self.objects:
-            yield from refusals(name, scan.sites)
 
 
 def _object(name: str, scan: Scan) -> Iterator[Block]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from scpatch.report.blocks import Block, Cell, Finding, Line, Style, Table
+from scpatch.report.blocks import Block, Cell, Line, Style, Table, place_cell
 from scpatch.report.words import place, spot
 from scpatch.sites.actions import Action, Common
 from scpatch.sites.model import Site
@@ -25,8 +25,8 @@ def site_table(sites: Sequence[Site]) -> Iterator[Block]:
 def _cells(site: Site, *, lined: bool) -> tuple[Cell, ...]:
     cells = (
         Cell("", str(site.state), _style(site.state)),
-        Cell(site.section_name, f"+{site.offset:#x}"),
-        Cell(site.function, f"+{site.function_offset:#x}" if site.function else ""),
+        place_cell(site.section_name, site.offset),
+        place_cell(site.function, site.function_offset) if site.function else Cell(""),
         Cell(site.trampoline),
     )
     path, colon, number = site.line.rpartition(":")
@@ -46,10 +46,3 @@ def site_record(name: str, site: Site) -> tuple[str, ...]:
         *(spot(site.function, site.function_offset), site.trampoline, str(site.state)),
         *(site.code, site.line, site.detail),
     )
-
-
-def refusals(name: str, sites: Sequence[Site]) -> Iterator[Finding]:
-    """The refused sites of an object."""
-    for site in sites:
-        if site.state is Common.REFUSED:
-            yield Finding(name, site.place, site.line, site.code, site.detail)

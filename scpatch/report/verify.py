@@ -6,7 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from scpatch.report.blocks import GAP, Block, Cell, Finding, Line, Paragraph, Record, Style, Table
+from scpatch.report.blocks import (
+    GAP,
+    Block,
+    Cell,
+    Line,
+    Paragraph,
+    Record,
+    Style,
+    Table,
+    place_cell,
+)
 from scpatch.report.words import call_sites, count, place, spot
 from scpatch.verifier.execute.types import Outcome
 from scpatch.verifier.reasons import every_reason
@@ -58,18 +68,6 @@ class VerifyReport(NamedTuple):
 
         return verify_document(self.verdicts)
 
-    def findings(self) -> Iterator[Finding]:
-        for verdict in self.verdicts:
-            for site, runs in verdict.sites:
-                if judge_site(site, runs) is not Result.PROVEN:
-                    objections = "; ".join((site.why, *(runs.objections if runs else ())))
-                    spots = place(site.section_name, site.offset), _spot(site)
-                    yield Finding(
-                        verdict.label, " in ".join(filter(None, spots)), "", "", objections
-                    )
-            for error in verdict.proof.errors:
-                yield Finding(verdict.label, "", "", "", error)
-
 
 def summary_line(verdict: Verdict) -> str:
     """`core.o: proven: 12 call sites (9 stub, 3 saved); 12 executed: 12 failed before, ...`"""
@@ -116,8 +114,8 @@ def _cells(
 ) -> tuple[Cell, ...]:
     cells = (
         Cell("", _MARKS[result], Style.NEW if result is Result.PROVEN else Style.REFUSED),
-        Cell(site.section_name, f"+{site.offset:#x}"),
-        Cell(site.function, f"+{site.function_offset:#x}" if site.function else ""),
+        place_cell(site.section_name, site.offset),
+        place_cell(site.function, site.function_offset) if site.function else Cell(""),
         Cell("", site.state.text),
     )
     if not executed:

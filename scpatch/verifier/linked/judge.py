@@ -198,7 +198,7 @@ def _restored(linked: Linked, call: Call, path: StubPath, saves: Saves) -> tuple
         return answer or (Common.LINKER, why)
     saved = saves.is_saved(place)
     if saved.fault:
-        return Common.RESTORED, f"restored, its save not shown: {saved.fault}"
+        return Common.RESTORED, f"restored, no save was found: {saved.fault}"
     where = ", ".join(f"{linked.address(Place(place.section, at)):#x}" for at in saved.saves)
     where += f" and {saved.more} more" if saved.more else ""
     return Common.SAVED, f"the function saves r2 itself ({where}), restored after the call"

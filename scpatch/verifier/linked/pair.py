@@ -106,6 +106,6 @@ def _change_errors(before: Linked, after: Linked, was: SiteProof, now: SiteProof
     if before.word(place.after(4)) not in NOPS:
         yield f"{where}: an instruction that is no nop was overwritten by the restore."
     if was.right and was.state is not Common.NOTOC:  # There a load of r2 does nothing.
-        yield f"{where}: a call after which r2 was right already was changed."
+        yield f"{where}: the call was changed although r2 was right after it."
     if not decode(after.word(place), after.address(place)).startswith("bl "):
         yield f"{where}: capstone does not decode this as a call."

@@ -15,7 +15,7 @@ from tests.tools import CROSS, NOP, assemble, rewritten, run, section, symbol
 GLOBS = ("__SCT__*",)
 UNRELATED = "bytes were changed that do not belong to a static call."
 OVERWRITTEN = "an instruction that is no nop was overwritten by the restore."
-RIGHT_BEFORE = "a call after which r2 was right already was changed."
+RIGHT_BEFORE = "the call was changed although r2 was right after it."
 
 
 def prove(before: Path, after: Path, offset: int | None = None) -> Proof:
@@ -95,7 +95,7 @@ OTHER_WORDS = {
     "ld r3,16(r13)": (0xE86D0010, "r2 is neither saved nor restored: no nop follows"),
     "ld r2,16(r12)": (0xE84C0010, "r2 is neither saved nor restored: no nop follows"),
     "lwa r2,16(r13)": (0xE84D0012, "r2 is neither saved nor restored: no nop follows"),
-    "ld r2,24(r1)": (0xE8410018, "restored, its save not shown: r1 changes at +0x10"),
+    "ld r2,24(r1)": (0xE8410018, "restored, no save was found: r1 changes at +0x10"),
     "li r2,0": (0x38400000, "r2 is neither saved nor restored: no nop follows"),
 }
 

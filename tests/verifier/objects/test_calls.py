@@ -31,7 +31,9 @@ def patched(path: Path, words: dict[int, int]) -> Path:
 
 
 def stub(path: Path, name: str) -> int:
-    return next(one.value for one in symbols(path) if one.name.startswith(f"r2save.{name}."))
+    return next(
+        symbol.value for symbol in symbols(path) if symbol.name.startswith(f"r2save.{name}.")
+    )
 
 
 def call(source: int, target: int) -> int:
@@ -58,28 +60,34 @@ def test_every_resolved_call_runs(tmp_path: Path, name: str) -> None:
     assert all(not run.before.passed and run.after.passed for run in verdict.runs)
 
 
-def mutations(after: Path) -> dict[str, dict[int, int]]:
-    own, other = stub(after, "__SCT__x"), stub(after, "__SCT__y")
+LOST = ".text+0x14 in f: this branch is no longer a call"
+NOT_RESTORED = "but not restored at .text+0x18"
+
+
+def mutations(after: Path) -> dict[str, tuple[dict[int, int], str]]:
+    """Words to write into a rewritten object, and an error of each."""
+    right, wrong = stub(after, "__SCT__x"), stub(after, "__SCT__y")
     return {
-        "behind the save": {FIRST: call(FIRST, own + 4)},
-        "another trampoline's stub": {FIRST: call(FIRST, other)},
-        "no restore": {FIRST + 4: NOP},
-        "another restore": {FIRST + 4: LD_R2 + 8},
-        "no stub": {FIRST: call(FIRST, 0x40)},
-        "nowhere": {FIRST: call(FIRST, 0x10000)},
-        "itself": {FIRST: BL},
-        "no call": {FIRST: call(FIRST, own) & ~1},
-        "absolute": {FIRST: call(FIRST, own) | 2},
-        "another word": {FIRST - 8: 0x7C0802A7},
+        "after the save": ({FIRST: call(FIRST, right + 4)}, LOST),
+        "another trampoline's stub": ({FIRST: call(FIRST, wrong)}, "leads to __SCT__y now"),
+        "no restore": ({FIRST + 4: NOP}, NOT_RESTORED),
+        "another restore": ({FIRST + 4: LD_R2 + 8}, NOT_RESTORED),
+        "no stub": ({FIRST: call(FIRST, 0x40)}, "no save was found: r1 changes"),
+        "nowhere": ({FIRST: call(FIRST, 0x10000)}, LOST),
+        "itself": ({FIRST: BL}, LOST),
+        "no call": ({FIRST: call(FIRST, right) & ~1}, "r2 is wrong after it: a sibling call"),
+        "absolute": ({FIRST: call(FIRST, right) | 2}, LOST),
+        "another word": ({FIRST - 8: 0x7C0802A7}, ".text+0xc in f: bytes were changed"),
     }
 
 
-def test_wrong_changes_are_found(tmp_path: Path) -> None:
+def test_wrong_changes_are_errors(tmp_path: Path) -> None:
     path = assemble(tmp_path, BOTH)
     after = rewritten(path)
     assert prove(path, after).errors == ()
-    for name, words in mutations(after).items():
-        assert prove(path, patched(after, words)).errors, name
+    for name, (words, error) in mutations(after).items():
+        errors = prove(path, patched(after, words)).errors
+        assert any(error in text for text in errors), (name, errors)
 
 
 def test_a_restore_without_a_save_is_not_shown(tmp_path: Path) -> None:

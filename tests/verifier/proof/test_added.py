@@ -1,4 +1,4 @@
-"""Each thing that a rewrite does, left out, doubled, or done to the wrong place, is found."""
+"""Each step of a rewrite, left out, doubled, or applied to the wrong place, is an error."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +24,7 @@ from tests.elfwriter import (
 )
 from tests.verifier.proof.support import (
     STUB,
+    THUNK,
     TRAMPOLINES,
     Change,
     apply,
@@ -67,7 +68,7 @@ def stub_to_no_trampoline(elf: Elf) -> list[Change]:
     return [replace(change, relocations=[replace(change.relocations[0], symbol="other")])]
 
 
-def stub_behind_the_trampoline(elf: Elf) -> list[Change]:
+def stub_after_the_start_of_the_trampoline(elf: Elf) -> list[Change]:
     change = stub_change(elf)
     return [replace(change, relocations=[replace(change.relocations[0], addend=4)])]
 
@@ -98,7 +99,7 @@ def missing_restore(elf: Elf) -> list[Change]:
 
 
 def missing_retarget(elf: Elf) -> list[Change]:
-    # Not the other way round: the stub that the first call goes through saves for the second.
+    # Not the first call: the stub that the first call goes through saves for the second.
     return [replace(stub_change(elf), retarget={calls(elf)[1]: STUB})]
 
 
@@ -202,7 +203,7 @@ def code_appended(elf: Elf) -> list[Change]:
     return [replace(change, append=change.append + words(NOP))]
 
 
-def code_appended_in_front(elf: Elf) -> list[Change]:
+def code_appended_before_the_stub(elf: Elf) -> list[Change]:
     change, start = stub_change(elf), len(text(elf))
     return [
         replace(
@@ -244,41 +245,75 @@ def with_name(name: str) -> Callable[[Elf], list[Change]]:
     return change
 
 
-MUTATIONS: dict[str, Callable[[Elf], list[Change]]] = {
-    wrong.__name__: wrong
-    for wrong in (
-        *(wrong_stub_word, linking_stub, stub_to_another_trampoline, stub_to_no_trampoline),
-        *(stub_behind_the_trampoline, stub_without_toc, stub_without_relocation),
-        *(relocation_too_many, relocation_of_old_code, missing_restore, missing_retarget),
-        *(restore_of_another_register, restore_from_another_place, another_nop_restored),
-        *(another_call_retargeted, another_call_retargeted_and_restored),
-        *(call_of_another_trampoline, trampolines_swapped, call_word_changed),
-        *(call_to_data_changed, code_elsewhere_changed, symbol_missing, symbol_too_many),
-        *(stub_unused, stub_twice, stub_in_old_code, code_appended, code_appended_in_front),
-        *(code_appended_elsewhere, data_appended),
+NOT_A_STUB = "its instructions are not those of a stub"
+NO_TRAMPOLINE = "its branch does not lead to a trampoline"
+NOT_RESTORED = "but not restored at .text+0x"
+NOT_A_CALLS_BYTES = "bytes were changed that do not belong to a static call"
+NOT_A_CALL_BEFORE = "this branch was not a call before"
+NOT_NEEDED = "a relocation was appended that no stub needs"
+NO_STUB = "no stub, and no branch over the appended code"
+NOT_HIDDEN = "must be a hidden function of 8 bytes with st_other 2"
+NAMES_NOTHING = "was appended and names no appended code"
+
+MUTATIONS: dict[str, tuple[Callable[[Elf], list[Change]], str]] = {
+    mutation.__name__: (mutation, error)
+    for mutation, error in (
+        (wrong_stub_word, NOT_A_STUB),
+        (linking_stub, NOT_A_STUB),
+        (stub_to_another_trampoline, "the call led to __SCT__x and leads to __SCT__y now"),
+        (stub_to_no_trampoline, NO_TRAMPOLINE),
+        (stub_after_the_start_of_the_trampoline, NO_TRAMPOLINE),
+        (stub_without_toc, NO_TRAMPOLINE),
+        (stub_without_relocation, "the stub has no relocation of its own"),
+        (relocation_too_many, NOT_NEEDED),
+        (relocation_of_old_code, NOT_NEEDED),
+        (missing_restore, NOT_RESTORED),
+        (missing_retarget, "no save was found: r1 changes"),
+        (restore_of_another_register, NOT_RESTORED),
+        (restore_from_another_place, NOT_RESTORED),
+        (another_nop_restored, NOT_A_CALLS_BYTES),
+        (another_call_retargeted, NOT_A_CALL_BEFORE),
+        (another_call_retargeted_and_restored, NOT_A_CALL_BEFORE),
+        (call_of_another_trampoline, "the call led to __SCT__y and leads to __SCT__x now"),
+        (trampolines_swapped, "r2 is wrong after it: a nop follows"),
+        (call_word_changed, "r2 is wrong after it: a sibling call"),
+        (call_to_data_changed, f".data+0x10: {NOT_A_CALLS_BYTES}"),
+        (code_elsewhere_changed, f".text+0x8 in f: {NOT_A_CALLS_BYTES}"),
+        (symbol_missing, NO_STUB),
+        (symbol_too_many, f"(extra) {NAMES_NOTHING}"),
+        (stub_unused, f"no call uses the stub {STUB}"),
+        (stub_twice, f"it does what {STUB} does"),
+        (stub_in_old_code, "is in code that was there before"),
+        (code_appended, "bytes were appended that are not a stub"),
+        (code_appended_before_the_stub, NO_STUB),
+        (code_appended_elsewhere, f".tramp+0x8: {NO_STUB}"),
+        (data_appended, "the header of section 3 (.data) was changed"),
     )
 } | {
-    "symbol_global": with_symbol(bind=STB_GLOBAL),
-    "symbol_visible": with_symbol(other=0),
-    "symbol_marked": with_symbol(other=0x22),
-    "symbol_of_no_type": with_symbol(type=0),
-    "symbol_too_big": with_symbol(size=12),
-    "symbol_beside": with_symbol(value=0),
-    "symbol_in_another_section": with_symbol(section=".tramp"),
-    "symbol_absolute": with_symbol(st_shndx=0xFFF1),
-    "name_of_another_trampoline": with_name("r2save.__SCT__y.0123456789ab"),
-    "name_without_digits": with_name("r2save.__SCT__x"),
-    "name_of_no_stub": with_name("f.0123456789ab"),
+    "symbol_global": (with_symbol(bind=STB_GLOBAL), "must be weak"),
+    "symbol_visible": (with_symbol(other=0), NOT_HIDDEN),
+    "symbol_marked": (with_symbol(other=0x22), NOT_HIDDEN),
+    "symbol_of_no_type": (with_symbol(type=0), NOT_HIDDEN),
+    "symbol_too_big": (with_symbol(size=12), NOT_HIDDEN),
+    "symbol_beside": (with_symbol(value=0), "is in code that was there before"),
+    "symbol_in_another_section": (with_symbol(section=".tramp"), NOT_A_STUB),
+    "symbol_absolute": (with_symbol(st_shndx=0xFFF1), NAMES_NOTHING),
+    "name_of_another_trampoline": (
+        with_name("r2save.__SCT__y.0123456789ab"),
+        "it leads to __SCT__x",
+    ),
+    "name_without_digits": (with_name("r2save.__SCT__x"), NAMES_NOTHING),
+    "name_of_no_stub": (with_name("f.0123456789ab"), NAMES_NOTHING),
 }
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS)
+@pytest.mark.parametrize(("mutation", "error"), MUTATIONS.values(), ids=MUTATIONS)
 def test_a_wrong_rewrite_is_an_error(
-    tmp_path: Path, before: Elf, mutation: Callable[[Elf], list[Change]]
+    tmp_path: Path, before: Elf, mutation: Callable[[Elf], list[Change]], error: str
 ) -> None:
-    proof = prove_change(tmp_path, before, *mutation(before))
-    assert proof.errors
-    assert all(error.endswith(".") for error in proof.errors)
+    errors = prove_change(tmp_path, before, *mutation(before)).errors
+    assert any(error in text for text in errors), errors
+    assert all(text.endswith(".") for text in errors)
 
 
 def test_a_name_that_was_there_already(tmp_path: Path, before: Elf) -> None:
@@ -294,7 +329,8 @@ def test_two_stubs_of_one_name(tmp_path: Path, before: Elf) -> None:
     double = replace(right, symbols=[*right.symbols, right.symbols[-1]])
     sections = [_by_number(section, right) for section in double.sections]
     data = build(replace(double, sections=sections))
-    assert prove_data(tmp_path, build(before), data).errors
+    errors = prove_data(tmp_path, build(before), data).errors
+    assert f"symbol {len(before.symbols) + 1} ({STUB}) {NAMES_NOTHING}." in errors
 
 
 def _by_number(section: Section, elf: Elf) -> Section:
@@ -311,12 +347,12 @@ def _by_number(section: Section, elf: Elf) -> Section:
     )
 
 
-def test_calls_that_come_and_go_are_told(tmp_path: Path, before: Elf) -> None:
+def test_calls_that_come_and_go_are_errors(tmp_path: Path, before: Elf) -> None:
     here, other = calls(before)[0], calls(before)[-1] + 8
-    gone = prove_change(tmp_path, before, Change(retarget={here: "other"}))
-    assert any("this branch is no longer a call" in e for e in gone.errors)
-    come = prove_change(tmp_path, before, Change(retarget={other: "__SCT__x"}))
-    assert any("this branch was not a call before" in e for e in come.errors)
+    lost = prove_change(tmp_path, before, Change(retarget={here: "other"}))
+    assert any("this branch is no longer a call" in error for error in lost.errors)
+    added = prove_change(tmp_path, before, Change(retarget={other: "__SCT__x"}))
+    assert any(NOT_A_CALL_BEFORE in error for error in added.errors)
 
 
 def test_a_stub_is_new_code(tmp_path: Path) -> None:
@@ -333,9 +369,10 @@ def test_a_thunks_symbol_is_global(tmp_path: Path) -> None:
     change = with_thunk(before, calls(before)[0])
     assert prove_change(tmp_path, before, change).errors == ()
     symbol = replace(change.symbols[0], bind=STB_WEAK)
-    assert prove_change(tmp_path, before, replace(change, symbols=[symbol])).errors
+    (error,) = prove_change(tmp_path, before, replace(change, symbols=[symbol])).errors
+    assert f"({THUNK}) must be global" in error
 
 
-def test_a_bad_stub_is_told_beside_its_calls(tmp_path: Path, before: Elf) -> None:
+def test_a_wrong_stub_is_an_error_beside_its_calls(tmp_path: Path, before: Elf) -> None:
     errors = prove_change(tmp_path, before, *wrong_stub_word(before)).errors
     assert any("is no good: its instructions are not" in error for error in errors)

@@ -9,10 +9,12 @@ from tests.elfwriter import (
     BL,
     R_PPC64_REL24,
     STB_GLOBAL,
+    STB_WEAK,
     B,
     build,
 )
 from tests.verifier.proof.support import (
+    STUB,
     TRAMPOLINES,
     apply,
     assemble,
@@ -61,10 +63,12 @@ def test_each_word_of_a_thunk_counts(tmp_path: Path, at: int) -> None:
 def test_a_thunk_serves_one_call(tmp_path: Path) -> None:
     body = ".frame\n bl __SCT__x\n mr 3, 4\n bl __SCT__x\n mr 3, 4\n .unframe"
     before = assemble(tmp_path, TRAMPOLINES + function(body))
-    one, two = calls(before)
-    change = with_thunk(before, one)
+    sites = calls(before)
+    change = with_thunk(before, sites[0])
     both = replace(
-        change, words={one: B, two: B}, retarget=dict.fromkeys((one, two), change.symbols[0].name)
+        change,
+        words=dict.fromkeys(sites, B),
+        retarget=dict.fromkeys(sites, change.symbols[0].name),
     )
     proof = prove_change(tmp_path, before, both)
     assert states(proof.sites) == ["thunk", "wrong"]
@@ -123,8 +127,12 @@ def test_the_module_loader_ignores_the_mark(tmp_path: Path) -> None:
 LOCAL = TRAMPOLINES.replace(".globl __SCT__x", "")
 
 
-@pytest.mark.parametrize(("bind", "proven"), [(STB_GLOBAL, True), (2, False)])
-def test_the_stub_of_a_local_trampoline_is_global(tmp_path: Path, bind: int, proven: bool) -> None:
+@pytest.mark.parametrize(
+    ("bind", "errors"), [(STB_GLOBAL, ()), (STB_WEAK, (f"symbol 9 ({STUB}) must be global.",))]
+)
+def test_the_stub_of_a_local_trampoline_is_global(
+    tmp_path: Path, bind: int, errors: tuple[str, ...]
+) -> None:
     before = assemble(tmp_path, LOCAL + function(".frame\n bl __SCT__x\n nop\n .unframe"))
     section = next(s for s in before.sections if s.name == ".text")
     assert section.relocations is not None
@@ -136,8 +144,7 @@ def test_the_stub_of_a_local_trampoline_is_global(tmp_path: Path, bind: int, pro
         symbols=[replace(change.symbols[0], bind=bind)],
     )
     proof = prove_change(tmp_path, before, change)
-    assert states(proof.sites) == ["stub"]
-    assert (proof.errors == ()) is proven
+    assert (states(proof.sites), proof.errors) == (["stub"], errors)
 
 
 def test_section_and_addend_name_a_trampoline(tmp_path: Path) -> None:
@@ -151,22 +158,35 @@ def test_section_and_addend_name_a_trampoline(tmp_path: Path) -> None:
 
 
 OTHER_CALLS = {
-    "sibling call": ".frame\n .unframe\n b __SCT__x",
-    "conditional branch": ".frame\n beq __SCT__x\n .unframe",
-    "no nop": ".frame\n bl __SCT__x\n mr 3, 4\n .unframe",
-    "addend": ".frame\n bl __SCT__x+4\n nop\n .unframe",
-    "absolute": ".frame\n ba __SCT__x\n nop\n .unframe",
+    "sibling call": (
+        ".frame\n .unframe\n b __SCT__x",
+        "r2 is wrong after it: r2save.__SCT__x.0123456789ab: its instructions",
+    ),
+    "conditional branch": (
+        ".frame\n beq __SCT__x\n .unframe",
+        "relocation type 11: a branch that saves nothing",
+    ),
+    "no nop": (
+        ".frame\n bl __SCT__x\n mr 3, 4\n .unframe",
+        "the restore overwrote an instruction that is not a nop",
+    ),
+    "addend": (".frame\n bl __SCT__x+4\n nop\n .unframe", "this call must not be changed"),
+    "absolute": (
+        ".frame\n ba __SCT__x\n nop\n .unframe",
+        "relocation type 2: a branch that saves nothing",
+    ),
 }
 
 
-@pytest.mark.parametrize("body", OTHER_CALLS.values(), ids=OTHER_CALLS)
-def test_calls_that_cannot_be_right_are_left(tmp_path: Path, body: str) -> None:
+@pytest.mark.parametrize(("body", "error"), OTHER_CALLS.values(), ids=OTHER_CALLS)
+def test_calls_that_cannot_be_right_are_left(tmp_path: Path, body: str, error: str) -> None:
     before = assemble(tmp_path, TRAMPOLINES + function(body))
     proof = prove_change(tmp_path, before)
     assert (states(proof.sites), proof.errors) == (["left"], ())
     site = calls(before)[0]
     assert not proof.sites[0].right
-    assert prove_change(tmp_path, before, with_stub(before, [site])).errors
+    changed = prove_change(tmp_path, before, with_stub(before, [site])).errors
+    assert error in changed[0]
 
 
 def test_a_restore_before_the_rewrite_need_not_be_shown(tmp_path: Path) -> None:
@@ -215,7 +235,8 @@ def test_calls_that_are_right_already_stay_as_they_are(tmp_path: Path) -> None:
     body = ".frame\n std 2, 24(1)\n bl __SCT__x\n ld 2, 24(1)\n .unframe"
     done = assemble(tmp_path, TRAMPOLINES + function(body))
     assert states(prove_change(tmp_path, done).sites) == ["done"]
-    assert prove_change(tmp_path, done, with_stub(done, calls(done))).errors
+    errors = prove_change(tmp_path, done, with_stub(done, calls(done))).errors
+    assert "the call was changed although r2 was right after it" in errors[0]
 
 
 def test_a_call_names_its_stub(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from scpatch.report.blocks import (
     place_cell,
 )
 from scpatch.report.words import call_sites, count, place, spot
-from scpatch.verifier.execute.types import Outcome
+from scpatch.verifier.execute.judge import Outcome
 from scpatch.verifier.reasons import every_reason
 from scpatch.verifier.types import SiteProof
 from scpatch.verifier.verdict import Result, SiteRuns, Verdict, judge_site

@@ -14,6 +14,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -35,9 +36,6 @@ _LISTED = re.compile(r"(\S+) (\S+) +(\d+) (\w+ +\d+ \d+:\d+ \d+) (.*)")
 
 
 class ArchiveMember(NamedTuple):
-    name: str
-    number: int
-    """1 for the first member of this name, 2 for the second."""
     attributes: tuple[str, str, str]
     """Mode, owner and date as `ar tv` prints them."""
     path: Path
@@ -73,20 +71,17 @@ def is_archive(path: Path) -> bool:
 
 
 @contextmanager
-def open_archive(archive: Path, ar: str | None = None) -> Iterator[list[ArchiveMember]]:
+def open_archive(archive: Path) -> Iterator[list[ArchiveMember]]:
     """The members of an archive, each in a file of its own, as long as the context lasts.
 
     Raises ScpatchError if there is no `ar` (SCP301) or if it cannot read the archive (SCP302).
     """
-    program = _find("ar", ar)
     with TemporaryDirectory(prefix="scpatch-verify-") as folder:
-        yield _extract(program, archive, Path(folder))
+        yield _extract(_find("ar"), archive, Path(folder))
 
 
 @contextmanager
-def open_archives(
-    before: Path, after: Path, label: str, ar: str | None = None
-) -> Iterator[MemberPairs]:
+def open_archives(before: Path, after: Path, label: str) -> Iterator[MemberPairs]:
     """The members of two archives in pairs, as long as the context lasts. Messages call the second
     archive `label`.
 
@@ -94,68 +89,76 @@ def open_archives(
     (SCP302).
     """
     nm = _find("nm")
-    with open_archive(before, ar) as old, open_archive(after, ar) as new:
-        if not _have_same_names(old, new, after):
+    with open_archive(before) as old, open_archive(after) as new:
+        renamed = {to.path.name: source.path.name for source, to in zip(old, new, strict=False)}
+        if len(old) != len(new) or not all(map(_is_same_name, old, new, repeat(after))):
             yield MemberPairs((), (f"{label} has other members, or in another order.",))
             return
-        pairs = list(_pair_up(old, new, label))
-        errors = [
-            error for members in zip(old, new, pairs, strict=True) for error in _check(*members)
-        ]
-        names = {second.path.name: first.path.name for first, second in zip(old, new, strict=True)}
-        if pairs and _read_index(nm, before, {}) != _read_index(nm, after, names):
-            errors.append(f"{label}: the archive's symbol index was changed.")
-        yield MemberPairs(tuple(pairs), tuple(errors))
+        pairs, errors = _pair_up(old, new, label)
+        if pairs and _read_index(nm, before, {}) != _read_index(nm, after, renamed):
+            errors += (f"{label}: the archive's symbol index was changed.",)
+        yield MemberPairs(pairs, errors)
 
 
-def _find(tool: str, chosen: str | None = None) -> str:
-    for name in (chosen,) if chosen else (_PREFIX + tool, tool):
-        if path := shutil.which(name):
-            return path
-    raise ScpatchError(
-        "SCP301",
-        f"{chosen or _PREFIX + tool} is needed to compare archives, and is not installed",
-        hint="install the Debian package binutils-powerpc64le-linux-gnu",
-    )
+def _find(tool: str) -> str:
+    path = shutil.which(_PREFIX + tool) or shutil.which(tool)
+    if path is None:
+        raise ScpatchError(
+            "SCP301",
+            f"{_PREFIX}{tool} is needed to compare archives, and is not installed",
+            hint="install the Debian package binutils-powerpc64le-linux-gnu",
+        )
+    return path
 
 
 def _extract(ar: str, archive: Path, folder: Path) -> list[ArchiveMember]:
     """The members of an archive; those of a regular archive are extracted to `folder`."""
-    members = list(_list(ar, archive, folder))
+    members = list(_list(ar, archive))
+    names = [name for name, _ in members]
     with archive.open("rb") as file:
         is_thin = file.read(8) == THIN
-    if is_thin:
-        paths = member_files(archive, [member.name for member in members], folder)
-        return [member._replace(path=path) for member, path in zip(members, paths, strict=True)]
-    if members:
-        _extract_to(folder / "1", ar, archive, ["x"])
-    repeats = Counter(member.name for member in members)
-    for member in members:
-        if repeats[member.name] > 1:
-            _extract_to(member.path.parent, ar, archive, ["xN", str(member.number)], member.name)
+    paths = (
+        member_files(archive, names, folder)
+        if is_thin
+        else list(_extract_regular(ar, archive, names, folder))
+    )
     return [
-        member if repeats[member.name] > 1 else member._replace(path=folder / "1" / member.name)
-        for member in members
+        ArchiveMember(attributes, path)
+        for (_, attributes), path in zip(members, paths, strict=True)
     ]
 
 
-def _extract_to(folder: Path, ar: str, archive: Path, options: Sequence[str], *names: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _extract_regular(ar: str, archive: Path, names: Sequence[str], folder: Path) -> Iterator[Path]:
+    """The file of each member. Members whose names repeat go to a folder for their count."""
+    repeats, counts = Counter(names), Counter[str]()
+    if names:
+        _extract_to(folder / "all", ar, archive, "x")
+    for name in names:
+        counts[name] += 1
+        if repeats[name] == 1:
+            yield folder / "all" / name
+        else:
+            count = str(counts[name])
+            _extract_to(folder / count, ar, archive, "xN", count, names=[name])
+            yield folder / count / name
+
+
+def _extract_to(
+    folder: Path, ar: str, archive: Path, *options: str, names: Sequence[str] = ()
+) -> None:
+    folder.mkdir(exist_ok=True)
     _run(ar, [*options, "--output", str(folder), str(archive), *names], archive)
 
 
-def _list(ar: str, archive: Path, folder: Path) -> Iterator[ArchiveMember]:
-    """The members that `ar` lists; each is to be extracted to a folder for its count."""
-    counts: Counter[str] = Counter()
+def _list(ar: str, archive: Path) -> Iterator[tuple[str, tuple[str, str, str]]]:
+    """The name and the attributes of each member, as `ar` lists them."""
     for line in _run(ar, ["tv", str(archive)], archive).split("\n")[:-1]:
         match = _LISTED.fullmatch(line)
         if match is None:
             raise ScpatchError("SCP302", f"ar lists a member as {line!r}", file=str(archive))
         mode, owner, _, date, name = match.groups()
         if not name.startswith(_BSD_INDEX):
-            counts[name] += 1
-            path = folder / f"of-{counts[name]}" / name
-            yield ArchiveMember(name, counts[name], (mode, owner, date), path)
+            yield name, (mode, owner, date)
 
 
 def _run(ar: str, arguments: Sequence[str], archive: Path) -> str:
@@ -193,18 +196,10 @@ def _read_index(nm: str, archive: Path, names: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def _have_same_names(
-    old: Sequence[ArchiveMember], new: Sequence[ArchiveMember], after: Path
-) -> bool:
-    return len(old) == len(new) and all(
-        _is_same_name(first.path, second.path, after)
-        for first, second in zip(old, new, strict=True)
-    )
-
-
-def _is_same_name(old: Path, new: Path, after: Path) -> bool:
+def _is_same_name(before: ArchiveMember, copy: ArchiveMember, after: Path) -> bool:
     """Whether two members have one name. `rewrite` copies the members of a thin archive to a folder
     beside the new archive, and puts a digest before the suffix."""
+    old, new = before.path, copy.path
     if old.name == new.name:
         return True
     copied = _COPY.fullmatch(new.name)
@@ -216,18 +211,18 @@ def _is_same_name(old: Path, new: Path, after: Path) -> bool:
 
 def _pair_up(
     old: Sequence[ArchiveMember], new: Sequence[ArchiveMember], archive: str
-) -> Iterator[MemberPair]:
+) -> MemberPairs:
+    """The members in pairs, and what differs between two, but for the content of objects."""
     counts: Counter[str] = Counter()
+    pairs, errors = [], []
     for first, second in zip(old, new, strict=True):
         name = first.path.name
         counts[name] += 1
         counted = name if counts[name] == 1 else f"{name}@{counts[name]}"
-        yield MemberPair(f"{archive}({counted})", first.path, second.path, first.is_object)
-
-
-def _check(old: ArchiveMember, new: ArchiveMember, pair: MemberPair) -> Iterator[str]:
-    """What differs between two members, but for the content of objects."""
-    if old.attributes != new.attributes:
-        yield f"{pair.label}: mode, owner or date of the member was changed."
-    if not pair.is_object and old.path.read_bytes() != new.path.read_bytes():
-        yield f"{pair.label}: a member that is no object was changed."
+        pair = MemberPair(f"{archive}({counted})", first.path, second.path, first.is_object)
+        pairs.append(pair)
+        if first.attributes != second.attributes:
+            errors.append(f"{pair.label}: mode, owner or date of the member was changed.")
+        if not pair.is_object and pair.before.read_bytes() != pair.after.read_bytes():
+            errors.append(f"{pair.label}: a member that is no object was changed.")
+    return MemberPairs(tuple(pairs), tuple(errors))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from scpatch.verifier.execute.types import Outcome
+from scpatch.verifier.execute.judge import Outcome
 from scpatch.verifier.types import Common, Proof, SiteProof
 
 

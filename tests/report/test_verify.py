@@ -8,7 +8,7 @@ import pytest
 
 from scpatch.report.forms import print_report
 from scpatch.report.verify import VerifyReport, summary_line
-from scpatch.verifier.execute.types import Outcome
+from scpatch.verifier.execute.judge import Outcome
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.reasons import every_reason
 from scpatch.verifier.types import CallSite, Proof, SiteProof

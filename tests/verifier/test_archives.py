@@ -184,15 +184,18 @@ def test_what_no_member_of_a_thin_archive_can_be(tmp_path: Path, name: str) -> N
     assert caught.value.message == f"its member {tmp_path / name} is no file"
 
 
-def test_a_missing_ar_is_named_with_its_package(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tool", ["ar", "nm"])
+def test_a_missing_program_is_named_with_its_package(
+    tmp_path: Path, tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = archive(tmp_path / "one")
-    with (
-        pytest.raises(ScpatchError) as caught,
-        open_archives(before, before, str(before), ar="no-such-ar"),
-    ):
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name.endswith(tool) else which(name))
+    with pytest.raises(ScpatchError) as caught, open_archives(before, before, str(before)):
         pass
     assert caught.value.code == "SCP301"
-    assert caught.value.message == "no-such-ar is needed to compare archives, and is not installed"
+    program = f"powerpc64le-linux-gnu-{tool}"
+    assert caught.value.message == f"{program} is needed to compare archives, and is not installed"
     assert "binutils-powerpc64le-linux-gnu" in caught.value.hint
 
 

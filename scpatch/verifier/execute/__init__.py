@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from scpatch.verifier.execute.judge import Outcome
 from scpatch.verifier.execute.link import link
 from scpatch.verifier.execute.run import run_sites
 from scpatch.verifier.execute.tools import Tools, find_tools
-from scpatch.verifier.execute.types import Outcome
 from scpatch.verifier.options import NO_OFFSETS, KernelOffsets
 from scpatch.verifier.types import CallSite
 

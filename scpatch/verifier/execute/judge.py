@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from scpatch.verifier.execute import state
-from scpatch.verifier.execute.kernel import STACK, make_thread
 from scpatch.verifier.execute.program import Program
-from scpatch.verifier.execute.state import Recording, register
-from scpatch.verifier.execute.types import Outcome
+from scpatch.verifier.execute.state import STACK, Recording, make_thread, register
 from scpatch.verifier.objects.variant import TOC_SLOT
 from scpatch.verifier.options import KernelOffsets
 from scpatch.verifier.types import CallSite
@@ -25,6 +24,20 @@ _PRESERVED = {
 }
 _CANNOT_PATCH = 0x1000
 """STATUS_PLANT in harness.s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a site ran. It passed if there is no reason against it."""
+
+    site: CallSite
+    reached: bool
+    """The trampoline's target was reached."""
+    reasons: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.reasons
 
 
 def judge(

@@ -6,14 +6,12 @@ import resource
 import struct
 import subprocess
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from scpatch.errors import ScpatchError
 from scpatch.verifier.execute import state
-from scpatch.verifier.execute.judge import judge, signal_name
+from scpatch.verifier.execute.judge import Outcome, judge, signal_name
 from scpatch.verifier.execute.program import Program
 from scpatch.verifier.execute.tools import Tools
-from scpatch.verifier.execute.types import Outcome
 from scpatch.verifier.objects.variant import BL, LD_R2, LOCAL_ENTRY, NOP, STRUCT, B
 from scpatch.verifier.options import KernelOffsets
 from scpatch.verifier.types import CallSite
@@ -25,13 +23,6 @@ _PATIENCE = 60.0
 _BA, _BLA = B | 2, BL | 2
 _RESERVED = 7
 _PLANTS = 4
-
-
-class _Plant(NamedTuple):
-    """A word to write at an address before a site runs."""
-
-    address: int
-    word: int
 
 
 def run_sites(
@@ -46,13 +37,12 @@ def run_sites(
     Raises ScpatchError (SCP302) if the program does not start.
     """
     image = program.path.read_bytes()
-    problems = [_problem(program, site, image) for site in sites]
     outcomes = {
-        number: Outcome(sites[number], False, (problem,))
-        for number, problem in enumerate(problems)
-        if problem
+        number: Outcome(site, False, (problem,))
+        for number, site in enumerate(sites)
+        if (problem := _problem(program, site, image))
     }
-    queue = [number for number, problem in enumerate(problems) if not problem]
+    queue = [number for number in range(len(sites)) if number not in outcomes]
     while queue:
         batch = queue[:_BATCH]
         records = [_record(program, sites[number], offsets) for number in batch]
@@ -103,28 +93,29 @@ def _record(program: Program, site: CallSite, offsets: KernelOffsets) -> bytes:
     plants = _plants(program, site)
     if site.loader:
         # What the module loader does: arch/powerpc/kernel/module_64.c, stub_for_addr, restore_r2.
-        plants += [_Plant(call, _BLA | program.harness.loader_stub), _Plant(call + 4, LD_R2)]
-    plants += [_Plant(0, 0)] * (_PLANTS - len(plants))
+        plants += [(call, _BLA | program.harness.loader_stub), (call + 4, LD_R2)]
+    plants += [(0, 0)] * (_PLANTS - len(plants))
     toc_save = program.harness.toc if site.saved_before else state.NOT_SAVED
     back = program.harness.back if site.sibling else state.LR
     path = _path_fields(program, site, offsets)
-    words = [word for plant in plants for word in (*plant, 0, 0)]
+    words = [number for plant in plants for number in (*plant, 0, 0)]
     return state.pack_words([call, toc_save, back, *path, *words])
 
 
-def _plants(program: Program, site: CallSite) -> list[_Plant]:
-    """The words to write at the trampoline, and where control comes back."""
+def _plants(program: Program, site: CallSite) -> list[tuple[int, int]]:
+    """(address, word) to write at the trampoline, and where control comes back."""
     harness, target = program.harness, _target(program, site)
     resume = program.address(site.section, site.resume)
-    back = [] if site.sibling else [_Plant(resume, _BA | harness.back)]
-    entry = [_Plant(target, _BA | harness.hostile)]
+    entry = [(target, _BA | harness.hostile)]
     if site.ctr_path is not None:
         start, end = (program.address(site.trampoline_section, offset) for offset in site.ctr_path)
-        entry = [_Plant(target, B | (start - target) & 0x3FFFFFC)] if start != target else []
-        entry.append(_Plant(end - 4, _BA | harness.load_target))
-    if target == resume and not site.sibling:
-        return [*entry[1:], _Plant(target, _BA | harness.either)]
-    return [*entry, *back]
+        entry = [(target, B | (start - target) & 0x3FFFFFC)] if start != target else []
+        entry.append((end - 4, _BA | harness.load_target))
+    if site.sibling:
+        return entry
+    if target == resume:
+        return [*entry[1:], (target, _BA | harness.either)]
+    return [*entry, (resume, _BA | harness.back)]
 
 
 def _path_fields(program: Program, site: CallSite, offsets: KernelOffsets) -> list[int]:

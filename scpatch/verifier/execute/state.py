@@ -1,6 +1,12 @@
 """The values that a site starts with, and the records that go to and from harness.s.
 
-All sizes and offsets are in bytes; harness.s has the same numbers.
+Kernel code keeps the address of the processor's PACA in r13. In the program r13 points at a fake
+PACA: memory with a pattern in it, and the few fields that a strategy needs, at the offsets of the
+kernel that the object is for. If the user has named no offset, r13 points at no memory.
+
+The PACA is read-only while a site runs. The thread_info and the livepatch stack after it are not;
+harness.s makes both new for each site and records them with the frame. All sizes and offsets are in
+bytes; harness.s has the same numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +16,6 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
-from scpatch.verifier.execute.kernel import PACA_SIZE, THREAD_SIZE, make_paca, make_thread
 from scpatch.verifier.objects.variant import BYTE_ORDER, STRUCT
 from scpatch.verifier.options import KernelOffsets
 
@@ -23,7 +28,15 @@ FRAME_SIZE: Final = 4096
 FRAME_R1: Final = 1024
 BELOW_R1: Final = 512
 RANGES: Final = 16
-_SNAPSHOT_SIZE = _REG_SIZE + FRAME_SIZE + THREAD_SIZE
+_PACA_SIZE = 32776
+"""As far as a load through r13 reaches with its offset of 16 bits."""
+_THREAD_SIZE = 4096
+STACK: Final = 2048
+"""In the thread's block, which starts with the thread_info: the first doubleword of the livepatch
+stack, after the end-of-stack mark."""
+STACK_END_MAGIC: Final = 0x57AC6E9D
+"""include/uapi/linux/magic.h; it is below whatever is on the livepatch stack."""
+_SNAPSHOT_SIZE = _REG_SIZE + FRAME_SIZE + _THREAD_SIZE
 _NUMBERS = struct.Struct(f"{STRUCT}7Q8x")
 RECORDING_SIZE: Final = _NUMBERS.size + 2 * _SNAPSHOT_SIZE
 READY: Final = b"SCPREADY"
@@ -37,6 +50,8 @@ _FPR_WRECKED = 0x4D00DEAD0000
 _VR = 0x6C00C0DE0000
 _VR_WRECKED = 0x6D00DEAD0000
 _FRAME = 0x2F0000000000
+_PACA = 0x340000000000
+_THREAD = 0x350000000000
 _STEP = 0x000100000101
 NOT_SAVED: Final = 0x2E18BAD00018
 """The value at 24(r1) if the caller has not saved r2."""
@@ -71,7 +86,7 @@ class Snapshot(NamedTuple):
     """A register block."""
     frame: bytes
     thread: bytes
-    """The thread's block; see kernel.py."""
+    """The block of `make_thread`."""
 
 
 class Recording(NamedTuple):
@@ -94,6 +109,43 @@ class Recording(NamedTuple):
     """At the target."""
     final: Snapshot
     """When control came back."""
+
+
+def _pattern(start: int, size: int) -> bytearray:
+    return bytearray(pack_words(range(start, start + size, 8)))
+
+
+def _put(block: bytearray, offset: int | None, value: int) -> None:
+    if offset is None:
+        return
+    if not 0 <= offset <= len(block) - 8:
+        raise ValueError(f"the offset {offset} is out of reach")
+    block[offset : offset + 8] = pack_words([value])
+
+
+def make_paca(offsets: KernelOffsets, toc: int, thread: int) -> bytes:
+    """The PACA, with `toc` and the address `thread` where they belong.
+
+    Raises ValueError for an offset that no instruction could have.
+    """
+    block = _pattern(_PACA, _PACA_SIZE)
+    _put(block, offsets.paca_toc, toc)
+    _put(block, offsets.paca_thread_info, thread)
+    return bytes(block)
+
+
+def make_thread(offsets: KernelOffsets, address: int) -> bytes:
+    """The thread's block for the address that it is at.
+
+    Raises ValueError for an offset of the livepatch stack pointer that is not in the thread_info.
+    """
+    block = _pattern(_THREAD, _THREAD_SIZE)
+    if offsets.livepatch_sp is not None:
+        if offsets.livepatch_sp > STACK - 16:
+            raise ValueError(f"TI_livepatch_sp {offsets.livepatch_sp} is outside the thread_info")
+        _put(block, STACK - 8, STACK_END_MAGIC)
+        _put(block, offsets.livepatch_sp, address + STACK)
+    return bytes(block)
 
 
 def _block(gpr: list[int], cr: int, lr: int, ctr: int, xer: int, fpr: int, vr: int) -> bytes:
@@ -148,7 +200,7 @@ def pack_config(
     harness: Harness, offsets: KernelOffsets, image: list[tuple[int, int]], limit: float
 ) -> bytes:
     """The configuration. `image` is [(address, size)] to protect, `limit` is in seconds."""
-    protected = [number for pair in (*image, (harness.fake_paca, PACA_SIZE)) for number in pair]
+    protected = [number for pair in (*image, (harness.fake_paca, _PACA_SIZE)) for number in pair]
     protected += [0] * (2 * RANGES - len(protected))
     seconds = int(limit)
     timer = (0, 0, seconds, int((limit - seconds) * 1e6))
@@ -174,7 +226,7 @@ def register(block: bytes, kind: str, number: int) -> int:
 
 
 def _snapshot(data: bytes) -> Snapshot:
-    return Snapshot(data[:_REG_SIZE], data[_REG_SIZE:-THREAD_SIZE], data[-THREAD_SIZE:])
+    return Snapshot(data[:_REG_SIZE], data[_REG_SIZE:-_THREAD_SIZE], data[-_THREAD_SIZE:])
 
 
 def unpack_recording(data: bytes) -> Recording:

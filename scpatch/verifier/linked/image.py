@@ -40,14 +40,6 @@ class Branch(NamedTuple):
     to: int
 
 
-class _Range(NamedTuple):
-    """The addresses of a trampoline."""
-
-    start: int
-    end: int
-    trampoline: Trampoline
-
-
 @dataclass(frozen=True, eq=False)
 class Linked(Targets):
     """A linked image. Its symbols have section offsets as in an object. Addresses are those that it
@@ -118,22 +110,18 @@ class Linked(Targets):
         return stubs
 
     @cached_property
-    def _ranges(self) -> list[_Range]:
-        """The addresses of all trampolines, sorted."""
-        unique = {id(trampoline): trampoline for trampoline in self.entries.values()}.values()
-        starts = [(self.address(trampoline.place), trampoline) for trampoline in unique]
-        ranges = [
-            _Range(start, start + max(trampoline.symbol.size, 4), trampoline)
-            for start, trampoline in starts
-        ]
-        return sorted(ranges, key=lambda covered: covered[:2])
+    def _spans(self) -> list[tuple[range, Trampoline]]:
+        """The trampolines and their addresses, sorted."""
+        spans = []
+        for trampoline in {id(entry): entry for entry in self.entries.values()}.values():
+            start = self.address(trampoline.place)
+            spans.append((range(start, start + max(trampoline.symbol.size, 4)), trampoline))
+        return sorted(spans, key=lambda span: (span[0].start, span[0].stop))
 
     def inside(self, address: int) -> Trampoline | None:
         """The trampoline that an address is in."""
-        at = bisect_right(self._ranges, address, key=lambda covered: covered.start) - 1
-        if at < 0 or address >= self._ranges[at].end:
-            return None
-        return self._ranges[at].trampoline
+        at = bisect_right(self._spans, address, key=lambda span: span[0].start) - 1
+        return self._spans[at][1] if at >= 0 and address in self._spans[at][0] else None
 
     def decode_branches(self) -> Iterator[Branch]:
         """All branches to addresses that they name themselves."""

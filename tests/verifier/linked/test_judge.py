@@ -139,7 +139,7 @@ SILENT = {
     "a save on one path": (
         LD,
         with_trampoline(f"cmpdi 3,0\n beq 1f\n std 2,24(1)\n1: bl {T}\n ld 2,24(1)"),
-        "save not shown",
+        "no save was found",
     ),
     "a save after a switch": (
         LD,

@@ -45,7 +45,6 @@ def read_asm_offsets(path: Path) -> Offsets:
     defined = {name: int(value) for name, value in _DEFINE.findall(text)}
     known = {field: defined[name] for field, name in NAMES.items() if name in defined}
     if not known:
-        raise ScpatchError(
-            "SCP115", f"it defines none of {', '.join(NAMES.values())}", file=str(path)
-        )
+        what = f"it defines none of {', '.join(NAMES.values())}"
+        raise ScpatchError("SCP115", what, file=str(path))
     return Offsets(**known)

@@ -16,7 +16,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterator, Mapping
 from copy import copy
-from functools import cache
+from functools import cache, reduce
+from operator import and_
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -82,7 +83,8 @@ class Analysis:
         for source, target in function.edges:
             self._edges.setdefault(source, []).append(target)
         self._unknown = frozenset(function.unknown)
-        self._unsure = {at for at in function.unsure if _adds(self._words, self._index(at))}
+        inside = range(function.start, function.start + 4 * len(self._words))
+        self._unsure = {at for at in function.unsure if at in inside and _adds(function.word(at))}
         self._stores = stores_by_copies(self._words)
         self._special = {self._index(at) for at in (*self._edges, *self._unknown, *self._unsure)}
         self._special |= self._stores
@@ -128,10 +130,8 @@ class Analysis:
         )
 
     def _before_jumps(self) -> int:
-        facts = self._most
-        for jump in self.computed_jumps:
-            facts &= self._known[self._index(jump)]
-        return facts
+        at_jumps = (self._known[self._index(jump)] for jump in self.computed_jumps)
+        return reduce(and_, at_jumps, self._most)
 
     @property
     def computed_jumps(self) -> list[int]:
@@ -213,8 +213,8 @@ class Analysis:
 
     def _successors(self, place: int, word: int, before: int) -> Iterator[tuple[int, int]]:
         # A fault or a jump label leaves before the instruction has done its work.
-        for target in self._edges.get(place, ()):
-            yield target, before
+        for edge in self._edges.get(place, ()):
+            yield edge, before
         if place in self._unknown:
             yield place + 4, _NOTHING
         elif place in self._unsure:
@@ -227,20 +227,14 @@ class Analysis:
                 after &= ~SAVED
             yield place + (8 if insn.is_prefix(word) else 4), after
             return
-        branch_target = self._target(place, word)
-        if branch_target is not None and not self._is_recursion(word, branch_target):
-            yield branch_target, before
+        function = self.function
+        target = function.targets.get(place, insn.direct_target(word, place))
+        # A call of the function itself has the same r2.
+        is_recursion = insn.links(word) and target in (function.start, function.entry)
+        if target is not None and not is_recursion:
+            yield target, before
         if insn.falls_through(word):
             yield place + 4, self._after_call(place, word, before) if insn.links(word) else before
-
-    def _is_recursion(self, word: int, target: int) -> bool:
-        """Whether a branch calls the function itself, which then has the same r2."""
-        return insn.links(word) and target in (self.function.start, self.function.entry)
-
-    def _target(self, place: int, word: int) -> int | None:
-        if place in self.function.targets:
-            return self.function.targets[place]
-        return insn.direct_target(word, place)
 
     def _after_call(self, place: int, word: int, before: int) -> int:
         """A call of code with the same TOC returns with r2, a call through a pointer may not.
@@ -261,14 +255,10 @@ class Analysis:
         return before
 
 
-def _adds(words: array[int], at: int) -> bool:
+def _adds(word: int) -> bool:
     """Whether an instruction adds a fact, or keeps control from the next one, as no nop does."""
-    if not 0 <= at < len(words):
-        return False
-    word = words[at]
-    if word in (0, VARIANT.save_r2, VARIANT.restore_r2):
-        return True
-    return insn.transfers(word) or insn.pushes(word)
+    adds = word in (0, VARIANT.save_r2, VARIANT.restore_r2)
+    return adds or insn.transfers(word) or insn.pushes(word)
 
 
 @cache

@@ -44,15 +44,6 @@ def hoist(
     return _confirmed(analysis.function, candidates)
 
 
-def _sources(analysis: Analysis) -> dict[int, list[tuple[int, int]]]:
-    """Instruction -> (where control comes from, what is known on this path), without the previous
-    instruction if it can only go on here."""
-    sources: dict[int, list[tuple[int, int]]] = {}
-    for source, target, facts in analysis.transfers():
-        sources.setdefault(target, []).append((source, facts))
-    return sources
-
-
 _NOWHERE: Final = 1
 """The bit for a path on which there is no nop."""
 
@@ -92,7 +83,10 @@ def _backwards(
 ) -> tuple[dict[int, int], dict[int, list[int]]]:
     """For all instructions from `places` back to the nops in `bits`: the mask of the nops right
     before, and the other instructions right before."""
-    function, sources = analysis.function, _sources(analysis)
+    function = analysis.function
+    sources: dict[int, list[tuple[int, int]]] = {}
+    for source, target, facts in analysis.transfers():
+        sources.setdefault(target, []).append((source, facts))
     masks: dict[int, int] = {}
     edges: dict[int, list[int]] = {}
     work = [*places]
@@ -101,9 +95,8 @@ def _backwards(
         if place in masks:
             continue
         masks[place], edges[place] = 0, []
-        into = sources.get(place, [])
-        if (before := analysis.before(place)) is not None:
-            into = [*into, before]
+        before = analysis.before(place)
+        into = [*sources.get(place, ()), *([] if before is None else [before])]
         if place == function.entry or place in function.entries or not into:
             masks[place] = _NOWHERE
             continue
@@ -112,16 +105,12 @@ def _backwards(
                 continue
             if source in bits:
                 masks[place] |= 1 << bits[source]
-            elif _ends_frame(function.word(source)):
-                masks[place] |= _NOWHERE
+            elif not insn.transfers(word := function.word(source)) and effects(word).r1:
+                masks[place] |= _NOWHERE  # it ends the frame
             else:
                 edges[place].append(source)
                 work.append(source)
     return masks, edges
-
-
-def _ends_frame(word: int) -> bool:
-    return not insn.transfers(word) and effects(word).r1
 
 
 def _confirmed(

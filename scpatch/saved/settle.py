@@ -111,7 +111,14 @@ def settle(
         faulty = _faults(section, inside)
         faults |= {(index, offset): fault for offset, fault in faulty.items()}
         if is_readable:
-            saved = _saves(section, [_refused(call, faulty) for call in inside])
+            # Nothing can be done about a call whose nop is faulty.
+            left = [
+                call._replace(after=After.CLOBBERED, may_reuse=False)
+                if call.needs_nop and call.offset in faulty
+                else call
+                for call in inside
+            ]
+            saved = _saves(section, left)
             saves |= {(index, offset): nops for offset, nops in saved.items()}
     return Settled(faults, saves)
 
@@ -122,13 +129,6 @@ def _faults(section: SectionFacts, calls: Sequence[Call]) -> dict[int, Fault]:
     faults = dict.fromkeys(patched, Fault.PATCHED)
     faults |= dict.fromkeys(section.entered(nops), Fault.ENTERED)
     return {nop - 4: fault for nop, fault in faults.items()}
-
-
-def _refused(call: Call, faults: Mapping[int, Fault]) -> Call:
-    """The call, without anything that could be done about it if its nop is faulty."""
-    if not call.needs_nop or call.offset not in faults:
-        return call
-    return call._replace(after=After.CLOBBERED, may_reuse=False)
 
 
 def _saves(section: SectionFacts, calls: Sequence[Call]) -> dict[int, tuple[int, ...]]:

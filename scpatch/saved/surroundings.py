@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from scpatch.elf import constants as c
 from scpatch.elf.functions import Functions, section_of
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.structures import Relocation, Symbol
+from scpatch.elf.symtab import SymbolTable
 from scpatch.linux.patched import NO_PATCHES, Patched, Patches, words_in
-from scpatch.ppc64 import relocs
+from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.branches import branches_into
 from scpatch.ppc64.variant import VARIANT, local_entry_offset
 from scpatch.saved.analysis import FunctionCode
-from scpatch.saved.changeable import changeable, with_saves
 from scpatch.saved.labels import Labels
 from scpatch.saved.other_calls import OtherCalls
+
+_TWO_WORDS = frozenset({38, 43, 44, 51})  # ADDR64, UADDR64, REL64, TOC
 
 
 class ObjectFacts(NamedTuple):
@@ -112,13 +116,15 @@ def describe(
     entries, edges = _ways_in(section, start, end)
     relocations = section.relocations(start, end)
     targets = _targets(section, relocations)
-    linkers = changeable(words, start, relocations, symbols)
+    linkers = _changeable(words, start, relocations, symbols)
     quiet = set(words_in(section.patches.quiet, start, end))
     loud = set(words_in(section.patches.loud, start, end))
     saving, nops = section.whole.others.judge(words, start, relocations)
     notoc = {item.r_offset for item in relocations if item.type in relocs.NOTOC}
+    for nop in linkers.saves:  # they are unsure all the same
+        words[nop - start >> 2] = VARIANT.save_r2
     function = FunctionCode(
-        words=with_saves(words, start, linkers.saves),
+        words=words,
         start=start,
         entry=entry,
         targets=targets,
@@ -158,15 +164,61 @@ def _ways_in(section: SectionFacts, start: int, end: int) -> tuple[set[int], lis
 def _targets(section: SectionFacts, relocations: Iterable[Relocation]) -> dict[int, int | None]:
     """Relocated branches -> the section offset that they go to, None for another section."""
     symbols = section.whole.elf.symbols
-    targets: dict[int, int | None] = {}
-    for relocation in relocations:
-        if relocation.type in relocs.BRANCHES and symbols is not None:
-            value = symbols[relocation.symbol].st_value + relocation.r_addend
-            is_here = section_of(symbols, relocation.symbol) == section.number
-            targets[relocation.r_offset] = value if is_here else None
-    return targets
+    return {
+        relocation.r_offset: symbols[relocation.symbol].st_value + relocation.r_addend
+        if section_of(symbols, relocation.symbol) == section.number
+        else None
+        for relocation in relocations
+        if relocation.type in relocs.BRANCHES and symbols is not None
+    }
 
 
 def _between(places: Sequence[int], start: int, end: int) -> set[int]:
     """Those of some sorted section offsets that are strictly between two."""
     return set(places[bisect_right(places, start) : bisect_left(places, end)])
+
+
+class _Changeable(NamedTuple):
+    """Section offsets of instructions that a linker may change."""
+
+    unsure: set[int]
+    """Those that may be nops."""
+    unknown: set[int]
+    """Those that may be anything: a relocation fills in their displacement from r1."""
+    saves: set[int]
+    """Nops that GNU ld may turn into `std r2,24(r1)` (R_PPC64_TOCSAVE)."""
+
+
+def _changeable(
+    words: array[int], start: int, relocations: Sequence[Relocation], symbols: SymbolTable
+) -> _Changeable:
+    """What the relocations of a function allow a linker; `start` is its section offset.
+
+    A linker may replace an instruction that carries a marker, and makes a nop of a branch to a weak
+    symbol that nobody defines. What the kernel changes is in `scpatch.linux.patched`. Source: GNU
+    ld, ppc64_elf_relocate_section, ppc64_elf_inline_plt, ppc64_elf_tls_optimize.
+    """
+    changes = _Changeable(set(), set(), set())
+    for item in relocations:
+        at, kind = item.r_offset & ~3, item.type
+        if kind == relocs.R_PPC64_NONE:
+            continue
+        is_plain = kind in relocs.BRANCHES and kind not in relocs.PLT_CALLS
+        if not is_plain or _is_weak(symbols, item.symbol):
+            changes.unsure.add(at)
+        if kind in relocs.PLT_CALLS | relocs.TLS_CALLS or kind in _TWO_WORDS:
+            changes.unsure.add(at + 4)
+        elif kind == relocs.R_PPC64_PCREL_OPT:
+            changes.unsure.add((item.r_offset + item.r_addend) & ~3)
+        index = at - start >> 2
+        word = words[index] if 0 <= index < len(words) else 0
+        if kind == relocs.R_PPC64_TOCSAVE:
+            if word in insn.NOPS:
+                changes.saves.add(at)
+        elif kind not in relocs.BRANCHES | relocs.MARKERS and insn.base_is_r1(word):
+            changes.unknown.add(at)
+    return changes
+
+
+def _is_weak(symbols: SymbolTable, index: int) -> bool:
+    return symbols[index].binding == c.STB_WEAK and symbols.section_index(index) == c.SHN_UNDEF

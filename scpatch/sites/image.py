@@ -17,6 +17,7 @@ from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.branches import branches, branches_into
 from scpatch.ppc64.variant import VARIANT, clobbers_r2
 from scpatch.sites.choices import Choices
+from scpatch.sites.judge import site_at
 from scpatch.sites.linker_stubs import linker_stubs, may_be_stub
 from scpatch.sites.model import Callee, Kind, Scan, Site, Stub, Traces, Trampoline
 from scpatch.sites.symbols import find_trampolines
@@ -60,15 +61,21 @@ class _Finder:
         self._inside: set[int] = set()
         """The addresses of the words of trampolines and stubs."""
         self._targets: dict[int, _Target] = {}
-        callees: list[Callee] = [*trampolines, *stubs]
-        for callee in callees:
-            words = self._addresses(callee)
+        entries: dict[int, _Target] = {}
+        for trampoline in trampolines:
+            words = self._addresses(trampoline)
             self._inside.update(words)
-            if isinstance(callee, Trampoline):
-                inside = _Target(callee, entry=False)
-                for address in words:
-                    self._targets.setdefault(address, inside)
-        self._targets |= self._entries(trampolines, stubs)
+            for address in words:
+                self._targets.setdefault(address, _Target(trampoline, entry=False))
+            for offset in (trampoline.value, trampoline.local_entry):
+                address = image.address(trampoline.section, offset)
+                entries[address] = _Target(trampoline, entry=True)
+        for stub in stubs:
+            self._inside.update(self._addresses(stub))
+            # A `b` reaches the entry point of a thunk, so it is none of a call.
+            target = _Target(stub, entry=not stub.is_thunk, through=stub.name)
+            entries[image.address(stub.section, stub.value)] = target
+        self._targets |= entries
         self._notoc = _notoc_calls(image)
 
     def _addresses(self, callee: Callee) -> range:
@@ -76,20 +83,6 @@ class _Finder:
         end = min(callee.value + callee.size, self._image.sections[callee.section].sh_size)
         start = self._image.address(callee.section, 0)
         return range(start + callee.value, start + end, 4)
-
-    def _entries(
-        self, trampolines: Sequence[Trampoline], stubs: Sequence[Stub]
-    ) -> dict[int, _Target]:
-        """The entry points by address. A `b` reaches that of a thunk, so it is none of a call."""
-        targets: dict[int, _Target] = {}
-        for trampoline in trampolines:
-            for entry in (trampoline.value, trampoline.local_entry):
-                address = self._image.address(trampoline.section, entry)
-                targets[address] = _Target(trampoline, entry=True)
-        for stub in stubs:
-            address = self._image.address(stub.section, stub.value)
-            targets[address] = _Target(stub, entry=not stub.is_thunk, through=stub.name)
-        return targets
 
     def sites(self) -> list[Site]:
         """All branches to trampolines but those inside trampolines and stubs."""
@@ -101,7 +94,7 @@ class _Finder:
             for to, offset in [*by_section[index], *self._conditional(index, code)]:
                 target = targets.get(start + to)
                 if target is not None and start + offset not in self._inside:
-                    sites.append(self._site(index, code, offset, target))
+                    sites.append(self._site(index, offset, target))
         sites = [site for site in sites if not self._ends_linker_stub(site)]
         return sorted(sites, key=lambda site: (site.section, site.offset))
 
@@ -132,23 +125,8 @@ class _Finder:
             if not insn.is_branch(VARIANT.word(code, offset)):
                 yield to, offset
 
-    def _site(self, section: int, code: memoryview, offset: int, target: _Target) -> Site:
-        function, function_offset = self._functions.name(section, offset)
-        callee = target.callee
-        site = Site(
-            section=section,
-            section_name=self._image.section_name(section),
-            offset=offset,
-            function=function,
-            function_offset=function_offset,
-            trampoline=callee.trampoline if isinstance(callee, Stub) else callee.name,
-            callee=callee,
-            relocation=-1,
-            symbol=callee.symbol,
-            addend=0,
-            word=VARIANT.word(code, offset),
-            after=VARIANT.word(code, offset + 4) if offset + 8 <= len(code) else None,
-        )
+    def _site(self, section: int, offset: int, target: _Target) -> Site:
+        site = site_at(self._image, self._functions, section, offset, target.callee)
         judged = self._judge(site, target)
         address = self._image.address(section, offset)
         if address in self._notoc or (target.entry and self._needs_no_toc(judged)):

@@ -40,28 +40,13 @@ class Judge:
     def site(self, reference: Reference) -> Site:
         """The call site with its kind, as far as the call and the word after it tell."""
         section, offset, callee = reference.section, reference.offset, reference.callee
-        code = self._elf.content(section)
-        kind, symbol, addend = relocs.R_PPC64_REL24, callee.symbol, 0
-        if not reference.resolved:
-            assert reference.table is not None, "it has the relocation"
-            relocation = reference.table[reference.position]
+        site = site_at(self._elf, self._functions, section, offset, callee)
+        kind = relocs.R_PPC64_REL24
+        if reference.table is not None and not reference.resolved:
+            index, relocation = reference.position, reference.table[reference.position]
             kind, symbol, addend = relocation.type, relocation.symbol, relocation.r_addend
-        function, function_offset = self._functions.name(section, offset)
-        site = Site(
-            section=section,
-            section_name=self._elf.section_name(section),
-            offset=offset,
-            function=function,
-            function_offset=function_offset,
-            trampoline=callee.trampoline if isinstance(callee, Stub) else callee.name,
-            callee=callee,
-            relocation=reference.position,
-            symbol=symbol,
-            addend=addend,
-            word=word_at(code, offset) or 0,
-            after=word_at(code, offset + 4),
-        )
-        if offset % 4 or offset + 4 > len(code):
+            site = site._replace(relocation=index, symbol=symbol, addend=addend)
+        if offset % 4 or offset + 4 > len(self._elf.content(section)):
             return site.fault("SCP207", "the call is outside the section's whole words")
         if kind in relocs.NOTOC:
             return site._replace(kind=Kind.NOTOC, detail="the caller does not use r2")
@@ -191,7 +176,25 @@ class Judge:
         return self._relocated[table.target].get(offset, 0)
 
 
-def word_at(code: memoryview, offset: int) -> int | None:
+def site_at(elf: ElfFile, functions: Functions, section: int, offset: int, callee: Callee) -> Site:
+    """The call site at a section offset, with what its words say and nothing judged."""
+    function, function_offset = functions.name(section, offset)
+    code = elf.content(section)
+    return Site(
+        section,
+        elf.section_name(section),
+        offset,
+        function,
+        function_offset,
+        callee.trampoline if isinstance(callee, Stub) else callee.name,
+        callee,
+        symbol=callee.symbol,
+        word=_word_at(code, offset) or 0,
+        after=_word_at(code, offset + 4),
+    )
+
+
+def _word_at(code: memoryview, offset: int) -> int | None:
     """The word at a section offset; None outside the section."""
     if offset < 0 or offset + 4 > len(code):
         return None

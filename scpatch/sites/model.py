@@ -183,12 +183,12 @@ class Site(NamedTuple):
     trampoline: str
     callee: Callee
     """What the branch leads to."""
-    relocation: int
+    relocation: int = -1
     """Index in the section's SHT_RELA table; -1 if the branch has no relocation."""
-    symbol: int
-    addend: int
+    symbol: int = 0
+    addend: int = 0
     """What the relocation names: an index in .symtab, and r_addend."""
-    word: int
+    word: int = 0
     """The branch instruction."""
     after: int | None = None
     """The word after it; None at the end of the section."""

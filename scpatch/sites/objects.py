@@ -9,7 +9,7 @@ from scpatch.elf.reader import ElfFile
 from scpatch.sites.choices import Choices, Hoist, Undefined
 from scpatch.sites.judge import Judge
 from scpatch.sites.model import Kind, Scan, Site, Stub, Traces, Trampoline
-from scpatch.sites.references import Reference, find_references
+from scpatch.sites.references import Reference, find_references, resolved_calls
 from scpatch.sites.symbols import find_trampolines
 
 
@@ -24,8 +24,6 @@ def scan_object(elf: ElfFile, choices: Choices, traces: Traces) -> Scan:
     ]
     if not named and not traces.stubs:
         return Scan(strategies=traces.strategies, choices=choices)
-    from scpatch.sites.resolved import resolved_calls
-
     trampolines = [trampoline for trampoline in named if trampoline.is_code]
     references = [
         *find_references(elf, named, traces.stubs),
@@ -36,17 +34,11 @@ def scan_object(elf: ElfFile, choices: Choices, traces: Traces) -> Scan:
     judge = Judge(elf, functions, choices, references, trampolines, module=module)
     sites = [judge.site(call) for call in _calls(references, traces)]
     sites.sort(key=lambda site: (site.section, site.offset))
-    scan = Scan(
-        tuple(trampolines),
-        traces.stubs,
-        tuple(sites),
-        module,
-        traces.strategies,
-        choices=choices,
-    )
+    callees = tuple(trampolines), traces.stubs
+    scan = Scan(*callees, tuple(sites), module, traces.strategies, choices=choices)
     if any(site.kind in _NEEDS_NOP for site in sites):
-        callees = frozenset(reference.callee.symbol for reference in references)
-        sites = _settle(elf, functions, scan, callees, keeps=traces.keeps)
+        named_symbols = frozenset(reference.callee.symbol for reference in references)
+        sites = _settle(elf, functions, scan, named_symbols, keeps=traces.keeps)
     return scan._replace(sites=tuple(sites))
 
 

@@ -13,7 +13,7 @@ from scpatch.elf.symtab import SymbolTable
 from scpatch.sites.model import Trampoline
 
 _ADDED = re.compile(r"r2[a-z]+\.(?:.+\.)?[0-9a-f]{12}", re.DOTALL)
-"""The names of code that a rewrite adds, see `strategies.added_names`."""
+"""The names of code that a rewrite adds, see `strategies.added_code`."""
 _LIVEPATCH = re.compile(r"\.klp\.sym\.[^.]+\.(.+),[0-9]+", re.DOTALL)
 """The name of a symbol that a livepatch finds, with the symbol's own name in it
 (Linux, Documentation/livepatch/module-elf-format.rst)."""
@@ -57,13 +57,6 @@ def named(symbols: SymbolTable, pattern: str) -> Iterator[tuple[int, Symbol, str
 def _trampoline(symbols: SymbolTable, index: int, symbol: Symbol, name: str) -> Trampoline:
     section = section_of(symbols, index)
     is_reserved = not section and symbol.st_shndx != c.SHN_UNDEF
-    return Trampoline(
-        name,
-        index,
-        section,
-        symbol.st_value,
-        symbol.st_size,
-        symbol.st_info,
-        symbol.st_other,
-        symbol.st_shndx if is_reserved else 0,
-    )
+    extent = section, symbol.st_value, symbol.st_size
+    reserved = symbol.st_shndx if is_reserved else 0
+    return Trampoline(name, index, *extent, symbol.st_info, symbol.st_other, reserved)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from scpatch.elf.additions import Additions, NewRelocation, NewSymbol
@@ -40,15 +42,13 @@ class _Group(NamedTuple):
 def plan(elf: ElfFile, scan: Scan, sites: Sequence[Site], additions: Additions) -> Plan:
     """The plan for the decided `sites` of `scan`."""
     sites = _refuse_out_of_reach(elf, sites)
-    groups = _groups(sites)
     stubs: list[NewStub] = []
     digest = Digest(elf)
     local = {trampoline.symbol for trampoline in scan.trampolines if trampoline.local}
     symbols = {trampoline.symbol for trampoline in scan.trampolines}
-    by_section: dict[int, list[_Group]] = {}
-    for group in groups:
-        by_section.setdefault(group.section, []).append(group)
-    for section, inside in sorted(by_section.items()):
+    by_section = attrgetter("section")
+    for section, groups in groupby(sorted(_groups(sites), key=by_section), by_section):
+        inside = list(groups)
         additions.append(section, lead(elf, section, sum(group.size for group in inside)))
         for group in inside:
             is_local = group.symbol in local or group.symbol not in symbols
@@ -59,7 +59,7 @@ def plan(elf: ElfFile, scan: Scan, sites: Sequence[Site], additions: Additions) 
             additions.patch(site.section, site.offset + 4, VARIANT.encode(VARIANT.restore_r2))
     for section, nop in {(site.section, nop) for site in sites for nop in site.saves}:
         additions.patch(section, nop, VARIANT.encode(VARIANT.save_r2))
-    edits = _unmark(elf, scan, additions) if scan.choices.unmark else []
+    edits = _unmark(elf, scan, additions) if scan.choices.unmark else ()
     return Plan(NAME, sites, tuple(stubs), tuple(edits))
 
 
@@ -134,13 +134,5 @@ def _add_stub(additions: Additions, digest: Digest, group: _Group, *, unique: bo
         additions.retarget(group.section, site.relocation, symbol, R_PPC64_REL24)
         if group.thunk:
             additions.patch(group.section, site.offset, VARIANT.encode(insn.B))
-    return NewStub(
-        name,
-        first.trampoline,
-        group.section,
-        first.section_name,
-        offset,
-        code,
-        len(group.sites),
-        group.thunk,
-    )
+    where = group.section, first.section_name, offset
+    return NewStub(name, first.trampoline, *where, code, len(group.sites), group.thunk)

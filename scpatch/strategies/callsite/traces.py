@@ -37,7 +37,7 @@ def find_traces(elf: ElfFile, patterns: Sequence[str]) -> Traces:
     if symbols is None:
         return Traces()
     stubs = tuple(_stubs(symbols, patterns))
-    copies = frozenset(_copies(elf, symbols, stubs)) if elf.header.e_type == c.ET_REL else ()
+    copies = _copies(elf, symbols, stubs) if elf.header.e_type == c.ET_REL else ()
     return Traces(stubs=stubs, copies=frozenset(copies))
 
 
@@ -47,15 +47,8 @@ def _stubs(symbols: SymbolTable, patterns: Sequence[str]) -> Iterator[Stub]:
             trampoline = trampoline_of(name, prefix)
             section = section_of(symbols, index)
             if _DIGEST.fullmatch(name[-13:]) and section and matches(trampoline, patterns):
-                yield Stub(
-                    name,
-                    trampoline,
-                    index,
-                    section,
-                    symbol.st_value,
-                    symbol.st_size,
-                    prefix == THUNK_PREFIX,
-                )
+                where = index, section, symbol.st_value, symbol.st_size
+                yield Stub(name, trampoline, *where, prefix == THUNK_PREFIX)
 
 
 def _copies(elf: ElfFile, symbols: SymbolTable, stubs: Sequence[Stub]) -> Iterator[Place]:

@@ -16,7 +16,14 @@ from scpatch.sites.actions import Action, Common
 from scpatch.sites.model import NOP_FAULTS, Kind, Place, Scan, Site, Trampoline
 from scpatch.strategies.added_code import Digest, lead
 from scpatch.strategies.base import Cost, Strategy
-from scpatch.strategies.livepatch_stack.stack_code import NAME, PREFIX, SIZE, Reader, SlowPath, code
+from scpatch.strategies.livepatch_stack.stack_code import (
+    NAME,
+    PREFIX,
+    SIZE,
+    SlowPath,
+    code,
+    read_slow_path,
+)
 from scpatch.strategies.plans import NewStub, Plan, TrampolineEdit
 
 TEXT = """\
@@ -119,23 +126,23 @@ def _changed(scan: Scan) -> dict[Place, Trampoline]:
 
 def _slow_paths(elf: ElfFile, scan: Scan) -> dict[Place, SlowPath]:
     """How each of them comes to a target with another TOC."""
-    read = Reader(elf)
-    return {
-        place: _in_reach(elf, trampoline, read(trampoline))
-        for place, trampoline in _changed(scan).items()
-    }
+    changed, places = _changed(scan), {}
+    for section in {section for section, _ in changed}:
+        table = elf.relocations(section)
+        places[section] = frozenset(table.r_offset if table is not None else ())
+    paths = {}
+    for (section, start), trampoline in changed.items():
+        path = read_slow_path(elf.content(section), trampoline, places[section])
+        paths[section, start] = _in_reach(elf, trampoline, path)
+    return paths
 
 
 def _check_uncalled(elf: ElfFile, sites: Sequence[Site], paths: Mapping[Place, SlowPath]) -> None:
     """Raises ScpatchError for a trampoline that cannot be changed and that no site was refused for:
     other objects may call it."""
-    refused = {
-        (site.callee.entry_place, site.code)
-        for site in sites
-        if isinstance(site.callee, Trampoline)
-    }
+    refused = {(site.callee.section, site.callee.value, site.code) for site in sites}
     for place, path in sorted(paths.items()):
-        if path.code and (place, path.code) not in refused:
+        if path.code and (*place, path.code) not in refused:
             raise ScpatchError(path.code, path.fault, file=elf.name)
 
 

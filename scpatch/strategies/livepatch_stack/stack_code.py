@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from scpatch.elf.reader import ElfFile
 from scpatch.linux.offsets import Offsets
 from scpatch.ppc64 import insn
 from scpatch.ppc64.asm import assemble
@@ -117,44 +116,28 @@ class SlowPath(NamedTuple):
         return bool(self.saving) and not self.exits and not self.code
 
 
-class Reader:
-    """Reads the trampolines of an object."""
-
-    def __init__(self, elf: ElfFile) -> None:
-        self._elf = elf
-        self._relocated: dict[int, frozenset[int]] = {}
-
-    def __call__(self, trampoline: Trampoline) -> SlowPath:
-        """How a trampoline that the object defines leaves for its target."""
-        name, content = trampoline.name, self._elf.content(trampoline.section)
-        start, end = trampoline.value, trampoline.value + trampoline.size
-        if not trampoline.size or start % 4 or end > len(content):
-            return SlowPath(
-                code="SCP230", fault=f"{name} has no size, so that its end is not known"
-            )
-        words = {at: VARIANT.word(content, at) for at in range(start, end - 3, 4)}
-        relocated = self._places(trampoline.section).intersection(words)
-        exits: list[int] = []
-        saving: list[Saving] = []
-        for at, word in words.items():
-            if at in relocated:
-                continue
-            to = insn.direct_target(word, at) if insn.is_branch(word) else None
-            if to is not None and not start <= to < end:
-                offsets = read_code(content, to)
-                saving += [Saving(at, to, offsets)] if offsets is not None else []
-            elif insn.is_indirect(word) and not insn.is_through_lr(word):
-                exits.append(at)
-        ends = sorted([*exits, *(branch.offset for branch in saving)])
-        code, fault = _fault(trampoline, words, relocated, ends)
-        return SlowPath(tuple(exits), tuple(saving), code, fault)
-
-    def _places(self, section: int) -> frozenset[int]:
-        """The section offsets that relocations apply to."""
-        if section not in self._relocated:
-            table = self._elf.relocations(section)
-            self._relocated[section] = frozenset(table.r_offset if table is not None else ())
-        return self._relocated[section]
+def read_slow_path(content: memoryview, trampoline: Trampoline, places: frozenset[int]) -> SlowPath:
+    """How a trampoline in `content`, its section, leaves for its target. `places` are the section
+    offsets that relocations apply to."""
+    start, end = trampoline.value, trampoline.value + trampoline.size
+    if not trampoline.size or start % 4 or end > len(content):
+        fault = f"{trampoline.name} has no size, so that its end is not known"
+        return SlowPath(code="SCP230", fault=fault)
+    words = {at: VARIANT.word(content, at) for at in range(start, end - 3, 4)}
+    relocated = places.intersection(words)
+    exits: list[int] = []
+    saving: list[Saving] = []
+    for at, word in words.items():
+        if at in relocated:
+            continue
+        to = insn.direct_target(word, at) if insn.is_branch(word) else None
+        if to is not None and not start <= to < end:
+            offsets = read_code(content, to)
+            saving += [Saving(at, to, offsets)] if offsets is not None else []
+        elif insn.is_indirect(word) and not insn.is_through_lr(word):
+            exits.append(at)
+    ends = sorted([*exits, *(branch.offset for branch in saving)])
+    return SlowPath(tuple(exits), tuple(saving), *_fault(trampoline, words, relocated, ends))
 
 
 def _fault(

@@ -89,12 +89,7 @@ def _compute_from_pc(
     by_section: dict[int, list[Trampoline]] = {}
     for trampoline in trampolines:
         if toc is None or trampoline.section not in elf.relocated:
-            raise ScpatchError(
-                "SCP228",
-                "the object does not name .TOC.",
-                file=elf.name,
-                where=place(elf, trampoline),
-            )
+            raise _unfit(elf, trampoline, "the object does not name .TOC.")
         by_section.setdefault(trampoline.section, []).append(trampoline)
     digest = Digest(elf)
     stubs: list[NewStub] = []
@@ -109,6 +104,10 @@ def _compute_from_pc(
     return stubs
 
 
+def _unfit(elf: ElfFile, trampoline: Trampoline, what: str) -> ScpatchError:
+    return ScpatchError("SCP228", what, file=elf.name, where=place(elf, trampoline))
+
+
 def _append_code(
     elf: ElfFile, additions: Additions, digest: Digest, trampoline: Trampoline, toc: int
 ) -> NewStub:
@@ -116,12 +115,8 @@ def _append_code(
     r12: no call passes anything in them."""
     section, start = trampoline.section, additions.end(trampoline.section)
     if not in_branch_reach(start + _SIZE - trampoline.value):
-        raise ScpatchError(
-            "SCP228",
-            f"the end of {elf.section_name(section)} is out of a branch's reach",
-            file=elf.name,
-            where=place(elf, trampoline),
-        )
+        what = f"the end of {elf.section_name(section)} is out of a branch's reach"
+        raise _unfit(elf, trampoline, what)
     code = assemble(_CODE)
     code += branch(start + len(code), trampoline.value + SIZE)
     additions.append(section, code)

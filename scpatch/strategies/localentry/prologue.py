@@ -6,6 +6,7 @@ A function with two entry points computes r2 from r12, which holds the address o
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -68,47 +69,33 @@ def read_prologues(elf: ElfFile, trampolines: Iterable[Trampoline]) -> dict[int,
 
     Raises SCP227 for one that is not recognised.
     """
-    wanted = list(trampolines)
-    relocations = _relocations(elf, wanted)
-    return {
-        trampoline.symbol: _read(elf, trampoline, relocations[trampoline.symbol])
-        for trampoline in wanted
-    }
+    order: dict[int, list[tuple[int, int]]] = {}
+    prologues = {}
+    for trampoline in trampolines:
+        section, start = trampoline.entry_place
+        table = elf.relocations(section) if section < len(elf.sections) else None
+        if section not in order:
+            offsets = table.r_offset if table is not None else ()
+            order[section] = sorted((offset, index) for index, offset in enumerate(offsets))
+        last = start + max(trampoline.size, SIZE)
+        last = min(last, elf.sections[section].sh_size) if table is not None else last
+        bounds = (bisect_left(order[section], (place,)) for place in (start, last))
+        indices = sorted(index for _, index in order[section][slice(*bounds)])
+        inside = [(index, table[index]) for index in indices] if table is not None else []
+        prologues[trampoline.symbol] = _read(elf, trampoline, inside)
+    return prologues
 
 
 Indexed = Sequence[tuple[int, Relocation]]
-
-
-def _relocations(elf: ElfFile, trampolines: Sequence[Trampoline]) -> Mapping[int, Indexed]:
-    """The relocations inside each trampoline with their indices, by the trampoline's symbol."""
-    inside: dict[int, list[tuple[int, Relocation]]] = {
-        trampoline.symbol: [] for trampoline in trampolines
-    }
-    covered: dict[int, dict[int, list[int]]] = {}
-    for trampoline in trampolines:
-        here = covered.setdefault(trampoline.section, {})
-        end = (
-            elf.sections[trampoline.section].sh_size
-            if trampoline.section < len(elf.sections)
-            else 0
-        )
-        for at in range(trampoline.value, min(trampoline.value + max(trampoline.size, SIZE), end)):
-            here.setdefault(at, []).append(trampoline.symbol)
-    for section, here in covered.items():
-        table = elf.relocations(section) if section < len(elf.sections) else None
-        if table is None:
-            continue
-        for index in [index for index, at in enumerate(table.r_offset) if at in here]:
-            for symbol in here[table.r_offset[index]]:
-                inside[symbol].append((index, table[index]))
-    return inside
+"""Relocations with their indices in the section's table."""
 
 
 def _read(elf: ElfFile, trampoline: Trampoline, inside: Indexed) -> Prologue:
     if not 0 < trampoline.section < len(elf.sections) or trampoline.value % 4:
         raise _unknown(elf, trampoline, "it is not at an instruction")
     distance = trampoline.local_entry - trampoline.value
-    words = _words(elf, trampoline)
+    content = bytes(elf.content(trampoline.section)[trampoline.value :][:SIZE]).ljust(SIZE, b"\0")
+    words = VARIANT.word(content, 0), VARIANT.word(content, 4)
     form = _form(words)
     if distance == 0 and form in (Form.NONE, Form.PACA):
         uses_toc = any(item.type in relocs.TOC_RELATIVE for _, item in inside)
@@ -118,16 +105,8 @@ def _read(elf: ElfFile, trampoline: Trampoline, inside: Indexed) -> Prologue:
     if distance not in (0, SIZE) or form is Form.NONE:
         listed = " ".join(f"{word:08x}" for word in words)
         raise _unknown(elf, trampoline, f"{distance} bytes between its entry points, {listed}")
-    return _relocated(
-        elf, trampoline, form, [item for item in inside if item[1].r_offset < trampoline.value + 8]
-    )
-
-
-def _words(elf: ElfFile, trampoline: Trampoline) -> tuple[int, int]:
-    content = bytes(
-        elf.content(trampoline.section)[trampoline.value : trampoline.value + SIZE]
-    ).ljust(SIZE, b"\0")
-    return VARIANT.word(content, 0), VARIANT.word(content, 4)
+    on = [item for item in inside if item[1].r_offset < trampoline.value + SIZE]
+    return _relocated(elf, trampoline, form, on)
 
 
 def _form(words: tuple[int, int]) -> Form:

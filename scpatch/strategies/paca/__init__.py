@@ -100,9 +100,8 @@ def _offset(elf: ElfFile, offsets: Offsets) -> int:
     """PACATOC in bytes."""
     offset = offsets.paca_toc
     if offset is None:
-        raise ScpatchError(
-            "SCP115", "PACATOC is not known, which strategy paca needs", file=elf.name
-        )
+        what = "PACATOC is not known, which strategy paca needs"
+        raise ScpatchError("SCP115", what, file=elf.name)
     if not 0 <= offset <= _LARGEST or offset % 4:
         raise ScpatchError("SCP221", f"`ld` cannot have PACATOC {offset} as offset", file=elf.name)
     return offset
@@ -110,9 +109,8 @@ def _offset(elf: ElfFile, offsets: Offsets) -> int:
 
 def _refuse_modules(elf: ElfFile, scan: Scan) -> None:
     if scan.module:
-        raise ScpatchError(
-            "SCP220", "a kernel module, in which the PACA's TOC is not r2", file=elf.name
-        )
+        what = "a kernel module, in which the PACA's TOC is not r2"
+        raise ScpatchError("SCP220", what, file=elf.name)
     symbols = elf.symbols
     if symbols is None or not scan.sites:
         return
@@ -120,18 +118,13 @@ def _refuse_modules(elf: ElfFile, scan: Scan) -> None:
         # <linux/module.h> defines these two in what is compiled as a module, and only there.
         for index in symbols.with_prefix(name.encode()):
             if symbols.name(index) == name and symbols.section_index(index):
-                raise ScpatchError(
-                    "SCP220", f"a kernel module's object: it defines {name}", file=elf.name
-                )
+                what = f"a kernel module's object: it defines {name}"
+                raise ScpatchError("SCP220", what, file=elf.name)
 
 
 def _check_offset(elf: ElfFile, site: Site, offset: int) -> None:
     """Whether a site that is done was done with the same offset, if by this strategy."""
     present = insn.r13_offset(site.after or 0)
     if present is not None and present != offset:
-        raise ScpatchError(
-            "SCP223",
-            f"r2 is restored from {present}(r13), not from {offset}(r13)",
-            file=elf.name,
-            where=site.place,
-        )
+        what = f"r2 is restored from {present}(r13), not from {offset}(r13)"
+        raise ScpatchError("SCP223", what, file=elf.name, where=site.place)

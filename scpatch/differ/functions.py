@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from operator import attrgetter
 
 from scpatch.differ.align import Span, align
@@ -36,34 +36,30 @@ _CHECKED: Mapping[Action, str] = {
 }
 
 
+_site_place = attrgetter("section", "offset")
+
+
 @dataclass(frozen=True)
 class Side:
     """One of the two objects."""
 
     names: ObjectNames
     scan: Scan
-    _sections: dict[int, CodeSection] = field(default_factory=dict)
-
-    def code(self, section: int) -> CodeSection:
-        if section not in self._sections:
-            self._sections[section] = CodeSection(self.names, section)
-        return self._sections[section]
 
     @cached_property
-    def _sites(self) -> Mapping[int, list[Site]]:
-        """Section -> its call sites in order."""
-        sections: dict[int, list[Site]] = {}
-        for site in sorted(self.scan.sites, key=attrgetter("offset")):
-            sections.setdefault(site.section, []).append(site)
-        return sections
+    def code(self) -> Callable[[int], CodeSection]:
+        """Section -> its code, which is read once."""
+        return cache(partial(CodeSection, self.names))
+
+    @cached_property
+    def _sites(self) -> Sequence[Site]:
+        return sorted(self.scan.sites, key=_site_place)
 
     def sites(self, code: Range) -> Sequence[Site]:
         """The call sites in a range."""
-        sites = self._sites.get(code.section, [])
-        start, end = (
-            bisect_left(sites, limit, key=attrgetter("offset")) for limit in (code.start, code.end)
-        )
-        return sites[start:end]
+        limits = (code.section, code.start), (code.section, code.end)
+        start, end = (bisect_left(self._sites, limit, key=_site_place) for limit in limits)
+        return self._sites[start:end]
 
     @cached_property
     def stubs(self) -> Mapping[tuple[int, int], str]:
@@ -102,16 +98,16 @@ class Comparison:
         moved = functions_by_name(filter(has_name, removed), filter(has_name, added))
         paired = {id(part) for pair in moved.pairs for part in pair}
         functions = [self._pair(*pair) for pair in (*matched, *moved.pairs)]
-        functions += [self._removed(part) for part in removed if id(part) not in paired]
-        functions += [self._added(part) for part in added if id(part) not in paired]
+        for part in removed:
+            if id(part) not in paired:
+                gone = Span(False, 0, part.words, 0, 0)
+                functions.append(self._function(part, None, [gone], "removed"))
+        for part in added:
+            if id(part) not in paired:
+                came = Span(False, 0, 0, 0, part.words)
+                note = self.after.stubs.get((part.section, part.start), "added")
+                functions.append(self._function(None, part, [came], note))
         return sorted((function for function in functions if function is not None), key=_place)
-
-    def _removed(self, code: Range) -> FunctionDiff:
-        return self._function(code, None, [Span(False, 0, code.words, 0, 0)], "removed")
-
-    def _added(self, code: Range) -> FunctionDiff:
-        note = self.after.stubs.get((code.section, code.start), "added")
-        return self._function(None, code, [Span(False, 0, 0, 0, code.words)], note)
 
     def _pair(self, before: Range, after: Range) -> FunctionDiff | None:
         """The difference of two functions; None if there is none and no site is refused."""

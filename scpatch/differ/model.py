@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from scpatch.ppc64.reloc_names import name
 from scpatch.sites.model import Site
@@ -192,6 +192,14 @@ class FieldChange:
     name: str
     before: str
     after: str
+
+    @classmethod
+    def between(
+        cls, names: Iterable[str], before: Iterable[str], after: Iterable[str]
+    ) -> tuple[Self, ...]:
+        """The changes of fields with these names."""
+        fields = zip(names, before, after, strict=True)
+        return tuple(cls(*field) for field in fields if field[1] != field[2])
 
 
 @dataclass(frozen=True, slots=True)

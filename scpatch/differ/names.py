@@ -4,8 +4,9 @@ that belongs to each function."""
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from operator import attrgetter, itemgetter
 
 from scpatch.differ.model import NamedRelocation, Range
@@ -22,17 +23,11 @@ class ObjectNames:
 
     def __init__(self, elf: ElfFile) -> None:
         self.elf = elf
-        self._symbols: dict[int, str] = {}
-        self._ranges: dict[int, tuple[Range, ...]] = {}
+        self.symbol = cache(self._symbol)
+        self.ranges = cache(self._ranges)
 
-    def symbol(self, index: int) -> str:
+    def _symbol(self, index: int) -> str:
         """The name of a symbol; the section's for a section symbol, empty for symbol 0."""
-        name = self._symbols.get(index)
-        if name is None:
-            name = self._symbols[index] = self._look_up(index)
-        return name
-
-    def _look_up(self, index: int) -> str:
         table = self.elf.symbols
         if not index or table is None:
             return ""
@@ -61,30 +56,21 @@ class ObjectNames:
     @cached_property
     def _starts(self) -> Mapping[int, list[tuple[int, int, int, int]]]:
         """Section -> (st_value, rank, st_size, symbol index) of what may begin a function."""
-        starts: dict[int, list[tuple[int, int, int, int]]] = {}
-        executable = {
-            index
-            for index, section in enumerate(self.elf.sections)
-            if section.sh_flags & c.SHF_EXECINSTR
-        }
+        starts: dict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
+        flags = {index: section.sh_flags for index, section in enumerate(self.elf.sections)}
         for index, section, symbol in self.symbols():
-            if section in executable and symbol.type in _CODE_TYPES:
+            if flags.get(section, 0) & c.SHF_EXECINSTR and symbol.type in _CODE_TYPES:
                 size = symbol.st_size if symbol.type == c.STT_FUNC else 0
                 # At one place a function comes before a label, a global name before others.
                 rank = (0 if size else 4) + (2 - min(symbol.binding, 2) or 0)
-                starts.setdefault(section, []).append((symbol.st_value, rank, size, index))
+                starts[section].append((symbol.st_value, rank, size, index))
         return starts
 
-    def ranges(self, section: int) -> tuple[Range, ...]:
+    def _ranges(self, section: int) -> tuple[Range, ...]:
         """The functions of a code section in order. Together they cover all of it.
 
         A label inside a sized function begins no range.
         """
-        if section not in self._ranges:
-            self._ranges[section] = tuple(self._cut(section))
-        return self._ranges[section]
-
-    def _cut(self, section: int) -> Iterator[Range]:
         size = self.elf.sections[section].file_size
         section_name = self.elf.section_name(section)
         starts: dict[int, str] = {}
@@ -96,9 +82,11 @@ class ObjectNames:
                 covered = max(covered, value + length)
         if 0 not in starts:
             starts = {0: "", **starts}
-        for (start, name), end in zip(starts.items(), [*starts, size][1:], strict=True):
-            if start < end:
-                yield Range(section, section_name, name, start, end)
+        return tuple(
+            Range(section, section_name, name, start, end)
+            for (start, name), end in zip(starts.items(), [*starts, size][1:], strict=True)
+            if start < end
+        )
 
     def label(self, section: int, offset: int, inside: Range) -> str:
         """What to call a place in code: `+0x40` in the function `inside`, else `name+0x40`."""

@@ -39,7 +39,7 @@ def diff_objects(before: ElfFile, after: ElfFile, context: int = 3) -> ObjectDif
         same=False,
         kind=_kind(after, new.scan),
         strategy=" and ".join(sorted(applied)),
-        header=tuple(header_changes(before, after)),
+        header=header_changes(before, after),
         sections=tuple(sections.diffs()),
         symbols=tuple(symbol_diffs(old.names, new.names, same=same)),
         functions=tuple(_with_lines(before, after, functions)),
@@ -133,8 +133,7 @@ def symbol_diffs(before: ObjectNames, after: ObjectNames, *, same: bool) -> Iter
     for old, new in by_name(_symbols(before), _symbols(after), same_first=True):
         if old and new:
             if old.value != new.value:
-                fields = zip(_Symbol._fields, old.value, new.value, strict=True)
-                changes = tuple(FieldChange(*field) for field in fields if field[1] != field[2])
+                changes = FieldChange.between(_Symbol._fields, old.value, new.value)
                 yield SymbolDiff(old.name, Mark.WORD, str(new.value), changes)
         elif old:
             yield SymbolDiff(old.name, Mark.REMOVED, str(old.value))

@@ -6,7 +6,7 @@ it, the code around it tells: without its symbol a function runs into the one be
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -45,33 +45,21 @@ def by_name(
     for name in ours | theirs:
         old, new = ours.get(name, []), theirs.get(name, [])
         if same_first or len(old) != len(new):
-            pairs, old, new = _same_places(old, new)
+            waiting: dict[Hashable, list[Named[T]]] = defaultdict(list)
+            for item in reversed(new):
+                waiting[item.place].append(item)
+            pairs = [(item, waiting[item.place].pop()) for item in old if waiting[item.place]]
             yield from pairs
+            paired = {id(item) for pair in pairs for item in pair}
+            old, new = ([item for item in rest if id(item) not in paired] for rest in (old, new))
         yield from zip_longest(old, new)
 
 
 def _grouped(items: Iterable[Named[T]]) -> dict[str, list[Named[T]]]:
-    groups: dict[str, list[Named[T]]] = {}
+    groups: dict[str, list[Named[T]]] = defaultdict(list)
     for item in items:
-        groups.setdefault(item.name, []).append(item)
+        groups[item.name].append(item)
     return groups
-
-
-def _same_places(
-    old: Sequence[Named[T]], new: Sequence[Named[T]]
-) -> tuple[list[tuple[Named[T], Named[T]]], list[Named[T]], list[Named[T]]]:
-    """Pairs with the same place, and the rest of both sides."""
-    waiting: dict[Hashable, deque[Named[T]]] = {}
-    for item in new:
-        waiting.setdefault(item.place, deque()).append(item)
-    pairs, rest = [], []
-    for item in old:
-        if queue := waiting.get(item.place):
-            pairs.append((item, queue.popleft()))
-        else:
-            rest.append(item)
-    left = {id(item) for queue in waiting.values() for item in queue}
-    return pairs, rest, [item for item in new if id(item) in left]
 
 
 def pair_by_name(before: Iterable[Named[T]], after: Iterable[Named[T]]) -> Pairing[T]:

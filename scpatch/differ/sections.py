@@ -91,7 +91,8 @@ class SectionPairs:
     def _diff(self, i: int, j: int) -> SectionDiff | None:
         before, after = self.before.elf, self.after.elf
         old, new = before.sections[i], after.sections[j]
-        fields = tuple(self._fields(old, new))
+        shown = _shown(self.before, old), _shown(self.after, new)
+        fields = FieldChange.between((*_FIELDS, "sh_link", "sh_info"), *shown)
         changed = changed_bytes(before.content(i), after.content(j))
         differs = changed > 0
         removed: tuple[NamedRelocation, ...] = ()
@@ -107,19 +108,6 @@ class SectionPairs:
             return None
         sizes = old.sh_size, new.sh_size
         return SectionDiff(before.section_name(i), i, j, *sizes, changed, fields, removed, added)
-
-    def _fields(self, old: Section, new: Section) -> Iterator[FieldChange]:
-        """The fields of two section headers that do not mean the same."""
-        for name in _FIELDS:
-            values = hex(getattr(old, name)), hex(getattr(new, name))
-            if values[0] != values[1]:
-                yield FieldChange(name, *values)
-        links = _linked(self.before.elf, old.sh_link), _linked(self.after.elf, new.sh_link)
-        if links[0] != links[1]:
-            yield FieldChange("sh_link", *links)
-        infos = _info(self.before, old), _info(self.after, new)
-        if infos[0] != infos[1]:
-            yield FieldChange("sh_info", *infos)
 
 
 def _named(elf: ElfFile) -> Iterator[Named[int]]:
@@ -140,12 +128,15 @@ def _linked(elf: ElfFile, index: int) -> str:
     return elf.section_name(index) if 0 < index < len(elf.sections) else str(index)
 
 
-def _info(names: ObjectNames, section: Section) -> str:
+def _shown(names: ObjectNames, section: Section) -> tuple[str, ...]:
+    """The compared fields of a section header, and what its links mean."""
+    info = str(section.sh_info)
     if section.sh_type in (c.SHT_RELA, c.SHT_REL):
-        return _linked(names.elf, section.sh_info)
-    if section.sh_type == _SHT_GROUP:
-        return names.symbol(section.sh_info)
-    return str(section.sh_info)
+        info = _linked(names.elf, section.sh_info)
+    elif section.sh_type == _SHT_GROUP:
+        info = names.symbol(section.sh_info)
+    fields = (hex(getattr(section, name)) for name in _FIELDS)
+    return (*fields, _linked(names.elf, section.sh_link), info)
 
 
 def _relocations(names: ObjectNames, section: int) -> Iterator[NamedRelocation]:
@@ -186,14 +177,10 @@ def changed_bytes(before: memoryview, after: memoryview) -> int:
     return total
 
 
-def header_changes(before: ElfFile, after: ElfFile) -> Iterator[FieldChange]:
+def header_changes(before: ElfFile, after: ElfFile) -> tuple[FieldChange, ...]:
     """The fields of the ELF header that differ, by their names in the gABI."""
-    old, new = bytes(before.data[:16]), bytes(after.data[:16])
-    if old != new:
-        yield FieldChange("e_ident", old.hex(), new.hex())
-    for name, *values in zip(Header._fields, before.header, after.header, strict=True):
-        if values[0] != values[1]:
-            yield FieldChange(name, *map(hex, values))
+    old, new = ((bytes(elf.data[:16]).hex(), *map(hex, elf.header)) for elf in (before, after))
+    return FieldChange.between(("e_ident", *Header._fields), old, new)
 
 
 def same_symbols(before: ElfFile, after: ElfFile) -> bool:

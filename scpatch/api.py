@@ -102,16 +102,8 @@ class StrategyInfo(NamedTuple):
 def list_strategies() -> tuple[StrategyInfo, ...]:
     """All strategies, sorted by name."""
     return tuple(
-        StrategyInfo(
-            name,
-            strategy.summary,
-            strategy.text,
-            strategy.modules,
-            strategy.images,
-            strategy.takes,
-        )
-        for name in _strategies.names()
-        for strategy in (_strategies.load(name),)
+        StrategyInfo(name, s.summary, s.text, s.modules, s.images, s.takes)
+        for name, s in ((name, _strategies.load(name)) for name in _strategies.names())
     )
 
 
@@ -121,10 +113,8 @@ def scan(source: Source, options: Options = Options()) -> FileScan:  # noqa: B00
     Raises ScpatchError for a source that cannot be read (SCP109), that is not for ppc64le
     (SCP101 to SCP106), or that is damaged (SCP107, SCP108).
     """
-    found = _plan(source, options._replace(strategy=None))
-    return FileScan(
-        tuple(ObjectScan(entry.name, entry.scan, entry.intermediate) for entry in found.objects)
-    )
+    entries = _plan(source, options._replace(strategy=None)).objects
+    return FileScan(tuple(ObjectScan(e.name, e.scan, e.intermediate) for e in entries))
 
 
 def plan(

@@ -46,12 +46,14 @@ def by_command(path: Path, *options: str) -> bytes:
 
 
 def test_scan_gives_the_call_sites(sites: Path) -> None:
-    found = scpatch.scan(sites)
-    assert [entry.name for entry in found.objects] == [str(sites)]
-    assert {site.trampoline for site in found.sites} <= {one.name for one in found.trampolines}
-    assert found.sites == found.objects[0].scan.sites
-    assert "rewrite" in {site.state for site in found.sites}
-    assert found.stubs == ()
+    scanned = scpatch.scan(sites)
+    assert [entry.name for entry in scanned.objects] == [str(sites)]
+    assert {site.trampoline for site in scanned.sites} <= {
+        trampoline.name for trampoline in scanned.trampolines
+    }
+    assert scanned.sites == scanned.objects[0].scan.sites
+    assert "rewrite" in {site.state for site in scanned.sites}
+    assert scanned.stubs == ()
     assert len(scpatch.scan(by_command(sites)).stubs) > 0
 
 
@@ -84,7 +86,7 @@ def test_bytes_in_bytes_out(sites: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     plan = scpatch.plan(given)
     assert (plan.data, plan.outputs, given) == (expected, (), before)
     assert scpatch.rewrite(given).data == expected
-    assert [site.place for site in scpatch.scan(given).sites] == [one.place for one in plan.sites]
+    assert [site.place for site in scpatch.scan(given).sites] == [site.place for site in plan.sites]
 
 
 def _no_file(*arguments: object, **options: object) -> None:
@@ -229,12 +231,18 @@ def test_an_unknown_strategy(sites: Path) -> None:
 
 
 def test_the_strategies_that_there_are(sites: Path) -> None:
-    found = scpatch.list_strategies()
-    names = [one.name for one in found]
+    strategies = scpatch.list_strategies()
+    names = [strategy.name for strategy in strategies]
     assert names == sorted(names)
-    assert all(one.summary and "\n" not in one.summary and one.text for one in found)
-    assert [one.name for one in found if not one.serves_modules] == ["localentry", "paca"]
-    assert [one.name for one in found if one.takes_images] == ["paca"]
+    assert all(
+        strategy.summary and "\n" not in strategy.summary and strategy.text
+        for strategy in strategies
+    )
+    assert [strategy.name for strategy in strategies if not strategy.serves_modules] == [
+        "localentry",
+        "paca",
+    ]
+    assert [strategy.name for strategy in strategies if strategy.takes_images] == ["paca"]
 
 
 def test_verify_gives_a_verdict_for_each_object(sites: Path) -> None:
@@ -305,7 +313,7 @@ def test_diff_of_archives_with_other_members(sites: Path) -> None:
 
 def test_advise_takes_paths_and_bytes(sites: Path) -> None:
     by_path, by_bytes = scpatch.advise(sites), scpatch.advise(sites.read_bytes())
-    assert by_path.recommended in {one.name for one in scpatch.list_strategies()}
+    assert by_path.recommended in {strategy.name for strategy in scpatch.list_strategies()}
     assert by_path.outlooks == by_bytes.outlooks
     assert (str(by_path.path), str(by_bytes.path)) == (str(sites), "<bytes>")
 
@@ -317,7 +325,9 @@ def test_help_names_everything_and_says_what_it_raises() -> None:
         value = getattr(scpatch, name)
         if name != "Source":
             assert value.__doc__, name
-            assert not value.__doc__.startswith(f"{name}("), f"{name} has no docstring of its own"
+            assert not value.__doc__.startswith(f"{name}("), (
+                f"{name} has only a generated docstring"
+            )
         if inspect.isfunction(value) and name != "list_strategies":
             assert "Raises" in (value.__doc__ or ""), name
 

@@ -66,11 +66,7 @@ def text_of(
         if symbols:
             symbol, rest, operands = symbols[0], number.rest, operands[:-1]
     leading = ",".join(map(str, operands)) + "," * bool(operands and symbol)
-    parts = (
-        (Role.OPERAND, leading),
-        (Role.SYMBOL, symbol),
-        (Role.OPERAND, rest),
-    )
+    parts = ((Role.OPERAND, leading), (Role.SYMBOL, symbol), (Role.OPERAND, rest))
     return Token(Role.MNEMONIC, mnemonic), *(Token(kind, text) for kind, text in parts if text)
 
 

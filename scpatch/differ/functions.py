@@ -139,7 +139,7 @@ class Comparison:
     def _hunks(
         self, before: Range | None, after: Range | None, spans: Sequence[Span]
     ) -> Iterator[Hunk]:
-        """The rows that differ or hold a refused site, with the rows around them."""
+        """The rows that differ or hold a refused site, with the rows next to them."""
         old, new = _Listing(self.before, before), _Listing(self.after, after)
         sites = {}
         if after is not None:

@@ -6,17 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch.advisor import RULE, Advice, Outlook
-from scpatch.report.blocks import (
-    GAP,
-    Block,
-    Cell,
-    Line,
-    Paragraph,
-    Record,
-    Style,
-    Table,
-    heading,
-)
+from scpatch.report.blocks import GAP, Block, Cell, Line, Paragraph, Record, Style, Table, heading
 from scpatch.report.words import call_sites
 
 if TYPE_CHECKING:
@@ -60,10 +50,7 @@ def _advice(advice: Advice) -> Iterator[Block]:
     yield Line((Cell(str(advice.path), style=Style.HEADING), Cell(about)))
     yield GAP
     rows = [
-        (
-            Cell(outlook.strategy),
-            *(Cell("", text, right=True) for text in _numbers(outlook)),
-        )
+        (Cell(outlook.strategy), *(Cell("", text, right=True) for text in _numbers(outlook)))
         for outlook in advice.outlooks
         if outlook.possible
     ]

@@ -191,7 +191,7 @@ def _total(diff: ObjectDiff) -> str:
     total = diff.total
     parts = [
         f"{count(total.functions, 'function')}: {count(total.changed, 'word')} changed, "
-        f"{total.added:,} added, {total.removed:,} removed",
+        f"{total.added:,} added, {total.removed:,} removed"
     ]
     if total.sites:
         refused = f", {total.refused:,} refused" if total.refused else ""

@@ -47,7 +47,7 @@ class Drawing:
 
     offset: int
     twice: bool
-    """Whether the sides have different offsets, so that the right side shows its own as well."""
+    """Whether the sides have different offsets, so that the right side shows offsets too."""
     text: int
     """Width of an instruction's text, side by side."""
     stacked: int

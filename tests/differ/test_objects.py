@@ -450,12 +450,12 @@ def test_a_local_function_without_its_symbol_is_still_the_same_code(tmp_path: Pa
     f, g, h = function("f", 0, 8), function("g", 8, 8), function("h", 16, 4)
     section = code(NOP, NOP, LD_R2, NOP, NOP)
     whole = built(tmp_path, "a.o", Elf(sections=[section], symbols=[f, g, h]))
-    for name, kept in (("b.o", [f, h]), ("c.o", [g, h]), ("d.o", [f, g]), ("e.o", [])):
-        stripped = built(tmp_path, name, Elf(sections=[section], symbols=kept))
+    for name, symbols in (("b.o", [f, h]), ("c.o", [g, h]), ("d.o", [f, g]), ("e.o", [])):
+        stripped = built(tmp_path, name, Elf(sections=[section], symbols=symbols))
         for pair in ((whole, stripped), (stripped, whole)):
             diff = compare(*pair)
             assert diff.functions == ()
-            assert len(diff.symbols) == 3 - len(kept)
+            assert len(diff.symbols) == 3 - len(symbols)
 
 
 def test_a_renamed_function_is_the_same_code(tmp_path: Path) -> None:

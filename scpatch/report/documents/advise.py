@@ -55,7 +55,7 @@ class AdvisedFile(Entry):
 
 class AdviseDocument(Document):
     command: Literal["advise"]
-    rule: Annotated[str, about("How `recommended` is found.")]
+    rule: Annotated[str, about("How `recommended` is chosen.")]
     files: list[AdvisedFile]
 
 

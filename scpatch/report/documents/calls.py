@@ -40,7 +40,7 @@ class CallEntry(Entry):
     section_name: SectionName = field(name="section")
     section: Natural = field(name="section_index")
     offset: Annotated[int, natural("Section offset of the branch, in bytes.")]
-    function: Annotated[str, about("The function around it; empty if no symbol covers it.")]
+    function: Annotated[str, about("The function that it is in; empty if no symbol covers it.")]
     function_offset: Annotated[int, natural("Offset of the branch from the function's start.")]
     trampoline: Annotated[str, about("Name of the trampoline, also if a stub is called.")]
 

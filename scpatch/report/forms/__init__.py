@@ -10,12 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from scpatch.report.blocks import Report
 
-FORMS: Final = {
-    "table": "text",
-    "terminal": "text",
-    "plain": "plain",
-    "json": "json",
-}
+FORMS: Final = {"table": "text", "terminal": "text", "plain": "plain", "json": "json"}
 """Name on the command line -> module. For a person, `scan` names the same form `table` that `diff`
 names `terminal`."""
 

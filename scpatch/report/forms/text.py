@@ -74,7 +74,7 @@ def _table(table: Table, screen: Screen) -> Iterator[str]:
 
 
 def _title(text: str, about: str, screen: Screen) -> Iterator[str]:
-    """Both in one line if there is room for them."""
+    """Both in the same line if there is room."""
     text = clean(text)
     fits = len(text) + 3 + len(about) <= screen.width
     yield screen.paint(text, Style.HEADING) + (f"   {about}" if about and fits else "")

@@ -20,7 +20,7 @@ from scpatch.report.messages import (
     print_unmatched,
 )
 from scpatch.report.progress import progress_bar
-from scpatch.report.summary import summary_line
+from scpatch.report.words import summary_line
 from scpatch.rewriter import FilePlan, Options, check_refused, plan_all, write
 
 if TYPE_CHECKING:

@@ -8,8 +8,10 @@ anchor is taken as replaced whole: a listing of a wholly different function is n
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from difflib import SequenceMatcher
+from itertools import groupby
 from typing import Final, NamedTuple
 
 _SMALL: Final = 1 << 16
@@ -64,12 +66,10 @@ def _equal(spans: Sequence[Span]) -> int:
 
 def _in_place(before: Sequence[Hashable], after: Sequence[Hashable], length: int) -> Iterator[Span]:
     """The spans of the first `length` elements if nothing was inserted or deleted."""
-    start = 0
-    for index in range(1, length + 1):
-        equal = before[start] == after[start]
-        if index == length or (before[index] == after[index]) != equal:
-            yield Span(equal, start, index, start, index)
-            start = index
+    for equal, indices in groupby(range(length), lambda index: before[index] == after[index]):
+        stretch = list(indices)
+        start, end = stretch[0], stretch[-1] + 1
+        yield Span(equal, start, end, start, end)
 
 
 def _patience(
@@ -137,11 +137,9 @@ def _anchors(
 
 def _once(elements: Sequence[Hashable], start: int, end: int) -> dict[Hashable, int]:
     """The elements that occur once between two indices, and where, in order."""
-    indices: dict[Hashable, int] = {}
-    for index in range(start, end):
-        element = elements[index]
-        indices[element] = -1 if element in indices else index
-    return {element: index for element, index in indices.items() if index >= 0}
+    part = elements[start:end]
+    counts = Counter(part)
+    return {element: at for at, element in enumerate(part, start) if counts[element] == 1}
 
 
 def _join(spans: Iterator[Span]) -> Iterator[Span]:

@@ -30,7 +30,7 @@ def diff_objects(before: ElfFile, after: ElfFile, context: int = 3) -> ObjectDif
         return ObjectDiff(same=True)
     old, new = (Side(ObjectNames(elf), _scan(elf)) for elf in (before, after))
     same = same_symbols(before, after)
-    sections = SectionPairs.of(old.names, new.names, same_symbols=same)
+    sections = SectionPairs(old.names, new.names, same)
     refused = tuple(site for site in new.scan.sites if site.state is Common.REFUSED)
     comparison = Comparison(old, new, same, context)
     functions = comparison.functions(sections.code({site.section for site in refused}))

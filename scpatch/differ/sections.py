@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
-from typing import Final, Self
+from typing import Final
 
 from scpatch.differ.model import FieldChange, NamedRelocation, SectionDiff
 from scpatch.differ.names import ObjectNames
@@ -21,7 +22,7 @@ are compared by name."""
 _SHT_GROUP: Final = 17
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SectionPairs:
     """The sections of two objects by their indices, paired by name."""
 
@@ -29,18 +30,17 @@ class SectionPairs:
     after: ObjectNames
     same_symbols: bool
     """Every symbol index means the same in both."""
-    all: Pairing[int]
-    differing: list[tuple[int, int]]
-    """The pairs that are not the same as far as their bytes tell."""
 
-    @classmethod
-    def of(cls, before: ObjectNames, after: ObjectNames, *, same_symbols: bool) -> Self:
+    @cached_property
+    def all(self) -> Pairing[int]:
         """Sections of equal size go together first if a name occurs more often on one side."""
-        pairs = pair_by_name(_named(before.elf), _named(after.elf))
-        every = Pairing(sorted(pairs.pairs), sorted(pairs.removed), sorted(pairs.added))
-        sections = cls(before, after, same_symbols, every, [])
-        sections.differing.extend(pair for pair in every.pairs if not sections._same(*pair))
-        return sections
+        pairs = pair_by_name(_named(self.before.elf), _named(self.after.elf))
+        return Pairing(sorted(pairs.pairs), sorted(pairs.removed), sorted(pairs.added))
+
+    @cached_property
+    def differing(self) -> list[tuple[int, int]]:
+        """The pairs that are not the same as far as their bytes tell."""
+        return [pair for pair in self.all.pairs if not self._same(*pair)]
 
     def _same(self, i: int, j: int) -> bool:
         """Whether the bytes tell that nothing differs. They do not if relocations name symbols

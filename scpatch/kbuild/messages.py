@@ -52,7 +52,7 @@ def summary(plan: FilePlan, *, skipped: int = 0) -> None:
     """With V=1, says what was done. `skipped` members are as an earlier run made them."""
     if not verbose():
         return
-    from scpatch.report.summary import summary_line
+    from scpatch.report.words import summary_line
 
     others = f"; {skipped:,} other members are as before" if skipped else ""
     print(summary_line(plan._replace(outputs=()), written=True) + others, flush=True)

@@ -19,9 +19,8 @@ from scpatch.report.blocks import (
     number,
     place_cell,
 )
-from scpatch.report.sites import site_record, site_table
-from scpatch.report.summary import summary_line
-from scpatch.report.words import count, place
+from scpatch.report.scan import site_record, site_table
+from scpatch.report.words import count, place, summary_line
 from scpatch.rewriter import FilePlan, ObjectPlan
 from scpatch.rewriter.counts import Counts, count_by_section, total
 from scpatch.sites.actions import Action

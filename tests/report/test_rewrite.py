@@ -11,7 +11,7 @@ from scpatch.elf.layout import Edits, SectionEdit
 from scpatch.report.forms import print_report
 from scpatch.report.messages import print_refusals, print_sites, print_stats
 from scpatch.report.rewrite import RewriteReport
-from scpatch.report.summary import summary_line
+from scpatch.report.words import summary_line
 from scpatch.rewriter import FilePlan, ObjectPlan, Options, plan_file
 from scpatch.sites.actions import Action, Common
 from scpatch.sites.model import Scan, Site, Trampoline

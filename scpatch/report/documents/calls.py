@@ -21,8 +21,7 @@ from scpatch.report.documents import (
     listed,
     natural,
 )
-from scpatch.report.summary import summary_line
-from scpatch.report.words import by_state
+from scpatch.report.words import by_state, summary_line
 from scpatch.verifier.verdict import Result, Verdict, judge_site, worst
 
 if TYPE_CHECKING:

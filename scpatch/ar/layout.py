@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from scpatch.ar.headers import (
@@ -135,8 +135,7 @@ def lay_out_thin(archive: Archive, members: Mapping[int, ThinMember]) -> Layout 
 
 def _with_new_names(archive: Archive, members: Mapping[int, ThinMember]) -> Layout:
     """A thin archive with a new table of long names, in the order that `ar` writes."""
-    names = _LongNames()
-    starts = {member.header: names.add(members[member.header].name) for member in archive.members}
+    starts, names = _long_names(archive, [members[m.header].name for m in archive.members])
     copies = [CopiedRange(0, 0, len(MAGIC))]
     moved: dict[int, int] = {}
     target = len(MAGIC)
@@ -147,44 +146,31 @@ def _with_new_names(archive: Archive, members: Mapping[int, ThinMember]) -> Layo
             present = min(size, len(archive.data) - table.header)
             copies.append(CopiedRange(table.header, target, present))
             target += size
-    content = bytearray(names.member(archive))
+    content = bytearray(names)
     for member in archive.members:
         new = members[member.header]
         moved[member.header] = target + len(content)
         old = bytes(archive.data[member.header : member.header + HEADER_SIZE])
-        content += _name_field(archive, member, starts[member.header], new.origin)
+        content += _name_field(archive, member, starts[new.name], new.origin)
         content += old[NAME_SIZE:SIZE_FIELD] + _size_field(archive, member, new.size) + TERMINATOR
     writes = (*_symbol_tables(archive, moved), (target, bytes(content)))
     return Layout(target + len(content), tuple(copies), writes)
 
 
-class _LongNames:
-    """The member `//`: names, each followed by a slash and a line feed."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-        self._starts: dict[str, int] = {}
-
-    def add(self, name: str) -> int:
-        """Returns where the name starts in the table."""
-        if name not in self._starts:
-            if "\n" in name:
-                raise ScpatchError(
-                    "SCP110",
-                    "cannot write: a line break in a name ends it in an archive",
-                    file=name,
-                )
-            self._starts[name] = len(self._data)
-            self._data += os.fsencode(name) + b"/\n"
-        return self._starts[name]
-
-    def member(self, archive: Archive) -> bytes:
-        """The table with its header."""
-        data = bytes(self._data) + b"\n" * (len(self._data) % 2)
-        size = str(len(data)).encode()
-        if len(size) > 10:
-            raise _no_room(archive, "the table of long names")
-        return b"//".ljust(SIZE_FIELD) + size.ljust(10) + TERMINATOR + data
+def _long_names(archive: Archive, names: Iterable[str]) -> tuple[dict[str, int], bytes]:
+    """Where each name starts in the member `//`, and that member with its header: names, each
+    followed by a slash and a line feed."""
+    starts: dict[str, int] = {}
+    table = bytearray()
+    for name in dict.fromkeys(names):
+        if "\n" in name:
+            message = "cannot write: a line break in a name ends it in an archive"
+            raise ScpatchError("SCP110", message, file=name)
+        starts[name] = len(table)
+        table += os.fsencode(name) + b"/\n"
+    table += b"\n" * (len(table) % 2)
+    size = _field(archive, str(len(table)), 10, "the table of long names")
+    return starts, b"//".ljust(SIZE_FIELD) + size + TERMINATOR + bytes(table)
 
 
 def _symbol_tables(archive: Archive, moved: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
@@ -221,17 +207,19 @@ def _symbol_tables(archive: Archive, moved: Mapping[int, int]) -> Iterator[tuple
 
 
 def _size_field(archive: Archive, member: Member, size: int) -> bytes:
-    digits = str(size).encode()
-    if len(digits) > 10:
-        raise _no_room(archive, f"the size of {member.label}")
-    return digits.ljust(10)
+    return _field(archive, str(size), 10, f"the size of {member.label}")
 
 
 def _name_field(archive: Archive, member: Member, start: int, origin: int | None) -> bytes:
-    field = f"/{start}" if origin is None else f"/{start}:{origin}"
-    if len(field) > NAME_SIZE:
-        raise _no_room(archive, f"the offset of {member.label}")
-    return field.encode().ljust(NAME_SIZE)
+    text = f"/{start}" if origin is None else f"/{start}:{origin}"
+    return _field(archive, text, NAME_SIZE, f"the offset of {member.label}")
+
+
+def _field(archive: Archive, text: str, size: int, what: str) -> bytes:
+    """The text with blanks up to the field's size in bytes; SCP110 if it does not fit."""
+    if len(text) > size:
+        raise _no_room(archive, what)
+    return text.encode().ljust(size)
 
 
 def _no_room(archive: Archive, what: str) -> ScpatchError:

@@ -83,6 +83,8 @@ def _lines(
     try:
         program = read_program(section.relocated(unit), unit, elf.encoding)
         spans = _spans(program)
+    except ImportError:
+        raise
     except Exception:
         # Whatever a decoder meets in damaged input.
         return

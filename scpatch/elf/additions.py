@@ -11,6 +11,7 @@ from typing import NamedTuple
 from scpatch.elf import constants as c
 from scpatch.elf.layout import Edits, NewSection, SectionEdit
 from scpatch.elf.reader import ElfFile
+from scpatch.elf.structures import Section
 from scpatch.elf.symtab import SymbolTable
 from scpatch.errors import ScpatchError, damaged
 
@@ -124,10 +125,9 @@ class Additions:
         """Returns the new section's index. `kind` is its sh_type."""
         if self._elf.sections[self._elf.section_names].sh_type != c.SHT_STRTAB:
             raise damaged(self._elf.name, "e_shstrndx names no string table")
-        place = self._add_name(self._elf.section_names, name)
-        self._sections.append(
-            NewSection(place, kind, flags, content, link, info, align, entry_size)
-        )
+        place, size = self._add_name(self._elf.section_names, name), len(content)
+        header = Section(place, kind, flags, 0, 0, size, link, info, align, entry_size)
+        self._sections.append(NewSection(header, content))
         return len(self._elf.sections) + len(self._sections) - 1
 
     def add_relocation(self, new: NewRelocation) -> None:

@@ -29,16 +29,9 @@ class SectionEdit(NamedTuple):
 class NewSection(NamedTuple):
     """A section that the file gets; its header goes to the end of the table."""
 
-    name: int
-    """sh_name: an offset in the section name table."""
-    kind: int
-    """sh_type."""
-    flags: int
+    header: Section
+    """Complete but for sh_offset."""
     content: bytes
-    link: int
-    info: int
-    align: int
-    entry_size: int
 
 
 class Edits(NamedTuple):
@@ -246,19 +239,8 @@ def _add_sections(
     """
     count = len(elf.sections)
     for new in sections:
-        end += -end % new.align
-        header = Section(
-            new.name,
-            new.kind,
-            new.flags,
-            0,
-            end,
-            len(new.content),
-            new.link,
-            new.info,
-            new.align,
-            new.entry_size,
-        )
+        end += -end % new.header.sh_addralign
+        header = new.header._replace(sh_offset=end)
         elf.encoding.section.pack_into(table, count * c.SHDR_SIZE, *header)
         writes.append((end, new.content))
         end += len(new.content)

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from scpatch.errors import Exit, ScpatchError
-from scpatch.kbuild import copies, messages, spawn
+from scpatch.kbuild import copies, messages
 from scpatch.kbuild.arguments import Command, Link, read, split
-from scpatch.kbuild.prelink import prelink
+from scpatch.kbuild.record import Known, RecordFile, identities
 from scpatch.kbuild.settings import Settings, parse
+from scpatch.program import Stopped
+
+_STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+_SCRIPT = """/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+SECTIONS {
+  .text 0 : {
+    *(.text.hot .text.hot.* .text .text.fixup .text.unlikely .text.unlikely.*
+      .fixup __ftr_alt_* .ref.text)
+  }
+}
+"""
+"""The input sections that arch/powerpc/kernel/vmlinux.lds.S puts around `.text`; not `.text.head64`
+and the like, which have their own places in the image."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -43,7 +58,7 @@ def _vmlinux(command: Command, settings: Settings) -> int:
             )
     with copies.locked(folder):
         if settings.prelink:
-            command, status = prelink(command, folder)
+            command, status = _prelink(command, folder)
             if status:
                 return status
         key = settings.key
@@ -83,7 +98,7 @@ def _module(command: Command, settings: Settings) -> int:
     temporary = target.with_name(f".tmp_{target.name}")
     target.unlink(missing_ok=True)
     try:
-        if status := spawn.run(command.with_output(str(temporary))):
+        if status := _spawn(command.with_output(str(temporary))):
             return status
         with open_input(temporary) as source:
             entry, layout = plan_object(source.data, command.output, options)
@@ -106,4 +121,69 @@ def _become(command: Command) -> NoReturn:
     try:
         os.execvp(command.linker, [command.linker, *command.arguments])
     except OSError as error:
-        raise spawn.cannot_run(command.linker, error) from error
+        raise _cannot_run(command.linker, error) from error
+
+
+def _prelink(command: Command, folder: Path) -> tuple[Command, int]:
+    """The link of vmlinux with one object instead of vmlinux.a (`--prelink`), and the linker's exit
+    status; if that is not 0, there is no such object. It serves until a member of the archive
+    changes.
+
+    Kbuild's own vmlinux.o cannot be linked on powerpc. `ld -r` moves the alternatives of the
+    feature sections (`__ftr_alt_*`, arch/powerpc/include/asm/feature-fixups.h) too far from the
+    code that they replace: their REL14 branches back do not reach. Here they stay beside it.
+    """
+    name = next((name for name in command.files if os.path.basename(name) == "vmlinux.a"), None)
+    if name is None:
+        return command, 0
+    target = folder / "vmlinux.o"
+    record = RecordFile(folder / ".tmp_prelink.json", f"prelink {command.linker}\n{_SCRIPT}")
+    if not record.read().holds():
+        from scpatch.kbuild.plans import sources_of
+
+        record.remove()
+        sources = sources_of(name)
+        script = folder / ".tmp_prelink.lds"
+        script.write_text(_SCRIPT)
+        arguments = ("-r", "-EL", "-m", "elf64lppc", "-T", str(script), "-o", str(target))
+        whole = ("--whole-archive", name, "--no-whole-archive")
+        if status := _spawn(Command(command.linker, (*arguments, *whole))):
+            return command, status
+        record.write(Known(sources, identities([str(target)]), {}, False))
+    return command.with_inputs({name: str(target)}), 0
+
+
+def _spawn(command: Command) -> int:
+    """The linker's exit status, as a shell gives it. Raises ScpatchError if the linker cannot run,
+    and Stopped on a signal, after passing it to the linker.
+
+    The signals are blocked and waited for: a signal just before waitpid(2) would otherwise take
+    effect only after the linker is done.
+    """
+    stopping = {number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*stopping, signal.SIGCHLD})
+    try:
+        words = [command.linker, *command.arguments]
+        try:
+            child = os.posix_spawnp(command.linker, words, os.environ, setsigmask=before)
+        except OSError as error:
+            raise _cannot_run(command.linker, error) from error
+        while (number := signal.sigwait({*stopping, signal.SIGCHLD})) == signal.SIGCHLD:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+        os.kill(child, number)
+        os.waitpid(child, 0)
+        raise Stopped(number)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _cannot_run(linker: str, error: OSError) -> ScpatchError:
+    return ScpatchError(
+        "SCP401",
+        f"cannot run the linker: {error.strerror}",
+        file=linker,
+        hint='name the real linker: make LD="scpatch-ld powerpc64le-linux-gnu-ld"',
+    )

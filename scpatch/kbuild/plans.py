@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from scpatch.ar.headers import Archive, read_archive
 from scpatch.files.inputs import Input, is_archive, is_object, open_input
 from scpatch.kbuild.record import Identities, Known, identities, identity
-from scpatch.rewriter import FilePlan, Options, plan_file
+from scpatch.rewriter import FilePlan, Options, plan_file, plan_object
 from scpatch.rewriter.thin import files_of, plan_thin
 from scpatch.rewriter.thin_files import EarlierResult
 
@@ -69,7 +70,7 @@ def _plan_thin(
     # Before anything is read: a file that changes meanwhile then has another identity.
     sources = _sources(archive)
     earlier = _earlier(archive, sources, known)
-    plan = plan_thin(source, archive, options, target, earlier)
+    plan = plan_thin(source, archive, partial(plan_object, options=options), target, earlier)
     copies = {result.copy: known.copies[result.copy] for result in earlier.values() if result.copy}
     new = Known(sources, copies, _members(archive, plan, earlier), bool(plan.refused))
     return Planned(plan, new, bool(copies) or plan.changed, len(earlier))

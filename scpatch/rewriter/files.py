@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from scpatch.elf.layout import Layout
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import Input, is_archive, open_input
-from scpatch.rewriter.model import FilePlan, Output
-from scpatch.rewriter.object import Observer, plan_object
+from scpatch.rewriter.model import FilePlan, Output, is_same, plan_of
+from scpatch.rewriter.object import Observer, PlanObject, plan_members, plan_object
 from scpatch.rewriter.options import Options
-from scpatch.rewriter.outputs import is_same, plan_of
 
 Progress = Callable[[Path], None]
 
@@ -31,14 +31,14 @@ def plan_file(
     """
     with open_input(source) as file:
         if is_archive(file.data):
-            return _plan_archive(file, options, target, observe)
+            return _plan_archive(
+                file, partial(plan_object, options=options, observe=observe), target
+            )
         plan, layout = plan_object(file.data, str(file.path), options, observe)
         return plan_of(file, [plan], layout, target)
 
 
-def _plan_archive(
-    source: Input, options: Options, target: Path | None, observe: Observer | None
-) -> FilePlan:
+def _plan_archive(source: Input, plan_member: PlanObject, target: Path | None) -> FilePlan:
     """Raises ScpatchError: SCP108 for a damaged archive, SCP109 for a thin archive's member that
     cannot be read, and what `plan_object` raises for a member."""
     from scpatch.ar.headers import read_archive
@@ -49,10 +49,8 @@ def _plan_archive(
     if archive.thin:
         from scpatch.rewriter.thin import plan_thin
 
-        return plan_thin(source, archive, options, target, observe=observe)
-    from scpatch.rewriter.members import plan_members
-
-    planned = plan_members(archive, archive.members, options, observe)
+        return plan_thin(source, archive, plan_member, target)
+    planned = plan_members(archive, archive.members, plan_member)
     return plan_of(source, planned.objects, planned.layout, target)
 
 

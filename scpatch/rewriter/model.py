@@ -1,13 +1,15 @@
-"""Plans of files. Data only; no function here writes."""
+"""Plans of files, and what they write. No function here writes."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from scpatch.elf.layout import Layout
+from scpatch.elf.layout import Layout, unchanged
 from scpatch.errors import ScpatchError
-from scpatch.files.inputs import open_input
+from scpatch.files.inputs import IN_MEMORY, Input, open_input
 from scpatch.sites.model import Scan, Site
 from scpatch.strategies.plans import Plan
 
@@ -89,3 +91,26 @@ class FilePlan(NamedTuple):
 def source_changed(path: Path) -> ScpatchError:
     """The error for a source that is not what was planned for."""
     return ScpatchError("SCP112", "the file changed while it was read", file=str(path))
+
+
+def plan_of(
+    source: Input, objects: Sequence[ObjectPlan], layout: Layout | None, target: Path | None
+) -> FilePlan:
+    """The plan of a file that holds all its objects itself."""
+    if source.path is IN_MEMORY:
+        result = bytes(source.data) if layout is None else layout.apply(source.data)
+        return FilePlan(source.path, tuple(objects), (), result)
+    return FilePlan(source.path, tuple(objects), tuple(outputs_of(source, layout, target)))
+
+
+def outputs_of(source: Input, layout: Layout | None, target: Path | None) -> Iterator[Output]:
+    """What is to be written for a file: nothing if it keeps its content and its path."""
+    if layout is None and target is not None and not is_same(source.path, target):
+        layout = unchanged(len(source.data))
+    if layout is not None:
+        yield Output(source.path, target or source.path, layout, source.identity)
+
+
+def is_same(source: Path, target: Path) -> bool:
+    """Whether `target` exists and is the file `source`."""
+    return target.exists() and os.path.samefile(source, target)

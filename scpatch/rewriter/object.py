@@ -1,15 +1,16 @@
-"""Plans one object: what a strategy does to it, and where its bytes go."""
+"""Plans objects and the members of regular archives: what a strategy does, where bytes go."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch import strategies
 from scpatch.elf.additions import Additions
 from scpatch.elf.layout import Layout, lay_out
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
-from scpatch.files.inputs import has_intermediate, read_object
+from scpatch.files.inputs import has_intermediate, is_object, read_object
 from scpatch.rewriter.model import ObjectPlan
 from scpatch.rewriter.options import Lines, Options
 from scpatch.sites.actions import Common
@@ -18,8 +19,24 @@ from scpatch.strategies import record
 from scpatch.strategies.plans import Plan
 from scpatch.strategies.scan import decided, scan
 
+if TYPE_CHECKING:
+    from scpatch.ar.headers import Archive, Member
+
 Observer = Callable[[ElfFile, Scan], None]
 """Takes an object that was read, and what was found in it."""
+
+PlanObject = Callable[[memoryview, str], tuple[ObjectPlan, Layout | None]]
+"""`plan_object` with its options."""
+
+
+class Members(NamedTuple):
+    """What happens to members of a regular archive."""
+
+    objects: list[ObjectPlan]
+    changed: dict[int, Layout]
+    """The new layouts of members, by the file offset of the member's header."""
+    layout: Layout | None
+    """The new layout of the archive; None if nothing changes."""
 
 
 def plan_object(
@@ -97,3 +114,26 @@ def _with_lines(elf: ElfFile, sites: tuple[Site, ...], which: Lines) -> tuple[Si
 
     lines = line_of(elf, wanted)
     return tuple(site._replace(line=lines.get((site.section, site.offset), "")) for site in sites)
+
+
+def plan_members(archive: Archive, members: Iterable[Member], plan_member: PlanObject) -> Members:
+    """The plans of members of a regular archive.
+
+    Members that are not ELF files stay as they are, byte for byte. An ELF file that is not a
+    ppc64le object is an error, as it is outside an archive, and so are bitcode and an archive
+    inside an archive.
+    """
+    from scpatch.ar.layout import lay_out_members
+
+    objects: list[ObjectPlan] = []
+    changed: dict[int, Layout] = {}
+    for member in members:
+        content = archive.content(member)
+        name = f"{archive.name}({member.label})"
+        if not is_object(content, name):
+            continue
+        plan, layout = plan_member(content, name)
+        objects.append(plan)
+        if layout is not None:
+            changed[member.header] = layout
+    return Members(objects, changed, lay_out_members(archive, changed) if changed else None)

@@ -18,10 +18,8 @@ from scpatch.ar.headers import Archive, Member
 from scpatch.ar.layout import ThinMember, lay_out_thin
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import IN_MEMORY, Input
-from scpatch.rewriter.model import FilePlan, Output
-from scpatch.rewriter.object import Observer
-from scpatch.rewriter.options import Options
-from scpatch.rewriter.outputs import outputs_of
+from scpatch.rewriter.model import FilePlan, Output, outputs_of
+from scpatch.rewriter.object import PlanObject
 from scpatch.rewriter.thin_files import (
     Changed,
     Content,
@@ -43,11 +41,9 @@ archive. A file has one path, whatever the members call it."""
 def plan_thin(
     source: Input,
     archive: Archive,
-    options: Options,
+    plan_member: PlanObject,
     target: Path | None,
     earlier: Mapping[str, EarlierResult] = MappingProxyType({}),
-    *,
-    observe: Observer | None = None,
 ) -> FilePlan:
     """What `rewrite` would do to a thin archive and its members.
 
@@ -66,11 +62,11 @@ def plan_thin(
         )
     folders = _Folders(source.path.parent)
     files = [
-        plan_nested(archive, Path(path), members, options, observe)
+        plan_nested(archive, Path(path), members, plan_member)
         if nested
         else take_earlier(archive, Path(path), members, earlier[path])
         if path in earlier
-        else plan_whole(archive, Path(path), members, options, observe)
+        else plan_whole(archive, Path(path), members, plan_member)
         for (path, nested), members in _files(archive, folders).items()
     ]
     objects = tuple(plan for file in files for plan in file.objects)

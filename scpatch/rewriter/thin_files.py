@@ -13,11 +13,8 @@ from scpatch.ar.layout import moved_headers, shifted
 from scpatch.elf.layout import Layout
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import Input, is_object, open_input
-from scpatch.rewriter.members import plan_members
-from scpatch.rewriter.model import ObjectPlan, Output
-from scpatch.rewriter.object import Observer, plan_object
-from scpatch.rewriter.options import Options
-from scpatch.rewriter.outputs import outputs_of
+from scpatch.rewriter.model import ObjectPlan, Output, outputs_of
+from scpatch.rewriter.object import PlanObject, plan_members
 
 
 class EarlierResult(NamedTuple):
@@ -89,11 +86,7 @@ def take_earlier(
 
 
 def plan_whole(
-    archive: Archive,
-    path: Path,
-    members: Sequence[Member],
-    options: Options,
-    observe: Observer | None = None,
+    archive: Archive, path: Path, members: Sequence[Member], plan_member: PlanObject
 ) -> PlannedFile:
     """The plan of a file that is a member as a whole."""
     name = f"{archive.name}({members[0].label})"
@@ -104,7 +97,7 @@ def plan_whole(
     objects, layout = [], None
     with _opened(path, name) as source:
         if is_object(source.data, name):
-            plan, layout = plan_object(source.data, name, options, observe)
+            plan, layout = plan_member(source.data, name)
             objects.append(plan)
         if layout is not None:
             content = Changed(layout.size, None, path.name, path, source.identity, layout)
@@ -113,11 +106,7 @@ def plan_whole(
 
 
 def plan_nested(
-    archive: Archive,
-    path: Path,
-    members: Sequence[Member],
-    options: Options,
-    observe: Observer | None = None,
+    archive: Archive, path: Path, members: Sequence[Member], plan_member: PlanObject
 ) -> PlannedFile:
     """The plan of a regular archive, some of whose members were added to the thin one."""
     name = f"{archive.name}({members[0].name})"
@@ -133,7 +122,7 @@ def plan_nested(
             inner[member.header] = by_header[member.origin]
             _compare_size(archive, member, inner[member.header].size)
         distinct = {member.header: member for member in inner.values()}
-        planned = plan_members(regular, distinct.values(), options, observe)
+        planned = plan_members(regular, distinct.values(), plan_member)
         moved = moved_headers(regular, planned.changed)
         contents: dict[int, Content] = {}
         for header, member in inner.items():

@@ -242,7 +242,9 @@ def test_the_same_table_by_another_hand_is_taken(assemble: Assemble) -> None:
     path = _with_table(assemble, words)
     found = plan(path).objects[0].plan
     assert len(found.listed) == 2
-    assert not found.edits.new or [entry.kind for entry in found.edits.new] == [1]  # .comment
+    assert not found.edits.new or [entry.header.sh_type for entry in found.edits.new] == [
+        1
+    ]  # .comment
     new = listed(path)
     assert [entry.name for entry in sections(new)].count(TABLE) == 1
     assert plan(new).outputs == ()

@@ -23,7 +23,7 @@ from scpatch.verifier.objects.insn import decode
 from scpatch.verifier.objects.read import Image, Place, UnreadableError
 from scpatch.verifier.objects.second_opinion import disagreements
 from scpatch.verifier.objects.variant import NOPS, STRUCT
-from scpatch.verifier.proof import headers, loads, note, same
+from scpatch.verifier.proof import headers, loads_of, one_offset, same
 from scpatch.verifier.reasons import image_patches, not_in_images
 from scpatch.verifier.types import Common, Proof, Reason, SiteProof
 
@@ -45,7 +45,7 @@ def prove_link(
             return Proof((), (fault,))
         sites = tuple(judge(linked))
         errors = [*_lost(_count(objects, trampolines), linked, sites)]
-        errors += loads.one_offset(loads.loads_of(linked.image, sites), paca_toc)
+        errors += one_offset(loads_of(linked.image, sites), paca_toc)
         if not linked.entries:
             errors.append("no symbol names a trampoline's code: nothing can be said.")
         return Proof(sites, tuple(errors))
@@ -138,14 +138,14 @@ def _compare(before: Linked, after: Linked, paca_toc: int | None) -> Proof:
         if changed:
             words.append(following)
             errors += _change_errors(before, after, was, sites[-1])
-    toc_loads = loads.loads_of(after.image, sites)
-    errors += loads.one_offset(toc_loads, paca_toc)
+    toc_loads = loads_of(after.image, sites)
+    errors += one_offset(toc_loads, paca_toc)
     errors += same.sections(before.image, after.image, words)
     errors += same.appended_names(before.image, after.image)
     errors += same.gaps(before.image, after.image)
     patches = image_patches()
     applied = frozenset(patches[site.state] for site in sites if site.state in patches)
-    errors += note.check(before.image, after.image, applied)
+    errors += record.faults(before.image, after.image, applied)
     return Proof(tuple(sites), tuple(errors), toc_loads[0].offset if toc_loads else None)
 
 

@@ -49,10 +49,10 @@ class Linked(Targets):
     def _code_starts(self) -> list[tuple[int, int]]:
         """(address, index) of each section of code, sorted."""
         code = self.image.code
-        return sorted((self.image.address(section.number), section.number) for section in code)
+        return sorted((section.address, section.number) for section in code)
 
     def address(self, place: Place) -> int:
-        return self.image.address(place.section) + place.offset
+        return self.image.sections[place.section].address + place.offset
 
     def place(self, address: int) -> Place | None:
         """The place in the code of an address."""
@@ -75,7 +75,7 @@ class Linked(Targets):
         code = {section.number for section in self.image.code}
         for place, (trampoline, *_) in self.trampolines.items():
             if place.section in code:
-                start = self.image.address(place.section)
+                start = self.image.sections[place.section].address
                 entries[start + place.offset] = trampoline
                 entries[start + trampoline.local_entry] = trampoline
         return entries
@@ -126,7 +126,7 @@ class Linked(Targets):
     def decode_branches(self) -> Iterator[Branch]:
         """All branches to addresses that they name themselves."""
         for section in self.image.code:
-            start = self.image.address(section.number)
+            start = section.address
             for number, word in enumerate(self.words(section.number)):
                 if word >> 26 in (16, 18):  # I-form and B-form
                     # Of an absolute branch, the same field is the address.
@@ -152,7 +152,7 @@ class Linked(Targets):
     def symbols(self) -> dict[str, int]:
         """The addresses of the symbols __start_* and __stop_*."""
         return {
-            symbol.name: self.image.address(symbol.section) + symbol.value
+            symbol.name: self.image.sections[symbol.section].address + symbol.value
             for symbol in self.image.symbols
             if symbol.section > 0 and symbol.name.startswith(("__start_", "__stop_"))
         }
@@ -162,15 +162,15 @@ class Linked(Targets):
         """The value of r2 in the image; None if there is no TOC."""
         for symbol in self.image.symbols:
             if symbol.name == ".TOC." and symbol.section > 0:
-                return self.image.address(symbol.section) + symbol.value
+                return self.image.sections[symbol.section].address + symbol.value
         gots = [section.number for section in self.image.sections if section.name == ".got"]
-        return self.image.address(gots[0]) + _TOC_BIAS if gots else None
+        return self.image.sections[gots[0]].address + _TOC_BIAS if gots else None
 
     @cached_property
     def _loaded(self) -> list[tuple[int, int, int]]:
         """(address, size, file offset) of each section that is loaded from the file."""
         return [
-            (self.image.address(section.number), section.size, section.offset)
+            (section.address, section.size, section.offset)
             for section in self.image.sections
             if section.flags & SHF_ALLOC and section.has_bytes
         ]
@@ -203,7 +203,7 @@ def read_image(path: Path) -> Image:
 
 def find_trampolines(image: Image, trampolines: Sequence[str]) -> Linked:
     """The image with its trampolines, whose names match one of the patterns."""
-    starts = [image.address(section.number) for section in image.sections]
+    starts = [section.address for section in image.sections]
     symbols = tuple(
         symbol._replace(value=symbol.value - starts[symbol.section])
         if symbol.section > 0

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scpatch.verifier.objects import record
-from scpatch.verifier.objects.decoded import branches_to
 from scpatch.verifier.objects.insn import CallEffect, Flow, flow
 from scpatch.verifier.objects.read import (
     SHF_ALLOC,
@@ -144,7 +143,7 @@ class Calls(Targets):
         for place, stub in self.stubs.items():
             entries.setdefault(place.section, {})[place.offset] = stub
         for section, here in entries.items():
-            for at, to in branches_to(self.words(section), here):
+            for at, to in self.branches_into(section, here):
                 place, callee = Place(section, at), here[to]
                 if place in self.relocated_words or _is_within(place, callee):
                     continue
@@ -177,7 +176,7 @@ class Calls(Targets):
         if self.image.function_at(start) is not None or not self._named.isdisjoint((start, place)):
             return False
         ends = (start.offset, place.offset)
-        return not any(True for _ in branches_to(self.words(place.section), ends))
+        return not any(True for _ in self.branches_into(place.section, ends))
 
     @cached_property
     def _stub_branches(self) -> frozenset[tuple[int, int]]:

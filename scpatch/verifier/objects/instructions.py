@@ -5,15 +5,19 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from scpatch.verifier.objects.insn import target
 from scpatch.verifier.objects.read import RELA_SIZE, Image, Place, Rela, Symbol
 from scpatch.verifier.objects.relocations import BRANCHES, REL24, TOCSAVE
 from scpatch.verifier.objects.variant import BL, BYTE_ORDER, NOP
 
 MCOUNT = "_mcount"
 """The kernel patches calls of it at any time."""
+_BRANCHES = frozenset((*range(0x40, 0x44), *range(0x48, 0x4C)))
+"""The last bytes, in memory, of the B-form and the I-form: primary opcodes 16 and 18."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,17 @@ class Instructions:
     def words_at(self, place: Place, count: int) -> tuple[int, ...]:
         """So many words from `place` on."""
         return tuple(self.word(place.after(4 * number)) for number in range(count))
+
+    def branches_into(self, section: int, places: Collection[int]) -> Iterator[tuple[int, int]]:
+        """(branch, target) of the branches of a section to `places`, by their words: an assembler
+        that knows the distance of two places writes it into the branch. All are section offsets. A
+        branch with a relocation looks like a branch to itself."""
+        words = self.words(section)
+        last_bytes = words.tobytes()[3 if sys.byteorder == "little" else 0 :: 4]
+        for at in [number for number, byte in enumerate(last_bytes) if byte in _BRANCHES]:
+            to = target(words[at], 4 * at)
+            if to in places and to is not None and to != 4 * at:
+                yield 4 * at, to
 
     @cached_property
     def branches(self) -> dict[Place, tuple[Rela, Place]]:

@@ -45,12 +45,13 @@ class UnreadableError(Exception):
 
 
 class Section(NamedTuple):
-    """A section header. `offset` is a file offset, `size` is in bytes."""
+    """A section header. `offset` is a file offset, `size` is in bytes, `address` 0 in objects."""
 
     number: int
     name: str
     type: int
     flags: int
+    address: int
     offset: int
     size: int
     link: int
@@ -139,13 +140,6 @@ class Image:
     def extended(self) -> bool:
         """Whether section header 0 holds the number of sections (gABI, e_shnum)."""
         return self.data[60:62] == b"\0\0"
-
-    def address(self, section: int) -> int:
-        """The address of a section, sh_addr; 0 in an object."""
-        (address,) = struct.unpack_from(
-            STRUCT + "Q", self.data, self.shoff + section * SHDR_SIZE + 16
-        )
-        return int(address)
 
     def content(self, section: int) -> bytes:
         """The bytes of a section; none for SHT_NULL and SHT_NOBITS."""
@@ -280,11 +274,7 @@ def _read_sections(data: mmap.mmap | bytes, shoff: int) -> tuple[tuple[Section, 
     if names >= count:
         raise UnreadableError("the section name table is not among the sections")
     table = data[raw[names][4] : raw[names][4] + raw[names][5]]
-    sections = tuple(
-        Section(i, _name(table, f[0]), f[1], f[2], f[4], f[5], f[6], f[7], f[8], f[9])
-        for i, f in enumerate(raw)
-    )
-    return sections, names
+    return tuple(Section(i, _name(table, f[0]), *f[1:]) for i, f in enumerate(raw)), names
 
 
 def _read_symbols(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from scpatch.verifier.objects.read import SHN_LORESERVE, SHN_XINDEX, STT_SECTION, Image
 
@@ -30,12 +31,8 @@ def disagreements(image: Image) -> tuple[str, ...]:
         lief.logging.set_level(level)
     if binary is None:
         return (f"LIEF cannot read {image.path.name}",)
-    found = []
-    for text in _differences(image, binary):
-        found.append(f"LIEF reads {image.path.name} otherwise: {text}")
-        if len(found) == _SHOWN:
-            break
-    return tuple(found)
+    shown = islice(_differences(image, binary), _SHOWN)
+    return tuple(f"LIEF reads {image.path.name} otherwise: {text}" for text in shown)
 
 
 def _differences(image: Image, binary: object) -> Iterator[str]:
@@ -52,7 +49,7 @@ def _differences(image: Image, binary: object) -> Iterator[str]:
             *(_name(theirs), int(theirs.file_offset), int(theirs.size), int(theirs.link)),
             *(int(theirs.information), int(theirs.alignment), int(theirs.entry_size)),
         )
-        if seen != (*(ours.name, ours.offset, ours.size, ours.link), *ours[7:]):
+        if seen != (*(ours.name, ours.offset, ours.size, ours.link), *ours[8:]):
             yield f"section {ours.number} is {seen}"
     symbols = list(binary.symtab_symbols)  # type: ignore[attr-defined]
     if len(symbols) != len(image.symbols):

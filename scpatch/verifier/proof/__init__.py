@@ -7,19 +7,20 @@ the two is an error. No module of this proof imports scpatch's reader, writer or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from scpatch.verifier.objects import record
 from scpatch.verifier.objects.calls import Calls, find_calls
 from scpatch.verifier.objects.forms import has_intermediate, read_object
-from scpatch.verifier.objects.read import Place, UnreadableError
+from scpatch.verifier.objects.read import Image, Place, UnreadableError
 from scpatch.verifier.objects.second_opinion import disagreements
-from scpatch.verifier.proof import headers, hoist, loads, note, same, site_table
+from scpatch.verifier.proof import headers, same, site_table
 from scpatch.verifier.proof.added import Added, check
-from scpatch.verifier.proof.change import Change
+from scpatch.verifier.proof.change import Change, hoist_fault
 from scpatch.verifier.reasons import strategies
-from scpatch.verifier.reasons.interface import Block, Strategy
+from scpatch.verifier.reasons.interface import Block, Load, Strategy
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.search.object_entries import ObjectEntries
 from scpatch.verifier.types import Proof, Reason, SiteProof
@@ -94,21 +95,21 @@ def _compare(
     errors, sites = calls.errors, calls.sites
     nops = sorted({Place(site.section, nop) for site in sites for nop in site.hoisted})
     for nop in nops:
-        if why := hoist.fault(before, after, nop, kernel=for_kernel):
+        if why := hoist_fault(before, after, nop, kernel=for_kernel):
             errors.append(f"{images[1].where(nop)}: this must not become a save of r2: {why}.")
     errors += check(Added(before, after, blocks))
     for strategy in applied:
         errors += strategy.faults(changed=bool(calls.records))
-    of_r2 = loads.loads_of(images[1], sites)
+    of_r2 = loads_of(images[1], sites)
     of_r2 += [load for strategy in applied for load in strategy.loads()]
-    errors += loads.one_offset(of_r2, paca_toc)
+    errors += one_offset(of_r2, paca_toc)
     spans = [strategy.spans() for strategy in applied]
     errors += same.sections(*images, [*calls.words, *nops], calls.records, spans)
     errors += same.appended_names(*images)
     errors += same.gaps(*images)
     states = {site.state for site in sites}
     names = {one.name for one in applied if one.is_applied(states, calls.changed)}
-    errors += note.check(*images, frozenset(names))
+    errors += record.faults(*images, frozenset(names))
     errors += site_table.check(before.calls, after.calls, _listed(after.calls, sites))
     return Proof(tuple(sites), tuple(errors), of_r2[0].offset if of_r2 else None)
 
@@ -146,3 +147,22 @@ def _listed(after: Calls, sites: Sequence[SiteProof]) -> dict[Place, str]:
             stub = after.sites[place].stub
             listed[stub.branch if stub is not None and stub.thunk else place] = site.trampoline
     return listed
+
+
+def loads_of(image: Image, sites: Iterable[SiteProof]) -> list[Load]:
+    """The loads that follow calls."""
+    return [
+        Load(image.where(Place(site.section, site.offset)), site.paca_toc)
+        for site in sites
+        if site.paca_toc is not None
+    ]
+
+
+def one_offset(loads: Iterable[Load], wanted: int | None) -> Iterator[str]:
+    """One sentence for each load from elsewhere than the first, or than `wanted`, the offset that
+    the user gave."""
+    for load in loads:
+        if wanted is None:
+            wanted = load.offset
+        if load.offset != wanted:
+            yield f"{load.where}: r2 is loaded from {load.offset}(r13), not {wanted}(r13)."

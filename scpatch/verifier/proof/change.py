@@ -1,4 +1,7 @@
-"""What became of one call: its state, and whether it may have been changed so."""
+"""What became of one call: its state, and whether it may have been changed so.
+
+A nop after another call may have become `std r2,24(r1)`, a save for this one.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scpatch.verifier.objects.calls import Site
-from scpatch.verifier.objects.read import Place
+from scpatch.verifier.objects.patches import Patch
+from scpatch.verifier.objects.read import STB_GLOBAL, STB_LOCAL, STT_FUNC, Place, Symbol
 from scpatch.verifier.objects.relocations import REL24
-from scpatch.verifier.objects.variant import BL, NOPS, without_distance
-from scpatch.verifier.proof import hoist
+from scpatch.verifier.objects.variant import BL, NOP, NOPS, STD_R2, without_distance
 from scpatch.verifier.reasons import judge
 from scpatch.verifier.reasons.interface import Judgement, Strategy, changed_words
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Common, Reason, SiteProof
+
+_SHF_GROUP = 0x200
+_ONE_ENTRY_NO_R2, _RESERVED = 1, 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +72,7 @@ class Change:
             loader=now.reason is Common.LOADER,
             marked=now.reason is Common.LINKER,
             paca_toc=now.paca_toc,
-            hoisted=hoist.hoisted(self.before, self.after, place) if is_ours else (),
+            hoisted=_hoisted(self.before, self.after, place) if is_ours else (),
             runs=now.reason is not Common.NOTOC and not trampoline.is_indirect,
         )
         for strategy in self.strategies:
@@ -113,3 +119,63 @@ class Change:
         named = (now.rela.symbol, now.rela.addend)
         if now.stub is not None and named != (now.stub.symbol.number, 0):
             yield f"the call's relocation does not name {now.stub.symbol.name} itself"
+
+
+def _hoisted(old: Code, new: Code, site: Place) -> tuple[int, ...]:
+    """The section offsets of the saves that a site relies on and that were none."""
+    return new.saves_among(site, lambda at: new.calls.word(at) == STD_R2 != old.calls.word(at))
+
+
+def hoist_fault(old: Code, new: Code, place: Place, *, kernel: bool) -> str:
+    """Why the nop at `place` must not have become a save; empty if it may. That the save reaches a
+    call is shown by `frame`; here, that the store does no harm, and that nobody needs the nop.
+
+    `kernel` says that the object ends in a kernel, where nothing preempts a function.
+    """
+    call = place.after(-4)
+    callee = old.calls.plain_call(call)
+    if old.calls.word(place) != NOP or callee is None:
+        return "it was not a nop after a call"
+    return (
+        _callee_fault(old, call, callee, kernel=kernel)
+        or _named_by(old, place)
+        or _slot_fault(new, place)
+        or new.is_framed(place).fault
+    )
+
+
+def _callee_fault(old: Code, call: Place, callee: Symbol, *, kernel: bool) -> str:
+    """Why the call may come back with another r2, or why the linker may need the nop."""
+    calls, image = old.calls, old.calls.image
+    if callee.section <= 0:
+        return f"{callee.name} is not defined here, so that the call may need a restore"
+    if call in calls.sites:
+        return "the call is a static call itself"
+    if callee.type != STT_FUNC or callee.binding not in (STB_LOCAL, STB_GLOBAL):
+        return f"{callee.name} may be replaced by another definition"
+    if image.sections[callee.section].flags & _SHF_GROUP:
+        return f"{callee.name} may be replaced by that of another object"
+    if callee.other >> 5 in (_ONE_ENTRY_NO_R2, _RESERVED):
+        return f"{callee.name} does not preserve r2"
+    if not calls.module and not kernel:
+        return f"where {callee.name} can be preempted, the linker needs the nop (--hoist kernel)"
+    return ""
+
+
+def _named_by(old: Code, place: Place) -> str:
+    """Which table names the nop or the call before it, so that the kernel may patch them."""
+    entries = old.entries
+    for named in (place, place.after(-4)):
+        if named in entries.named or named in entries.taken:
+            return f"{entries.named.get(named) or entries.taken[named]} names it"
+    if entries.changes.patches.at(place) is not Patch.NONE:
+        return "the kernel patches it when it starts"
+    if old.calls.image.function_at(place) is None:
+        return "no function symbol covers it"
+    return ""
+
+
+def _slot_fault(new: Code, place: Place) -> str:
+    """What else the function may keep in 24(r1)."""
+    at = new.other_store(place)
+    return "" if at is None else f"another value may go to 24(r1) at +{at:#x}"

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from scpatch.verifier.objects import record
 from scpatch.verifier.objects.read import EHDR_SIZE, SHDR_SIZE, SYM_SIZE, Image, Section
-from scpatch.verifier.proof import note, site_table
+from scpatch.verifier.proof import site_table
 from scpatch.verifier.proof.same import are_same
 
 _E_SHOFF, _E_SHNUM = range(40, 48), range(60, 62)
@@ -68,9 +68,9 @@ def _growing(before: Image, after: Image) -> frozenset[int]:
 def _added(before: Image, after: Image, section: Section) -> Iterator[str]:
     """A section that was added: the note or the table of call sites, and nothing else."""
     label, number = f"section {section.number} ({section.name})", section.number
-    if not note.is_new(before, after, number) and not site_table.is_new(before, after, number):
+    if not record.is_new(before, after, number) and not site_table.is_new(before, after, number):
         yield f"{label} was added."
-    if after.address(number):
+    if section.address:
         yield f"{label} was added with an address."
     if section.offset % max(section.align, 1):
         yield f"{label} is not aligned."

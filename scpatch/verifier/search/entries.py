@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import sys
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 from scpatch.verifier.objects.changes import Changes
-from scpatch.verifier.objects.insn import target
-from scpatch.verifier.objects.read import STT_FILE, STT_SECTION, Place, Symbol
-from scpatch.verifier.search.interface import SearchedCode
+from scpatch.verifier.objects.insn import CallEffect, target
+from scpatch.verifier.objects.read import STT_FILE, STT_SECTION, Image, Place, Rela, Symbol
 
 PAIRS = {"__ex_table": 8, "__jump_table": 16}
 """Tables of entries that begin with two 32-bit words, an instruction and where control goes from
 it: when it faults, or when a static branch is switched on. By section name, the size of an entry in
 bytes (Linux, arch/powerpc/include/asm/extable.h and jump_label.h)."""
+
+
+class SearchedCode(Protocol):
+    """The code of an object or a linked image: instructions, and what calls among them do."""
+
+    @property
+    def image(self) -> Image: ...
+
+    @property
+    def branches(self) -> Mapping[Place, tuple[Rela, Place]]:
+        """The branches that a relocation directs."""
+
+    def words(self, section: int) -> array[int]: ...
+
+    def word(self, place: Place) -> int: ...
+
+    def is_static_call(self, place: Place) -> bool: ...
+
+    def call_effect(self, place: Place) -> CallEffect | None:
+        """None if the instruction is no call."""
+
+    def thunk_return(self, place: Place) -> Place | None:
+        """The branch to `place` at the end of the thunk that the instruction before it calls."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,15 +1,30 @@
-"""Where control may come from in an object: its relocations and the kernel's tables say."""
+"""Where control may come from in an object: its relocations and the kernel's tables say.
+
+Some relocations name a place in code by its distance from another. The entry at table + 4*k of a
+compiler's jump table holds label - table, so its relocation names label + 4*k. The table itself has
+a name: something refers to it. A word that has a name, as the first entry has, may also count from
+itself, and so may all words after it in a row.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from scpatch.verifier.objects.calls import Calls
 from scpatch.verifier.objects.changes import Changes, ObjectChanges
-from scpatch.verifier.objects.distances import Meant, read_distances, read_parts
 from scpatch.verifier.objects.patches import TABLES
-from scpatch.verifier.objects.read import SHF_ALLOC, Place, Rela, Section
+from scpatch.verifier.objects.read import (
+    SHF_ALLOC,
+    STT_FILE,
+    STT_SECTION,
+    Image,
+    Place,
+    Rela,
+    Section,
+)
 from scpatch.verifier.objects.relocations import (
     ADDR64,
     BRANCHES,
@@ -35,7 +50,20 @@ RESTARTS = "__restart_table"
 """Entries of a start, an end, and where an interrupt between them returns to: three addresses
 (Linux, arch/powerpc/lib/restart_table.c)."""
 _SEEN_ELSEWHERE = frozenset((NONE, *MARKERS, *DISTANCES, *PARTS_OF_DISTANCES))
-"""Relocations that take no address, or whose places `distances` reads."""
+"""Relocations that take no address, or whose places `_distances` reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Meant:
+    """Where a relocation may lead: the place that its form says, and the possible ones from `least`
+    to `most`, which are section offsets."""
+
+    source: int
+    """The section that the relocation applies to."""
+    section: int
+    place: int | None
+    least: int
+    most: int
 
 
 def _is_mark(section: Section) -> bool:
@@ -84,7 +112,7 @@ class ObjectEntries(Entries):
         return takers
 
     @cached_property
-    def _distances(self) -> list[Meant]:
+    def _distances(self) -> list[_Meant]:
         """What PC-relative relocations may mean."""
         image = self.calls.image
         code = {section.number for section in image.code}
@@ -93,7 +121,10 @@ class ObjectEntries(Entries):
             for section in image.sections
             if section.flags & SHF_ALLOC and not _is_mark(section)
         ]
-        return [*read_distances(image, sections, code), *read_parts(image, sections, code)]
+        return [
+            *_whole_distances(image, sections, code),
+            *_parts_of_distances(image, sections, code),
+        ]
 
     @cached_property
     def possible(self) -> dict[int, list[tuple[int, int, str]]]:
@@ -156,3 +187,61 @@ def _leads(section: Section, rela: Rela) -> bool:
 def _marks(section: Section, rela: Rela) -> bool:
     """Whether it is an end of the instructions that an entry of `RESTARTS` is about."""
     return section.name == RESTARTS and rela.type == ADDR64 and rela.offset % 24 != 16
+
+
+def _whole_distances(image: Image, sections: Iterable[int], code: set[int]) -> Iterator[_Meant]:
+    """What the PC-relative relocations of `sections` name in the sections `code`."""
+    distances = {
+        section: [rela for rela in image.relocations(section) if rela.type in DISTANCES]
+        for section in sections
+    }
+    names = _names(image, {section for section, relas in distances.items() if relas})
+    for section, relas in distances.items():
+        start, end, known = 0, 0, False
+        ordered = sorted(names.get(section, ()))
+        for rela in sorted(relas):
+            size = DISTANCES[rela.type]
+            before = ordered[bisect_right(ordered, rela.offset) - 1]
+            if rela.offset == before:
+                start, known = rela.offset, True
+            elif not known or rela.offset != end:
+                known = False
+            end = rela.offset + size
+            target = image.target(rela)
+            if target is None or target.section not in code:
+                continue
+            if known:
+                bias = rela.offset - start
+                place = target.offset - bias
+                yield _Meant(section, target.section, place, target.offset, target.offset)
+            else:
+                least = target.offset - (rela.offset - before & ~3)
+                yield _Meant(section, target.section, None, least, target.offset)
+
+
+def _parts_of_distances(image: Image, sections: Iterable[int], code: set[int]) -> Iterator[_Meant]:
+    """What distances in the instructions of `sections` name in the sections `code`. They count
+    from a place in the same function."""
+    for section in sections:
+        starts = [symbol.value for symbol in image.functions.get(section, ())]
+        for rela in image.relocations(section):
+            target = image.target(rela) if rela.type in PARTS_OF_DISTANCES else None
+            if target is not None and target.section in code:
+                at = bisect_right(starts, rela.offset) - 1
+                bias = rela.offset - (starts[at] if at >= 0 else 0) & ~3
+                yield _Meant(section, target.section, None, target.offset - bias, target.offset)
+
+
+def _names(image: Image, wanted: set[int]) -> dict[int, set[int]]:
+    """The offsets in the sections `wanted` that symbols name, or relocations as they stand."""
+    named: dict[int, set[int]] = {section: {0} for section in wanted}
+    for symbol in image.symbols:
+        if symbol.section in wanted and symbol.type not in (STT_SECTION, STT_FILE):
+            named[symbol.section].add(symbol.value)
+    for section in image.sections if wanted else ():
+        for rela in image.relocations(section.number) if section.flags & SHF_ALLOC else ():
+            if rela.type not in DISTANCES and rela.type not in PARTS_OF_DISTANCES:
+                place = image.target(rela)
+                if place is not None and place.section in wanted:
+                    named[place.section].add(place.offset)
+    return named

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from scpatch.verifier.objects import record
 from scpatch.verifier.objects.read import read
-from scpatch.verifier.proof import note, prove
+from scpatch.verifier.proof import prove
 from tests.tools import rewritten, section, sections
 
 BODY = "FRAME f\nCALL __SCT__x\nLEAVE f\nFUNC __SCT__x\n blr\nEND __SCT__x\n"
@@ -79,4 +80,4 @@ def test_a_note_without_a_change(assemble: Callable[..., Path]) -> None:
     before = assemble(BODY)
     after = assemble(BODY + ' .ident "scpatch strategy callsite"\n', "y.o")
     noted = ".comment: strategy callsite was noted, none was applied."
-    assert noted in note.check(read(before), read(after), frozenset())
+    assert noted in record.faults(read(before), read(after), frozenset())

@@ -8,7 +8,7 @@ arch/powerpc/lib/feature-fixups.c.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import accumulate
@@ -138,25 +138,16 @@ def _read_entry(
     if other[0].section != other[1].section or not 0 <= other[0].offset <= other[1].offset:
         return None
     first, last = other[0], other[1].offset
-    loud = any(_is_loud(code, place) for place in _words(code, first, last))
-    loud = loud or (last > first.offset and _is_relocated(code, first, last))
-    return start, end, Patch.LOUD if loud else Patch.QUIET
-
-
-def _words(code: Instructions, start: Place, end: int) -> Iterator[Place]:
-    size = code.image.sections[start.section].size
-    if end > size:
-        yield Place(start.section, size)  # no instruction
-    for offset in range(start.offset, min(end, size), 4):
-        yield Place(start.section, offset)
+    relas = code.image.relocations(first.section)
+    is_loud = (
+        last > code.image.sections[first.section].size
+        or any(_is_loud(code, Place(first.section, at)) for at in range(first.offset, last, 4))
+        or any(first.offset <= rela.offset < last for rela in relas)
+    )
+    return start, end, Patch.LOUD if is_loud else Patch.QUIET
 
 
 def _is_loud(code: Instructions, place: Place) -> bool:
     """Whether an instruction of an alternative does more than a nop does to r1, r2 or 24(r1)."""
     word = code.word(place)
     return flow(word) is not Flow.NEXT or effect(word) is not Effect.NONE or base_is_r1(word)
-
-
-def _is_relocated(code: Instructions, start: Place, end: int) -> bool:
-    relas = code.image.relocations(start.section)
-    return any(start.offset <= rela.offset < end for rela in relas)

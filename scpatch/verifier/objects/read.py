@@ -35,6 +35,8 @@ _FILE_TABLES = frozenset((SHT_SYMTAB, SHT_STRTAB, SHT_RELA, 9, 17, SHT_SYMTAB_SH
 BITCODE = b"BC\xc0\xde", b"\xde\xc0\x17\x0b"
 ARCHIVES = b"!<arch>\n", b"!<thin>\n"
 
+_EHDR = struct.Struct(STRUCT + "16xHH20xQI")
+"""e_type, e_machine, e_shoff and e_flags."""
 _SHDR = struct.Struct(STRUCT + "IIQQQQIIQQ")
 _SYM = struct.Struct(STRUCT + "IBBHQQ")
 _RELA = struct.Struct(STRUCT + "QIIq")
@@ -241,12 +243,10 @@ def read(path: Path, kinds: Collection[int] = (1,)) -> Image:
         raise UnreadableError("an archive inside an archive")
     if data[:7] != IDENT or len(data) < EHDR_SIZE:
         raise UnreadableError("not an ELF64 little-endian file")
-    kind, machine = struct.unpack_from(STRUCT + "HH", data, 16)
-    (flags,) = struct.unpack_from(STRUCT + "I", data, 48)
+    kind, machine, shoff, flags = _EHDR.unpack_from(data)
     if kind not in kinds or machine != MACHINE or flags & 3 == 1:
         what = "relocatable object" if 1 in kinds else "linked image"
         raise UnreadableError(f"not a ppc64le ELFv2 {what}")
-    (shoff,) = struct.unpack_from(STRUCT + "Q", data, 40)
     sections, names = _read_sections(data, shoff)
     symtab = next((s.number for s in sections if s.type == SHT_SYMTAB), 0)
     shndx = next((s.number for s in sections if s.type == SHT_SYMTAB_SHNDX and s.link == symtab), 0)

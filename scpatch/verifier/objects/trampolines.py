@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import chain
 
 from scpatch.verifier.objects.instructions import Instructions
 from scpatch.verifier.objects.read import (
@@ -100,6 +102,10 @@ class Targets(Instructions):
                     place, in_data = Place(0, symbol.number), False
                 trampolines.setdefault(place, []).append(Trampoline(symbol, place, in_data))
         return trampolines
+
+    @property
+    def every_trampoline(self) -> Iterator[Trampoline]:
+        return chain.from_iterable(self.trampolines.values())
 
     def names(self, trampoline: Trampoline) -> set[str]:
         """All names of a trampoline."""

@@ -103,12 +103,12 @@ def _compare(
     of_r2 = loads_of(images[1], sites)
     of_r2 += [load for strategy in applied for load in strategy.loads()]
     errors += one_offset(of_r2, paca_toc)
-    spans = [strategy.spans() for strategy in applied]
+    spans = [span for strategy in applied for span in strategy.spans()]
     errors += same.sections(*images, [*calls.words, *nops], calls.records, spans)
     errors += same.appended_names(*images)
     errors += same.gaps(*images)
     states = {site.state for site in sites}
-    names = {one.name for one in applied if one.is_applied(states, calls.changed)}
+    names = (which.name for which in applied if which.is_applied(states, calls.changed))
     errors += record.faults(*images, frozenset(names))
     errors += site_table.check(before.calls, after.calls, _listed(after.calls, sites))
     return Proof(tuple(sites), tuple(errors), of_r2[0].offset if of_r2 else None)

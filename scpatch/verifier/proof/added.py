@@ -32,10 +32,10 @@ class Added:
     @cached_property
     def by_section(self) -> dict[int, dict[int, Block]]:
         """The blocks of each section, by section offset."""
-        found: dict[int, dict[int, Block]] = {}
+        by_section: dict[int, dict[int, Block]] = {}
         for place, block in self.blocks.items():
-            found.setdefault(place.section, {})[place.offset] = block
-        return found
+            by_section.setdefault(place.section, {})[place.offset] = block
+        return by_section
 
     def old_size(self, section: int) -> int:
         return self.before.calls.image.sections[section].size

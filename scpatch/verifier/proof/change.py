@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scpatch.verifier.objects.calls import Site
+from scpatch.verifier.objects.insn import toc_load
 from scpatch.verifier.objects.patches import Patch
 from scpatch.verifier.objects.read import STB_GLOBAL, STB_LOCAL, STT_FUNC, Place, Symbol
-from scpatch.verifier.objects.relocations import REL24
-from scpatch.verifier.objects.variant import BL, NOP, NOPS, STD_R2, without_distance
+from scpatch.verifier.objects.relocations import NEED_NO_TOC, REL24
+from scpatch.verifier.objects.variant import BL, LD_R2, NOP, NOPS, STD_R2, without_distance
 from scpatch.verifier.reasons import judge
 from scpatch.verifier.reasons.interface import Judgement, Strategy, changed_words
 from scpatch.verifier.search.frame import Code
@@ -67,8 +68,8 @@ class Change:
             right=now.reason.right,
             was_right=was.reason.right,
             why=now.why,
-            resume=now.resume,
-            saved_before=now.saved_before,
+            resume=_resume(self.after, self.now),
+            saved_before=now.reason in (Common.SAVED, Common.RESTORED),
             loader=now.reason is Common.LOADER,
             marked=now.reason is Common.LINKER,
             paca_toc=now.paca_toc,
@@ -121,6 +122,14 @@ class Change:
             yield f"the call's relocation does not name {now.stub.symbol.name} itself"
 
 
+def _resume(code: Code, site: Site) -> int:
+    """Where control goes on after a call, with the nop or restore that belongs to it."""
+    word = code.calls.word(site.following)
+    is_part = word in NOPS or word == LD_R2 or toc_load(word) is not None
+    is_alone = site.rela.type in NEED_NO_TOC or (site.stub is not None and site.stub.thunk)
+    return site.following.offset + (4 if is_part and not is_alone else 0)
+
+
 def _hoisted(old: Code, new: Code, site: Place) -> tuple[int, ...]:
     """The section offsets of the saves that a site relies on and that were none."""
     return new.saves_among(site, lambda at: new.calls.word(at) == STD_R2 != old.calls.word(at))
@@ -139,8 +148,8 @@ def hoist_fault(old: Code, new: Code, place: Place, *, kernel: bool) -> str:
     return (
         _callee_fault(old, call, callee, kernel=kernel)
         or _named_by(old, place)
-        or _slot_fault(new, place)
         or new.is_framed(place).fault
+        or _slot_fault(new, place)
     )
 
 

@@ -22,7 +22,6 @@ from scpatch.verifier.objects.read import (
     Section,
 )
 from scpatch.verifier.objects.variant import BYTE_ORDER, STRUCT
-from scpatch.verifier.reasons.interface import Spans
 
 _CHUNK = 1 << 20
 _SHOWN = 5
@@ -107,7 +106,7 @@ def sections(
     after: Image,
     words: Iterable[Place],
     records: Iterable[Place] = (),
-    others: Iterable[Spans] = (),
+    others: Iterable[tuple[int, range]] = (),
 ) -> Iterator[str]:
     """Differences of the old bytes of every section.
 
@@ -115,8 +114,8 @@ def sections(
     section offsets, in their SHT_RELA section, of the relocations whose r_info's symbol and
     r_addend may, `others` what else may differ.
     """
-    spans: Spans = {}
-    parts = [(section, part) for more in others for section in more for part in more[section]]
+    spans: dict[int, list[range]] = {}
+    parts = [*others]
     parts += [(section, range(offset, offset + 4)) for section, offset in words]
     parts += [(section, range(offset + 12, offset + 24)) for section, offset in records]
     for section, part in parts:

@@ -14,7 +14,7 @@ from pkgutil import iter_modules
 from scpatch.verifier.objects.calls import Site
 from scpatch.verifier.objects.relocations import NEED_NO_TOC, REL24
 from scpatch.verifier.objects.variant import BL, LD_R2, NOP, NOPS, is_in_reach, without_distance
-from scpatch.verifier.reasons.interface import Judgement, Strategy, restore_fault, resume
+from scpatch.verifier.reasons.interface import Judgement, Strategy, restore_fault
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Common, Reason
 
@@ -23,8 +23,7 @@ from scpatch.verifier.types import Common, Reason
 def strategies() -> tuple[type[Strategy], ...]:
     """All strategies, in the order of their names."""
     modules = (import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__))
-    found = (getattr(module, "STRATEGY", None) for module in modules)
-    return tuple(strategy for strategy in found if strategy is not None)
+    return tuple(module.STRATEGY for module in modules if hasattr(module, "STRATEGY"))
 
 
 @cache
@@ -61,12 +60,12 @@ def is_added_code(name: str) -> bool:
 def judge(applied: Iterable[Strategy], code: Code, site: Site) -> Judgement:
     """Say why r2 is right after the call at `site`, or why not. One good reason is enough."""
     if site.rela.type in NEED_NO_TOC:
-        return Judgement(Common.NOTOC, "its code does not use r2", site.following.offset)
+        return Judgement(Common.NOTOC, "its code does not use r2")
     for strategy in applied:
-        if (found := strategy.judge_trampoline(code, site)) is not None:
-            return found
+        if (judgement := strategy.judge_trampoline(code, site)) is not None:
+            return judgement
     if fault := _form_fault(code, site):
-        return Judgement(Common.WRONG, fault, resume(code, site))
+        return Judgement(Common.WRONG, fault)
     answers = [answer for strategy in applied if (answer := strategy.judge(code, site)) is not None]
     for answer in answers:
         if answer.reason.right:
@@ -108,17 +107,17 @@ def _form_fault(code: Code, site: Site) -> str:
 
 def _judge_without_strategy(code: Code, site: Site) -> Judgement:
     """Why r2 is right after a `bl` that no strategy explains, or why not."""
-    calls, after, end = code.calls, code.calls.word(site.following), resume(code, site)
+    calls, after = code.calls, code.calls.word(site.following)
     if site.trampoline.is_indirect:
-        return _indirect(code, site, after, end)
+        return _indirect(code, site, after)
     if calls.stub_by_loader(site.trampoline):
         if after == NOP:
-            return Judgement(Common.LOADER, "the module loader saves and restores r2", end)
-        return Judgement(Common.WRONG, "the module loader expects a nop after this call", end)
+            return Judgement(Common.LOADER, "the module loader saves and restores r2")
+        return Judgement(Common.WRONG, "the module loader expects a nop after this call")
     if after != LD_R2:
         why = f"{_following(site, after)} follows: r2 stays what the target made it"
-        return Judgement(Common.WRONG, why, end)
-    return _by_function(code, site, end)
+        return Judgement(Common.WRONG, why)
+    return _by_function(code, site)
 
 
 def _following(site: Site, after: int) -> str:
@@ -130,26 +129,26 @@ def _following(site: Site, after: int) -> str:
     return "a nop"
 
 
-def _indirect(code: Code, site: Site, after: int, end: int) -> Judgement:
+def _indirect(code: Code, site: Site, after: int) -> Judgement:
     """A call of an STT_GNU_IFUNC."""
     named = code.calls.image.symbols[site.rela.symbol]
     if code.calls.module or site.resolved or named.type != site.trampoline.symbol.type:
-        return Judgement(Common.WRONG, "no linker sees that it calls an STT_GNU_IFUNC", end)
+        return Judgement(Common.WRONG, "no linker sees that it calls an STT_GNU_IFUNC")
     if after in NOPS or after == LD_R2:
         why = "it calls an STT_GNU_IFUNC: the linker's PLT stub saves r2, the linker restores it"
-        return Judgement(Common.LINKER, why, end)
-    return Judgement(Common.WRONG, f"{_following(site, after)} follows", end)
+        return Judgement(Common.LINKER, why)
+    return Judgement(Common.WRONG, f"{_following(site, after)} follows")
 
 
-def _by_function(code: Code, site: Site, end: int) -> Judgement:
+def _by_function(code: Code, site: Site) -> Judgement:
     """A call with a restore, which only the function itself can have saved r2 for."""
     if fault := restore_fault(code, site):
-        return Judgement(Common.WRONG, fault, end)
+        return Judgement(Common.WRONG, fault)
     answer = code.is_saved(site.place)
     section = code.calls.image.sections[site.place.section].name
     restored = f"restored at {section}+{site.following.offset:#x}"
     if answer.fault:
         why = f"{restored}, no save was found: {answer.fault}"
-        return Judgement(Common.RESTORED, why, end, saved_before=True)
+        return Judgement(Common.RESTORED, why)
     why = f"the function saves r2 itself ({answer.named(section)}), {restored}"
-    return Judgement(Common.SAVED, why, end, saved_before=True)
+    return Judgement(Common.SAVED, why)

@@ -23,7 +23,6 @@ from scpatch.verifier.reasons.interface import (
     Strategy,
     only_the_nop,
     restore_fault,
-    resume,
 )
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Common, Reason
@@ -70,17 +69,11 @@ class _Callsite(Strategy):
         symbols = self.after.calls.image.symbols
         return any(
             trampoline.marked and symbols[trampoline.symbol.number].other >> 5 != 1
-            for same in self.before.calls.trampolines.values()
-            for trampoline in same
+            for trampoline in self.before.calls.every_trampoline
         )
 
     def blocks(self) -> Mapping[Place, Block]:
-        first = len(self.before.calls.image.symbols)
-        stubs = [
-            read_stub(self.after.calls, symbol)
-            for symbol in self.after.calls.image.symbols[first:]
-            if symbol.section > 0 and STUB_NAME.fullmatch(symbol.name)
-        ]
+        stubs = [read_stub(self.after.calls, symbol) for symbol in self.appended.values()]
         doubles = self._doubles(stubs)
         return {
             stub.place: Block(
@@ -122,42 +115,41 @@ class _Callsite(Strategy):
 
     def _doubles(self, stubs: Collection[Stub]) -> dict[Place, str]:
         """The stubs that do what another one of their section does."""
-        seen: dict[tuple[int, int, int], Stub] = {}
-        found = {}
+        first: dict[tuple[int, int, int], Stub] = {}
+        doubles = {}
         for stub in stubs:
             if stub.thunk or stub.trampoline is None:
                 continue
-            # By what the branch names: one place may have several names.
+            # By what the branch names: a place may have several names.
             rela, _ = self.after.calls.branches[stub.branch]
-            key = stub.place.section, rela.symbol, rela.addend
-            if key in seen:
-                found[stub.place] = f"it does what {seen[key].symbol.name} does"
-            seen.setdefault(key, stub)
-        return found
+            other = first.setdefault((stub.place.section, rela.symbol, rela.addend), stub)
+            if other is not stub:
+                doubles[stub.place] = f"it does what {other.symbol.name} does"
+        return doubles
 
 
 def _stub(code: Code, site: Site, stub: Stub) -> Judgement:
-    image, name, end = code.calls.image, stub.symbol.name, resume(code, site)
+    image, name = code.calls.image, stub.symbol.name
     restored = f"restored at {image.sections[site.place.section].name}+{site.following.offset:#x}"
     if code.calls.word(site.following) != LD_R2:
-        return Judgement(Common.WRONG, f"saved by {name}, but not {restored}", end)
+        return Judgement(Common.WRONG, f"saved by {name}, but not {restored}")
     if fault := restore_fault(code, site):
-        return Judgement(Common.WRONG, fault, end)
+        return Judgement(Common.WRONG, fault)
     where = f"{image.sections[stub.place.section].name}+{stub.place.offset:#x}"
-    return Judgement(_Reason.STUB, f"saved by {name} ({where}), {restored}", end)
+    return Judgement(_Reason.STUB, f"saved by {name} ({where}), {restored}")
 
 
 def _thunk(code: Code, site: Site, stub: Stub) -> Judgement:
-    calls, name, end = code.calls, stub.symbol.name, site.following.offset
+    calls, name = code.calls, stub.symbol.name
     word = calls.word(site.place)
     if (without_distance(word) if site.resolved else word) != B:
-        return Judgement(Common.WRONG, f"{name} must be reached by b, not bl", end)
+        return Judgement(Common.WRONG, f"{name} must be reached by b, not bl")
     last = calls.word(stub.last)
     returns = without_distance(last) == B and stub.last not in calls.branches
-    if not returns or target(last, stub.last.offset) != end:
-        return Judgement(Common.WRONG, f"{name} does not return to this call", end)
+    if not returns or target(last, stub.last.offset) != site.following.offset:
+        return Judgement(Common.WRONG, f"{name} does not return to this call")
     where = f"{calls.image.sections[stub.place.section].name}+{stub.place.offset:#x}"
-    return Judgement(_Reason.THUNK, f"saved and restored by {name} ({where})", end)
+    return Judgement(_Reason.THUNK, f"saved and restored by {name} ({where})")
 
 
 STRATEGY: Final = _Callsite

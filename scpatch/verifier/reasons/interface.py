@@ -8,26 +8,19 @@ from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 from scpatch.verifier.objects.calls import Site
-from scpatch.verifier.objects.insn import toc_load
 from scpatch.verifier.objects.read import STB_GLOBAL, Place, Symbol
-from scpatch.verifier.objects.variant import LD_R2, NOPS
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Reason, SiteProof
 
-Spans = dict[int, list[range]]
-"""Bytes of the file that may differ: section offsets by section."""
+Spans = list[tuple[int, range]]
+"""Bytes of the file that may differ: sections, and section offsets in them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """Why r2 is right after one call of one object, or why not."""
 
     reason: Reason
     why: str
-    resume: int
-    """Where control goes on after the call sequence."""
-    saved_before: bool = False
-    """The function's own save covers the call, or must: nothing else does."""
     paca_toc: int | None = None
     """Where in the PACA r2 is loaded from, in bytes."""
 
@@ -103,13 +96,23 @@ class Strategy:
         """The numbers of the symbols whose st_other may differ."""
         return frozenset()
 
+    @property
+    def appended(self) -> dict[Place, Symbol]:
+        """The appended symbols that have the name of its code."""
+        pattern, first = self.code_name, len(self.before.calls.image.symbols)
+        return {
+            Place(symbol.section, symbol.value): symbol
+            for symbol in self.after.calls.image.symbols[first:]
+            if symbol.section > 0 and pattern is not None and pattern.fullmatch(symbol.name)
+        }
+
     def blocks(self) -> Mapping[Place, Block]:
         """The code that it may have appended, by place."""
         return {}
 
     def spans(self) -> Spans:
         """The old bytes that may differ, apart from the calls."""
-        return {}
+        return []
 
     def faults(self, *, changed: bool) -> Iterator[str]:
         """One sentence for whatever else is not as this strategy leaves it. `changed` says that
@@ -137,13 +140,6 @@ def changed_words(site: Site) -> list[Place]:
     """The words that may differ if the nop after a call became a restore. Of a call that the
     assembler has resolved, the branch itself may go elsewhere; else its relocation does."""
     return [site.following, *([site.place] if site.resolved else [])]
-
-
-def resume(code: Code, site: Site) -> int:
-    """Where control goes on after a call, with the nop or restore that belongs to it."""
-    word = code.calls.word(site.following)
-    is_part = word in NOPS or word == LD_R2 or toc_load(word) is not None
-    return site.place.offset + (8 if is_part else 4)
 
 
 def change_fault(code: Code, site: Site) -> str:

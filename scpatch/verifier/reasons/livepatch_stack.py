@@ -30,7 +30,7 @@ from scpatch.verifier.objects.variant import (
     B,
     without_distance,
 )
-from scpatch.verifier.reasons.interface import Block, Judgement, Spans, Strategy, resume
+from scpatch.verifier.reasons.interface import Block, Judgement, Spans, Strategy
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Reason, SiteProof
 
@@ -75,7 +75,7 @@ class Offsets(NamedTuple):
 
 def read_code(words: Collection[int]) -> Offsets | None:
     """The offsets in the code that is `words`; None if they are not the code."""
-    found: dict[bool, int] = {}
+    offsets: dict[bool, int] = {}
     if len(words) != len(TEMPLATE):
         return None
     for word, wanted in zip(words, TEMPLATE, strict=True):
@@ -86,10 +86,10 @@ def read_code(words: Collection[int]) -> Offsets | None:
         elif (
             offset % 8
             or offset >= _HOLES[wanted]
-            or found.setdefault(wanted == _THREAD_INFO, offset) != offset
+            or offsets.setdefault(wanted == _THREAD_INFO, offset) != offset
         ):
             return None
-    return Offsets(found[True], found[False])
+    return Offsets(offsets[True], offsets[False])
 
 
 class _Reason(Reason):
@@ -132,12 +132,12 @@ class _Exits:
     @cached_property
     def good(self) -> dict[Place, _Exit]:
         """The exits that preserve r2, by the place of the trampoline."""
-        found = {
+        exits = {
             place: self.of(named[0])
             for place, named in self.calls.trampolines.items()
             if place.section and not named[0].is_data and not named[0].is_indirect
         }
-        return {place: exit_ for place, exit_ in found.items() if not exit_.fault}
+        return {place: exit_ for place, exit_ in exits.items() if not exit_.fault}
 
     def code(self, place: Place) -> Offsets | None:
         """The offsets that the code at a place uses; None if it is not the code."""
@@ -229,15 +229,14 @@ class _LivepatchStack(Strategy):
         # A call that restores r2 from 24(r1) needs its save.
         if not exits.noted or not is_direct or code.calls.word(site.following) == LD_R2:
             return None
-        end = resume(code, site)
         if trampoline.is_defined:
             if exits.of(trampoline).fault:
                 return None
-            return Judgement(_Reason.TRAMPOLINE, "its trampoline keeps r2", end)
+            return Judgement(_Reason.TRAMPOLINE, "its trampoline keeps r2")
         if code.calls.module or trampoline.symbol.section:
             return None
         why = "its trampoline, which another object defines, is to keep r2"
-        return Judgement(_Reason.ELSEWHERE, why, end)
+        return Judgement(_Reason.ELSEWHERE, why)
 
     def describe(self, proof: SiteProof, was: Site, now: Site) -> SiteProof:
         if proof.state is _Reason.ELSEWHERE:
@@ -256,30 +255,24 @@ class _LivepatchStack(Strategy):
     @cached_property
     def _branches(self) -> dict[Place, Place]:
         """The branches that were a `bctr`, and the code that they lead to."""
-        found = {}
-        for start, exit_ in self._new.good.items() if self._new.noted else ():
-            for at, to in exit_.branches:
-                place = Place(start.section, at)
-                is_branch = without_distance(self.after.calls.word(place)) == B
-                if self.before.calls.word(place) == BCTR and is_branch:
-                    found[place] = Place(start.section, to)
-        return found
+        old, new = self.before.calls, self.after.calls
+        return {
+            place: Place(start.section, to)
+            for start, exit_ in (self._new.good.items() if self._new.noted else ())
+            for at, to in exit_.branches
+            if old.word(place := Place(start.section, at)) == BCTR
+            and without_distance(new.word(place)) == B
+        }
 
     def spans(self) -> Spans:
-        found: Spans = {}
-        for section, at in self._branches:
-            found.setdefault(section, []).append(range(at, at + 4))
-        return found
+        return [(section, range(at, at + 4)) for section, at in self._branches]
 
     def blocks(self) -> Mapping[Place, Block]:
-        reached, first = set(self._branches.values()), len(self.before.calls.image.symbols)
-        found = {}
-        for symbol in self.after.calls.image.symbols[first:]:
-            place = Place(symbol.section, symbol.value)
-            if symbol.section > 0 and self.code_name.fullmatch(symbol.name):
-                fault = "" if place in reached else "no trampoline branches to it"
-                found[place] = Block(symbol, SIZE, fault, STB_WEAK)
-        return found
+        faults = dict.fromkeys(self._branches.values(), "")
+        return {
+            place: Block(symbol, SIZE, faults.get(place, "no trampoline branches to it"), STB_WEAK)
+            for place, symbol in self.appended.items()
+        }
 
     def faults(self, *, changed: bool) -> Iterator[str]:
         if not self._new.noted or self._old.noted:

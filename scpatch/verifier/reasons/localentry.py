@@ -35,7 +35,6 @@ from scpatch.verifier.reasons.interface import (
     Load,
     Spans,
     Strategy,
-    resume,
 )
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Common, Reason, SiteProof
@@ -72,7 +71,7 @@ class _Localentry(Strategy):
                 why = "st_other = 1: the linker saves and restores r2"
         elif not trampoline.symbol.section and self.name in calls.noted and after in NOPS:
             why = "the linker saves and restores r2 if the trampoline is marked where it is defined"
-        return Judgement(Common.LINKER, why, resume(code, site)) if why else None
+        return Judgement(Common.LINKER, why) if why else None
 
     def call_faults(self, was: Site, now: Site, reason: Reason) -> Iterator[str]:
         calls = self.after.calls
@@ -102,16 +101,7 @@ class _Localentry(Strategy):
         return replace(proof, trampoline_other=3 << 5) if is_replaced and second == NOP else proof
 
     def symbols_that_differ(self) -> frozenset[int]:
-        """Defined trampolines of which only bits 5-7 differ, to 1 or from 1 to 0."""
-        new = self.after.calls.image.symbols
-        return frozenset(
-            trampoline.symbol.number
-            for same in self.before.calls.trampolines.values()
-            for trampoline in same
-            if trampoline.symbol.section > 0
-            and trampoline.symbol.number < len(new)
-            and _only_marks(trampoline.symbol.other, new[trampoline.symbol.number].other)
-        )
+        return frozenset(was.symbol.number for was, _ in self._changed)
 
     @cached_property
     def _marked(self) -> list[tuple[Trampoline, Trampoline]]:
@@ -124,12 +114,14 @@ class _Localentry(Strategy):
 
     @cached_property
     def _changed(self) -> list[tuple[Trampoline, Trampoline]]:
+        """Defined trampolines of which only bits 5-7 differ, to 1 or from 1 to 0."""
         new = self.after.calls.image.symbols
         return [
             (trampoline, Trampoline(new[trampoline.symbol.number], trampoline.place))
-            for same in self.before.calls.trampolines.values()
-            for trampoline in same
-            if trampoline.symbol.other != new[trampoline.symbol.number].other
+            for trampoline in self.before.calls.every_trampoline
+            if trampoline.is_defined
+            and trampoline.symbol.number < len(new)
+            and _only_marks(trampoline.symbol.other, new[trampoline.symbol.number].other)
         ]
 
     def is_applied(self, states: Collection[Reason], changed: Collection[Reason]) -> bool:
@@ -140,16 +132,13 @@ class _Localentry(Strategy):
 
     @cached_property
     def _blocks(self) -> dict[Place, Block]:
-        calls, first = self.after.calls, len(self.before.calls.image.symbols)
-        wanted = {_detour(calls, now.place): now for _, now in self._marked}
-        found = {}
-        for symbol in calls.image.symbols[first:]:
-            if symbol.section > 0 and _CODE_NAME.fullmatch(symbol.name):
-                place = Place(symbol.section, symbol.value)
-                needs = {place.after(at): kind for at, (kind, _) in _CODE_RELOCATIONS.items()}
-                fault = self._code_fault(symbol, place, wanted.get(place))
-                found[place] = Block(symbol, _SIZE, fault, relocations=needs)
-        return found
+        wanted = {_detour(self.after.calls, now.place): now for _, now in self._marked}
+        blocks = {}
+        for place, symbol in self.appended.items():
+            needs = {place.after(at): kind for at, (kind, _) in _CODE_RELOCATIONS.items()}
+            fault = self._code_fault(symbol, place, wanted.get(place))
+            blocks[place] = Block(symbol, _SIZE, fault, relocations=needs)
+        return blocks
 
     def _code_fault(self, symbol: Symbol, place: Place, trampoline: Trampoline | None) -> str:
         calls = self.after.calls
@@ -160,8 +149,8 @@ class _Localentry(Strategy):
         if (*words,) != _CODE or back != trampoline.place.offset + 8 or place.offset % 4:
             return "it does not set r2 and go on after the prologue"
         relas = [rela for _, rela in calls.relocations_at(place, _SIZE)]
-        found = {rela.offset - place.offset: (rela.type, rela.addend) for rela in relas}
-        if found != _CODE_RELOCATIONS or not all(_is_toc(calls, rela) for rela in relas):
+        by_offset = {rela.offset - place.offset: (rela.type, rela.addend) for rela in relas}
+        if by_offset != _CODE_RELOCATIONS or not all(_is_toc(calls, rela) for rela in relas):
             return "its relocations are not the distance to .TOC."
         name = _CODE_NAME.fullmatch(symbol.name)
         if name is None or unescaped(name[1]) not in calls.names(trampoline):
@@ -170,21 +159,18 @@ class _Localentry(Strategy):
 
     def spans(self) -> Spans:
         """Prologues that were replaced, their relocations, and the note of what was undone."""
-        found: Spans = {}
+        spans: Spans = [*self._undone]
         for was, now in self._marked:
             start = was.place.offset
             if _prologue(self.before.calls, was) == _prologue(self.after.calls, now):
                 continue
-            found.setdefault(was.place.section, []).append(range(start, start + 8))
+            spans.append((was.place.section, range(start, start + 8)))
             for entry, _ in self.before.calls.relocations_at(was.place, 8):
-                span = range(entry.offset + 8, entry.offset + 24)
-                found.setdefault(entry.section, []).append(span)
-        for section, span in self._undone:
-            found.setdefault(section, []).append(span)
-        return found
+                spans.append((entry.section, range(entry.offset + 8, entry.offset + 24)))
+        return spans
 
     @cached_property
-    def _undone(self) -> list[tuple[int, range]]:
+    def _undone(self) -> Spans:
         """Where the note of what was undone stood."""
         return [*record.noted(self.before.calls.image, self.name)] if self._unmarked else []
 

@@ -17,7 +17,6 @@ from scpatch.verifier.reasons.interface import (
     Strategy,
     change_fault,
     only_the_nop,
-    resume,
 )
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Common, Reason
@@ -37,17 +36,16 @@ class _Paca(Strategy):
         offset = toc_load(code.calls.word(site.following))
         if offset is None or (site.stub is not None and site.stub.thunk):
             return None
-        end = resume(code, site)
         if code.calls.module:
             why = f"ld r2,{offset}(r13) loads the kernel's TOC pointer, and this is a module"
-            return Judgement(Common.WRONG, why, end)
+            return Judgement(Common.WRONG, why)
         if site.trampoline.marked:
             why = "st_other = 1: the linker wants a nop after the call"
-            return Judgement(Common.WRONG, why, end)
+            return Judgement(Common.WRONG, why)
         if fault := change_fault(code, site):
-            return Judgement(Common.WRONG, fault, end)
+            return Judgement(Common.WRONG, fault)
         why = f"r2 is loaded from the PACA, {offset}(r13)"
-        return Judgement(_Reason.PACA, why, end, paca_toc=offset)
+        return Judgement(_Reason.PACA, why, offset)
 
     @classmethod
     def judge_in_image(cls, word: int, stub: str) -> tuple[Reason, str] | None:

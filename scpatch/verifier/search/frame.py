@@ -83,31 +83,31 @@ class Saves:
     def saves_among(self, place: Place, wanted: Callable[[Place], bool]) -> tuple[int, ...]:
         """The section offsets of those saves for a call that are `wanted`; the question must have
         the same answer for a save each time."""
-        search = self._search(place)
-        return () if isinstance(search, str) else search.saves_among(place.offset, wanted)
+        return self._search(place).saves_among(place.offset, wanted)
 
     def other_store(self, place: Place) -> int | None:
         """Where the function around `place` stores something else in 24(r1); None if nowhere."""
-        search = self._search(place)
-        return None if isinstance(search, str) else search.function.other_store
+        return self._search(place).function.other_store
 
     def _answer(self, place: Place, need: Need) -> Answer:
-        search = self._search(place)
-        return (
-            Answer(fault=search) if isinstance(search, str) else search.answer(place.offset, need)
-        )
+        try:
+            return self._search(place).answer(place.offset, need)
+        except NotShownError as reason:
+            return Answer(fault=str(reason))
 
-    def _search(self, place: Place) -> Search | str:
-        """The search in the function around a place; why there can be none."""
+    def _search(self, place: Place) -> Search:
+        """The search in the function around a place. Raises NotShownError if there can be none."""
         symbol = self.entries.calls.image.function_at(place)
         if symbol is None:
-            return "no function symbol covers the call"
+            raise NotShownError("no function symbol covers the call")
         if symbol.value % 4:
-            return f"{symbol.name} starts at no instruction"
+            raise NotShownError(f"{symbol.name} starts at no instruction")
         if unread := self.entries.changes.patches.unread:
-            return f"{unread} has an unknown form, so that the kernel may patch any instruction"
+            raise NotShownError(
+                f"{unread} has an unknown form, so that the kernel may patch any instruction"
+            )
         if self.entries.unwound:
-            return (
+            raise NotShownError(
                 "an exception table says where the unwinder enters functions, in a form that is "
                 "not read here"
             )

@@ -39,23 +39,23 @@ def advised(path: Path, *, image: bool = False, offsets: Offsets = OFFSETS) -> A
 
 
 def outlook(advice: Advice, name: str) -> Outlook:
-    (found,) = [one for one in advice.outlooks if one.strategy == name]
-    return found
+    (result,) = [outlook for outlook in advice.outlooks if outlook.strategy == name]
+    return result
 
 
 def test_every_strategy_is_looked_at() -> None:
-    found = advised(OBJECT)
-    assert [one.strategy for one in found.outlooks] == list(strategies.names())
-    assert found.kind == "object"
-    assert found.sites > 0
+    advice = advised(OBJECT)
+    assert [outlook.strategy for outlook in advice.outlooks] == list(strategies.names())
+    assert advice.kind == "object"
+    assert advice.sites > 0
 
 
 def test_an_object_that_may_go_into_a_module() -> None:
     """PACA would be the cheapest, and is wrong there."""
-    found = advised(OBJECT)
-    assert outlook(found, "paca").possible
-    assert outlook(found, "paca").image_only
-    assert found.recommended == "callsite"
+    advice = advised(OBJECT)
+    assert outlook(advice, "paca").possible
+    assert outlook(advice, "paca").image_only
+    assert advice.recommended == "callsite"
 
 
 def test_an_object_of_the_image() -> None:
@@ -64,34 +64,34 @@ def test_an_object_of_the_image() -> None:
 
 
 def test_what_is_not_known_makes_it_impossible() -> None:
-    one = outlook(advised(OBJECT, offsets=Offsets()), "paca")
-    assert (one.possible, one.code, one.sites) == (False, "SCP115", 0)
-    assert "PACATOC" in one.reason
+    expected = outlook(advised(OBJECT, offsets=Offsets()), "paca")
+    assert (expected.possible, expected.code, expected.sites) == (False, "SCP115", 0)
+    assert "PACATOC" in expected.reason
 
 
 def test_a_module() -> None:
-    found = advised(MODULE)
-    assert (found.kind, found.recommended) == ("kernel module", "callsite")
-    assert outlook(found, "paca").code == "SCP220"
-    assert outlook(found, "localentry").code == "SCP225"
+    advice = advised(MODULE)
+    assert (advice.kind, advice.recommended) == ("kernel module", "callsite")
+    assert outlook(advice, "paca").code == "SCP220"
+    assert outlook(advice, "localentry").code == "SCP225"
 
 
 def test_a_linked_image(tmp_path: Path) -> None:
     source = "FRAME _start\nCALL __SCT__x\nLEAVE _start\nFUNC __SCT__x\n blr\nEND __SCT__x\n"
     image = tmp_path / "vmlinux"
     run(LD, "-o", image, assemble(tmp_path, source))
-    found = advised(image)
-    assert (found.kind, found.recommended) == ("linked image", "paca")
-    assert not outlook(found, "callsite").possible
+    advice = advised(image)
+    assert (advice.kind, advice.recommended) == ("linked image", "paca")
+    assert not outlook(advice, "callsite").possible
 
 
 def test_a_file_that_was_rewritten(tmp_path: Path) -> None:
     after = tmp_path / "after.o"
     assert scpatch("rewrite", OBJECT, "-o", after).returncode == 0
-    found = advised(after)
-    assert found.applied == ("callsite",)
-    assert outlook(found, "localentry").code == "SCP114"
-    assert found.recommended == ""
+    advice = advised(after)
+    assert advice.applied == ("callsite",)
+    assert outlook(advice, "localentry").code == "SCP114"
+    assert advice.recommended == ""
 
 
 def test_nothing_to_do(tmp_path: Path) -> None:
@@ -101,26 +101,28 @@ def test_nothing_to_do(tmp_path: Path) -> None:
 
 
 def test_calls_that_are_refused_count_first() -> None:
-    found = advised(FIXTURES / "refused.o")
-    least = min(one.left for one in found.outlooks if not one.image_only and one.sites)
-    assert outlook(found, found.recommended).left == least
-    assert "SCP203" in outlook(found, "callsite").codes
+    advice = advised(FIXTURES / "refused.o")
+    least = min(
+        outlook.left for outlook in advice.outlooks if not outlook.image_only and outlook.sites
+    )
+    assert outlook(advice, advice.recommended).left == least
+    assert "SCP203" in outlook(advice, "callsite").codes
 
 
 @pytest.mark.parametrize("name", [OBJECT.name, "members.a", MODULE.name])
 def test_it_says_what_rewrite_then_does(name: str, tmp_path: Path) -> None:
-    found = outlook(advised(FIXTURES / name), "callsite")
+    expected = outlook(advised(FIXTURES / name), "callsite")
     done = scpatch(
         "rewrite", FIXTURES / name, "-o", tmp_path / name, "--format", "json", "--keep-going"
     )
     objects = json.loads(done.stdout)["files"][0]["objects"]
-    assert found.stubs == sum(len(one["stubs"]) for one in objects)
-    assert found.code_bytes == sum(one["code_bytes"] for one in objects)
-    states = [site["state"] for one in objects for site in one["sites"]]
-    assert found.sites == sum(state in ("rewrite", "saved") for state in states)
-    assert found.free == states.count("saved")
-    assert found.left == states.count("refused")
-    assert found.same == pytest.approx(2 * states.count("rewrite") / found.sites)
+    assert expected.stubs == sum(len(entry["stubs"]) for entry in objects)
+    assert expected.code_bytes == sum(entry["code_bytes"] for entry in objects)
+    states = [site["state"] for entry in objects for site in entry["sites"]]
+    assert expected.sites == sum(state in ("rewrite", "saved") for state in states)
+    assert expected.free == states.count("saved")
+    assert expected.left == states.count("refused")
+    assert expected.same == pytest.approx(2 * states.count("rewrite") / expected.sites)
 
 
 def test_the_cheapest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +192,7 @@ def test_json() -> None:
     schema = json.loads((ROOT / "scpatch/report/schema.json").read_text())
     jsonschema.validate(document, schema)
     assert document["rule"] == RULE
-    kinds = [one["kind"] for one in document["files"]]
+    kinds = [entry["kind"] for entry in document["files"]]
     assert kinds == ["object", "kernel module", "archive"]
 
 

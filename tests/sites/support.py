@@ -44,12 +44,12 @@ def entries(path: Path) -> list[tuple[str, int, str]]:
     headers, names = sections(path), symbols(path)
     table = section(path, TABLE)
     assert (table.type, table.flags, table.entsize, table.align) == ("PROGBITS", "WA", 8, 4)
-    found = [one for one in relocations(path) if one.table == ".rela" + TABLE]
-    assert {one.type for one in found} == {"REL32"}
-    assert [one.offset for one in found] == list(range(0, table.size, 4))
+    result = [relocation for relocation in relocations(path) if relocation.table == ".rela" + TABLE]
+    assert {entry.type for entry in result} == {"REL32"}
+    assert [entry.offset for entry in result] == list(range(0, table.size, 4))
     assert not any(path.read_bytes()[table.offset : table.offset + table.size])
     rows = []
-    for call, named in zip(found[::2], found[1::2], strict=True):
+    for call, named in zip(result[::2], result[1::2], strict=True):
         base = names[call.symbol]
         assert named.addend == 0
         where = headers[int(base.section)].name

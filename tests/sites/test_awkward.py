@@ -40,7 +40,7 @@ MAIN = (
 def planned(path: Path, strategy: str, **choices: object) -> list[str]:
     options = Options(strategy, offsets=OFFSETS, **choices)  # type: ignore[arg-type]
     plan = plan_file(path, options)
-    sites = [site for one in plan.objects for site in one.plan.sites]
+    sites = [site for entry in plan.objects for site in entry.plan.sites]
     return [f"{site.state} {site.code}".strip() for site in sites]
 
 
@@ -148,12 +148,12 @@ def test_a_stub_that_two_objects_share(
     assemble: Assemble, linker: list[str], tmp_path: Path
 ) -> None:
     """`ld -r` keeps one symbol; the other stub is dead code, and its branch no call."""
-    one = rewritten(assemble(PLAIN))
+    output = rewritten(assemble(PLAIN))
     other = tmp_path / "other.o"
-    run(CROSS + "objcopy", "--redefine-sym", "f=g", one, other)
+    run(CROSS + "objcopy", "--redefine-sym", "f=g", output, other)
     both = tmp_path / "both.o"
-    run(*linker, "-o", both, one, other)
-    assert sum(one.type == "REL24" for one in relocations(both)) == 4
+    run(*linker, "-o", both, output, other)
+    assert sum(relocation.type == "REL24" for relocation in relocations(both)) == 4
     assert states(both) == {"f": ["done"], "g": ["done"]}
     proof = prove(both, both)
     assert [site.state for site in proof.sites] == ["done", "done"]
@@ -173,16 +173,18 @@ def test_a_resolved_call_goes_to_a_stub(assemble: Assemble) -> None:
     path = assemble(SOURCES["resolved"])
     after = rewritten(path)
     (site,) = scan_file(path).sites
-    stub = next(one for one in tools.symbols(after) if one.name.startswith("r2save."))
+    stub = next(symbol for symbol in tools.symbols(after) if symbol.name.startswith("r2save."))
     word = code(after)[site.offset // 4]
     assert word & 0xFC000003 == tools.BL
     assert site.offset + (word & 0x3FFFFFC) == stub.value
-    assert [one.offset for one in relocations(after) if one.type == "REL24"] == [
+    assert [
+        relocation.offset for relocation in relocations(after) if relocation.type == "REL24"
+    ] == [
         symbol(path, "__SCT__x").value,
         stub.value + 4,
     ]
     assert states(after) == {"f": ["done"]}
-    assert [one.state for one in scan_file(after).sites] == [Common.DONE]
+    assert [site.state for site in scan_file(after).sites] == [Common.DONE]
 
 
 @pytest.mark.parametrize(
@@ -220,9 +222,9 @@ def test_a_version_in_a_name(assemble: Assemble, linker: str, tmp_path: Path) ->
     source = CALL.format("impl") + T.replace("__SCT__x", "impl").replace("b target", "blr")
     path = assemble(source + ".hidden impl\n.symver impl, __SCT__x@@@V1\n")
     after = rewritten(path)
-    (stub,) = [one.name for one in tools.symbols(after) if one.name.startswith("r2save.")]
+    (stub,) = [symbol.name for symbol in tools.symbols(after) if symbol.name.startswith("r2save.")]
     assert stub.startswith("r2save.__SCT__x%40%40V1.")
-    assert [one.trampoline for one in scan_file(after).stubs] == ["__SCT__x@@V1"]
+    assert [stub.trampoline for stub in scan_file(after).stubs] == ["__SCT__x@@V1"]
     script = tmp_path / "versions"
     script.write_text("V1 { global: *; };\n")
     image = tmp_path / "image.so"
@@ -236,6 +238,6 @@ def test_local_trampolines_by_either_way(assemble: Assemble) -> None:
     source = f"FRAME f\n bl __SCT__x\n nop\nLEAVE f\n{LOCAL}"
     path = assemble(source + f"{OTHER}FRAME g\n bl __SCT__x\n nop\nLEAVE g\n")
     after = rewritten(path)
-    names = [one.name for one in tools.symbols(after) if one.name.startswith("r2save.")]
+    names = [symbol.name for symbol in tools.symbols(after) if symbol.name.startswith("r2save.")]
     assert len(names) == len(set(names)) == 2
     assert prove(path, after).errors == ()

@@ -65,7 +65,7 @@ def test_the_calls_that_objdump_sees(tmp_path: Path, how: str) -> None:
     whole = scan(path)
     assert whole.image
     assert not whole.module
-    assert {one.name for one in whole.trampolines} == {"__SCT__x", "__SCT__y"}
+    assert {trampoline.name for trampoline in whole.trampolines} == {"__SCT__x", "__SCT__y"}
 
 
 @pytest.mark.parametrize("how", LINKS)
@@ -89,7 +89,7 @@ def test_nothing_but_the_nops_changes(tmp_path: Path, how: str) -> None:
     assert b"\0scpatch strategy paca\0" in now
     seen = proof(path, new)
     assert seen.errors == ()
-    assert [one.state for one in seen.sites] == ["paca"] * 3
+    assert [site.state for site in seen.sites] == ["paca"] * 3
     assert scan(new).strategies == ("paca",)
 
 
@@ -209,7 +209,7 @@ def test_calls_by_way_of_the_linkers_stubs(tmp_path: Path, kind: str, how: str) 
     assert scan(path).sites[0].detail == "through a stub of the linker's"
     new = patched(path)
     seen = proof(path, new)
-    assert [one.state for one in seen.sites] == ["paca"]
+    assert [site.state for site in seen.sites] == ["paca"]
     assert seen.errors == ()
     for file in tmp_path.iterdir():
         file.unlink()  # 34 MB each
@@ -226,7 +226,7 @@ def test_the_linkers_stub_that_saves_r2(tmp_path: Path, how: str) -> None:
     (early,) = [site for site in scan(path).sites if site.function == "early"]
     assert early.detail == "restored by ld r2,24(r1), through a stub of the linker's"
     new = patched(path)
-    seen = {(one.function, one.trampoline): one.state for one in proof(path, new).sites}
+    seen = {(site.function, site.trampoline): site.state for site in proof(path, new).sites}
     assert seen["early", "__SCT__x"] == "linker"
     assert seen["_start", "__SCT__y"] == "paca"
     assert proof(path, new).errors == ()
@@ -247,7 +247,9 @@ def test_what_llds_save_r2_with(tmp_path: Path, how: str, form: str) -> None:
     source = SOURCE.replace("CALL __SCT__y", "bl __toc_save___SCT__y\n ld 2, 24(1)") + ".text\n"
     path = link(tmp_path, source + stub, how)
     assert states(path) == {"_start": ["paca", "done"], "early": ["paca"]}
-    seen = {(one.function, one.trampoline): one.state for one in proof(path, patched(path)).sites}
+    seen = {
+        (site.function, site.trampoline): site.state for site in proof(path, patched(path)).sites
+    }
     assert seen["_start", "__SCT__y"] == "linker"
     wrong = BY_LLD[form].replace("__SCT__y", "__SCT__y+4")
     path = link(tmp_path, source + stub.replace(BY_LLD[form], wrong), how)
@@ -263,7 +265,7 @@ def test_a_function_that_goes_on_to_a_trampoline_is_no_stub(tmp_path: Path) -> N
         "other": ["refused SCP203"],
         "early": ["paca"],
     }
-    seen = {one.function: one.state for one in proof(path, patched(path)).sites}
+    seen = {site.function: site.state for site in proof(path, patched(path)).sites}
     assert seen == {"_start": "paca", "other": "left", "early": "paca"}
 
 

@@ -92,7 +92,7 @@ def test_section_and_addend(assemble: Assemble, target: str, want: str) -> None:
         f"FRAME f\n bl .text.t+4{target}\n nop\nLEAVE f\n"
     )
     assert only(path) == want
-    (call,) = [one for one in relocations(path) if one.type == "REL24"]
+    (call,) = [relocation for relocation in relocations(path) if relocation.type == "REL24"]
     assert call.addend == 4 + int(target or "0")
 
 
@@ -108,7 +108,7 @@ def test_by_section_in_the_callers_own_section(assemble: Assemble) -> None:
         "FRAME f\nCALL __SCT__x\nLEAVE f\n.local __SCT__x\n.balign 16\n"
         ".type __SCT__x, @function\n__SCT__x: b target\n.size __SCT__x, 4\n"
     )
-    assert [one.trampoline for one in scan_file(path).sites] in (["__SCT__x"], [])
+    assert [site.trampoline for site in scan_file(path).sites] in (["__SCT__x"], [])
 
 
 def test_undefined(assemble: Assemble) -> None:
@@ -201,8 +201,8 @@ def test_clang_without_a_toc(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_refused(assemble: Assemble, code: str, body: str) -> None:
     path = assemble(f"FRAME f\n {body}\nLEAVE f\n")
-    found = states(path)
-    assert found.get("f", []) + found.get("inner", []) == [f"refused {code}"]
+    by_function = states(path)
+    assert by_function.get("f", []) + by_function.get("inner", []) == [f"refused {code}"]
 
 
 def test_a_tocsave_on_the_nop_is_taken(assemble: Assemble) -> None:
@@ -322,8 +322,8 @@ def test_several_sections(assemble: Assemble) -> None:
 
 def test_no_site(assemble: Assemble) -> None:
     path = assemble(f"FRAME f\nCALL other\nLEAVE f\n{TRAMPOLINE}")
-    found = scan_file(path)
-    assert ([one.name for one in found.trampolines], found.sites) == (["__SCT__x"], ())
+    scan = scan_file(path)
+    assert ([trampoline.name for trampoline in scan.trampolines], scan.sites) == (["__SCT__x"], ())
     assert scan_file(assemble("FRAME f\nCALL other\nLEAVE f\n")).trampolines == ()
 
 
@@ -368,7 +368,9 @@ LOCAL = ".type __SCT__x, @function\n__SCT__x: b target\n.size __SCT__x, 4\n"
 def test_a_call_that_the_assembler_resolved(assemble: Assemble, call: str, want: str) -> None:
     """Caller and local trampoline in one section: `bl` with the distance, and no relocation."""
     path = assemble(f"{LOCAL}FRAME f\n {call}\nLEAVE f\n")
-    assert sum(one.type == "REL24" for one in relocations(path)) == (2 if "other" in call else 1)
+    assert sum(relocation.type == "REL24" for relocation in relocations(path)) == (
+        2 if "other" in call else 1
+    )
     assert only(path) == want
 
 
@@ -382,9 +384,13 @@ def test_every_name_as_a_trampoline(assemble: Assemble) -> None:
     path = assemble(f"FRAME f\nCALL __SCT__x\nLEAVE f\n{TRAMPOLINE}")
     new = rewritten(path, trampolines=("*SCT__*",))
     assert only(new, trampolines=("*SCT__*",)) == "done"
-    assert [one.name for one in scan_file(new, trampolines=("*",)).trampolines].count("f") == 1
+    assert [trampoline.name for trampoline in scan_file(new, trampolines=("*",)).trampolines].count(
+        "f"
+    ) == 1
     assert not [
-        one for one in scan_file(new, trampolines=("*",)).trampolines if "r2save" in one.name
+        trampoline
+        for trampoline in scan_file(new, trampolines=("*",)).trampolines
+        if "r2save" in trampoline.name
     ]
 
 

@@ -25,35 +25,35 @@ def written(folder: Path, elf: Elf, name: str = "klp.ko") -> Path:
 @pytest.mark.parametrize("undefined", ["auto", "rewrite", "skip"])
 def test_its_calls_are_the_loaders(tmp_path: Path, undefined: str) -> None:
     path = written(tmp_path, klp.module())
-    found = {site.offset: site for site in scan_file(path, undefined=undefined).sites}
-    assert found.keys() == {klp.BY_LOADER, klp.BY_LIVEPATCH, klp.HERE}
-    assert found[klp.BY_LIVEPATCH].state == "loader"
-    assert found[klp.BY_LIVEPATCH].trampoline == klp.SCT
-    assert found[klp.HERE].state in ("rewrite", "saved")
+    result = {site.offset: site for site in scan_file(path, undefined=undefined).sites}
+    assert result.keys() == {klp.BY_LOADER, klp.BY_LIVEPATCH, klp.HERE}
+    assert result[klp.BY_LIVEPATCH].state == "loader"
+    assert result[klp.BY_LIVEPATCH].trampoline == klp.SCT
+    assert result[klp.HERE].state in ("rewrite", "saved")
     new = rewritten(path, undefined=undefined)
     assert code(new)[klp.BY_LIVEPATCH // 4 + 1] == NOP
     assert code(new)[klp.HERE // 4 + 1] == LD_R2
     # The livepatch's own relocations are as they were, the stub's is in the other table.
     before, after = relocations(path), relocations(new)
-    kept = [one for one in before if one.table.startswith(".klp")]
-    assert kept == [one for one in after if one.table.startswith(".klp")]
+    kept = [relocation for relocation in before if relocation.table.startswith(".klp")]
+    assert kept == [relocation for relocation in after if relocation.table.startswith(".klp")]
     assert len(after) > len(before)
     proof = prove(path, new)
     assert proof.errors == ()
     assert [site.right for site in proof.sites] == [True] * 3
-    assert next(one for one in proof.sites if one.offset == klp.BY_LIVEPATCH).state == "loader"
+    assert next(site for site in proof.sites if site.offset == klp.BY_LIVEPATCH).state == "loader"
 
 
 def test_a_word_that_the_livepatch_changes_is_no_nop(tmp_path: Path) -> None:
     """A relocation behind the call: the kernel would overwrite the restore."""
     late = (".klp.rela.vmlinux..text", klp.rela(klp.HERE + 4, 4))
     path = written(tmp_path, klp.module(tables=(late,)))
-    (site,) = [one for one in scan_file(path).sites if one.offset == klp.HERE]
+    (site,) = [site for site in scan_file(path).sites if site.offset == klp.HERE]
     assert (site.state, site.code) == ("refused", "SCP206")
-    (judged,) = [one for one in prove(path, path).sites if one.offset == klp.HERE]
+    (judged,) = [site for site in prove(path, path).sites if site.offset == klp.HERE]
     assert not judged.right
     done = written(tmp_path, only_word(klp.module(tables=(late,)), klp.HERE + 4, LD_R2), "done.ko")
-    (judged,) = [one for one in prove(done, done).sites if one.offset == klp.HERE]
+    (judged,) = [site for site in prove(done, done).sites if site.offset == klp.HERE]
     assert "a relocation applies" in judged.why or "no save was found" in judged.why
 
 
@@ -65,7 +65,8 @@ def test_without_a_table_of_its_own(tmp_path: Path) -> None:
     fixed = replace(
         bare,
         sections=[
-            replace(one, info=1) if one.name.startswith(".klp") else one for one in bare.sections
+            replace(section, info=1) if section.name.startswith(".klp") else section
+            for section in bare.sections
         ],
     )
     path = written(tmp_path, fixed)
@@ -117,10 +118,10 @@ def test_without_a_nop_the_kernel_would_not_load_it(tmp_path: Path, word: int) -
     """Not even with a thunk: that would need a relocation in the livepatch's table."""
     path = written(tmp_path, only_word(klp.module(), klp.BY_LIVEPATCH + 4, word))
     (site,) = [
-        one
-        for one in scan_file(path, undefined="rewrite", no_nop="thunk").sites
-        if one.offset == klp.BY_LIVEPATCH
+        site
+        for site in scan_file(path, undefined="rewrite", no_nop="thunk").sites
+        if site.offset == klp.BY_LIVEPATCH
     ]
     assert (site.state, site.code) == ("refused", "SCP213")
-    (judged,) = [one for one in prove(path, path).sites if one.offset == klp.BY_LIVEPATCH]
+    (judged,) = [site for site in prove(path, path).sites if site.offset == klp.BY_LIVEPATCH]
     assert not judged.right

@@ -84,13 +84,13 @@ def test_the_way_out_leads_by_the_code(assemble: Assemble, form: Callable[[], st
 
 def test_what_the_plan_tells(assemble: Assemble) -> None:
     path = assemble(CALLER + trampoline())
-    (one,) = plan_file(path, options()).objects
-    (site,) = one.plan.sites
+    (entry,) = plan_file(path, options()).objects
+    (site,) = entry.plan.sites
     assert (site.state, site.detail) == (Kept.TRAMPOLINE, KEEPS)
-    (edit,) = one.plan.trampolines
+    (edit,) = entry.plan.trampolines
     assert (edit.name, edit.section_name) == ("__SCT__x", ".text")
     assert edit.offset == symbol(path, "__SCT__x").value
-    (stub,) = one.plan.stubs
+    (stub,) = entry.plan.stubs
     assert (stub.trampoline, stub.sites, len(stub.code)) == ("", 1, 96)
 
 
@@ -103,7 +103,7 @@ def test_one_copy_serves_a_section(assemble: Assemble) -> None:
     assert len(changed(path, new, ".text.far")) == 1
     for name in (".text", ".text.far"):
         assert code(new, name)[len(code(path, name)) :] == words
-    assert len([one for one in symbols(new) if one.name.startswith("r2lps.")]) == 2
+    assert len([symbol for symbol in symbols(new) if symbol.name.startswith("r2lps.")]) == 2
 
 
 def test_code_that_runs_off_the_end(assemble: Assemble) -> None:
@@ -113,7 +113,7 @@ def test_code_that_runs_off_the_end(assemble: Assemble) -> None:
 
 def test_a_section_without_relocations(assemble: Assemble) -> None:
     path = assemble("FUNC __SCT__x\n ld 12, 0(3)\n mtctr 12\n bctr\nEND __SCT__x\n")
-    assert not [one for one in sections(path) if one.name == ".rela.text"]
+    assert not [section for section in sections(path) if section.name == ".rela.text"]
     assert code(rewritten(path))[3:] == reference(assemble)
 
 
@@ -398,10 +398,10 @@ def test_only_noted_members_of_an_archive(assemble: Assemble, tmp_path: Path) ->
 
 
 def test_fixtures_have_trampolines_without_another_way() -> None:
-    found = Counter(
+    counts = Counter(
         site.code for site in plan_file(FIXTURES / "sites.o", options()).objects[0].plan.sites
     )
-    assert found["SCP230"] > 0
+    assert counts["SCP230"] > 0
 
 
 def test_each_trampoline_has_a_single_exit(assemble: Assemble) -> None:

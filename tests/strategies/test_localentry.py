@@ -69,7 +69,7 @@ def test_every_call_comes_back_with_its_r2(
 
 @pytest.mark.parametrize("linker", LINKERS)
 def test_without_it_they_do_not(tmp_path: Path, body: Path, linker: str) -> None:
-    callers = [one for one in CALLERS if one != "global_entry"]
+    callers = [entry for entry in CALLERS if entry != "global_entry"]
     main = program(tmp_path, callers, [])
     assert status(linker, tmp_path, main, body) == (1 << len(callers)) - 1
     # By address r12 is not set, and the prologue computes r2 from it.
@@ -102,8 +102,10 @@ def test_the_prologue_loads_r2_from_the_paca(tmp_path: Path) -> None:
     after = marked(path, paca=True)
     assert tools.code(after)[:3] == [0xE84D0010, NOP, tools.B]
     old, new = tools.relocations(path), tools.relocations(after)
-    assert [one.type for one in old[:2]] == ["REL16_HA", "REL16_LO"]
-    assert [(one.type, one.symbol, one.addend) for one in new[:2]] == [("NONE", 0, 0)] * 2
+    assert [relocation.type for relocation in old[:2]] == ["REL16_HA", "REL16_LO"]
+    assert [(relocation.type, relocation.symbol, relocation.addend) for relocation in new[:2]] == [
+        ("NONE", 0, 0)
+    ] * 2
     assert new[2:] == old[2:]
     assert tools.section(path, ".rela.text").size == len(new) * RELA_SIZE
 
@@ -131,9 +133,17 @@ def test_a_nop_that_lld_does_not_know_is_made_one(body: Path) -> None:
 
 
 def test_a_section_and_an_offset_become_the_symbol(body: Path) -> None:
-    before = {one.offset: one for one in tools.relocations(body) if one.type == "REL24"}
-    after = {one.offset: one for one in tools.relocations(marked(body)) if one.type == "REL24"}
-    names = {one.index: one.name for one in tools.symbols(body)}
+    before = {
+        relocation.offset: relocation
+        for relocation in tools.relocations(body)
+        if relocation.type == "REL24"
+    }
+    after = {
+        relocation.offset: relocation
+        for relocation in tools.relocations(marked(body))
+        if relocation.type == "REL24"
+    }
+    names = {symbol.index: symbol.name for symbol in tools.symbols(body)}
     changed = {
         (names[before[at].symbol], before[at].addend, names[new.symbol], new.addend)
         for at, new in after.items()

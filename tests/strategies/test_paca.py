@@ -46,8 +46,8 @@ def both(path: Path, offset: int | None = PACATOC, **choices: object) -> tuple[P
 
 def verdict(before: Path, after: Path, offset: int | None = None) -> Verdict:
     options = VerifyOptions(offsets=KernelOffsets(paca_toc=offset))
-    (found,) = verify_files(before, after, options, find_tools())
-    return found
+    (file,) = verify_files(before, after, options, find_tools())
+    return file
 
 
 def error(path: Path, offset: int | None = PACATOC) -> ScpatchError:
@@ -88,13 +88,13 @@ def test_every_site_fails_before_and_passes_now(assemble: Assemble) -> None:
         .replace("LEAVE f", "LEAVE h")
         .replace(TRAMPOLINE, "")
     )
-    found = verdict(*both(assemble(source)))
-    assert found.proof.errors == ()
-    assert [site.state for site in found.proof.sites] == ["paca"] * 3
-    assert found.runs is not None
-    assert [(run.before.passed, run.after.passed) for run in found.runs] == [(False, True)] * 3
-    assert found.proven
-    assert found.proof.paca_toc == PACATOC
+    result = verdict(*both(assemble(source)))
+    assert result.proof.errors == ()
+    assert [site.state for site in result.proof.sites] == ["paca"] * 3
+    assert result.runs is not None
+    assert [(run.before.passed, run.after.passed) for run in result.runs] == [(False, True)] * 3
+    assert result.proven
+    assert result.proof.paca_toc == PACATOC
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_compiled_objects(tmp_path: Path, name: str) -> None:
     copy = tmp_path / name
     copy.write_bytes((FIXTURES / name).read_bytes())
     before, after = both(copy)
-    found = verdict(before, after, PACATOC)
-    assert found.proven, found.proof.errors
-    assert "paca" in {site.state for site in found.proof.sites}
+    result = verdict(before, after, PACATOC)
+    assert result.proven, result.proof.errors
+    assert "paca" in {site.state for site in result.proof.sites}
 
 
 def test_a_nop_that_is_a_branch_target(assemble: Assemble) -> None:
@@ -160,10 +160,10 @@ def test_it_is_idempotent(assemble: Assemble) -> None:
 def test_another_offset_is_not_taken_for_done(assemble: Assemble) -> None:
     path = assemble(ONE)
     paca(path, 8)
-    found = error(path, 16)
-    assert found.code == "SCP223"
-    assert "from 8(r13), not from 16(r13)" in found.message
-    assert found.where.startswith(".text+0x14 in f+0x14")
+    raised = error(path, 16)
+    assert raised.code == "SCP223"
+    assert "from 8(r13), not from 16(r13)" in raised.message
+    assert raised.where.startswith(".text+0x14 in f+0x14")
 
 
 def test_the_offset_is_never_guessed(assemble: Assemble) -> None:

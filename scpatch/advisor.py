@@ -84,9 +84,8 @@ def advise(path: Path | bytes, options: Options, *, image: bool) -> Advice:
 
     Raises ScpatchError for what cannot be read or is no object or archive for ppc64le.
     """
-    candidates = [
-        _Candidate(name, options._replace(lines=Lines.NONE)) for name in strategies.names()
-    ]
+    without_lines = options._replace(lines=Lines.NONE)
+    candidates = [_Candidate(name, without_lines) for name in strategies.names()]
 
     def observe(elf: ElfFile, scan: Scan) -> None:
         for candidate in candidates:
@@ -95,13 +94,12 @@ def advise(path: Path | bytes, options: Options, *, image: bool) -> Advice:
     file = plan_file(path, options._replace(strategy=None), observe=observe)
     scans = [entry.scan for entry in file.objects]
     kind = _kind(file)
+    serves_images = image or kind == "linked image"
     outlooks = tuple(candidate.outlook() for candidate in candidates)
     taken = [
         outlook
         for outlook in outlooks
-        if outlook.possible
-        and outlook.sites
-        and (image or kind == "linked image" or not outlook.image_only)
+        if outlook.possible and outlook.sites and (serves_images or not outlook.image_only)
     ]
     return Advice(
         file.path,
@@ -116,7 +114,7 @@ def advise(path: Path | bytes, options: Options, *, image: bool) -> Advice:
 
 
 def _kind(plan: FilePlan) -> str:
-    if len(plan.objects) != 1 or plan.objects[0].name != str(plan.path):
+    if [entry.name for entry in plan.objects] != [str(plan.path)]:
         return "archive"
     scan = plan.objects[0].scan
     return "linked image" if scan.image else "kernel module" if scan.module else "object"
@@ -140,10 +138,9 @@ class _Candidate:
                 self._error = error
 
     def outlook(self) -> Outlook:
-        name, image_only = self._strategy.name, not self._strategy.modules
-        if self._error is not None:
-            code, reason = self._error.code, self._error.message
-            return Outlook(name, code, reason, image_only=image_only)
+        name, image_only, error = self._strategy.name, not self._strategy.modules, self._error
+        if error is not None:
+            return Outlook(name, error.code, error.message, image_only)
         cost = self._strategy.cost(self._options.offsets)
         states = Counter(site.state for plan in self._plans for site in plan.sites)
         priced = {state: number for state, number in states.items() if state in cost}

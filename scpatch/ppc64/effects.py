@@ -151,14 +151,11 @@ def effects(word: int) -> Effects:
     if opcode == _CR_LOGICAL and xo & 31 == _ADDPCIS:
         fields = _RT
     written = {rt if fields & _RT else 0, ra if fields & _RA else 0}
-    return Effects(1 in written, 2 in written, stores is not None and _may_save(stores, ra, rb))
-
-
-def _may_save(stores: Store, ra: int, rb: int) -> bool:
-    if stores.is_indexed:
+    saves = stores is not None and ra == 1 and not stores.updates and overlaps_save(stores, 0)
+    if stores is not None and stores.is_indexed:
         # The other register holds anything; with r1 it may point at the doubleword.
-        return 1 in (ra, rb)
-    return ra == 1 and not stores.updates and overlaps_save(stores, 0)
+        saves = 1 in (ra, rb)
+    return Effects(1 in written, 2 in written, saves)
 
 
 def overlaps_save(stores: Store, base: int) -> bool:

@@ -45,12 +45,9 @@ _RANGES: Final = (
 )
 
 
-def _numbered() -> Iterator[tuple[int, str]]:
-    for first, names in _RANGES:
-        yield from enumerate(names.split(), first)
-
-
-NAMES: Final[Mapping[int, str]] = MappingProxyType(dict(_numbered()))
+NAMES: Final[Mapping[int, str]] = MappingProxyType(
+    {kind: name for first, names in _RANGES for kind, name in enumerate(names.split(), first)}
+)
 
 _IMMEDIATE: Final = re.compile(
     r"(?:ADDR16|REL16|(SECTOFF|(?:TOC|GOT|PLT|TPREL|DTPREL|GOT_[A-Z]+)16))"

@@ -6,7 +6,7 @@ call needs no stub if r2 is in 24(r1) on every path to it, or if earlier nops ca
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -67,9 +67,9 @@ class Fault(Enum):
 class Settled(NamedTuple):
     """By the places of calls."""
 
-    faults: Mapping[Location, Fault]
+    faults: dict[Location, Fault]
     """The calls whose nop is needed and cannot be had."""
-    saves: Mapping[Location, tuple[int, ...]]
+    saves: dict[Location, tuple[int, ...]]
     """The calls that need no stub -> the nops that must save r2 for that (section offsets); none if
     the function saves it by itself."""
 
@@ -103,13 +103,12 @@ def settle(
     # r2 saved or not.
     throws = elf.sections_named(".gcc_except_table", prefix=True)
     is_readable = not whole.patched.unread and not throws
-    faults: dict[Location, Fault] = {}
-    saves: dict[Location, tuple[int, ...]] = {}
+    settled = Settled({}, {})
     for index, inside in by_section.items():
         offsets = [call.offset for call in inside if call.needs_nop]
         section = section_facts(whole, index, offsets)
         faulty = _faults(section, inside)
-        faults |= {(index, offset): fault for offset, fault in faulty.items()}
+        settled.faults.update({(index, offset): fault for offset, fault in faulty.items()})
         if is_readable:
             # Nothing can be done about a call whose nop is faulty.
             left = [
@@ -119,8 +118,8 @@ def settle(
                 for call in inside
             ]
             saved = _saves(section, left)
-            saves |= {(index, offset): nops for offset, nops in saved.items()}
-    return Settled(faults, saves)
+            settled.saves.update({(index, offset): nops for offset, nops in saved.items()})
+    return settled
 
 
 def _faults(section: SectionFacts, calls: Sequence[Call]) -> dict[int, Fault]:

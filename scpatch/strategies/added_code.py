@@ -6,6 +6,8 @@ The names are `r2WORD.TRAMPOLINE.DIGEST`, or `r2WORD.DIGEST`.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError, damaged
 from scpatch.ppc64 import insn
@@ -34,7 +36,6 @@ class Digest:
 
     def __init__(self, elf: ElfFile) -> None:
         self._elf = elf
-        self._object: blake2b | None = None
         self._sections: dict[int, blake2b] = {}
 
     def of(self, section: int, *key: int) -> str:
@@ -45,13 +46,15 @@ class Digest:
         state.update(repr(key).encode())
         return state.hexdigest()
 
+    @cached_property
+    def _object(self) -> blake2b:
+        symbols = self._elf.symbols
+        assert symbols is not None, "an object with call sites has symbols"
+        state = blake2b(symbols.data, digest_size=LENGTH // 2)
+        state.update(symbols.strings)
+        return state
+
     def _start(self, section: int) -> blake2b:
-        if self._object is None:
-            self._object = blake2b(digest_size=LENGTH // 2)
-            symbols = self._elf.symbols
-            assert symbols is not None, "an object with call sites has symbols"
-            for part in (symbols.data, symbols.strings):
-                self._object.update(part)
         state = self._object.copy()
         # One of two alike sections may be freed after init.
         state.update(self._elf.section_name(section).encode("utf-8", "surrogateescape") + b"\0")

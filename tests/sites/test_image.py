@@ -148,8 +148,8 @@ def test_calls_that_need_no_r2(tmp_path: Path) -> None:
     """The relocation says so, where the linker has kept it."""
     source = SOURCE.replace("CALL target", "bl __SCT__x@notoc\n nop")
     assert "notoc" not in states(link(tmp_path, source))["_start"]
-    kept = link(tmp_path, source, "exec with relocations")
-    assert states(kept)["_start"] == ["paca", "paca", "notoc"]
+    image = link(tmp_path, source, "exec with relocations")
+    assert states(image)["_start"] == ["paca", "paca", "notoc"]
 
 
 FAR = f"""

@@ -63,7 +63,7 @@ def reference(assemble: Assemble) -> list[int]:
 def changed(before: Path, after: Path, name: str = ".text") -> dict[int, tuple[int, int]]:
     """The old words that differ: by section offset, before and after."""
     pairs = enumerate(zip(code(before, name), code(after, name), strict=False))
-    return {4 * at: (one, two) for at, (one, two) in pairs if one != two}
+    return {4 * at: (old, new) for at, (old, new) in pairs if old != new}
 
 
 @pytest.mark.parametrize("form", [trampoline, of_the_thread])
@@ -138,9 +138,9 @@ def test_a_second_run_changes_nothing(assemble: Assemble) -> None:
 def test_local_names_may_come_twice(assemble: Assemble, tmp_path: Path) -> None:
     """Of two trampolines of the same name one keeps r2, by its place in the merged section."""
     call = "FRAME {}\n bl __SCT__x\n nop\nLEAVE {}\n"
-    one = assemble(call.format("f", "f") + trampoline(scope=".local"), "one.o")
+    first = assemble(call.format("f", "f") + trampoline(scope=".local"), "first.o")
     other = assemble(call.format("g", "g") + trampoline(scope=".local"), "other.o")
-    run(LD, "-r", "-o", tmp_path / "merged.o", rewritten(one), other)
+    run(LD, "-r", "-o", tmp_path / "merged.o", rewritten(first), other)
     assert states(tmp_path / "merged.o") == {"f": ["trampoline"], "g": ["rewrite"]}
     again = rewritten(tmp_path / "merged.o")
     assert states(again) == {"f": ["trampoline"], "g": ["trampoline"]}
@@ -418,6 +418,6 @@ def test_the_document(assemble: Assemble, capsys: pytest.CaptureFixture[str]) ->
     print_report(RewriteReport([plan], written=False), "json")
     document = json.loads(capsys.readouterr().out)
     jsonschema.validate(document, schema())
-    (one,) = document["files"][0]["objects"]
-    assert [stub["sites"] for stub in one["stubs"]] == [1, 0]
-    assert [edit["name"] for edit in one["trampolines"]] == ["__SCT__x", "__SCT__z"]
+    (entry,) = document["files"][0]["objects"]
+    assert [stub["sites"] for stub in entry["stubs"]] == [1, 0]
+    assert [edit["name"] for edit in entry["trampolines"]] == ["__SCT__x", "__SCT__z"]

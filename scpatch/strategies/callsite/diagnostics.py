@@ -1,12 +1,8 @@
 """The diagnostics of the strategy `callsite`."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-
 from scpatch.diagnostics import Diagnostic
 
-DIAGNOSTICS: Mapping[str, Diagnostic] = {
+DIAGNOSTICS = {
     "SCP245": Diagnostic(
         "a stub for a weak undefined trampoline",
         "The trampoline is undefined here, and weak. If no other object defines it, GNU ld "

@@ -158,16 +158,12 @@ def _in_reach(elf: ElfFile, trampoline: Trampoline, path: SlowPath) -> SlowPath:
 def _check_existing(elf: ElfFile, offsets: Offsets, paths: Sequence[SlowPath]) -> None:
     """Raises ScpatchError SCP232 if an earlier run has used other offsets."""
     wanted = offsets.paca_thread_info, offsets.livepatch_sp
-    for path in paths:
-        for saving in path.saving:
-            present = saving.offsets.paca_thread_info, saving.offsets.livepatch_sp
-            if None not in wanted and present != wanted:
-                named = [
-                    f"{NAMES['paca_thread_info']} {thread_info} and {NAMES['livepatch_sp']} {top}"
-                    for thread_info, top in (present, wanted)
-                ]
-                what = f"made for {named[0]}, and the kernel has {named[1]}"
-                raise ScpatchError("SCP232", what, file=elf.name)
+    for saving in [saving for path in paths for saving in path.saving]:
+        present = saving.offsets.paca_thread_info, saving.offsets.livepatch_sp
+        if None not in wanted and present != wanted:
+            words = f"{NAMES['paca_thread_info']} %s and {NAMES['livepatch_sp']} %s"
+            what = f"made for {words % present}, and the kernel has {words % wanted}"
+            raise ScpatchError("SCP232", what, file=elf.name)
 
 
 def _usable(elf: ElfFile, offsets: Offsets) -> Offsets:

@@ -1,12 +1,8 @@
 """The diagnostics of the strategy `livepatch-stack`."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-
 from scpatch.diagnostics import Diagnostic
 
-DIAGNOSTICS: Mapping[str, Diagnostic] = {
+DIAGNOSTICS = {
     "SCP230": Diagnostic(
         "a trampoline without a cross-TOC path",
         "livepatch-stack patches the path that a trampoline takes to a target out of reach "

@@ -1,12 +1,8 @@
 """The diagnostics of the strategy `localentry`."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-
 from scpatch.diagnostics import Diagnostic
 
-DIAGNOSTICS: Mapping[str, Diagnostic] = {
+DIAGNOSTICS = {
     "SCP225": Diagnostic(
         "a module cannot use localentry",
         "`localentry` leaves it to the linker to save and restore r2. A .ko is already "

@@ -1,12 +1,8 @@
 """The diagnostics of the strategy `paca`."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-
 from scpatch.diagnostics import Diagnostic
 
-DIAGNOSTICS: Mapping[str, Diagnostic] = {
+DIAGNOSTICS = {
     "SCP221": Diagnostic(
         "the offset does not fit an `ld` instruction",
         "`ld` is a DS-form instruction: its offset is a signed 16-bit multiple of 4. "

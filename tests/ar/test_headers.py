@@ -71,9 +71,11 @@ def test_members_are_those_of_ar(
 def test_thin_members_are_those_of_ar(tmp_path: Path, files: list[str], ar: str) -> None:
     inside = tmp_path / "in" / "side"
     path = make(inside / "x.a", *(f"../../{name}" for name in files), options="rcsT", ar=(ar,))
-    found = members(path)
-    assert [member.name for member in found] == [f"../../{name}" for name in files]
-    assert [member.size for member in found] == [(tmp_path / name).stat().st_size for name in files]
+    entries = members(path)
+    assert [member.name for member in entries] == [f"../../{name}" for name in files]
+    assert [member.size for member in entries] == [
+        (tmp_path / name).stat().st_size for name in files
+    ]
 
 
 def test_a_thin_archive_may_name_members_of_a_regular_one(tmp_path: Path, files: list[str]) -> None:

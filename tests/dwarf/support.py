@@ -113,7 +113,7 @@ def ours(path: Path) -> dict[tuple[int, int], str]:
 def theirs(path: Path) -> dict[tuple[int, int], str]:
     """The same from addr2line."""
     elf = read(path)
-    found = {}
+    lines = {}
     for index in {section for section, _ in words(elf)}:
         offsets = [offset for section, offset in words(elf) if section == index]
         name = elf.section_name(index)
@@ -123,8 +123,8 @@ def theirs(path: Path) -> dict[tuple[int, int], str]:
         for offset, text in zip(offsets, output.splitlines(), strict=True):
             line = text.split(" (discriminator")[0]
             if not line.startswith("??") and not line.endswith((":?", ":0")):
-                found[index, offset] = absolute(line, path.parent)
-    return found
+                lines[index, offset] = absolute(line, path.parent)
+    return lines
 
 
 def absolute(line: str, folder: Path) -> str:

@@ -21,8 +21,8 @@ PLAIN = Table(program=SET_ADDRESS + special(0, 6) + special(2, 1) + b"\2\2" + EN
 
 
 def at(elf: ElfFile, *offsets: int) -> list[str | None]:
-    found = line_of(elf, [(TEXT, offset) for offset in offsets])
-    return [found.get((TEXT, offset)) for offset in offsets]
+    lines = line_of(elf, [(TEXT, offset) for offset in offsets])
+    return [lines.get((TEXT, offset)) for offset in offsets]
 
 
 @pytest.mark.parametrize("version", [2, 3, 4, 5])
@@ -186,6 +186,6 @@ def test_damage_anywhere(objects: list[bytes], data: st.DataObject) -> None:
         start, size = data.draw(st.sampled_from(extents))
         where = start + data.draw(st.integers(0, size - 1))
         content[where] = data.draw(st.integers(0, 255))
-    found = line_of(ElfFile(memoryview(bytes(content)), "damaged.o"), support.words(elf))
-    assert found.keys() <= set(support.words(elf))
-    assert all(line.rpartition(":")[2].isdecimal() for line in found.values())
+    lines = line_of(ElfFile(memoryview(bytes(content)), "damaged.o"), support.words(elf))
+    assert lines.keys() <= set(support.words(elf))
+    assert all(line.rpartition(":")[2].isdecimal() for line in lines.values())

@@ -146,9 +146,9 @@ def test_other_tools_take_it(
     strings = {entry.sh_link for entry in elf.sections} | {elf.header.e_shstrndx}
     tables = {index for index, entry in enumerate(elf.sections) if entry.sh_type == ew.SHT_SYMTAB}
     # Growing a table by any bytes is no valid file; its neighbours' growth moves it all the same.
-    kept = {index: edit for index, edit in edits.items() if index not in strings | tables}
+    others = {index: edit for index, edit in edits.items() if index not in strings | tables}
     path = tmp_path_factory.mktemp("layout") / "x.o"
-    path.write_bytes(apply(data, lay_out(elf, Edits(kept))))
+    path.write_bytes(apply(data, lay_out(elf, Edits(others))))
     assert len(sections(path)) == len(elf.sections)
     quiet(CROSS + "objcopy", path, path.with_name("copy.o"))
     quiet(LD, "-r", "-o", path.with_name("linked.o"), path)

@@ -307,12 +307,12 @@ def test_a_source_that_changes_while_it_is_planned(
     real = strategies_scan.scan
 
     def change(*arguments: object) -> Scan:
-        found = real(*arguments)  # type: ignore[arg-type]
+        scanned = real(*arguments)  # type: ignore[arg-type]
         if replaced:
             sites.unlink()
         sites.write_bytes(newer)
         os.utime(sites, ns=(1, 1))
-        return found
+        return scanned
 
     monkeypatch.setattr("scpatch.rewriter.object.scan", change)
     plan = plan_file(sites, Options(), None)

@@ -83,8 +83,8 @@ def test_the_prebuilt_archive(tmp_path: Path) -> None:
     """It has a member twice: both are rewritten, and messages tell them apart."""
     (path,) = objects(tmp_path, "members.a")
     plan = rewrite(path)
-    found = [entry.name.removeprefix(str(path)) for entry in plan.objects]
-    assert found == ["(calls-clang-dwarf.o)", "(sites.o)", "(marked.o)", "(sites.o@2)"]
+    names = [entry.name.removeprefix(str(path)) for entry in plan.objects]
+    assert names == ["(calls-clang-dwarf.o)", "(sites.o)", "(marked.o)", "(sites.o@2)"]
     (single,) = objects(tmp_path, "sites.o")
     assert (
         archives.content(path, "sites.o")

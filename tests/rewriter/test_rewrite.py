@@ -342,8 +342,8 @@ def test_out_of_reach(tmp_path: Path, between: int, first: str) -> None:
         ew.write(giant(1, between), out)
     assert states(path)["f1"] == ["rewrite"]
     plan = plan_file(path, Options(), None).objects[0].plan
-    found = [f"{site.state} {site.code}".strip() for site in plan.sites]
-    assert found == [first, "rewrite"]
+    outcomes = [f"{site.state} {site.code}".strip() for site in plan.sites]
+    assert outcomes == [first, "rewrite"]
 
 
 @pytest.mark.parametrize(("size", "state"), [((1 << 25) - 20, "rewrite"), (1 << 25, "refused")])

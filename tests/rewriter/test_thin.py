@@ -92,9 +92,9 @@ def test_copies_keep_their_names_when_members_come(tmp_path: Path) -> None:
     for names in (("sites.o",), ("calls-gcc.o", "sites.o")):
         path = archives.thin_by_hand(tmp_path / "x.a", *names)
         rewrite(path, tmp_path / "new.a")
-    kept = archives.names(tmp_path / "new.a")[1]
+    name = archives.names(tmp_path / "new.a")[1]
     assert len(list((tmp_path / "new.a.members").iterdir())) == 2
-    assert (tmp_path / kept).read_bytes() == archives.alone(tmp_path / "sites.o")
+    assert (tmp_path / name).read_bytes() == archives.alone(tmp_path / "sites.o")
 
 
 @pytest.mark.parametrize("place", [".", "out", "../out", "linked"])
@@ -184,9 +184,9 @@ def test_members_of_a_regular_archive_with_an_output(tmp_path: Path) -> None:
     assert [name.split(".")[0] for name in names if "members/" in name] == ["new"] * 3
     # marked.o has nothing to rewrite, so it still lies in the regular archive.
     assert archives.content(new, "marked.o") == archives.content(inner, "marked.o")
-    found = _whole_archive(tmp_path, new)
+    members = _whole_archive(tmp_path, new)
     rewrite(path)
-    assert found == _whole_archive(tmp_path, path)
+    assert members == _whole_archive(tmp_path, path)
 
 
 def test_two_thin_archives_may_share_a_member(tmp_path: Path) -> None:

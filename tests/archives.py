@@ -65,7 +65,7 @@ def armap(archive: Path) -> list[str]:
 
 
 def gnu_armap(archive: Path) -> list[str]:
-    """The same by GNU nm, which knows members of a regular archive in a thin one."""
+    """The same by GNU nm, which reads members of a regular archive inside a thin archive."""
     return _armap("Archive index:", CROSS + "nm", "-s", archive)
 
 
@@ -138,8 +138,8 @@ def nested(folder: Path) -> tuple[Path, Path]:
     objects(folder, "calls-gcc.o", "sites.o", "marked.o")
     (folder / "lib").mkdir()
     inner = make(folder / "lib" / "inner.a", "../calls-gcc.o", "../marked.o", "../sites.o")
-    objects(folder / "own", "sites.o")
-    return thin(folder, "own/sites.o", "lib/inner.a"), inner
+    objects(folder / "file", "sites.o")
+    return thin(folder, "file/sites.o", "lib/inner.a"), inner
 
 
 def thin_by_hand(archive: Path, *names: str) -> Path:

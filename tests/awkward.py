@@ -1,7 +1,7 @@
 """Objects that are hard to judge, as assembly: what a call names, and how it comes there.
 
 Each has a function `f` (or more) with calls of `__SCT__*`. The rewriter and the proof must say the
-same of every one (test_agreement), whatever that is.
+same of each (test_agreement), whatever that is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OTHER = '.section .text.t, "ax"\n'
 
 
 def typed(kind: str, scope: str = ".globl") -> str:
-    """A trampoline of a type, in its own section."""
+    """A trampoline of a type, in a separate section."""
     text = f"{OTHER}{scope} __SCT__x\n.type __SCT__x, {kind}\n__SCT__x: b target\n"
     return text + ".size __SCT__x, .-__SCT__x\n.text\n"
 
@@ -61,11 +61,11 @@ SOURCES = {
     + CALL.format("own"),
     "by a global name": typed("@function").replace("__SCT__x: ", "__SCT__x:\nown: .globl own\n")
     + CALL.format("own"),
-    "by what lies before it": typed("@function").replace(
+    "by what is before it": typed("@function").replace(
         ".globl __SCT__x", ".globl own\nown: nop\n nop\n.globl __SCT__x"
     )
     + CALL.format("own + 8"),
-    "into it, by what lies before it": typed("@function")
+    "into it, by what is before it": typed("@function")
     .replace(".globl __SCT__x", ".globl own\nown: nop\n nop\n.globl __SCT__x")
     .replace("b target", "nop\n b target")
     + CALL.format("own + 12"),
@@ -91,7 +91,7 @@ SOURCES = {
     "resolved, before": LOCAL + PLAIN,
     "resolved, twice": "FRAME f\n bl __SCT__x\n nop\n bl __SCT__x\n nop\nLEAVE f\n" + LOCAL,
     "resolved, saved": "FRAME f\n std 2,24(1)\n bl __SCT__x\n nop\nLEAVE f\n" + LOCAL,
-    "resolved, beside a relocated one": (
+    "resolved, beside a relocated call": (
         "FRAME f\n bl __SCT__x\n nop\n bl __SCT__y\n nop\nLEAVE f\n" + LOCAL
     ),
     "resolved, r2 lost, then saved": (

@@ -22,7 +22,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 @pytest.fixture
 def assemble(tmp_path: Path) -> Callable[..., Path]:
-    """Assembles text with the macros of `tests.tools` into a file of the test's own folder."""
+    """Assembles text with the macros of `tests.tools` into a file in the test's folder."""
 
     def make(source: str, name: str = "x.o") -> Path:
         return tools.assemble(tmp_path, source, name)

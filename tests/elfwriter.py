@@ -72,7 +72,7 @@ class Relocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A section; giving `relocations`, be it an empty list, puts a SHT_RELA section behind it.
+    """A section; giving `relocations`, be it an empty list, puts a SHT_RELA section after it.
 
     `size` is sh_size where there are no bytes to count (SHT_NOBITS).
     """
@@ -153,7 +153,7 @@ def words(*values: int, byteorder: ByteOrder = "little") -> bytes:
 def build(elf: Elf) -> bytes:
     """The file's bytes.
 
-    Raises ValueError for a name that is missing or not unique, a local symbol behind a global one,
+    Raises ValueError for a name that is missing or not unique, a local symbol after a global one,
     or a stream of another size than it said; struct.error for a value that does not fit its field.
     """
     out = io.BytesIO()
@@ -190,7 +190,7 @@ def section_numbers(elf: Elf) -> list[int]:
 def string_table(strings: Iterable[str], *, tail_merge: bool) -> tuple[bytes, dict[str, int]]:
     """The bytes of a SHT_STRTAB section, and the offset of each string.
 
-    With `tail_merge` a string that is the end of another one lies inside that one, as ld does it.
+    With `tail_merge` a string that is the end of another one is stored inside that, as ld does it.
     """
     unique = dict.fromkeys(text.encode("utf-8", "surrogateescape") for text in strings if text)
     # Sorted backwards from the end, a string comes right after those that end with it.
@@ -238,8 +238,8 @@ def _complete(elf: Elf) -> tuple[list[Section], dict[str, int]]:
     find_symbol = _Numbers("symbol", ["", *map(_symbol_key, elf.symbols)])
 
     symbol_names = [symbol.name for symbol in elf.symbols]
-    own = section_names if elf.shared_strtab else []
-    strtab, symbol_offsets = string_table([*symbol_names, *own], tail_merge=elf.tail_merge)
+    shared = section_names if elf.shared_strtab else []
+    strtab, symbol_offsets = string_table([*symbol_names, *shared], tail_merge=elf.tail_merge)
     shstrtab, section_offsets = string_table(section_names, tail_merge=elf.tail_merge)
 
     sections = [Section(name="", type=SHT_NULL, addralign=0)]
@@ -304,8 +304,8 @@ def _symbol_tables(
         number = 0 if symbol.section is None else find_section.find(symbol.section)
         extended = number >= SHN_LORESERVE or (elf.extended and number > 0)
         numbers.append(number if extended else 0)
-        own = SHN_XINDEX if extended else number
-        shndx = own if symbol.st_shndx is None else symbol.st_shndx
+        default = SHN_XINDEX if extended else number
+        shndx = default if symbol.st_shndx is None else symbol.st_shndx
         kind = (symbol.bind << 4 | symbol.type, symbol.other, shndx)
         where = (symbol.value, symbol.size)
         fields = (*kind, *where) if elf.bits == 64 else (*where, *kind)
@@ -334,7 +334,7 @@ def _first_global(symbols: Sequence[Symbol]) -> int:
     locals_ = [symbol.bind == STB_LOCAL for symbol in symbols]
     first = locals_.index(False) if False in locals_ else len(locals_)
     if any(locals_[first:]):
-        raise ValueError("a local symbol follows a global one; sh_info of .symtab cannot tell them")
+        raise ValueError("a local symbol follows a global symbol, which sh_info of .symtab forbids")
     return first + 1
 
 

@@ -85,7 +85,7 @@ def patched(path: Path) -> Path:
 
 
 def calls(path: Path, callee: str = r"(?:__SCT__|\w+\.\w+_branch\.)[^>]*") -> dict[int, str]:
-    """Address of each `bl` to a trampoline -> the instruction behind it, by objdump."""
+    """Address of each `bl` to a trampoline -> the instruction after it, by objdump."""
     text = run(CROSS + "objdump", "-d", "--no-show-raw-insn", path).stdout
     pattern = rf"^\s*([0-9a-f]+):\s+bl +[0-9a-f]+ <{callee}>\n(?:\s*[0-9a-f]+:\s+(.*))?"
     return {int(at, 16): after.strip() for at, after in re.findall(pattern, text, re.MULTILINE)}
@@ -104,7 +104,7 @@ def segments(path: Path) -> str:
 
 
 def file_offset(path: Path, address: int) -> int:
-    """Where a virtual address lies in the file."""
+    """The file offset of a virtual address."""
     for line in segments(path).splitlines():
         if fields := re.match(r"\s+LOAD\s+0x(\w+) 0x(\w+) 0x\w+ 0x(\w+)", line):
             offset, start, size = (int(field, 16) for field in fields.groups())

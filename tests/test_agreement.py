@@ -46,8 +46,8 @@ def differences(sites: Sequence[Site], proven: Sequence[SiteProof]) -> list[str]
     """Where the two do not say the same."""
     ours = {(site.section, site.offset): site for site in sites}
     theirs = {(site.section, site.offset): site for site in proven}
-    found = [f"only one of them sees {place}" for place in ours.keys() ^ theirs.keys()]
-    return found + [
+    differences = [f"only one of them sees {place}" for place in ours.keys() ^ theirs.keys()]
+    return differences + [
         f"{ours[place].place}: {ours[place].state} {ours[place].code}, {theirs[place].state}: "
         f"{theirs[place].why}"
         for place in ours.keys() & theirs.keys()

@@ -1,4 +1,4 @@
-"""`scpatch completion`: the scripts, and a bash that uses the one for it."""
+"""`scpatch completion`: the scripts, and a bash that uses its script."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 
 def completed(*words: str) -> list[str]:
-    """What bash offers for the last one of the words."""
+    """What bash offers for the last of the words."""
     bash = shutil.which("bash")
     assert bash is not None
     programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

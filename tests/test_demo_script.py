@@ -103,9 +103,9 @@ def test_set_up_tells_a_user_what_is_missing(tmp_path: Path, kind: str) -> None:
     cache = tmp_path / "cache"
     result = script("setup.sh", kind, PATH=str(tmp_path), XDG_CACHE_HOME=str(cache))
     assert (result.returncode, result.stdout) == (1, "")
-    told = result.stderr.splitlines()[-1]
-    assert told.startswith("setup: install them as root: apt-get install ")
-    assert set(told.split()) >= MISSING[kind]
+    message = result.stderr.splitlines()[-1]
+    assert message.startswith("setup: install them as root: apt-get install ")
+    assert set(message.split()) >= MISSING[kind]
     assert not (cache / "scpatch" / "venv").exists()
 
 

@@ -108,7 +108,7 @@ def put(tmp_path: Path) -> Put:
 
 
 def rows(text: str, first: str) -> list[str]:
-    """The lines that start with the pattern `first`, each run of blanks made one."""
+    """The lines that start with the pattern `first`, each run of blanks replaced by a blank."""
     lines = (" ".join(line.split()) for line in text.splitlines())
     return [line for line in lines if re.match(first, line)]
 
@@ -295,5 +295,5 @@ def test_every_string_lies_at_its_offset(strings: list[str], tail_merge: bool) -
         end = table.index(b"\0", offsets[text])
         assert table[offsets[text] : end] == text.encode()
     unique = {text for text in strings if text}
-    kept = {text for text in unique if not any(o != text and o.endswith(text) for o in unique)}
-    assert len(table) == 1 + sum(len(text) + 1 for text in (kept if tail_merge else unique))
+    merged = {text for text in unique if not any(o != text and o.endswith(text) for o in unique)}
+    assert len(table) == 1 + sum(len(text) + 1 for text in (merged if tail_merge else unique))

@@ -15,7 +15,7 @@ from tests.tools import FIXTURES, ROOT, rewritten, run
 
 @pytest.fixture
 def sites(tmp_path: Path) -> Path:
-    """A copy of an object with call sites, in a folder of its own."""
+    """A copy of an object with call sites, in a separate folder."""
     folder = tmp_path / "objects"
     folder.mkdir()
     return copy(folder / "sites.o")
@@ -83,7 +83,7 @@ def test_stopped_by_a_signal(sites: Path, number: signal.Signals, named: bool) -
 
 
 def test_two_runs_at_once(sites: Path, expected: bytes) -> None:
-    """Both have read the old file before either has written the new one."""
+    """Both have read the old file before either has written the new file."""
     first, second = start_stopped(sites), start_stopped(sites)
     for process in (first, second):
         process.communicate(timeout=30)
@@ -105,7 +105,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     folder = tmp_path / "disk"
     folder.mkdir()
     command: list[str | Path] = ["sh", "-c", _FULL, "sh", folder, FIXTURES / "sites.o"]
-    # In a name space of its own, so that no mount stays behind.
+    # In a separate mount namespace, so that no mount is left.
     done = run("unshare", "--mount", *command, sys.executable, cwd=ROOT, check=False)
     if "exit" in done.stdout:
         assert done.stdout.split("\n") == ["exit 1", "sites.o", ""]

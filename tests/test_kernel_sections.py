@@ -1,4 +1,4 @@
-"""The two lists of facts about Linux, one against the other and both against a real kernel."""
+"""The two lists of facts about Linux, compared with each other and with a real kernel."""
 
 from __future__ import annotations
 

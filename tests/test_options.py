@@ -1,4 +1,4 @@
-"""The options of both programs: one definition each, one message for a wrong value."""
+"""The options of both programs: each has a single definition and message."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ made = st.lists(
 
 
 def build(sections: Made, padding: int) -> bytes:
-    """Every site between two other instructions, every section with another one behind it."""
+    """Every site between two other instructions, every section with another after it."""
     parts = []
     for number, sites in enumerate(sections):
         words = [ADDI]
@@ -98,7 +98,7 @@ def words_of(file: ELFFile, name: str) -> list[int]:
 @given(made, st.integers(0, 9))
 def test_states(sections: Made, padding: int) -> None:
     plan, _ = plan_object(memoryview(build(sections, padding)), "x", Options())
-    assert [named(one) for one in plan.plan.sites] == [
+    assert [named(site) for site in plan.plan.sites] == [
         kind.state for sites in sections for kind, _ in sites
     ]
 
@@ -129,7 +129,7 @@ def check_section(file: ELFFile, number: int, sites: list[tuple[Kind, str]], no_
     symtab = file.get_section_by_name(".symtab")
     assert isinstance(table, RelocationSection)
     assert isinstance(symtab, SymbolTableSection)
-    calls = {one["r_offset"]: one for one in table.iter_relocations()}
+    calls = {entry["r_offset"]: entry for entry in table.iter_relocations()}
     for at, (kind, name) in enumerate(sites):
         place = 1 + 3 * at
         target = symtab.get_symbol(calls[4 * place]["r_info_sym"])

@@ -1,4 +1,4 @@
-"""Archives are compared member by member, and what is around the members too."""
+"""The comparison of two archives: each member, and what the archive says of it."""
 
 import shutil
 import struct
@@ -32,7 +32,7 @@ def archive(folder: Path, *, options: str = "rcs", note: bytes = b"hello\n") -> 
 
 @pytest.mark.parametrize("options", ["rcs", "rcsT"])
 def test_members_are_paired_in_order(tmp_path: Path, options: str) -> None:
-    before, after = (archive(tmp_path / name, options=options) for name in ("one", "two"))
+    before, after = (archive(tmp_path / name, options=options) for name in ("old", "new"))
     assert is_archive(before)
     with open_archives(before, after, str(after)) as members:
         assert [p.label for p in members.pairs] == [
@@ -42,25 +42,25 @@ def test_members_are_paired_in_order(tmp_path: Path, options: str) -> None:
         ]
         assert [p.is_object for p in members.pairs] == [True, True, False]
         assert [p.after.read_bytes() for p in members.pairs[:2]] == [
-            (tmp_path / "two" / name).read_bytes() for name in MEMBERS
+            (tmp_path / "new" / name).read_bytes() for name in MEMBERS
         ]
         assert members.errors == ()
 
 
 def test_members_of_one_name(tmp_path: Path) -> None:
-    for name in ("one", "two"):
+    for name in ("old", "new"):
         objects(tmp_path / name / "a", "sites.o")
         objects(tmp_path / name / "b", "sites.o")
         (tmp_path / name / "b" / "sites.o").write_bytes(b"\x7fELF " + name.encode())
         make(tmp_path / name / "x.a", "a/sites.o", "b/sites.o", options="qcs")
         make(tmp_path / name / "t.a", "a/sites.o", "b/sites.o", options="qcsT")
     for archive_name in ("x.a", "t.a"):
-        after = tmp_path / "two" / archive_name
-        with open_archives(tmp_path / "one" / archive_name, after, str(after)) as members:
+        after = tmp_path / "new" / archive_name
+        with open_archives(tmp_path / "old" / archive_name, after, str(after)) as members:
             assert [p.label for p in members.pairs] == [f"{after}(sites.o)", f"{after}(sites.o@2)"]
             contents = [(p.before.read_bytes(), p.after.read_bytes()) for p in members.pairs]
         assert contents[0][0] == contents[0][1]
-        assert contents[1] == (b"\x7fELF one", b"\x7fELF two")
+        assert contents[1] == (b"\x7fELF old", b"\x7fELF new")
 
 
 def test_bsd_archives(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_an_empty_archive(tmp_path: Path) -> None:
 
 
 def test_other_members_are_errors(tmp_path: Path) -> None:
-    before = archive(tmp_path / "one")
+    before = archive(tmp_path / "old")
     fewer = make(tmp_path / "fewer" / "x.a", *objects(tmp_path / "fewer", *MEMBERS))
     moved = make(tmp_path / "moved" / "x.a", *objects(tmp_path / "moved", *reversed(MEMBERS)))
     for after in (fewer, moved):
@@ -85,14 +85,14 @@ def test_other_members_are_errors(tmp_path: Path) -> None:
 
 
 def test_a_changed_text_is_an_error(tmp_path: Path) -> None:
-    before, after = archive(tmp_path / "one"), archive(tmp_path / "two", note=b"other\n")
+    before, after = archive(tmp_path / "old"), archive(tmp_path / "new", note=b"other\n")
     assert pairs(before, after)[1] == (
         f"{after}(note.txt): a member that is no object was changed.",
     )
 
 
 def test_a_changed_mode_or_date_is_an_error(tmp_path: Path) -> None:
-    before, after = archive(tmp_path / "one"), archive(tmp_path / "two")
+    before, after = archive(tmp_path / "old"), archive(tmp_path / "new")
     data = after.read_bytes()
     header = data.index(b"sites.o/")
     for at, text in ((16, b"1700000000"), (28, b"5"), (34, b"5"), (40, b"755    ")):
@@ -105,7 +105,7 @@ def test_a_changed_mode_or_date_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_changed_symbol_index_is_an_error(tmp_path: Path) -> None:
-    before, after = archive(tmp_path / "one"), archive(tmp_path / "two")
+    before, after = archive(tmp_path / "old"), archive(tmp_path / "new")
     data = bytearray(after.read_bytes())
     (count,) = struct.unpack_from(">I", data, 68)
     offsets = list(struct.unpack_from(f">{count}I", data, 72))
@@ -116,7 +116,7 @@ def test_a_changed_symbol_index_is_an_error(tmp_path: Path) -> None:
 
 
 def test_what_ar_cannot_read(tmp_path: Path) -> None:
-    good = archive(tmp_path / "one")
+    good = archive(tmp_path / "old")
     bad = tmp_path / "bad.a"
     bad.write_bytes(good.read_bytes()[:2000])
     assert is_archive(bad)
@@ -128,8 +128,8 @@ def test_what_ar_cannot_read(tmp_path: Path) -> None:
 
 def test_the_copies_of_a_thin_archive(tmp_path: Path) -> None:
     """As `rewrite -o` makes them; a copy by any other name is another member."""
-    before = archive(tmp_path / "one", options="rcsT")
-    after = tmp_path / "two" / "new.a"
+    before = archive(tmp_path / "old", options="rcsT")
+    after = tmp_path / "new" / "new.a"
     after.parent.mkdir()
     rewrite(before, after, no_nop="thunk")
     with open_archives(before, after, str(after)) as members:
@@ -151,18 +151,18 @@ def test_the_copies_of_a_thin_archive(tmp_path: Path) -> None:
     ],
 )
 def test_no_copy_of_a_thin_archives_member(tmp_path: Path, name: str) -> None:
-    (file,) = objects(tmp_path / "one", "sites.o")
-    before = make(tmp_path / "one" / "x.a", "sites.o", options="rcsT")
-    copy = tmp_path / "two" / name
+    (file,) = objects(tmp_path / "old", "sites.o")
+    before = make(tmp_path / "old" / "x.a", "sites.o", options="rcsT")
+    copy = tmp_path / "new" / name
     copy.parent.mkdir(parents=True)
     shutil.copy(file, copy)
-    after = make(tmp_path / "two" / "new.a", name, options="rcsT")
+    after = make(tmp_path / "new" / "new.a", name, options="rcsT")
     assert pairs(before, after)[1] == (f"{after} has other members, or in another order.",)
 
 
 def test_a_lost_member_of_a_thin_archive(tmp_path: Path) -> None:
-    before, after = (archive(tmp_path / name, options="rcsT") for name in ("one", "two"))
-    (tmp_path / "two" / "sites.o").unlink()
+    before, after = (archive(tmp_path / name, options="rcsT") for name in ("old", "new"))
+    (tmp_path / "new" / "sites.o").unlink()
     with pytest.raises(ScpatchError) as caught, open_archives(before, after, str(after)):
         pass
     assert (caught.value.code, caught.value.file) == ("SCP302", str(after))
@@ -171,7 +171,7 @@ def test_a_lost_member_of_a_thin_archive(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a\0b/x.o", "x" * 300, "..", "d/x.o/y.o"])
 def test_what_no_member_of_a_thin_archive_can_be(tmp_path: Path, name: str) -> None:
-    """The operating system refuses some of these names in ways of its own."""
+    """The operating system refuses some of these names with other errors."""
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "x.o").write_bytes(b"text")
     table = name.encode() + b"/\n"
@@ -188,7 +188,7 @@ def test_what_no_member_of_a_thin_archive_can_be(tmp_path: Path, name: str) -> N
 def test_a_missing_program_is_named_with_its_package(
     tmp_path: Path, tool: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = archive(tmp_path / "one")
+    before = archive(tmp_path / "old")
     which = shutil.which
     monkeypatch.setattr(shutil, "which", lambda name: None if name.endswith(tool) else which(name))
     with pytest.raises(ScpatchError) as caught, open_archives(before, before, str(before)):
@@ -205,7 +205,7 @@ def test_an_object_is_no_archive(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = archive(tmp_path / "one")
+    before = archive(tmp_path / "old")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))

@@ -97,7 +97,7 @@ HIDDEN = {
 
 @pytest.mark.parametrize("name", HIDDEN)
 def test_undefined_symbols_of_hidden_visibility(tmp_path: Path, name: str) -> None:
-    """GNU ld wants them defined, whatever it is told about unresolved ones."""
+    """GNU ld requires them to be defined, whatever --unresolved-symbols says."""
     compiler, language, declared = HIDDEN[name]
     extern = 'extern "C" ' if language == "c++" else "extern "
     source = f"{extern}long __SCT__x(long);\n{declared}\n"

@@ -38,14 +38,14 @@ def states(verdict: Verdict) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("linker", LINKERS)
-@pytest.mark.parametrize("way", ["directly", "through ld -r", "from an archive"])
-def test_a_linked_program_keeps_r2(tmp_path: Path, linker: str, way: str) -> None:
+@pytest.mark.parametrize("route", ["directly", "through ld -r", "from an archive"])
+def test_a_linked_program_keeps_r2(tmp_path: Path, linker: str, route: str) -> None:
     after = rewritten(assemble(tmp_path, BODY), no_nop="thunk")
     files = [after]
-    if way == "through ld -r":
+    if route == "through ld -r":
         run(linker, "-r", "-o", tmp_path / "whole.o", after)
         files = [tmp_path / "whole.o"]
-    elif way == "from an archive":
+    elif route == "from an archive":
         run(CROSS + "ar", "rcs", tmp_path / "all.a", after)
         files = [tmp_path / "all.a"]
     image = link(linker, tmp_path, program(tmp_path, CALLS, []), *files)
@@ -80,7 +80,7 @@ def test_inline_plt_calls_that_become_calls(tmp_path: Path) -> None:
 
 
 def test_trampolines_that_a_shared_object_lets_others_replace(tmp_path: Path) -> None:
-    """A stub has no nop behind its branch. GNU ld refuses it, unless all is in one section; lld
+    """A stub has no nop after its branch. GNU ld refuses it, unless all is in one section; lld
     writes a restore over whatever follows the stub, if the trampoline is in the same file."""
     both = PLAIN + "FRAME g\n bl __SCT__y\n nop\nLEAVE g\n"
     for name in ("__SCT__x", "__SCT__y"):
@@ -106,9 +106,9 @@ def test_a_branch_over_stubs_is_no_call(tmp_path: Path, linker: str) -> None:
 
 
 def test_a_local_trampoline_beside_others(tmp_path: Path) -> None:
-    """Two objects with resolved calls of local trampolines of one name."""
-    one = rewritten(assemble(tmp_path, PLAIN + LOCAL, "one.o"))
-    other = rewritten(
+    """Two objects with resolved calls of local trampolines of the same name."""
+    first = rewritten(assemble(tmp_path, PLAIN + LOCAL, "first.o"))
+    second = rewritten(
         assemble(
             tmp_path,
             PLAIN.replace("FRAME f", "FRAME g").replace("LEAVE f", "LEAVE g") + LOCAL,
@@ -119,5 +119,5 @@ def test_a_local_trampoline_beside_others(tmp_path: Path) -> None:
         tmp_path, "FUNC _start\n blr\nEND _start\nFUNC target\n blr\nEND target\n", "m.o"
     )
     for linker in LINKERS:
-        run(linker, "-o", tmp_path / "image", main, one, other)
-        assert states(look(tmp_path / "image", one, other)) == {"f": "stub", "g": "stub"}
+        run(linker, "-o", tmp_path / "image", main, first, second)
+        assert states(look(tmp_path / "image", first, second)) == {"f": "stub", "g": "stub"}

@@ -29,7 +29,7 @@ def words(lines: Sequence[str], directory: Path) -> list[int]:
     return [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]
 
 
-def unit(number: int, lines: Sequence[str], call: str = "bl __SCT__{0}\n nop") -> str:
+def module(number: int, lines: Sequence[str], call: str = "bl __SCT__{0}\n nop") -> str:
     """A call, its trampoline and the code that this branches to, with the number in all labels."""
     code = "\n".join(lines)
     return f"""
@@ -59,7 +59,7 @@ end{number}:
 
 
 def site(path: Path, number: int = 0, *, naive: bool = False) -> CallSite:
-    """The site of a unit, as the proof describes it."""
+    """The site of a module, as the proof describes it."""
     symbols = {name: label.value for name, label in labels(path).items()}
     start, end = symbols[f"code{number}"], symbols[f"end{number}"]
     return replace(
@@ -70,8 +70,8 @@ def site(path: Path, number: int = 0, *, naive: bool = False) -> CallSite:
 
 
 def run_all(directory: Path, variants: Sequence[Sequence[str]]) -> list[Outcome]:
-    """Runs each variant of the code in a unit of its own, all in one program."""
-    source = "".join(unit(number, lines) for number, lines in enumerate(variants))
+    """Runs each variant of the code in a separate module, all in the same program."""
+    source = "".join(module(number, lines) for number, lines in enumerate(variants))
     path = assemble(directory, source)
     sites = [site(path, number) for number in range(len(variants))]
     return execute(path, sites, find_tools(), offsets=OFFSETS, limit=0.2)
@@ -83,7 +83,7 @@ def run_one(directory: Path, lines: Sequence[str] = LINES) -> Outcome:
 
 
 def edited(old: str, *new: str) -> tuple[str, ...]:
-    """The code with the one line `old` replaced."""
+    """The code with the line `old` replaced."""
     (at,) = (at for at, line in enumerate(LINES) if " ".join(line.split()) == old)
     return (*LINES[:at], *new, *LINES[at + 1 :])
 

@@ -49,7 +49,7 @@ def readelf(*arguments: str | Path) -> str:
 
 def labels(path: Path) -> dict[str, Label]:
     """All named symbols of the object."""
-    found = {}
+    symbols = {}
     for line in readelf("-sW", path).splitlines():
         # Num: Value Size Type Bind Vis [<other>...] Ndx Name
         fields = line.replace("[<localentry>: ", "[<localentry>:").split()
@@ -64,8 +64,8 @@ def labels(path: Path) -> dict[str, Label]:
             distance = int(rest.pop(0)[len("[<localentry>:") :].rstrip("]"))
             other = (1 if distance == 1 else distance.bit_length() - 1) << 5
         section = 0 if rest[0] == "UND" else int(rest[0])
-        found[rest[1]] = Label(section, int(fields[1], 16), other)
-    return found
+        symbols[rest[1]] = Label(section, int(fields[1], 16), other)
+    return symbols
 
 
 def section_name(path: Path, index: int) -> str:

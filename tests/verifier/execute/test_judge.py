@@ -1,4 +1,4 @@
-"""Each thing that the run watches: a site that gets just this wrong is told so."""
+"""Each thing that the run watches: a site that gets only this wrong fails for this reason."""
 
 import re
 from dataclasses import replace

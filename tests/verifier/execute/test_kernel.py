@@ -42,7 +42,7 @@ def test_the_paca_is_read_only(tmp_path: Path) -> None:
     assert re.search(r"crashed with SIGSEGV at .*, accessing 0x", reasons[0])
 
 
-# A trampoline's own frame on the livepatch stack, as a stub that pushes r2 and pops it again.
+# A trampoline's frame on the livepatch stack, as a stub that pushes r2 and pops it again.
 PUSH = """
         ld 11, 2200(13)
         ld 12, 24(11)

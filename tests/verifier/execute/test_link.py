@@ -189,7 +189,7 @@ def test_code_out_of_a_branchs_reach(tmp_path: Path) -> None:
 
 
 def test_a_trampoline_out_of_a_branchs_reach(tmp_path: Path) -> None:
-    """In another section, the linker makes a branch stub of its own, as it does in a real link."""
+    """In another section, the linker adds a branch stub, as it does in a real link."""
     far = '.section .text.far, "ax"\n.skip 0x2000000\n' + TRAMPOLINE.replace(".text", "")
     path = assemble(tmp_path, GOOD.replace(TRAMPOLINE, far))
     (outcome,) = run(path, site_at(path))

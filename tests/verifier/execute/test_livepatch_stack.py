@@ -13,11 +13,11 @@ from tests.verifier.execute.livepatch_support import (
     LINES,
     OFFSETS,
     edited,
+    module,
     moved,
     run_all,
     run_one,
     site,
-    unit,
 )
 from tests.verifier.execute.support import assemble
 
@@ -30,7 +30,7 @@ def test_the_right_code(tmp_path: Path) -> None:
 
 def test_a_bctr_loses_r2(tmp_path: Path) -> None:
     """The same path without the code, as before a rewrite: r2 is lost."""
-    path = assemble(tmp_path, unit(0, LINES).replace("b code0", "bctr"))
+    path = assemble(tmp_path, module(0, LINES).replace("b code0", "bctr"))
     (outcome,) = execute(path, [site(path, naive=True)], find_tools(), offsets=OFFSETS)
     assert outcome.reached
     (reason,) = outcome.reasons
@@ -47,7 +47,7 @@ FIXED = (
     *("ld 12, 2312(13)", "addi 11, 12, 3096", *LINES[4:12]),
     *("ld 12, 2312(13)", "addi 11, 12, 3096", *LINES[14:21], "blr"),
 )
-"""r2, LR and the marker at one place, whoever calls."""
+"""r2, LR and the marker at a fixed place, whoever calls."""
 
 DAMAGE = {
     "r2 not restored": (edited("ld 2, -24(11)", "nop"), r"r2 is 0x"),
@@ -59,7 +59,10 @@ DAMAGE = {
     "r12 not loaded": (edited("mfctr 12", "nop"), r"r12 is 0x340000 at the target instead of"),
     "an argument": (edited("mflr 0", "mflr 3", "mr 0, 3"), r"r3 changed .* argument register"),
     "a result": (edited("mtlr 0", "mr 3, 0", "mtlr 0"), r"r3 changed .* result register"),
-    "a kept register": (edited("mtlr 0", "mr 14, 0", "mtlr 0"), r"r14 changed .* over the call"),
+    "a saved register": (
+        edited("mtlr 0", "mr 14, 0", "mtlr 0"),
+        r"r14 changed .* over the call",
+    ),
     "a CR field": (edited("mtlr 0", "mtlr 0", "cmpd cr2, 0, 0"), r"cr2 changed"),
     "a frame": (edited("bctrl", "stdu 1, -32(1)", "bctrl", "addi 1, 1, 32"), r"r1 changed from"),
     "24(r1)": (edited("bctrl", "bctrl", "std 2, 24(1)"), r"memory at 24\(r1\) changed"),
@@ -99,14 +102,14 @@ def test_every_instruction_is_needed(tmp_path: Path) -> None:
 def test_what_is_seen_without_interrupts_and_nested_calls(
     tmp_path: Path, name: str, reasons: tuple[str, ...]
 ) -> None:
-    path = assemble(tmp_path, unit(0, DAMAGE[name][0]))
+    path = assemble(tmp_path, module(0, DAMAGE[name][0]))
     plain = replace(site(path), code=None)
     (outcome,) = execute(path, [plain], find_tools(), offsets=OFFSETS)
     assert outcome.reasons == reasons
 
 
 def test_a_sibling_call_returns_to_the_callers_caller(tmp_path: Path) -> None:
-    source = unit(0, LINES, "b __SCT__{0}\n trap")
+    source = module(0, LINES, "b __SCT__{0}\n trap")
     for text, naive in ((source, False), (source.replace("b code0", "bctr"), True)):
         path = assemble(tmp_path, text)
         call = replace(site(path, naive=naive), sibling=True)
@@ -116,7 +119,7 @@ def test_a_sibling_call_returns_to_the_callers_caller(tmp_path: Path) -> None:
 
 
 def test_the_caller_goes_on_at_the_trampoline(tmp_path: Path) -> None:
-    source = unit(0, LINES).replace("\n        nop\n        .section", "\n        .section")
+    source = module(0, LINES).replace("\n        nop\n        .section", "\n        .section")
     source = source.replace(" nop\n        .section", " nop\n        .section")
     start = source.index("__SCT__0: addis")
     source = source[:start] + source[start:].replace(
@@ -132,6 +135,6 @@ def test_the_caller_goes_on_at_the_trampoline(tmp_path: Path) -> None:
 
 
 def test_without_offsets_the_code_finds_nothing(tmp_path: Path) -> None:
-    path = assemble(tmp_path, unit(0, LINES))
+    path = assemble(tmp_path, module(0, LINES))
     (outcome,) = execute(path, [site(path)], find_tools())
     assert any("crashed with SIGSEGV" in reason for reason in outcome.reasons)

@@ -80,7 +80,7 @@ def test_a_thunk_keeps_r2(tmp_path: Path) -> None:
 
 
 def test_the_linker_makes_the_stub_for_a_marked_trampoline(tmp_path: Path) -> None:
-    # The trampoline is in another section: GNU ld makes no stub within one.
+    # The trampoline is in another section: GNU ld makes no stub within a section.
     far = f"""
         .section .text.far, "ax"
         .globl {TARGET}
@@ -203,7 +203,7 @@ def test_sections_of_any_name(tmp_path: Path) -> None:
 
 
 def test_sections_of_the_same_name_keep_their_order(tmp_path: Path) -> None:
-    """The third one is not like the others: a mix-up would show."""
+    """The third site differs from the others: a mix-up would show."""
     parts = [
         SECTION.format(name=".text.same", flags=f'"axG", @progbits, group{n}, comdat', n=n)
         for n in range(5)
@@ -239,7 +239,7 @@ def test_debug_sections_and_undefined_symbols_do_no_harm(tmp_path: Path) -> None
 
 
 def test_neighbouring_sites_do_not_disturb_each_other(tmp_path: Path) -> None:
-    """Where one site goes on, the next one starts."""
+    """Each site starts where the site before it ends."""
     calls = "".join(f"site_{n}: bl stub\n ld 2, 24(1)\n" for n in range(4))
     path = assemble(tmp_path, f".text\n{calls} nop\n{STUB}{TRAMPOLINE}")
     sites = [site_at(path, f"site_{n}") for n in range(4)]

@@ -63,7 +63,7 @@ def test_rewritten_call_sites(tmp_path: Path, linker: str, kind: str) -> None:
 
 @pytest.mark.parametrize("linker", LINKERS)
 def test_an_earlier_call_has_saved_it(tmp_path: Path, linker: str) -> None:
-    """Its stub has, in the same frame; on one path only is not enough."""
+    """Its stub has, in the same frame; a save on a single path is not enough."""
     first, second = f"bl {T}\n nop", f"bl {T}\n ld 2,24(1)"
     body = with_trampoline(f"{first}\n {second}")
     after = marked(assemble(tmp_path, body), strategy="callsite")
@@ -112,7 +112,7 @@ def test_far_away(tmp_path: Path, linker: str) -> None:
 
 
 SILENT = {
-    # GNU ld allows any call within one section without a nop; lld ends the link.
+    # GNU ld allows any call within a section without a nop; lld ends the link.
     "no nop": (LD, MARKED + caller(f"bl {T}\n mr 3,3"), "no nop follows"),
     "sibling": (LD, MARKED + f"FUNC f\n b {T}\n nop\n END f\n", "sibling call"),
     "sibling, lld": (LLD, MARKED + f"FUNC f\n b {T}\n nop\n END f\n", "in its caller's frame"),
@@ -136,7 +136,7 @@ SILENT = {
         TRAMPOLINE.format(name=T) + f"FUNC f\n beq {T}\n blr\n END f\n",
         "sibling call",
     ),
-    "a save on one path": (
+    "a save on a single path": (
         LD,
         with_trampoline(f"cmpdi 3,0\n beq 1f\n std 2,24(1)\n1: bl {T}\n ld 2,24(1)"),
         "no save was found",
@@ -229,7 +229,7 @@ def test_an_image_without_symbols_says_nothing(tmp_path: Path) -> None:
 
 
 def test_the_program_that_runs_is_right(tmp_path: Path) -> None:
-    """The same program as for the runs of `localentry`: what runs right is found right."""
+    """The same program as for the runs of `localentry`: the proof accepts what runs right."""
     after = marked(assemble(tmp_path, BODY))
     for linker in LINKERS:
         path = tmp_path / "program"

@@ -15,15 +15,15 @@ CALL = f"bl {T}\n ld 2,24(1)\n"
 
 CASES = {
     "in a feature section": (f"1: {SAVED} 2: {CALL}", "__ftr_fixup", "nop", "restored"),
-    "in one of the mmu": (f"1: {SAVED} 2: {CALL}", "__mmu_ftr_fixup", "nop", "restored"),
-    "before one": (f"{SAVED} 1: nop\n 2: {CALL}", "__ftr_fixup", "mr 5, 6", "saved"),
-    "before one that stores": (
+    "in an mmu section": (f"1: {SAVED} 2: {CALL}", "__mmu_ftr_fixup", "nop", "restored"),
+    "before an alternative": (f"{SAVED} 1: nop\n 2: {CALL}", "__ftr_fixup", "mr 5, 6", "saved"),
+    "before an alternative that stores": (
         f"{SAVED} 1: nop\n 2: {CALL}",
         "__ftr_fixup",
         "std 5, 24(1)",
         "restored",
     ),
-    "after one": (f"1: nop\n 2: {SAVED} {CALL}", "__fw_ftr_fixup", "nop", "saved"),
+    "after an alternative": (f"1: nop\n 2: {SAVED} {CALL}", "__fw_ftr_fixup", "nop", "saved"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Calls that the assembler has resolved: found by decoding, checked when they change, and run."""
+"""Calls that the assembler has resolved: the proof decodes them, checks changes, and runs them."""
 
 from __future__ import annotations
 

@@ -30,26 +30,26 @@ def forced(tmp_path: Path, path: Path) -> tuple[set[str], str]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_may_be_changed(tmp_path: Path, name: str) -> None:
-    found, errors = forced(tmp_path, assemble(tmp_path, source({name: CASES[name]})))
+    states, errors = forced(tmp_path, assemble(tmp_path, source({name: CASES[name]})))
     if CASES[name].want == "saved":
-        assert (found, errors) == ({"saved"}, "")
+        assert (states, errors) == ({"saved"}, "")
     else:
-        assert found == {"wrong"}
+        assert states == {"wrong"}
         assert "SCP240" not in CASES[name].want or "patches the call and its restore" in errors
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_a_table_of_patches_that_is_not_understood(tmp_path: Path, form: str) -> None:
     case = Case("0: nop\n1: nop\n" + form + SAVE + CALL, "")
-    found, errors = forced(tmp_path, assemble(tmp_path, source({"f": case})))
-    assert found == {"wrong"}
+    states, errors = forced(tmp_path, assemble(tmp_path, source({"f": case})))
+    assert states == {"wrong"}
     assert "has an unknown form" in errors
 
 
 @pytest.mark.parametrize("code", [code for code, _ in TABLES.values()], ids=TABLES)
 def test_an_entry_by_way_of_a_table(tmp_path: Path, code: str) -> None:
-    found, errors = forced(tmp_path, assemble(tmp_path, code))
-    assert found == {"wrong"}
+    states, errors = forced(tmp_path, assemble(tmp_path, code))
+    assert states == {"wrong"}
     assert "taken in .rodata" in errors
 
 
@@ -77,11 +77,11 @@ def test_a_case_of_the_analysis(tmp_path: Path, name: str) -> None:
         code += NEIGHBOUR if "middle:" in case.body else ""
     else:
         code = f"FRAME {name}\n{case.body}\nLEAVE {name}\n"
-    found, errors = forced(tmp_path, assemble(tmp_path, code))
+    states, errors = forced(tmp_path, assemble(tmp_path, code))
     if case.want == "saved":
-        assert (found, errors) == ({"saved"}, "")
+        assert (states, errors) == ({"saved"}, "")
     else:
-        assert found == ({"saved"} if name in MORE else {"wrong"})
+        assert states == ({"saved"} if name in MORE else {"wrong"})
 
 
 def agree(path: Path, **choices: object) -> list[str]:
@@ -95,8 +95,8 @@ def agree(path: Path, **choices: object) -> list[str]:
 def test_the_save_of_an_inline_plt_call(tmp_path: Path) -> None:
     path = compile_c(tmp_path, INLINE_PLT, "-O2")
     assert agree(path, undefined="rewrite") == ["stub"]
-    found, errors = forced(tmp_path, path)
-    assert found == {"wrong"}
+    states, errors = forced(tmp_path, path)
+    assert states == {"wrong"}
     assert "is foreign after" in errors or "r1 changes" in errors
 
 
@@ -160,8 +160,8 @@ def test_an_exception_table(tmp_path: Path) -> None:
     case = Case(SAVE + "bctr\n" + CALL + '.section .gcc_except_table, "a"\n .long 0\n .text\n', "")
     path = assemble(tmp_path, source({"f": case}))
     assert agree(path, undefined="rewrite") == ["stub"]
-    found, errors = forced(tmp_path, path)
-    assert found == {"wrong"}
+    states, errors = forced(tmp_path, path)
+    assert states == {"wrong"}
     assert "exception table" in errors
 
 

@@ -39,11 +39,13 @@ def test_the_call_is_judged(tmp_path: Path, name: str) -> None:
 def test_a_function_of_any_size(tmp_path: Path, size: int) -> None:
     """The search for a save looks at the whole function, and at no more than its section."""
     elf = only_word(call(), CALL + 4, LD_R2)
-    symbols = [replace(one, size=size) if one.name == "f" else one for one in elf.symbols]
+    symbols = [
+        replace(symbol, size=size) if symbol.name == "f" else symbol for symbol in elf.symbols
+    ]
     path = tmp_path / "x.o"
     path.write_bytes(data(replace(elf, symbols=symbols)))
     started = time.monotonic()
     (site,) = prove(path, path).sites
     assert time.monotonic() - started < 30
     assert not site.right
-    assert [one.function for one in scan_file(path).sites] == ["f"]
+    assert [site.function for site in scan_file(path).sites] == ["f"]

@@ -85,10 +85,10 @@ def describe(path: Path) -> Elf:
     """The description of an object, as pyelftools reads it; without its symbol and name tables."""
     with path.open("rb") as file:
         elf: Any = ELFFile(file)
-        found = list(elf.iter_sections())
-        names = [section.name for section in found]
+        headers = list(elf.iter_sections())
+        names = [section.name for section in headers]
         symbols = list(elf.get_section_by_name(".symtab").iter_symbols())
-        relocations = {s["sh_info"]: _relocations(s) for s in found if s["sh_type"] == "SHT_RELA"}
+        relocations = {s["sh_info"]: _relocations(s) for s in headers if s["sh_type"] == "SHT_RELA"}
         types = {"SHT_PROGBITS": SHT_PROGBITS, "SHT_NOBITS": SHT_NOBITS}
         sections = [
             Section(
@@ -101,7 +101,7 @@ def describe(path: Path) -> Elf:
                 entsize=section["sh_entsize"],
                 relocations=relocations.get(index),
             )
-            for index, section in enumerate(found)
+            for index, section in enumerate(headers)
             if section["sh_type"] in types
         ]
         return Elf(
@@ -189,13 +189,13 @@ def text(elf: Elf, name: str = ".text") -> bytes:
 def calls(elf: Elf, name: str = ".text") -> list[int]:
     """The section offsets of the branches to `__SCT__*` symbols, in order."""
     section = next(s for s in elf.sections if s.name == name)
-    found = []
+    sites = []
     for relocation in section.relocations or ():
         assert isinstance(relocation.symbol, int)
         symbol = elf.symbols[relocation.symbol - 1]
         if symbol.name.startswith("__SCT__"):
-            found.append(relocation.offset)
-    return found
+            sites.append(relocation.offset)
+    return sites
 
 
 def stub_symbol(value: int, *, name: str = STUB, section: str = ".text", size: int = 8) -> Symbol:
@@ -243,10 +243,10 @@ def restored(sites: Sequence[int]) -> Change:
 
 def prove_data(directory: Path, before: bytes, after: bytes) -> Proof:
     """The proof for two objects given as bytes."""
-    one, two = directory / "before.o", directory / "after.o"
-    one.write_bytes(before)
-    two.write_bytes(after)
-    return prove(one, two)
+    old, new = directory / "before.o", directory / "after.o"
+    old.write_bytes(before)
+    new.write_bytes(after)
+    return prove(old, new)
 
 
 def prove_change(directory: Path, before: Elf, *changes: Change) -> Proof:

@@ -41,7 +41,7 @@ from tests.verifier.proof.support import (
     with_stub,
 )
 
-# Two calls of __SCT__x in need of a stub, one of __SCT__y after a save of the function's own.
+# Two calls of __SCT__x in need of a stub, one of __SCT__y after the function has saved r2.
 SOURCE = TRAMPOLINES + function("""
         .frame
         bl __SCT__x
@@ -201,9 +201,9 @@ def test_a_file_that_is_not_an_object(tmp_path: Path, before: Elf, data: bytes, 
 
 
 def test_every_truncation_is_an_error(tmp_path: Path, before: Elf) -> None:
-    one, two = build(before), build(apply(before, *right_change(before)))
-    for size in range(len(two)):
-        (error,) = prove_data(tmp_path, one, two[:size]).errors
+    old, new = build(before), build(apply(before, *right_change(before)))
+    for size in range(len(new)):
+        (error,) = prove_data(tmp_path, old, new[:size]).errors
         header = "not an ELF64 little-endian file."
         table = "the section header table is not inside the file."
         assert error == (header if size < 64 else table)
@@ -229,10 +229,10 @@ def test_a_stub_in_the_first_object_is_read_not_believed(tmp_path: Path, before:
 
 
 def test_stubs_in_several_sections(tmp_path: Path) -> None:
-    one = function(".frame\n bl __SCT__x\n nop\n .unframe", name="one")
-    two = function(".frame\n bl __SCT__x\n nop\n .unframe", name="two")
-    two = two.replace(".text\n", '.section .init.text, "ax"\n', 1)
-    before = assemble(tmp_path, TRAMPOLINES + one + two)
+    first = function(".frame\n bl __SCT__x\n nop\n .unframe", name="first")
+    second = function(".frame\n bl __SCT__x\n nop\n .unframe", name="second")
+    second = second.replace(".text\n", '.section .init.text, "ax"\n', 1)
+    before = assemble(tmp_path, TRAMPOLINES + first + second)
     start = len(text(before, ".init.text"))
     (site,) = calls(before, ".init.text")
     name = STUB[:-1] + "c"

@@ -72,9 +72,9 @@ def test_thunks_are_proven(tmp_path: Path) -> None:
 
 
 def test_stubs_survive_a_relocatable_link(tmp_path: Path) -> None:
-    one, two = (rewritten(FIXTURES / name, tmp_path) for name in ("sites.o", "calls-gcc.o"))
+    first, second = (rewritten(FIXTURES / name, tmp_path) for name in ("sites.o", "calls-gcc.o"))
     linked = tmp_path / "linked.o"
-    run(CROSS + "ld", "-r", "-o", linked, one, two)
+    run(CROSS + "ld", "-r", "-o", linked, first, second)
     proof = prove(linked, linked)
     assert proof.errors == ()
     # ld -r keeps all names; one call in the first object needs no r2.
@@ -83,6 +83,6 @@ def test_stubs_survive_a_relocatable_link(tmp_path: Path) -> None:
 
 
 def test_the_wrong_pair_of_files_is_an_error(tmp_path: Path) -> None:
-    one = rewritten(FIXTURES / "sites.o", tmp_path)
-    for pair in ((FIXTURES / "calls-gcc.o", one), (one, FIXTURES / "sites.o")):
+    after = rewritten(FIXTURES / "sites.o", tmp_path)
+    for pair in ((FIXTURES / "calls-gcc.o", after), (after, FIXTURES / "sites.o")):
         assert prove(*pair).errors[0].startswith("the file header was changed")

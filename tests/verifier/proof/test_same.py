@@ -1,4 +1,4 @@
-"""Every flipped byte of either object is found, and every changed table.
+"""Every flipped byte of either object is an error, and every changed table.
 
 Each byte of both files is flipped once, in a bit that a seed chooses.
 """
@@ -73,29 +73,29 @@ def parts(path: Path) -> list[tuple[range, str]]:
     with path.open("rb") as file:
         elf: Any = ELFFile(file)
         table, count = elf["e_shoff"], elf.num_sections()
-        found = [(range(64), "the file header")]
-        found.append((range(table, table + 64 * count), "the section headers"))
+        spans = [(range(64), "the file header")]
+        spans.append((range(table, table + 64 * count), "the section headers"))
         for section in elf.iter_sections():
             if section["sh_type"] != "SHT_NOBITS":
                 start = section["sh_offset"]
-                found.append((range(start, start + section["sh_size"]), section.name))
-    return found
+                spans.append((range(start, start + section["sh_size"]), section.name))
+    return spans
 
 
 @pytest.mark.parametrize("extended", [False, True])
 def test_every_flipped_byte_is_an_error(tmp_path: Path, before: Elf, extended: bool) -> None:
     before = replace(before, extended=extended)
-    one, two = build(before), build(apply(before, *right_change(before)))
-    assert prove_data(tmp_path, one, two).errors == ()
+    old, new = build(before), build(apply(before, *right_change(before)))
+    assert prove_data(tmp_path, old, new).errors == ()
     paths = tmp_path / "before.o", tmp_path / "after.o"
     free, layout = [free_bytes(path) for path in paths], [parts(path) for path in paths]
     free[1] |= digits(paths[1])
     chosen = random.Random(20221001)
     wrong = []
-    # Nor may the first file be another one than what the second was made of.
-    for which, data in enumerate((one, two)):
+    # Nor may the first file be another than what the second was made of.
+    for which, data in enumerate((old, new)):
         for offset in range(len(data)):
-            pair = [one, two]
+            pair = [old, new]
             pair[which] = flipped(data, offset, 1 << chosen.randrange(8))
             errors = prove_data(tmp_path, *pair).errors
             part = next((name for span, name in layout[which] if offset in span), "nothing")
@@ -110,14 +110,14 @@ def flipped(data: bytes, offset: int, mask: int) -> bytes:
 
 
 def test_bytes_at_the_end_and_between_are_errors(tmp_path: Path, before: Elf) -> None:
-    one, two = build(before), build(apply(before, *right_change(before)))
-    assert prove_data(tmp_path, one, two + b"\0" * 3).errors == ()
-    assert "belong to nothing" in prove_data(tmp_path, one, two + b"x").errors[0]
+    old, new = build(before), build(apply(before, *right_change(before)))
+    assert prove_data(tmp_path, old, new + b"\0" * 3).errors == ()
+    assert "belong to nothing" in prove_data(tmp_path, old, new + b"x").errors[0]
     # What followed the old file must follow the new one.
-    assert prove_data(tmp_path, one + b"note", two + b"note").errors == ()
-    (gone,) = prove_data(tmp_path, one + b"note", two).errors
+    assert prove_data(tmp_path, old + b"note", new + b"note").errors == ()
+    (gone,) = prove_data(tmp_path, old + b"note", new).errors
     assert gone.endswith("that belong to no section are gone.")
-    (other,) = prove_data(tmp_path, one + b"note", two + b"nose").errors
+    (other,) = prove_data(tmp_path, old + b"note", new + b"nose").errors
     assert other.endswith("that belong to nothing.")
 
 

@@ -1,4 +1,4 @@
-"""The proof of the table of call sites: each wrong field, and each missing entry, is found."""
+"""The proof of the table of call sites: each wrong field, and each missing entry, is an error."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def test_a_right_table(pair: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize("name", ["sites.o", "refused.o", "calls-gcc.o", "merged.o"])
 def test_of_fixtures(name: str, tmp_path: Path) -> None:
     called = {site.trampoline for site in tools.scan_file(FIXTURES / name).sites}
-    keys = tools.assemble(tmp_path, "".join(map(key, sorted(one[7:] for one in called))), "keys.o")
+    keys = tools.assemble(
+        tmp_path, "".join(map(key, sorted(symbol[7:] for symbol in called))), "keys.o"
+    )
     path = tmp_path / name
     run(LD, "-r", "-o", path, FIXTURES / name, keys)
     for no_nop in ("refuse", "thunk"):
@@ -113,14 +115,14 @@ def test_the_table_outlives_the_unmarking(assemble: Assemble) -> None:
 
 
 class Table:
-    """The bytes of a rewritten object, and where its table lies in them."""
+    """The bytes of a rewritten object, and where its table is in them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.data = bytearray(path.read_bytes())
         self.table = tools.section(path, TABLE)
         self.relocations = tools.section(path, ".rela" + TABLE)
-        self.symbols = {one.name: one.index for one in tools.symbols(path)}
+        self.symbols = {symbol.name: symbol.index for symbol in tools.symbols(path)}
         self.headers = struct.unpack_from("<Q", self.data, 40)[0]
 
     def field(self, word: int, what: str) -> tuple[str, int]:
@@ -130,9 +132,9 @@ class Table:
         )
 
     def get(self, word: int, what: str) -> int:
-        found = struct.unpack_from(*self._swap(self.field(word, what)))[0]
-        assert isinstance(found, int)
-        return found
+        number = struct.unpack_from(*self._swap(self.field(word, what)))[0]
+        assert isinstance(number, int)
+        return number
 
     def _swap(self, field: tuple[str, int]) -> tuple[str, bytearray, int]:
         return field[0], self.data, field[1]
@@ -144,12 +146,12 @@ class Table:
     def header(self, index: int, offset: int, value: int, form: str = "<Q") -> None:
         struct.pack_into(form, self.data, self.headers + 64 * index + offset, value)
 
-    def swap(self, one: int, other: int) -> None:
+    def swap(self, index: int, other: int) -> None:
         """Two entries change places."""
         for word in (0, 1):
             for what in ("symbol", "addend"):
-                first, second = self.get(2 * one + word, what), self.get(2 * other + word, what)
-                self.set(2 * one + word, what, second)
+                first, second = self.get(2 * index + word, what), self.get(2 * other + word, what)
+                self.set(2 * index + word, what, second)
                 self.set(2 * other + word, what, first)
 
 
@@ -223,7 +225,7 @@ def test_a_weak_symbol(assemble: Assemble) -> None:
 
 
 def test_a_table_where_there_was_one(pair: tuple[Path, Path]) -> None:
-    """A second one, of the same sites, is none that a rewrite adds."""
+    """A rewrite adds no second table of the same sites."""
     run(tools.CROSS + "objcopy", f"--rename-section={TABLE}=.other", pair[1])
     second = listed(pair[1], no_nop="thunk")
     third = second.with_name("third.o")

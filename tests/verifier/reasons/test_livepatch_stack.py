@@ -54,7 +54,7 @@ def test_what_fails_in_a_run_is_not_the_code(tmp_path: Path, name: str) -> None:
 
 
 def test_every_bit_of_the_code_counts(tmp_path: Path) -> None:
-    """Only the kernel's offsets may differ, and those not in one place alone."""
+    """Only the kernel's offsets may differ, and each must differ everywhere."""
     right = words(LINES, tmp_path)
     for at in range(len(right)):
         for bit in range(32):
@@ -116,14 +116,14 @@ def pair(directory: Path, source: str = "") -> tuple[Elf, int, int, Change, Chan
     return elf, exit_, end, change, Change(section=".comment", append=MARK.encode())
 
 
-@pytest.mark.parametrize(("form", "way"), [(trampoline, 16), (of_the_thread, 12)])
-def test_a_right_change(tmp_path: Path, form: Callable[[], str], way: int) -> None:
+@pytest.mark.parametrize(("form", "length"), [(trampoline, 16), (of_the_thread, 12)])
+def test_a_right_change(tmp_path: Path, form: Callable[[], str], length: int) -> None:
     elf, exit_, end, change, note = pair(tmp_path, form())
     proof = prove_change(tmp_path, elf, change, note)
     assert proof.errors == ()
     (site,) = proof.sites
     assert (site.state, site.right, site.was_right) == ("trampoline", True, False)
-    assert site.ctr_path == (exit_ - way, exit_)
+    assert site.ctr_path == (exit_ - length, exit_)
     assert site.code == (end, 96)
     assert proof.livepatch == (2312, 16)
 

@@ -37,9 +37,9 @@ def before(tmp_path: Path) -> Path:
 
 
 def patch(path: Path, section: str, offset: int, data: bytes) -> None:
-    found = tools.section(path, section)
+    header = tools.section(path, section)
     with path.open("r+b") as file:
-        file.seek(found.offset + offset)
+        file.seek(header.offset + offset)
         file.write(data)
 
 
@@ -54,7 +54,9 @@ def other(path: Path, name: str, value: int) -> None:
 
 def record(path: Path, table: str, offset: int) -> int:
     """Where in its table the relocation at a section offset is."""
-    places = [one.offset for one in tools.relocations(path) if one.table == table]
+    places = [
+        relocation.offset for relocation in tools.relocations(path) if relocation.table == table
+    ]
     return 24 * places.index(offset)
 
 
@@ -66,7 +68,7 @@ def messages(before: Path, after: Path) -> str:
 def test_every_site_is_the_linkers(before: Path, paca: bool) -> None:
     proof = prove(before, marked(before, paca=paca))
     assert proof.errors == ()
-    assert [(one.state, one.right, one.was_right) for one in proof.sites] == [
+    assert [(site.state, site.right, site.was_right) for site in proof.sites] == [
         ("linker", True, False)
     ] * 5
 
@@ -102,7 +104,7 @@ def test_unmarking_is_proven(before: Path, paca: bool) -> None:
     second = marked(first, strategy="callsite", unmark=True)
     proof = prove(first, second)
     assert proof.errors == ()
-    assert [(one.state, one.was_right) for one in proof.sites] == [("stub", True)] * 5
+    assert [(site.state, site.was_right) for site in proof.sites] == [("stub", True)] * 5
     options = VerifyOptions(offsets=KernelOffsets(paca_toc=PACA_TOC if paca else None))
     (verdict,) = verify_files(first, second, options, find_tools())
     assert verdict.proven
@@ -129,7 +131,7 @@ BROKEN: dict[str, tuple[bool, Callable[[Path], None], str]] = {
         lambda path: patch(path, ".text", 0, word(0xE84D0018)),
         "r2 is loaded from 16(r13), not 24(r13)",
     ),
-    "no nop behind it": (
+    "no nop after it": (
         True,
         lambda path: patch(path, ".text", 4, word(0x38420000)),
         "the second word of what was its prologue",
@@ -139,12 +141,12 @@ BROKEN: dict[str, tuple[bool, Callable[[Path], None], str]] = {
         lambda path: patch(path, ".rela.text", 8, (252).to_bytes(8, "little")),
         "a relocation changes what was put",
     ),
-    "nothing behind the prologue": (
+    "nothing after the prologue": (
         True,
         lambda path: patch(path, ".text", 8, word(NOP)),
         "do not belong to a static call",
     ),
-    "what lies behind a trampoline of one instruction": (
+    "what is after a trampoline of one instruction": (
         True,
         lambda path: patch(path, ".text", tools.symbol(path, "other").value, word(NOP)),
         "in other: bytes were changed",
@@ -161,7 +163,7 @@ BROKEN: dict[str, tuple[bool, Callable[[Path], None], str]] = {
         "do not belong to a static call",
     ),
     "wrong value": (True, lambda path: other(path, T, 0xE0), "old entry of the symbol table"),
-    "a nop that one linker knows": (
+    "a nop that only one linker knows": (
         True,
         lambda path: patch(path, ".text.callers", 0x70, word(0x4FFFFB82)),
         "not a nop that every linker knows",
@@ -211,15 +213,15 @@ def test_what_is_found_out(before: Path, name: str) -> None:
 def test_a_site_that_no_linker_sees(before: Path) -> None:
     """The relocation names the section again: no stub, and the proof knows."""
     after = marked(before, paca=True)
-    (site,) = [one for one in prove(before, after).sites if one.function == "by_section"]
+    (site,) = [site for site in prove(before, after).sites if site.function == "by_section"]
     old = next(
-        one
-        for one in tools.relocations(before)
-        if (one.table, one.offset) == (".rela.text.callers", site.offset)
+        relocation
+        for relocation in tools.relocations(before)
+        if (relocation.table, relocation.offset) == (".rela.text.callers", site.offset)
     )
     info = (old.symbol << 32 | 10).to_bytes(8, "little") + old.addend.to_bytes(8, "little")
     patch(after, ".rela.text.callers", record(after, ".rela.text.callers", site.offset) + 8, info)
-    (site,) = [one for one in prove(before, after).sites if one.function == "by_section"]
+    (site,) = [site for site in prove(before, after).sites if site.function == "by_section"]
     assert (site.state, site.right) == ("left", False)
     assert "names no marked symbol" in site.why
 

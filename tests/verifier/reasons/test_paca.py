@@ -40,24 +40,24 @@ def proof(path: Path, *loads: int, offset: int | None = None) -> Proof:
 
 
 def test_right_words(assemble: Assemble) -> None:
-    found = proof(assemble(TWO), LOAD, LOAD)
-    assert found.errors == ()
-    assert [(one.state, one.right, one.was_right) for one in found.sites] == [
+    judged = proof(assemble(TWO), LOAD, LOAD)
+    assert judged.errors == ()
+    assert [(site.state, site.right, site.was_right) for site in judged.sites] == [
         ("paca", True, False)
     ] * 2
-    assert found.paca_toc == 16
-    assert found.sites[0].why == "r2 is loaded from the PACA, 16(r13)"
+    assert judged.paca_toc == 16
+    assert judged.sites[0].why == "r2 is loaded from the PACA, 16(r13)"
 
 
 def test_a_site_left_out_is_told(assemble: Assemble) -> None:
-    found = proof(assemble(TWO), LOAD)
-    assert [one.state for one in found.sites] == ["paca", "left"]
-    assert found.errors == ()
+    judged = proof(assemble(TWO), LOAD)
+    assert [site.state for site in judged.sites] == ["paca", "left"]
+    assert judged.errors == ()
 
 
 def test_two_offsets(assemble: Assemble) -> None:
-    found = proof(assemble(TWO), LOAD, LOAD + 8)
-    assert found.errors == (".text+0x1c in f: r2 is loaded from 24(r13), not 16(r13).",)
+    judged = proof(assemble(TWO), LOAD, LOAD + 8)
+    assert judged.errors == (".text+0x1c in f: r2 is loaded from 24(r13), not 16(r13).",)
 
 
 @pytest.mark.parametrize("given", [8, 24])
@@ -72,9 +72,9 @@ def test_another_offset_than_the_kernels(assemble: Assemble, given: int) -> None
 def test_in_a_file_that_was_done_before(assemble: Assemble) -> None:
     path = assemble(TWO)
     done = patched(path, dict.fromkeys(nops(path), LOAD))
-    found = prove(done, done)
-    assert [one.state for one in found.sites] == ["done", "done"]
-    assert found.errors == ()
+    judged = prove(done, done)
+    assert [site.state for site in judged.sites] == ["done", "done"]
+    assert judged.errors == ()
     assert len(prove(done, done, paca_toc=8).errors) == 2
 
 
@@ -90,25 +90,25 @@ NEARLY = {
 
 @pytest.mark.parametrize("name", NEARLY)
 def test_words_that_are_nearly_it(assemble: Assemble, name: str) -> None:
-    found = proof(assemble(TWO), NEARLY[name])
-    assert found.sites[0].state == "wrong"
-    assert not found.sites[0].right
-    assert "r2 is wrong after it: no nop follows" in found.errors[0]
+    judged = proof(assemble(TWO), NEARLY[name])
+    assert judged.sites[0].state == "wrong"
+    assert not judged.sites[0].right
+    assert "r2 is wrong after it: no nop follows" in judged.errors[0]
 
 
 def test_in_a_module_it_is_an_error(assemble: Assemble) -> None:
     module = '.section .gnu.linkonce.this_module, "aw"\n.skip 64\n'
-    found = proof(assemble(TWO + module), LOAD, LOAD)
-    assert [one.state for one in found.sites] == ["wrong", "wrong"]
-    assert "and this is a module" in found.errors[0]
+    judged = proof(assemble(TWO + module), LOAD, LOAD)
+    assert [site.state for site in judged.sites] == ["wrong", "wrong"]
+    assert "and this is a module" in judged.errors[0]
 
 
 def test_a_marked_trampoline(assemble: Assemble) -> None:
     """GNU ld: call to `__SCT__x' lacks nop, can't restore toc."""
     marked = TWO.replace("FUNC __SCT__x\n", "FUNC __SCT__x\n.localentry __SCT__x, 1\n")
-    found = proof(assemble(marked), LOAD)
-    assert found.sites[0].state == "wrong"
-    assert "the linker wants a nop" in found.errors[0]
+    judged = proof(assemble(marked), LOAD)
+    assert judged.sites[0].state == "wrong"
+    assert "the linker wants a nop" in judged.errors[0]
 
 
 def test_another_word_that_changed(assemble: Assemble) -> None:
@@ -123,11 +123,11 @@ def test_another_word_that_changed(assemble: Assemble) -> None:
 
 def test_an_instruction_that_was_no_nop(assemble: Assemble) -> None:
     path = assemble(TWO.replace("CALL __SCT__x", "bl __SCT__x\n mr 3, 4", 1))
-    found = prove(path, patched(path, {6: LOAD}))
-    assert any("overwrote an instruction that is not a nop" in one for one in found.errors)
+    judged = prove(path, patched(path, {6: LOAD}))
+    assert any("overwrote an instruction that is not a nop" in error for error in judged.errors)
 
 
 def test_a_relocation_on_the_word(assemble: Assemble) -> None:
     source = TWO.replace("CALL __SCT__x", "bl __SCT__x\n1: nop\n.reloc 1b, R_PPC64_ADDR16_LO, f", 1)
-    found = proof(assemble(source), LOAD)
-    assert found.sites[0].why == "a relocation applies to the word after the call"
+    judged = proof(assemble(source), LOAD)
+    assert judged.sites[0].why == "a relocation applies to the word after the call"

@@ -1,4 +1,4 @@
-"""Where the proof takes the function's own save of r2 for shown, and where it must not.
+"""When the proof accepts the function's save of r2, and when it must not.
 
 Each body holds one call of __SCT__x whose nop becomes a restore without a stub; `saved` bodies are
 right, `unsaved` ones are not, for the reason that the proof has to give.
@@ -182,8 +182,8 @@ def test_a_save_on_every_path_is_shown(tmp_path: Path, body: str) -> None:
 
 _BY_COPIES = {
     "a frame register": "mr 31, 1\n std 3, 24(31)",
-    "one that is r1 and more": "addi 9, 1, 32\n std 3, -8(9)",
-    "a copy of one": "mr 31, 1\n mr 30, 31\n std 3, 24(30)",
+    "a register that is r1 plus an offset": "addi 9, 1, 32\n std 3, -8(9)",
+    "a copy of such a register": "mr 31, 1\n mr 30, 31\n std 3, 24(30)",
     "a copy that ori makes": "ori 31, 1, 0\n std 3, 24(31)",
     "half of it": "mr 31, 1\n stw 3, 28(31)",
     "a wide store": "mr 31, 1\n stxv 3, 16(31)",
@@ -237,19 +237,19 @@ UNSAVED = {
         f".frame\n cmpdi 3, 0\n beq 1f\n std 2, 24(1)\n1: {CALL} .unframe",
         "r1 changes",
     ),
-    "behind the loop's entry": (
+    "after the loop's entry": (
         f".frame\n1: {CALL} std 2, 24(1)\n addic. 3, 3, -1\n bne 1b\n .unframe",
         "r1 changes",
     ),
-    "a foreign r2": (
+    "a clobbered r2": (
         f".frame\n mtctr 3\n bctrl\n std 2, 24(1)\n {CALL} .unframe",
         "clobbered by the indirect call",
     ),
-    "a foreign r2, moved on": (
+    "the target's TOC, moved on": (
         f".frame\n mtctr 3\n bctrl\n mr 5, 3\n std 2, 24(1)\n {CALL} .unframe",
         "clobbered by the indirect call",
     ),
-    "a call of others with a foreign r2": (
+    "a call of others with a clobbered r2": (
         f".frame\n std 2, 24(1)\n mtctr 3\n bctrl\n bl other\n nop\n {CALL} .unframe",
         "clobbered by the indirect call",
     ),
@@ -276,11 +276,11 @@ UNSAVED = {
         f".frame\n std 2, 24(1)\n addis 3, 2, 1f@toc@ha\n1: {CALL} .unframe",
         "its address is taken in .text",
     ),
-    "a way in from another section": (
+    "a branch from another section": (
         f'.frame\n std 2, 24(1)\n1: {CALL} .unframe\n.section .text.unlikely, "ax"\n b 1b\n .text',
         "branches into the function",
     ),
-    "a way in from an alternative": (
+    "a branch from an alternative": (
         f'.frame\n std 2, 24(1)\n1: {CALL} .unframe\n.section __ftr_alt_1, "a"\n beq 1b\n .text',
         "its address is taken in __ftr_alt_1",
     ),
@@ -342,9 +342,9 @@ def test_no_save_is_shown(tmp_path: Path, body: str, reason: str) -> None:
 
 
 def test_a_way_in_from_another_function_of_the_section(tmp_path: Path) -> None:
-    one = function(f".frame\n std 2, 24(1)\n.Linside: {CALL} .unframe")
-    two = function("cmpdi 3, 0\n beq .Linside\n blr", name="g")
-    before = assemble(tmp_path, TRAMPOLINES + one + two)
+    saves = function(f".frame\n std 2, 24(1)\n.Linside: {CALL} .unframe")
+    enters = function("cmpdi 3, 0\n beq .Linside\n blr", name="g")
+    before = assemble(tmp_path, TRAMPOLINES + saves + enters)
     proof = prove_change(tmp_path, before, restored(calls(before)))
     assert "in g branches into the function" in proof.errors[0]
 

@@ -21,10 +21,6 @@ class KernelOffsets:
     livepatch_sp: int | None = None
     """TI_livepatch_sp, from the thread_info."""
 
-    @property
-    def has_paca(self) -> bool:
-        return self.paca_toc is not None or self.paca_thread_info is not None
-
 
 NO_OFFSETS: Final = KernelOffsets()
 

@@ -30,18 +30,17 @@ class SiteRuns:
     @property
     def harmless(self) -> bool:
         """The proof says that r2 was wrong before, but the site passed: so the run proves nothing.
-        If no save was shown, nobody knows whether r2 was wrong."""
-        if self.site.state is Common.RESTORED:
-            return False
-        return self.before.passed and not self.site.was_right
+        If no save was found, nobody knows whether r2 was wrong."""
+        wrong_before = not self.site.was_right and self.site.state is not Common.RESTORED
+        return wrong_before and self.before.passed
 
     @property
     def objections(self) -> tuple[str, ...]:
         """What the runs have against the site."""
-        failed = tuple(f"after: {reason}" for reason in self.after.reasons)
-        if not self.harmless:
-            return failed
-        return (*failed, "before: it passed although r2 was wrong, so the run proves nothing")
+        failed = [f"after: {reason}" for reason in self.after.reasons]
+        if self.harmless:
+            failed.append("before: it passed although r2 was wrong, so the run proves nothing")
+        return tuple(failed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,7 @@ from scpatch.verifier.execute.tools import Tools, find_tools
 from scpatch.verifier.options import NO_OFFSETS, KernelOffsets
 from scpatch.verifier.types import CallSite
 
-__all__ = [
-    "TIME_LIMIT",
-    "Outcome",
-    "Tools",
-    "execute",
-    "find_tools",
-]
+__all__ = ["TIME_LIMIT", "Outcome", "Tools", "execute", "find_tools"]
 
 TIME_LIMIT: Final = 0.5
 """Processor time that a site gets, in seconds. It needs microseconds."""
@@ -40,7 +34,7 @@ def execute(
     limit: float = TIME_LIMIT,
 ) -> list[Outcome]:
     """Run each site of the object at `path`; outcomes in the order of `sites`. Sites that need no
-    r2 (R_PPC64_REL24_NOTOC) do not belong here: they fail, and rightly so.
+    r2 (R_PPC64_REL24_NOTOC) do not belong here: they fail, as they must.
 
     `offsets` say what r13 points to; without them every access through r13 faults. `limit` is the
     processor time in seconds that a site may take. Whatever goes wrong at a site is in its outcome.

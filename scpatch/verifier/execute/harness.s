@@ -37,7 +37,7 @@
 # (judge.py). So this file stays short, and cannot pass a site by mistake.
 #
 # While a site runs, the whole image of the object is read-only, and so is the PACA that r13 points to
-# (kernel.py says what is in it). Unmapped pages surround the frame and the thread's block: a store
+# (state.py says what is in it). Unmapped pages surround the frame and the thread's block: a store
 # anywhere else is a SIGSEGV.
 #
 # Why absolute branches: `ba` reaches the lowest 32 MiB from everywhere, and this file is linked there
@@ -46,7 +46,7 @@
         .abiversion 2
         .machine power8
 
-# Sizes and offsets in bytes. state.py and kernel.py have the same numbers.
+# Sizes and offsets in bytes. state.py has the same numbers.
 
         .set    REG_GPR, 0              # r0-r31
         .set    REG_CR, 256

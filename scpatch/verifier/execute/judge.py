@@ -70,7 +70,10 @@ def _reasons(
         yield from _through_ctr(recording, site, program)
     if recording.hits and not recording.status:
         yield from _afterwards(recording, before)
-        yield from _thread(make_thread(offsets, program.harness.thread), recording.final.thread)
+        # A call must leave alone all but the free part of the livepatch stack.
+        thread, after = make_thread(offsets, program.harness.thread), recording.final.thread
+        for offset, old, new in _changes(thread[:STACK], after[:STACK]):
+            yield f"{offset}(thread_info) changed from {old:#x} to {new:#x} over the call"
     if complaint := program.complaints.get((site.section_name, site.offset)):
         yield f"the linker says: {complaint}"
 
@@ -130,12 +133,6 @@ def _afterwards(recording: Recording, before: bytes) -> Iterator[str]:
         _RESULTS, state.wrecked_registers(), after.registers, f"{when}: a result register"
     )
     yield from _memory(state.frame_after_target(recording.arrival.frame), after.frame, when)
-
-
-def _thread(before: bytes, after: bytes) -> Iterator[str]:
-    """What a call must leave alone: all but the free part of the livepatch stack."""
-    for offset, old, new in _changes(before[:STACK], after[:STACK]):
-        yield f"{offset}(thread_info) changed from {old:#x} to {new:#x} over the call"
 
 
 def _toc(before: int, after: int) -> Iterator[str]:

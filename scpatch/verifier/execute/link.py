@@ -18,6 +18,13 @@ from scpatch.verifier.execute.tools import Tools
 from scpatch.verifier.objects.read import Image, UnreadableError, read
 from scpatch.verifier.types import CallSite
 
+_LD_OPTIONS = (
+    *("-static", "--unresolved-symbols=ignore-all", "--noinhibit-exec", "--no-multi-toc"),
+    *("--build-id=none", "--strip-debug", "-Map=map", "--entry=scpatch_harness_start"),
+    "--verbose",  # otherwise the linker reports only the first ten overflows
+    *(f"--section-start={name}={start:#x}" for name, start in STARTS.items()),
+    *("-o", "prog", "harness.o", "tramps.o", "object.o"),
+)
 _VISIBILITY, _STT_TLS = 3, 6
 """The bits of st_other that hold it, and the type of a thread-local symbol (gABI 4)."""
 
@@ -28,7 +35,10 @@ def link(path: Path, sites: Sequence[CallSite], tools: Tools, directory: Path) -
     Raises ScpatchError if the linker makes no program, or one without a site's section (SCP302),
     or for a damaged object (SCP107).
     """
-    image = _read(path)
+    try:
+        image = read(path)
+    except UnreadableError:
+        image = None  # the linker says what is wrong with it
     (directory / "object.o").symlink_to(path.resolve())
     harness = resources.files("scpatch.verifier.execute").joinpath("harness.s").read_bytes()
     (directory / "harness.s").write_bytes(harness)
@@ -38,38 +48,29 @@ def link(path: Path, sites: Sequence[CallSite], tools: Tools, directory: Path) -
     (directory / "tramps.s").write_text(text, "utf-8", "surrogateescape")
     for name in ("harness", "tramps"):
         _call([tools.assembler, "-o", f"{name}.o", f"{name}.s"], directory, path)
-    errors = _call(_ld_command(tools), directory, path)
+    errors = _call([tools.ld, *_LD_OPTIONS], directory, path)
     if image is None:
         raise damaged(str(path), "its section headers cannot be read")
     return read_program(path, image.sections, sites, undefined, directory, errors)
 
 
-def _read(path: Path) -> Image | None:
-    """The object; None for one that cannot be read, since the linker says what is wrong with it."""
-    try:
-        return read(path)
-    except UnreadableError:
-        return None
-
-
 def _hidden(image: Image, others: Collection[str]) -> str:
     """Assembly source for the symbols that GNU ld requires to be defined: undefined symbols without
     default visibility. They are at zero, like all symbols that nobody defines."""
-    skipped = {"", *others}
     symbols = {
         symbol.name: symbol.type
         for symbol in image.symbols
-        if symbol.section == 0 and symbol.other & _VISIBILITY and symbol.name not in skipped
+        if symbol.section == 0 and symbol.other & _VISIBILITY and symbol.name not in {"", *others}
     }
-    lines = []
+    text = ""
     for name, kind in sorted(symbols.items()):
         quoted = _quoted(name)
-        lines.append(f".globl {quoted}")
+        text += f".globl {quoted}\n"
         if kind == _STT_TLS:
-            lines += ['.section .tbss, "awT", @nobits', f"{quoted}: .space 8"]
+            text += f'.section .tbss, "awT", @nobits\n{quoted}: .space 8\n'
         else:
-            lines.append(f".set {quoted}, 0")
-    return "".join(line + "\n" for line in lines)
+            text += f".set {quoted}, 0\n"
+    return text
 
 
 def _quoted(name: str) -> str:
@@ -81,38 +82,13 @@ def _trampolines(undefined: list[str], marked: Set[str]) -> str:
 
     The .toc entry makes the linker put a TOC beside the object even if the object has none.
     """
-    lines = [
-        '.section .toc, "aw"',
-        ".quad 0",
-        '.section .note.GNU-stack, ""',
-        '.section .scpatch_tramps, "ax", @progbits',
-    ]
+    text = '.section .toc, "aw"\n.quad 0\n.section .note.GNU-stack, ""\n'
+    text += '.section .scpatch_tramps, "ax", @progbits\n'
     for name in undefined:
         quoted = _quoted(name)
-        lines += [f".balign {SLOT}", f".globl {quoted}", f".type {quoted}, @function"]
-        lines += [f"{quoted}:", *[f".localentry {quoted}, 1"] * (name in marked), "b ."]
-    return "\n".join(lines) + "\n"
-
-
-def _ld_command(tools: Tools) -> list[str]:
-    return [
-        tools.ld,
-        "-static",
-        "--unresolved-symbols=ignore-all",
-        "--noinhibit-exec",
-        "--no-multi-toc",
-        "--build-id=none",
-        "--strip-debug",
-        "--verbose",  # else only the first ten overflows are told
-        "-Map=map",
-        "--entry=scpatch_harness_start",
-        *(f"--section-start={name}={start:#x}" for name, start in STARTS.items()),
-        "-o",
-        "prog",
-        "harness.o",
-        "tramps.o",
-        "object.o",
-    ]
+        text += f".balign {SLOT}\n.globl {quoted}\n.type {quoted}, @function\n{quoted}:\n"
+        text += f".localentry {quoted}, 1\n" * (name in marked) + "b .\n"
+    return text
 
 
 def _call(command: list[str], directory: Path, path: Path) -> str:
@@ -129,16 +105,12 @@ def _call(command: list[str], directory: Path, path: Path) -> str:
         check=False,
     )
     output = command[command.index("-o") + 1]
-    if done.returncode < 0 or not (directory / output).exists():
-        raise _link_error(path, done.stderr)
-    return done.stderr
-
-
-def _link_error(path: Path, errors: str) -> ScpatchError:
-    lines = errors.strip().splitlines() or ["no reason was given"]
-    complaint = COMPLAINT.search(errors)
+    if done.returncode >= 0 and (directory / output).exists():
+        return done.stderr
+    lines = done.stderr.strip().splitlines() or ["no reason was given"]
+    complaint = COMPLAINT.search(done.stderr)
     reason = f"{complaint[1]}+0x{complaint[2]}: {complaint[3]}" if complaint else lines[-1]
-    return ScpatchError(
+    raise ScpatchError(
         "SCP302",
         f"cannot be linked into a program to run: {reason}",
         file=str(path),

@@ -16,10 +16,10 @@ from scpatch.verifier.objects.variant import BL, LD_R2, LOCAL_ENTRY, NOP, STRUCT
 from scpatch.verifier.options import KernelOffsets
 from scpatch.verifier.types import CallSite
 
-# So many sites in one process: bounds memory, and the time that a process can hang.
 _BATCH = 128
-# Seconds that a process may hang in a system call. The time limit ends a loop.
+"""Sites in a process: bounds memory, and the time that a process can hang."""
 _PATIENCE = 60.0
+"""Seconds that a process may hang in a system call. The time limit ends a loop."""
 _BA, _BLA = B | 2, BL | 2
 _RESERVED = 7
 _PLANTS = 4
@@ -151,7 +151,13 @@ def _run_process(
     except subprocess.TimeoutExpired as expired:
         output, errors, code = expired.stdout or b"", b"", None
     if not output.startswith(state.READY):
-        raise _start_error(program, errors, code)
+        reasons = errors.decode("utf-8", "replace").strip().splitlines() or [_ended(code)]
+        raise ScpatchError(
+            "SCP302",
+            f"the program to run the call sites does not start: {reasons[-1]}",
+            file=str(program.object),
+            hint="check that QEMU runs other ppc64le programs; --no-run leaves the run out",
+        )
     output = output[len(state.READY) :]
     size = state.RECORDING_SIZE
     recordings = [output[at : at + size] for at in range(0, len(output) - size + 1, size)]
@@ -170,13 +176,3 @@ def _ended(code: int | None) -> str:
     if code < 0:
         return f"the process died of {signal_name(-code)}"
     return f"the process left with status {code}"
-
-
-def _start_error(program: Program, errors: bytes, code: int | None) -> ScpatchError:
-    reasons = errors.decode("utf-8", "replace").strip().splitlines() or [_ended(code)]
-    return ScpatchError(
-        "SCP302",
-        f"the program to run the call sites does not start: {reasons[-1]}",
-        file=str(program.object),
-        hint="check that QEMU runs other ppc64le programs; --no-run leaves the run out",
-    )

@@ -36,9 +36,9 @@ STACK: Final = 2048
 stack, after the end-of-stack mark."""
 STACK_END_MAGIC: Final = 0x57AC6E9D
 """include/uapi/linux/magic.h; it is below whatever is on the livepatch stack."""
-_SNAPSHOT_SIZE = _REG_SIZE + FRAME_SIZE + _THREAD_SIZE
+_SNAPSHOT = struct.Struct(f"{_REG_SIZE}s{FRAME_SIZE}s{_THREAD_SIZE}s")
 _NUMBERS = struct.Struct(f"{STRUCT}7Q8x")
-RECORDING_SIZE: Final = _NUMBERS.size + 2 * _SNAPSHOT_SIZE
+RECORDING_SIZE: Final = _NUMBERS.size + 2 * _SNAPSHOT.size
 READY: Final = b"SCPREADY"
 
 # The values are addresses that nothing is mapped at, neither on hardware nor inside QEMU, so that
@@ -161,7 +161,7 @@ def initial_registers(harness: Harness, offsets: KernelOffsets) -> bytes:
     gpr = [_GPR + n * _STEP for n in range(32)]
     gpr[1] = harness.frame + FRAME_R1
     gpr[2] = harness.toc
-    if offsets.has_paca:
+    if (offsets.paca_toc, offsets.paca_thread_info) != (None, None):
         gpr[13] = harness.fake_paca
     return _block(gpr, _CR, LR, 0, _XER, _FPR, _VR)
 
@@ -225,13 +225,10 @@ def register(block: bytes, kind: str, number: int) -> int:
     return int.from_bytes(block[at : at + size], BYTE_ORDER)
 
 
-def _snapshot(data: bytes) -> Snapshot:
-    return Snapshot(data[:_REG_SIZE], data[_REG_SIZE:-_THREAD_SIZE], data[-_THREAD_SIZE:])
-
-
 def unpack_recording(data: bytes) -> Recording:
     """Unpack RECORDING_SIZE bytes as written by harness.s."""
     numbers: tuple[int, int, int, int, int, int, int] = _NUMBERS.unpack_from(data)
-    snapshots = data[_NUMBERS.size :]
-    arrival, final = snapshots[:_SNAPSHOT_SIZE], snapshots[_SNAPSHOT_SIZE:]
-    return Recording(*numbers, _snapshot(arrival), _snapshot(final))
+    arrival, final = (
+        Snapshot(*snapshot) for snapshot in _SNAPSHOT.iter_unpack(data[_NUMBERS.size :])
+    )
+    return Recording(*numbers, arrival, final)

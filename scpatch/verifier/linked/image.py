@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 from scpatch.verifier.objects.insn import target
 from scpatch.verifier.objects.read import (
@@ -31,13 +31,6 @@ _RELATIVE = 22
 """R_PPC64_RELATIVE"""
 _TOC_BIAS = 0x8000
 """The TOC pointer is that far past the start of .got (ELFv2 ABI, TOC)."""
-
-
-class Branch(NamedTuple):
-    """A branch at `place` to the address `to`."""
-
-    place: Place
-    to: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +76,8 @@ class Linked(Targets):
     @cached_property
     def named(self) -> dict[str, Trampoline]:
         """The trampolines by their names."""
-        return {
-            trampoline.symbol.name: trampoline
-            for same in self.trampolines.values()
-            for trampoline in same
-        }
+        trampolines = chain.from_iterable(self.trampolines.values())
+        return {trampoline.symbol.name: trampoline for trampoline in trampolines}
 
     def aliases(self, trampoline: str) -> tuple[str, ...]:
         """All names of the trampoline that has this one."""
@@ -123,8 +113,8 @@ class Linked(Targets):
         at = bisect_right(self._spans, address, key=lambda span: span[0].start) - 1
         return self._spans[at][1] if at >= 0 and address in self._spans[at][0] else None
 
-    def decode_branches(self) -> Iterator[Branch]:
-        """All branches to addresses that they name themselves."""
+    def decode_branches(self) -> Iterator[tuple[Place, int]]:
+        """All branches that name their target, and its address."""
         for section in self.image.code:
             start = section.address
             for number, word in enumerate(self.words(section.number)):
@@ -132,12 +122,12 @@ class Linked(Targets):
                     # Of an absolute branch, the same field is the address.
                     to = target(word & ~2, 0 if word & 2 else start + 4 * number)
                     assert to is not None, "it is a branch"
-                    yield Branch(Place(section.number, 4 * number), to)
+                    yield Place(section.number, 4 * number), to
 
     @cached_property
     def entered(self) -> frozenset[int]:
         """The addresses that branches lead to."""
-        return frozenset(branch.to for branch in self.decode_branches())
+        return frozenset(to for _, to in self.decode_branches())
 
     @cached_property
     def labels(self) -> frozenset[Place]:

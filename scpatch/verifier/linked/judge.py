@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from scpatch.verifier.linked.image import Branch, Linked
+from scpatch.verifier.linked.image import Linked
 from scpatch.verifier.linked.paths import StubPath, follow, is_end_of_stub, missed
 from scpatch.verifier.linked.saves import image_saves
 from scpatch.verifier.objects.insn import target, toc_load
@@ -21,7 +21,9 @@ class Call(NamedTuple):
     """A branch that comes to a trampoline: at an entry point by `path`, or somewhere inside. Or to
     a stub that does not lead to the trampoline that it is for."""
 
-    branch: Branch
+    place: Place
+    to: int
+    """The address that it names."""
     trampoline: Trampoline
     path: StubPath | None
     stub: str = ""
@@ -31,11 +33,9 @@ class Call(NamedTuple):
 def judge(linked: Linked) -> Iterator[SiteProof]:
     """All calls, in the order of the code."""
     calls = list(find(linked))
-    saves = image_saves(
-        linked, {call.branch.place for call in calls if call.path and call.path.saves}
-    )
+    saves = image_saves(linked, {call.place for call in calls if call.path and call.path.saves})
     for call in calls:
-        place, trampoline = call.branch.place, call.trampoline
+        place, trampoline = call.place, call.trampoline
         state, why = _judge(linked, call, saves)
         function = linked.image.function_at(place)
         yield SiteProof(
@@ -64,41 +64,39 @@ def find(linked: Linked) -> Iterator[Call]:
     trampolines' own, nor those that return from code that replaces a prologue."""
     paths: dict[int, StubPath | None] = {}
     candidates: list[Call] = []
-    for branch in linked.decode_branches():
-        if branch.to not in paths:
-            paths[branch.to] = follow(linked, branch.to)
-        if (call := _call(linked, branch, paths[branch.to])) is not None:
+    for place, to in linked.decode_branches():
+        if to not in paths:
+            paths[to] = follow(linked, to)
+        if (call := _call(linked, place, to, paths[to])) is not None:
             candidates.append(call)
     steps = {step for path in paths.values() if path is not None for step in path.steps}
     steps.update(_returns_to_trampolines(linked))
     for call in candidates:
-        place = call.branch.place
-        if linked.address(place) in steps or is_end_of_stub(linked, place):
+        if linked.address(call.place) in steps or is_end_of_stub(linked, call.place):
             continue
-        if not _leads_over_added_code(linked, call.branch):
+        if not _leads_over_added_code(linked, call):
             yield call
 
 
-def _call(linked: Linked, branch: Branch, path: StubPath | None) -> Call | None:
+def _call(linked: Linked, place: Place, to: int, path: StubPath | None) -> Call | None:
     """The call that a branch makes, if it leads to a trampoline or should."""
-    if (lost := _through_wrong_stub(linked, branch, path)) is not None:
-        return lost
-    if path is not None:
-        trampoline: Trampoline | None = path.trampoline
-    else:
-        trampoline = linked.inside(branch.to) or missed(linked, branch.to)
-    if trampoline is None or linked.inside(linked.address(branch.place)) is not None:
+    if (stub := _wrong_stub(linked, to, path)) is not None:
+        return Call(place, to, *stub)
+    trampoline = path.trampoline if path else linked.inside(to) or missed(linked, to)
+    if trampoline is None or linked.inside(linked.address(place)) is not None:
         return None
-    return Call(branch, trampoline, path)
+    return Call(place, to, trampoline, path)
 
 
-def _through_wrong_stub(linked: Linked, branch: Branch, path: StubPath | None) -> Call | None:
-    """A branch to an added stub that does not lead to the trampoline in its name.
+def _wrong_stub(
+    linked: Linked, to: int, path: StubPath | None
+) -> tuple[Trampoline, StubPath | None, str] | None:
+    """An added stub that does not lead to the trampoline in its name.
 
     A linker has done that: the trampoline was weak and undefined, or may be replaced by that of
     another shared object.
     """
-    stub = linked.stubs.get(branch.to)
+    stub = linked.stubs.get(to)
     if stub is None:
         return None
     trampoline, symbol = stub
@@ -107,19 +105,18 @@ def _through_wrong_stub(linked: Linked, branch: Branch, path: StubPath | None) -
     if trampoline.partition("@")[0] in {name.partition("@")[0] for name in reached}:
         return None
     place = Place(symbol.section, symbol.value)
-    wanted = Trampoline(symbol._replace(name=trampoline), place)
-    return Call(branch, wanted, path, symbol.name)
+    return Trampoline(symbol._replace(name=trampoline), place), path, symbol.name
 
 
-def _leads_over_added_code(linked: Linked, branch: Branch) -> bool:
+def _leads_over_added_code(linked: Linked, call: Call) -> bool:
     """Whether a branch leads over the code that a rewrite has appended to a section, to a
     trampoline after that. A sibling call may look alike, but something leads to it."""
-    place = branch.place
+    place = call.place
     if without_distance(linked.word(place)) != B:
         return False
     if linked.image.function_at(place) is not None:
         return False
-    end, after = linked.place(branch.to), place.after(4)
+    end, after = linked.place(call.to), place.after(4)
     while end is not None and after.section == end.section and after.offset < end.offset:
         added = linked.image.function_at(after)
         if added is None or not is_added_code(added.name) or added.size <= 0:
@@ -151,7 +148,7 @@ def _returns_to_trampolines(linked: Linked) -> Iterator[int]:
 
 
 def _judge(linked: Linked, call: Call, saves: Saves) -> tuple[Reason, str]:
-    place, path = call.branch.place, call.path
+    place, path = call.place, call.path
     if fault := _path_fault(linked, call):
         return Common.WRONG, fault
     assert path is not None, "else it is a fault"
@@ -175,7 +172,7 @@ def _judge(linked: Linked, call: Call, saves: Saves) -> tuple[Reason, str]:
 
 def _path_fault(linked: Linked, call: Call) -> str:
     """Why a call does not come to an entry point of its trampoline; else empty."""
-    path, to = call.path, call.branch.to
+    path, to = call.path, call.to
     if call.stub:
         where = f", but to {path.trampoline.symbol.name}" if path is not None else ""
         return f"{call.stub} does not lead to its trampoline{where}"
@@ -188,13 +185,13 @@ def _path_fault(linked: Linked, call: Call) -> str:
 
 def _restored(linked: Linked, call: Call, path: StubPath, saves: Saves) -> tuple[Reason, str]:
     """The state of a call that a restore follows."""
-    place = call.branch.place
+    place = call.place
     if reason := saves.entries.entered(place.after(4)):
         return Common.WRONG, f"the restore may run without the call: {reason}"
     if path.saves:
-        stub = linked.function_at(call.branch.to)
+        stub = linked.function_at(call.to)
         answer = judge_in_image(LD_R2, stub.name) if stub is not None else None
-        why = f"saved by the linker's stub at {call.branch.to:#x}, restored after the call"
+        why = f"saved by the linker's stub at {call.to:#x}, restored after the call"
         return answer or (Common.LINKER, why)
     saved = saves.is_saved(place)
     if saved.fault:

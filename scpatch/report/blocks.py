@@ -104,7 +104,7 @@ class Report(Protocol):
     def document(self) -> Document: ...
 
 
-def heading(*titles: str, style: Style = Style.HEADING) -> Row:
+def heading(*titles: str, style: Style = Style.HEADING) -> tuple[Cell, ...]:
     """The first row of a table: the first title flush left, the others, of numbers, right."""
     return tuple(Cell("", title, style, right=at > 0) for at, title in enumerate(titles))
 

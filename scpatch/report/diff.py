@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -136,17 +137,24 @@ def _refused(refused: Sequence[Site]) -> Iterator[Block]:
 
 
 def _summary(diff: ObjectDiff) -> Iterator[Block]:
+    titles = partial(heading, style=Style.QUIET)
     if diff.functions:
         yield from _section("Functions")
-        titles = _titles("place", "changed", "added", "removed", "sites", "refused")
-        rows = [(Cell(""), *titles), *map(_function_cells, diff.functions)]
+        rows = [(Cell(""), *titles("place", "changed", "added", "removed", "sites", "refused"))]
+        for function in diff.functions:
+            where = place_cell(function.range.section_name, function.range.start)
+            numbers = (number(n, zero="") for n in function.counts[1:])
+            rows.append((Cell(function.name), where, *numbers))
         yield Table(rows, limit=_MANY + 1)
     if diff.sections:
         yield from _section("Sections")
         totals = diff.by_section
         rows = [
-            _titles("", "functions", "size", "bytes changed", "fields"),
-            *(_section_cells(section, totals.get(section.name)) for section in diff.sections),
+            titles("", "functions", "size", "bytes changed", "fields"),
+            *(
+                _section_cells(section, totals.get(section.name, Totals()))
+                for section in diff.sections
+            ),
         ]
         if not any(section.fields for section in diff.sections):
             rows = [row[:-1] for row in rows]
@@ -158,19 +166,10 @@ def _summary(diff: ObjectDiff) -> Iterator[Block]:
     yield _line(_total(diff))
 
 
-def _titles(first: str, *titles: str) -> tuple[Cell, ...]:
-    return tuple(heading(first, *titles, style=Style.QUIET))
-
-
-def _function_cells(function: FunctionDiff) -> tuple[Cell, ...]:
-    where = place_cell(function.range.section_name, function.range.start)
-    return (Cell(function.name), where, *(number(n, zero="") for n in function.counts[1:]))
-
-
-def _section_cells(section: SectionDiff, total: Totals | None) -> tuple[Cell, ...]:
+def _section_cells(section: SectionDiff, total: Totals) -> tuple[Cell, ...]:
     return (
         Cell(section.name),
-        number(total.functions if total else 0, zero=""),
+        number(total.functions, zero=""),
         Cell("", _sizes(section), right=True),
         number(section.changed_bytes, zero=""),
         Cell("", _changes(section.fields)),

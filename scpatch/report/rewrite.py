@@ -12,7 +12,6 @@ from scpatch.report.blocks import (
     Cell,
     Line,
     Record,
-    Row,
     Style,
     Table,
     heading,
@@ -116,7 +115,7 @@ def stats(plans: Sequence[Plan]) -> Iterator[Block]:
         yield Line((Cell(share),))
 
 
-def _row(name: str, counts: Counts, states: Sequence[Action]) -> Row:
+def _row(name: str, counts: Counts, states: Sequence[Action]) -> tuple[Cell, ...]:
     numbers = [
         counts.states.total(),
         *(counts.states[state] for state in states),

@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import threading
+from collections.abc import Iterator
 
 from scpatch.elf.layout import Layout
 
@@ -16,7 +17,7 @@ _BACKGROUND_SYNC = 1 << 23
 def fill(descriptor: int, source: int, layout: Layout) -> None:
     """Makes the empty file `descriptor` what `layout` makes of the open file `source`, with the
     mode and owner of that, and waits until the content is on the disk. Raises OSError."""
-    with _Syncing(descriptor, layout.size):
+    with _syncing(descriptor, layout.size):
         _copy(descriptor, source, layout)
     _take_attributes(descriptor, source)
 
@@ -64,39 +65,36 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
         offset += count
 
 
-class _Syncing(contextlib.AbstractContextManager[None]):
+@contextlib.contextmanager
+def _syncing(descriptor: int, size: int) -> Iterator[None]:
     """Syncs the file at the end; a big file also while it is being written.
 
     Writing to the page cache and from there to the disk then overlap: for a 1 GB file that
     takes about as long as the slower of the two instead of the sum.
     """
+    stop = threading.Event()
+    errors: list[OSError] = []
 
-    def __init__(self, descriptor: int, size: int) -> None:
-        self._descriptor = descriptor
-        self._stop = threading.Event()
-        self._error: OSError | None = None
-        self._thread = threading.Thread(target=self._run) if size >= _BACKGROUND_SYNC else None
-
-    def _run(self) -> None:
+    def sync() -> None:
         try:
-            while not self._stop.wait(0.01):
-                os.fdatasync(self._descriptor)
+            while not stop.wait(0.01):
+                os.fdatasync(descriptor)
         except OSError as error:
             # The kernel reports a failed write-back only once, so it must not be lost.
-            self._error = error
+            errors.append(error)
 
-    def __enter__(self) -> None:
-        if self._thread is not None:
-            self._thread.start()
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if self._thread is not None:
-            self._stop.set()
-            self._thread.join()
-        if kind is None:
-            if self._error is not None:
-                raise self._error
-            os.fsync(self._descriptor)
+    thread = threading.Thread(target=sync) if size >= _BACKGROUND_SYNC else None
+    if thread is not None:
+        thread.start()
+    try:
+        yield
+    finally:
+        if thread is not None:
+            stop.set()
+            thread.join()
+    for error in errors:
+        raise error
+    os.fsync(descriptor)
 
 
 def _take_attributes(descriptor: int, source: int) -> None:

@@ -178,7 +178,7 @@ def read_object(data: memoryview, name: str, *, linked: bool = False) -> ElfFile
         from scpatch.elf.image import LinkedImage
 
         elf = LinkedImage(data, name)
-    if elf.header.e_flags & variant.EF_PPC64_ABI == 0 and _has_descriptors(elf):
+    if elf.header.e_flags & variant.EF_PPC64_ABI == 0 and elf.sections_named(".opd"):
         raise _elfv1(name)
     if bytes(data[-len(_SIGNATURE) :]) == _SIGNATURE:
         raise ScpatchError("SCP105", "a signed module: any change breaks its signature", file=name)
@@ -221,10 +221,6 @@ def _check_identity(data: memoryview, name: str, others: tuple[int, ...]) -> int
 
 def _elfv1(name: str) -> ScpatchError:
     return ScpatchError("SCP103", "an object of the ELFv1 ABI (function descriptors)", file=name)
-
-
-def _has_descriptors(elf: ElfFile) -> bool:
-    return bool(elf.sections_named(".opd"))
 
 
 def has_intermediate(elf: ElfFile) -> bool:

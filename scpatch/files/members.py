@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scpatch.ar.headers import Archive, Member, damaged, read_archive
 from scpatch.errors import ScpatchError
-from scpatch.files.inputs import Input, is_archive, is_object, open_input
+from scpatch.files.inputs import is_archive, is_object, open_input
 
 
 @contextmanager
@@ -22,19 +22,16 @@ def open_objects(path: Path | bytes) -> Iterator[dict[str, memoryview]]:
     """
     with ExitStack() as stack:
         source = stack.enter_context(open_input(path))
-        yield _objects(source, stack)
-
-
-def _objects(source: Input, stack: ExitStack) -> dict[str, memoryview]:
-    if not is_archive(source.data):
-        return {"": source.data}
-    archive = read_archive(source.data, str(source.path))
-    objects = {}
-    for member in archive.members:
-        content = _content(archive, member, source.path, stack)
-        if is_object(content, label(source.path, member.label)):
-            objects[member.label] = content
-    return objects
+        if not is_archive(source.data):
+            yield {"": source.data}
+            return
+        archive = read_archive(source.data, str(source.path))
+        objects = {}
+        for member in archive.members:
+            content = _content(archive, member, source.path, stack)
+            if is_object(content, label(source.path, member.label)):
+                objects[member.label] = content
+        yield objects
 
 
 def _content(archive: Archive, member: Member, path: Path, stack: ExitStack) -> memoryview:

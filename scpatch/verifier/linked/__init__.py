@@ -165,7 +165,7 @@ def _change_errors(before: Linked, after: Linked, was: SiteProof, now: SiteProof
     if now.state not in image_patches():
         yield f"{where}: the word after the call must not become this: {now.why}."
     if before.word(place.after(4)) not in NOPS:
-        yield f"{where}: an instruction that is no nop was overwritten by the restore."
+        yield f"{where}: the restore overwrote an instruction that is not a nop."
     if was.right and was.state is not Common.NOTOC:  # There a load of r2 does nothing.
         yield f"{where}: the call was changed although r2 was right after it."
     if not decode(after.word(place), after.address(place)).startswith("bl "):

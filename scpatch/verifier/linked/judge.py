@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from scpatch.verifier.linked.image import Linked
 from scpatch.verifier.linked.paths import StubPath, follow, is_end_of_stub, missed
-from scpatch.verifier.linked.saves import image_saves
+from scpatch.verifier.linked.saves import ImageCode, ImageEntries, ImageSaves
 from scpatch.verifier.objects.insn import target, toc_load
 from scpatch.verifier.objects.read import Place
 from scpatch.verifier.objects.trampolines import Trampoline
@@ -33,7 +33,8 @@ class Call(NamedTuple):
 def judge(linked: Linked) -> Iterator[SiteProof]:
     """All calls, in the order of the code."""
     calls = list(find(linked))
-    saves = image_saves(linked, {call.place for call in calls if call.path and call.path.saves})
+    saving = {call.place for call in calls if call.path and call.path.saves}
+    saves = ImageSaves(ImageEntries(ImageCode(linked, saving)))
     for call in calls:
         place, trampoline = call.place, call.trampoline
         state, why = _judge(linked, call, saves)

@@ -155,8 +155,3 @@ class ImageSaves(Saves):
 def _jumps(word: int) -> bool:
     """Whether a branch goes where CTR or TAR says, perhaps to a label, and is no call."""
     return flow(word) in (Flow.LEAVES, Flow.MAY_LEAVE) and (word >> 1 & 0x3FF) != 16
-
-
-def image_saves(linked: Linked, saving: Collection[Place]) -> Saves:
-    """The search in an image. `saving` are the calls that a stub saves r2 for."""
-    return ImageSaves(ImageEntries(ImageCode(linked, saving)))

@@ -14,7 +14,7 @@ from tests.tools import CROSS, NOP, assemble, rewritten, run, section, symbol
 
 GLOBS = ("__SCT__*",)
 UNRELATED = "bytes were changed that do not belong to a static call."
-OVERWRITTEN = "an instruction that is no nop was overwritten by the restore."
+OVERWRITTEN = "the restore overwrote an instruction that is not a nop."
 RIGHT_BEFORE = "the call was changed although r2 was right after it."
 
 

@@ -127,9 +127,12 @@ class CodeSection:
         )
         return self._relocations[start:end]
 
+    def _bytes(self, code: Range) -> bytes:
+        return bytes(self._content[code.start : code.end])
+
     def words(self, code: Range) -> list[int]:
         """The words of a range; what is left over at its end is the last one."""
-        data = bytes(self._content[code.start : code.end])
+        data = self._bytes(code)
         words = VARIANT.words(data).tolist()
         if rest := data[4 * len(words) :]:
             words.append(int.from_bytes(rest, VARIANT.byte_order))
@@ -150,11 +153,7 @@ class CodeSection:
 
     def same(self, code: Range, other: CodeSection, partner: Range, *, same_symbols: bool) -> bool:
         """Whether two ranges have the same bytes and the same relocations."""
-        contents = (
-            bytes(section._content[part.start : part.end])
-            for section, part in ((self, code), (other, partner))
-        )
-        if next(contents) != next(contents):
+        if self._bytes(code) != other._bytes(partner):
             return False
         entries, others = self._entries(code), other._entries(partner)
         if same_symbols and code.start == partner.start:

@@ -18,7 +18,7 @@ from scpatch.report.blocks import (
     place_cell,
 )
 from scpatch.report.words import by_state, call_sites, count, enumerate_states, place, spot
-from scpatch.sites.actions import Action, Common
+from scpatch.sites.actions import Common
 from scpatch.sites.model import Scan, Site, Trampoline
 
 if TYPE_CHECKING:
@@ -99,20 +99,17 @@ def site_table(sites: Sequence[Site]) -> Iterator[Block]:
 
 
 def _cells(site: Site, *, lined: bool) -> tuple[Cell, ...]:
+    style = Style.CHANGED if site.state.changes else Style.PLAIN
+    if site.state is Common.REFUSED:
+        style = Style.REFUSED
     cells = (
-        Cell("", str(site.state), _style(site.state)),
+        Cell("", str(site.state), style),
         place_cell(site.section_name, site.offset),
         place_cell(site.function, site.function_offset) if site.function else Cell(""),
         Cell(site.trampoline),
     )
     path, colon, number = site.line.rpartition(":")
     return (*cells, Cell(path, colon + number)) if lined else cells
-
-
-def _style(state: Action) -> Style:
-    if state is Common.REFUSED:
-        return Style.REFUSED
-    return Style.CHANGED if state.changes else Style.PLAIN
 
 
 def site_record(name: str, site: Site) -> tuple[str, ...]:

@@ -21,9 +21,7 @@ from scpatch.files.inputs import IN_MEMORY, Input
 from scpatch.rewriter.model import FilePlan, Output, outputs_of
 from scpatch.rewriter.object import PlanObject
 from scpatch.rewriter.thin_files import (
-    Changed,
     Content,
-    Copied,
     EarlierResult,
     plan_nested,
     plan_whole,
@@ -105,29 +103,28 @@ def _copy_changed(
     """The copies of the members that change, and what a new archive at `target` names."""
     real = Path(os.path.realpath(target))
     folder = real.with_name(real.name + ".members")
-    copies: dict[Changed, str] = {}
-    taken = {content.name for content in contents.values() if isinstance(content, Copied)}
+    copies: dict[Content, str] = {}
+    taken = {content.name for content in contents.values() if content.copy is None}
     places: dict[int, ThinMember] = {}
     for member in archive.members:
         content = contents[member.header]
-        if isinstance(content, Copied):
-            places[member.header] = ThinMember(f"{folder.name}/{content.name}", None, content.size)
-        elif isinstance(content, Changed):
-            if content not in copies:
-                copies[content] = _copy_name(member, content, taken)
-            name = f"{folder.name}/{copies[content]}"
+        if content.copy is not None and content not in copies:
+            copies[content] = _copy_name(member, content, taken)
+        if content.copy is not None or content.name:
+            name = f"{folder.name}/{copies.get(content, content.name)}"
             places[member.header] = ThinMember(name, None, content.size)
         else:
             name = folders.from_folder(member.name, real.parent)
             places[member.header] = ThinMember(name, member.origin, content.size)
     outputs = [
-        Output(content.path, folder / name, content.layout, content.identity, folder=True)
+        content.copy._replace(target=folder / name)
         for content, name in copies.items()
+        if content.copy is not None
     ]
     return outputs, places
 
 
-def _copy_name(member: Member, content: Changed, taken: set[str]) -> str:
+def _copy_name(member: Member, content: Content, taken: set[str]) -> str:
     """A file name for a copy: the member's name with a digest of its whole name in the archive, so
     that it stays the same when other members come and go."""
     stem, suffix = os.path.splitext(content.name)

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from scpatch.ar.headers import Archive, Member, damaged, is_regular, read_archive
 from scpatch.ar.layout import moved_headers, shifted
-from scpatch.elf.layout import Layout
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import Input, is_object, open_input
 from scpatch.rewriter.model import ObjectPlan, Output, outputs_of
@@ -26,42 +25,19 @@ class EarlierResult(NamedTuple):
     """The size in bytes: of the copy or, if there is none, of the file."""
 
 
-class Unchanged(NamedTuple):
-    """A member that keeps its content."""
+class Content(NamedTuple):
+    """What a member is to hold. Members that name the same file share it."""
 
     size: int
     """Bytes."""
     origin: int | None = None
     """In a regular archive: the new file offset of the member's header, if the archive is written
     in place. Other members of it may grow."""
-
-
-class Changed(NamedTuple):
-    """A member that gets another content. Members that name the same file share it."""
-
-    size: int
-    """The new size in bytes."""
-    origin: int | None
-    """As for `Unchanged`."""
-    name: str
-    """The member's name without directories."""
-    path: Path
-    """The file that has the content."""
-    identity: tuple[int, ...]
-    layout: Layout
-    """Of a copy of the member, from the file."""
-
-
-class Copied(NamedTuple):
-    """A member of which an earlier run has made a copy."""
-
-    size: int
-    name: str
-    """The file name of the copy."""
-    origin: None = None
-
-
-Content = Unchanged | Changed | Copied
+    name: str = ""
+    """The file name of the copy that an earlier run made; for a changed member, its name without
+    directories."""
+    copy: Output | None = None
+    """For a changed member: a copy of it, from its file; without the target's name."""
 
 
 class PlannedFile(NamedTuple):
@@ -79,9 +55,7 @@ def take_earlier(
 ) -> PlannedFile:
     """A file that needs no plan, because an earlier run has dealt with it."""
     _check_size(archive, members, path)
-    content: Content = Unchanged(earlier.size)
-    if earlier.copy:
-        content = Copied(earlier.size, os.path.basename(earlier.copy))
+    content = Content(earlier.size, name=os.path.basename(earlier.copy))
     return PlannedFile((), {member.header: content for member in members}, ())
 
 
@@ -91,7 +65,7 @@ def plan_whole(
     """The plan of a file that is a member as a whole."""
     name = f"{archive.name}({members[0].label})"
     size = _check_size(archive, members, path)
-    content: Content = Unchanged(size)
+    content = Content(size)
     if not size:
         return PlannedFile((), {member.header: content for member in members}, ())
     objects, layout = [], None
@@ -100,7 +74,8 @@ def plan_whole(
             plan, layout = plan_member(source.data, name)
             objects.append(plan)
         if layout is not None:
-            content = Changed(layout.size, None, path.name, path, source.identity, layout)
+            copy = Output(path, path, layout, source.identity, folder=True)
+            content = Content(layout.size, None, path.name, copy)
         outputs = list(outputs_of(source, layout, None))
     return PlannedFile(objects, {member.header: content for member in members}, outputs)
 
@@ -126,16 +101,12 @@ def plan_nested(
         moved = moved_headers(regular, planned.changed)
         contents: dict[int, Content] = {}
         for header, member in inner.items():
-            contents[header] = Unchanged(member.size, moved[member.header])
+            contents[header] = Content(member.size, moved[member.header])
             if (layout := planned.changed.get(member.header)) is not None:
-                contents[header] = Changed(
-                    layout.size,
-                    moved[member.header],
-                    os.path.basename(member.name),
-                    path,
-                    source.identity,
-                    shifted(layout, member.content),
-                )
+                moved_layout = shifted(layout, member.content)
+                copy = Output(path, path, moved_layout, source.identity, folder=True)
+                name = os.path.basename(member.name)
+                contents[header] = Content(layout.size, moved[member.header], name, copy)
         outputs = list(outputs_of(source, planned.layout, None))
         return PlannedFile(planned.objects, contents, outputs)
 

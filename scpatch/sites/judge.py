@@ -156,9 +156,8 @@ class Judge:
             return site.fault("SCP201", "no nop after the call", Kind.NO_NOP)
         if site.kind is Kind.LOADER or not self._relocations(table, site.offset + 4):
             return site
-        return site.fault(
-            "SCP206", "a relocation applies to the nop after the call", Kind.RELOCATED
-        )
+        detail = "a relocation applies to the nop after the call"
+        return site.fault("SCP206", detail, Kind.RELOCATED)
 
     def _relocations(self, table: RelaTable | None, offset: int) -> int:
         """How many relocations other than TOCSAVE apply to the word of a call, or to the one after

@@ -156,9 +156,6 @@ def _unknown(elf: ElfFile, trampoline: Trampoline, what: str) -> ScpatchError:
 
 def place(elf: ElfFile, trampoline: Trampoline) -> str:
     """Where a trampoline is, for a message: `.text+0x40 in __SCT__x`."""
-    name = (
-        elf.section_name(trampoline.section)
-        if trampoline.section < len(elf.sections)
-        else str(trampoline.section)
-    )
-    return f"{name}+{trampoline.value:#x} in {trampoline.name}"
+    section, start = trampoline.entry_place
+    name = elf.section_name(section) if section < len(elf.sections) else str(section)
+    return f"{name}+{start:#x} in {trampoline.name}"

@@ -95,11 +95,10 @@ class Targets(Instructions):
             if symbol.type in (STT_SECTION, STT_FILE) or not symbol.number:
                 continue
             if any(fnmatchcase(_plain_name(symbol), glob) for glob in self.globs):
+                place, in_data = Place(0, symbol.number), False
                 if symbol.section > 0:
                     place = Place(symbol.section, symbol.value)
                     in_data = not self.image.sections[symbol.section].is_executable
-                else:
-                    place, in_data = Place(0, symbol.number), False
                 trampolines.setdefault(place, []).append(Trampoline(symbol, place, in_data))
         return trampolines
 

@@ -53,7 +53,6 @@ class Change:
         was = judge(self.strategies, self.before, self.was)
         now = judge(self.strategies, self.after, self.now)
         function = image.function_at(place)
-        is_ours = now.reason is Common.SAVED
         proof = SiteProof(
             section=place.section,
             section_name=image.sections[place.section].name,
@@ -73,7 +72,7 @@ class Change:
             loader=now.reason is Common.LOADER,
             marked=now.reason is Common.LINKER,
             paca_toc=now.paca_toc,
-            hoisted=_hoisted(self.before, self.after, place) if is_ours else (),
+            hoisted=_hoisted(self.before, self.after, place) if now.reason is Common.SAVED else (),
             runs=now.reason is not Common.NOTOC and not trampoline.is_indirect,
         )
         for strategy in self.strategies:
@@ -90,8 +89,7 @@ class Change:
 
     def _owner(self, proof: SiteProof) -> Strategy | None:
         """The strategy that makes such calls."""
-        owners = (strategy for strategy in self.strategies if proof.state in strategy.reasons)
-        return next(owners, None)
+        return next((owner for owner in self.strategies if proof.state in owner.reasons), None)
 
     def words(self, proof: SiteProof) -> list[Place]:
         """The words of a changed call that may differ."""

@@ -22,14 +22,7 @@ from scpatch.verifier.objects.insn import Effect, Flow, effect, flow, target
 from scpatch.verifier.objects.read import STB_WEAK, Place
 from scpatch.verifier.objects.relocations import REL24
 from scpatch.verifier.objects.trampolines import Trampoline
-from scpatch.verifier.objects.variant import (
-    BCTR,
-    BL,
-    LD_R2,
-    MTCTR_R12,
-    B,
-    without_distance,
-)
+from scpatch.verifier.objects.variant import BCTR, BL, LD_R2, MTCTR_R12, B, without_distance
 from scpatch.verifier.reasons.interface import Block, Judgement, Spans, Strategy
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Reason, SiteProof
@@ -172,19 +165,17 @@ class _Exits:
             if self.calls.word(before) != MTCTR_R12 or self.calls.is_relocated(before):
                 continue  # a branch straight to a target in this section, which shares the TOC
             if self.code(Place(start.section, to)) is None:
-                where = self._where(start, to)
+                where = self.calls.image.where(Place(start.section, to))
                 return _Exit(f"its trampoline goes on at {where}, and {_FAULT}")
             last = at
             exits.append((at, to))
         if not exits:
             return _Exit("its trampoline has no path to another TOC that preserves r2")
         for at in range(local, last, 4):
-            if _spoils(self.calls.word(Place(start.section, at))):
-                return _Exit(f"{self._where(start, at)} may write r1, r2 or LR")
+            place = Place(start.section, at)
+            if _spoils(self.calls.word(place)):
+                return _Exit(f"{self.calls.image.where(place)} may write r1, r2 or LR")
         return _Exit("", self._first(start.section, local, exits[0][0]), tuple(exits))
-
-    def _where(self, start: Place, at: int) -> str:
-        return self.calls.image.where(Place(start.section, at))
 
     def _first(self, section: int, local: int, end: int) -> int:
         """Where the straight path to the branch at `end` begins: after the last instruction that

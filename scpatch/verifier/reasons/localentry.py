@@ -29,13 +29,7 @@ from scpatch.verifier.objects.relocations import (
 from scpatch.verifier.objects.stubs import unescaped
 from scpatch.verifier.objects.trampolines import Trampoline
 from scpatch.verifier.objects.variant import BL, LD_R2, NOP, NOPS, without_distance
-from scpatch.verifier.reasons.interface import (
-    Block,
-    Judgement,
-    Load,
-    Spans,
-    Strategy,
-)
+from scpatch.verifier.reasons.interface import Block, Judgement, Load, Spans, Strategy
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Common, Reason, SiteProof
 
@@ -109,10 +103,6 @@ class _Localentry(Strategy):
         return [pair for pair in self._changed if pair[1].marked]
 
     @cached_property
-    def _unmarked(self) -> bool:
-        return any(was.marked for was, _ in self._changed)
-
-    @cached_property
     def _changed(self) -> list[tuple[Trampoline, Trampoline]]:
         """Defined trampolines of which only bits 5-7 differ, to 1 or from 1 to 0."""
         new = self.after.calls.image.symbols
@@ -172,10 +162,14 @@ class _Localentry(Strategy):
     @cached_property
     def _undone(self) -> Spans:
         """Where the note of what was undone stood."""
-        return [*record.noted(self.before.calls.image, self.name)] if self._unmarked else []
+        return (
+            [*record.noted(self.before.calls.image, self.name)]
+            if any(was.marked for was, _ in self._changed)
+            else []
+        )
 
     def faults(self, *, changed: bool) -> Iterator[str]:
-        if self._marked and self._unmarked:
+        if self._marked and any(was.marked for was, _ in self._changed):
             yield "some trampolines were marked and others unmarked."
         for section, span in self._undone:
             if any(self.after.calls.image.content(section)[span.start : span.stop]):
@@ -207,7 +201,7 @@ class _Localentry(Strategy):
             return self._replaced(old, new, place, relas)
         if relas != [rela for _, rela in self.before.calls.relocations_at(place, 8)]:
             return "the relocations of its prologue were changed"
-        if _computes_from_r12(new):
+        if _computes_from_r12(*new):
             return "computes r2 from r12"
         if new[0] >> 16 == _LIS_R2 and new[1] >> 16 == _ADDI_R2_R2:
             return "" if _is_absolute(calls, relas) else "its prologue has unknown relocations"
@@ -224,7 +218,7 @@ class _Localentry(Strategy):
         self, old: tuple[int, int], new: tuple[int, int], place: Place, relas: list[Rela]
     ) -> str:
         """What is wrong with a prologue that was replaced."""
-        if not _computes_from_r12(old):
+        if not _computes_from_r12(*old):
             return "words were overwritten that are no prologue"
         if any(rela.type != NONE or rela.symbol or rela.addend for rela in relas):
             return "a relocation changes what was put in place of its prologue"
@@ -260,8 +254,7 @@ def _prologue(calls: Calls, trampoline: Trampoline) -> tuple[int, int]:
     return first, 0 if trampoline.symbol.size == 4 else second
 
 
-def _computes_from_r12(words: tuple[int, int]) -> bool:
-    first, second = words
+def _computes_from_r12(first: int, second: int) -> bool:
     is_added = first >> 16 == _ADDIS_R2_R12 and second >> 16 == _ADDI_R2_R2
     return is_added or (first >> 16 == _LD_R2_R12 and second == _ADD_R2_R12)
 

@@ -12,12 +12,7 @@ from typing import Final
 
 from scpatch.verifier.objects.calls import Site
 from scpatch.verifier.objects.insn import toc_load
-from scpatch.verifier.reasons.interface import (
-    Judgement,
-    Strategy,
-    change_fault,
-    only_the_nop,
-)
+from scpatch.verifier.reasons.interface import Judgement, Strategy, change_fault, only_the_nop
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Common, Reason
 

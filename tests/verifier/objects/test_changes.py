@@ -47,7 +47,7 @@ def test_a_table_of_patches_that_is_not_understood(tmp_path: Path, form: str) ->
 
 
 @pytest.mark.parametrize("code", [code for code, _ in TABLES.values()], ids=TABLES)
-def test_an_entry_by_way_of_a_table(tmp_path: Path, code: str) -> None:
+def test_an_entry_through_a_table(tmp_path: Path, code: str) -> None:
     states, errors = forced(tmp_path, assemble(tmp_path, code))
     assert states == {"wrong"}
     assert "taken in .rodata" in errors

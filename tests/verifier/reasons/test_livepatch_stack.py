@@ -264,7 +264,7 @@ def test_the_offsets_of_another_kernel(tmp_path: Path) -> None:
         assert "the livepatch stack is looked for by (2312, 16)" in error
 
 
-def test_the_whole_way(tmp_path: Path) -> None:
+def test_a_rewrite_is_proven_and_run(tmp_path: Path) -> None:
     """Each call ran, lost r2 before, keeps it now; all forms of calls, and both of trampolines."""
     calls = "CALL __SCT__x\nCALL __SCT__z\nbl __SCT__x\nmr 3, 4\nCALL __SCT__y\n"
     source = f"FRAME f\n{calls}LEAVE f\nFUNC g\n b __SCT__x\nEND g\nFUNC first\n blr\nEND first\n"

@@ -200,7 +200,7 @@ def tools_branch(path: Path, section: str, source: int, trampoline: int) -> byte
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_found_out(before: Path, name: str) -> None:
+def test_what_the_proof_reports(before: Path, name: str) -> None:
     paca, change, wanted = BROKEN[name]
     after = marked(before, paca=paca)
     assert messages(before, after) == ""

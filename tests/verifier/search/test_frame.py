@@ -118,7 +118,7 @@ SAVED = {
     "floating point that capstone does not know": f"""
         .frame
         std 2, 24(1)
-        .long 0xfd810020, 0xec4107fe
+        .long 0xfd810020, 0xec8996c7
         {CALL} .unframe""",
     "stores beside the slot": f"""
         .frame
@@ -341,7 +341,7 @@ def test_no_save_is_shown(tmp_path: Path, body: str, reason: str) -> None:
     assert reason in proof.errors[0]
 
 
-def test_a_way_in_from_another_function_of_the_section(tmp_path: Path) -> None:
+def test_an_entry_from_another_function_of_the_section(tmp_path: Path) -> None:
     saves = function(f".frame\n std 2, 24(1)\n.Linside: {CALL} .unframe")
     enters = function("cmpdi 3, 0\n beq .Linside\n blr", name="g")
     before = assemble(tmp_path, TRAMPOLINES + saves + enters)
@@ -349,7 +349,7 @@ def test_a_way_in_from_another_function_of_the_section(tmp_path: Path) -> None:
     assert "in g branches into the function" in proof.errors[0]
 
 
-def test_the_r2_of_a_function_without_toc_pointer_is_kept(tmp_path: Path) -> None:
+def test_the_r2_of_a_function_without_toc_pointer_is_saved(tmp_path: Path) -> None:
     """Whatever r2 holds at its entry, st_other = 1: it is the same after the call."""
     head = ".text\n.globl f\n.type f, @function\nf: .localentry f, 1\n"
     body = f"mflr 0\n std 0, 16(1)\n stdu 1, -32(1)\n std 2, 24(1)\n {CALL} blr\n"
@@ -394,7 +394,7 @@ def test_a_save_and_a_restore_do_not_make_a_right_call(tmp_path: Path, call: str
     assert (states(proof.sites), proof.sites[0].right) == (["left"], False)
 
 
-def test_the_way_through_a_thunk_is_followed(tmp_path: Path) -> None:
+def test_the_path_through_a_thunk_is_followed(tmp_path: Path) -> None:
     body = f".frame\n std 2, 24(1)\n bl __SCT__x\n mr 3, 4\n {CALL} .unframe"
     before = assemble(tmp_path, TRAMPOLINES + function(body))
     first, second = calls(before)

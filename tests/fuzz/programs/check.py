@@ -18,13 +18,13 @@ from scpatch.sites.actions import Common
 from scpatch.verifier.execute import find_tools
 from scpatch.verifier.files import verify_files, verify_link
 from scpatch.verifier.options import KernelOffsets, VerifyOptions
+from scpatch.verifier.types import Common as Reason
 from scpatch.verifier.verdict import Verdict
 from tests.fuzz.programs import toolchain
 from tests.fuzz.programs.generate import Program
 from tests.fuzz.programs.toolchain import Compiler, OptionSet, ToolError
 
 OFFSETS: Final = Offsets(toolchain.PACA_TOC, toolchain.PACA_THREAD_INFO, toolchain.LIVEPATCH_SP)
-NOT_SHOWN: Final = "not shown"
 TRAMPOLINES: Final = ("__SCT__*",)
 
 
@@ -316,7 +316,7 @@ def _reasons(kind: str, verdict: Verdict) -> list[str]:
     reasons += [
         f"{site.section_name}+{site.offset:#x} in {site.function}: {site.why}"
         for site in verdict.proof.sites
-        if not site.right and not (kind == "image" and NOT_SHOWN in site.why)
+        if not site.right and not (kind == "image" and site.state is Reason.RESTORED)
     ]
     for ran in verdict.runs or ():
         place = f"{ran.site.section_name}+{ran.site.offset:#x} in {ran.site.function}"

@@ -141,7 +141,7 @@ def test_the_sdist_has_no_tests_and_gives_the_same_wheel(
 ) -> None:
     with tarfile.open(sdist) as file:
         names = [name.partition("/")[2] for name in file.getnames()]
-        file.extractall(tmp_path, filter="data")
+    subprocess.run(["tar", "-xf", sdist, "-C", tmp_path], check=True)
     assert not [name for name in names if name.startswith(("tests", "fixtures"))]
     assert {"LICENSE", "README.md", "setup.py", *(f"docs/man/{p}" for p in MAN_PAGES)} <= {*names}
     (source,) = tmp_path.iterdir()

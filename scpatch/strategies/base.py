@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -23,7 +24,7 @@ class Cost(NamedTuple):
     """If it has another."""
 
 
-class Strategy:
+class Strategy(ABC):
     """Facts in, decisions out. What a strategy does not need, it leaves as it is here."""
 
     name: ClassVar[str]
@@ -51,22 +52,22 @@ class Strategy:
         those that this one has put right elsewhere than at the call site."""
         return sites
 
+    @abstractmethod
     def decide(self, elf: ElfFile, scan: Scan) -> tuple[Site, ...]:
         """The sites of `scan` with what becomes of them. It asks for nothing of the kernel."""
-        raise NotImplementedError
 
+    @abstractmethod
     def plan(self, elf: ElfFile, scan: Scan, additions: Additions, offsets: Offsets) -> Plan:
         """What is to happen to the object that `scan` was found in, for a kernel with `offsets`.
         The changes themselves go into `additions`.
 
         Raises ScpatchError if the strategy cannot be applied to the object at all.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def cost(self, offsets: Offsets) -> Mapping[Action, Cost]:
         """What a call costs, by what becomes of its site. What the linker adds is counted. The
         trampolines are taken to compute r2 in a prologue that calls skip."""
-        raise NotImplementedError
 
     def is_undone(self, choices: Choices) -> bool:
         """Whether `choices` undo it in a file that it was applied to."""

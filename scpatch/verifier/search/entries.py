@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
@@ -44,7 +45,7 @@ class SearchedCode(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Entries:
+class Entries(ABC):
     """Where control may come from, for all code of an object or image. Subclasses read tables and
     relocations; without them control comes by branches alone."""
 
@@ -52,9 +53,9 @@ class Entries:
     _branches: dict[int, dict[int, list[int]]] = field(default_factory=dict, repr=False)
 
     @property
+    @abstractmethod
     def changes(self) -> Changes:
         """What may be changed in the code."""
-        raise NotImplementedError
 
     @cached_property
     def relocated(self) -> dict[Place, list[Place]]:

@@ -1,4 +1,4 @@
-"""Where code is added at the end of a section: nothing of the old code may lead there."""
+"""Code that strategies add at the end of a section: nothing of the old code may lead there."""
 
 from __future__ import annotations
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
-from tests.kernel.debian import Package, field, unpacked
+from tests.debian import ALL, Lists, Package, newest, unpacked
 from tests.kernel.store import folder, key, logged
 from tests.tools import FIXTURES
 
-SOURCE = Package("linux-source-6.1", "bookworm")
+SOURCE = Lists("bookworm", ALL)
+"""Which Debian the kernel's source is from."""
 KERNEL = FIXTURES / "kernel"
 
 DWARF_IN = ("arch/powerpc/static_call_test", "kernel/sched", "mm")
@@ -28,13 +30,14 @@ def install() -> None:
     logged(["sh", FIXTURES / "setup.sh", "kernel"], log)
 
 
-def version() -> str:
-    """The version of the source package."""
-    return field(unpacked(SOURCE), "Version")
+@cache
+def package() -> Package:
+    """The package with the source."""
+    return newest(r"linux-source-[0-9.]+", SOURCE)
 
 
 def source_key() -> str:
-    return key(version(), KERNEL / "overlay", KERNEL / "apply.py", Path(__file__))
+    return key(package().version, KERNEL / "overlay", KERNEL / "apply.py", Path(__file__))
 
 
 def source_tree() -> Path:
@@ -60,14 +63,15 @@ def source_tree() -> Path:
 
 def _unpacked(log: Path) -> Path:
     """The source as the package has it, but for SKIPPED."""
-    tree = folder() / f"pristine-{key(version(), *SKIPPED)}"
+    tree = folder() / f"pristine-{key(package().version, *SKIPPED)}"
     if (tree / ".complete").exists():
         return tree
     for old in folder().glob("pristine-*"):
         shutil.rmtree(old)
     tree.mkdir()
-    exclude = [f"--exclude={SOURCE.name}/{name}" for name in SKIPPED]
-    archive = unpacked(SOURCE) / f"usr/src/{SOURCE.name}.tar.xz"
+    name = package().name
+    exclude = [f"--exclude={name}/{skipped}" for skipped in SKIPPED]
+    archive = unpacked(package()) / f"usr/src/{name}.tar.xz"
     logged(["tar", "-x", "--strip-components=1", "-C", tree, *exclude, "-f", archive], log)
     (tree / ".complete").touch()
     return tree

@@ -95,7 +95,9 @@ def _commands(package: str, commands: Mapping[str, Command]) -> dict[str, click.
 
 
 def _command(package: str, name: str, command: Command) -> TyperCommand:
-    settings = {**_SETTINGS, "ignore_unknown_options": command.hidden}
+    settings = (
+        {"ignore_unknown_options": True, "help_option_names": []} if command.hidden else _SETTINGS
+    )
     return TyperCommand(
         name,
         callback=_caller(package, name),

@@ -153,8 +153,9 @@ KBUILD: Final[Mapping[str, Command]] = {
     ),
     "step": Command(
         "What the rules in the tree run.\n\n"
-        "Rewrites a module in place, or makes the copy of an archive that vmlinux is linked from.",
-        (o.argument("[OPTION...] MODULE | ARCHIVE COPY", "", str, repeatable=True),),
+        "Links vmlinux or a module as scpatch-ld does. Without LINKER, checks the options and "
+        "prints the version.",
+        (o.argument("[OPTION...] [LINKER ARGUMENT...]", "", str, repeatable=True, required=False),),
         hidden=True,
     ),
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scpatch.errors import Exit, ScpatchError
+from scpatch.kbuild import copies
 from scpatch.options import Values
 
 RULES = "scripts/Makefile.scpatch"
@@ -28,29 +29,46 @@ class Insertion(NamedTuple):
 
     file: str
     anchor: str
-    """A regular expression that exactly one line of the file matches."""
+    """A regular expression for whole lines, which the file has exactly once."""
     after: bool
     """Whether the lines go after the anchor, or before it."""
     text: str
 
+
+_LINKS_NOTHING = (
+    "%clean mrproper help% %docs config %config %install modules_sign headers% "
+    "kernelrelease kernelversion image_name tags TAGS cscope gtags"
+)
 
 INSERTIONS = (
     Insertion(
         "Makefile",
         r"export quiet Q KBUILD_VERBOSE",
         True,
-        "SCPATCH ?= scpatch\nexport SCPATCH SCPATCH_FLAGS\n",
+        f"""\
+SCPATCH ?= scpatch
+export SCPATCH SCPATCH_FLAGS
+# A wrong option or a missing program ends the build here, before anything is compiled.
+ifneq ($(SCPATCH),)
+ifneq ($(filter-out {_LINKS_NOTHING},$(or $(MAKECMDGOALS),all)),)
+export SCPATCH_BUILD := $(shell $(SCPATCH) kbuild step $(SCPATCH_FLAGS))
+ifeq ($(SCPATCH_BUILD),)
+$(error cannot run $(SCPATCH) with SCPATCH_FLAGS=$(SCPATCH_FLAGS): see above, or make SCPATCH=)
+endif
+endif
+endif
+""",
     ),
     Insertion(
         "Makefile",
         r"MRPROPER_FILES \+= .*",
         False,
-        "CLEAN_FILES += $(foreach archive,vmlinux.a $(KBUILD_VMLINUX_LIBS), \\\n"
-        "\t$(archive:.a=.scpatch.a) $(archive:.a=.scpatch.a.members))\n",
+        f"CLEAN_FILES += {copies.FOLDER}\n",
     ),
+    # The target is vmlinux, $(vmlinux-final) since 6.14, or vmlinux.unstripped since 6.17.
     Insertion(
         "scripts/Makefile.vmlinux",
-        r"targets \+= vmlinux",
+        r"\S+: scripts/link-vmlinux\.sh .*\n\t\+?\$\(call if_changed_dep,link_vmlinux\)",
         False,
         "include $(srctree)/scripts/Makefile.scpatch\n",
     ),
@@ -60,16 +78,9 @@ INSERTIONS = (
         False,
         "include $(srctree)/scripts/Makefile.scpatch\n",
     ),
-    Insertion(
-        "scripts/link-vmlinux.sh",
-        r'[ \t]*libs="\$\{KBUILD_VMLINUX_LIBS\}"',
-        True,
-        '\t\tif [ -n "${SCPATCH}" ]; then\n'
-        "\t\t\tobjs=vmlinux.scpatch.a\n"
-        '\t\t\tlibs=$(for lib in ${libs}; do echo "${lib%.a}.scpatch.a"; done)\n'
-        "\t\tfi\n",
-    ),
 )
+_FORMER = ("scripts/link-vmlinux.sh",)
+"""Files with lines of earlier versions of the step."""
 
 
 def run(values: Values) -> Exit:
@@ -86,7 +97,9 @@ def edit(tree: Path, *, undo: bool = False) -> list[str]:
         raise _unexpected(tree, "no source tree of Linux with arch/powerpc in it")
     old: dict[str, str | None] = {}
     new: dict[str, str | None] = {}
-    for name in dict.fromkeys(insertion.file for insertion in INSERTIONS):
+    for name in dict.fromkeys((*(insertion.file for insertion in INSERTIONS), *_FORMER)):
+        if not (tree / name).exists():
+            raise _unexpected(tree / name, "no such file: the step is for Linux 6.1 and later")
         old[name] = text = _read(tree / name)
         text = _without_blocks(tree / name, text)
         for insertion in () if undo else INSERTIONS:

@@ -37,7 +37,11 @@ def run(words: Sequence[str]) -> int:
     """
     options, rest = split(words)
     settings = parse([*os.environ.get("SCPATCH_FLAGS", "").split(), *options])
-    command = read(rest)
+    return link(read(rest), settings)
+
+
+def link(command: Command, settings: Settings) -> int:
+    """Does a link; one that scpatch takes no part in, as the linker does it. As for `run`."""
     if command.link is Link.VMLINUX:
         return _vmlinux(command, settings)
     if command.link is Link.MODULE:

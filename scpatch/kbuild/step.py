@@ -1,59 +1,48 @@
-"""What the rules in the tree run (Makefile.scpatch): `scpatch kbuild step`.
+"""What the lines in the tree run (Makefile.scpatch): `scpatch kbuild step`.
 
-It does what `scpatch-ld` does, file by file: make decides when.
+It does what `scpatch-ld` does. The lines put it only before the linker of vmlinux and of modules,
+so a link that is neither is an error here, not one to pass on.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import scpatch
 from scpatch.errors import Exit
-from scpatch.kbuild import messages
-from scpatch.kbuild.copies import LinkInput, make
-from scpatch.kbuild.record import RecordFile
-from scpatch.kbuild.settings import Settings, parse
+from scpatch.kbuild import arguments, link
+from scpatch.kbuild.settings import Settings, package_digest, parse
 from scpatch.options import UsageError, Values
 
 
-def run(values: Values) -> Exit:
-    """Takes the options of `scpatch-ld`, then a module, which is rewritten in place, or an archive
-    for vmlinux and the name of its rewritten copy.
+def run(values: Values) -> int:
+    """Takes the options of `scpatch-ld`, then the linker and its arguments. Without these, checks
+    the options and prints what tells this scpatch from another: make has it in its commands.
 
     Returns the exit code. Raises ScpatchError; then nothing is written.
     """
-    files = [word for word in values.files if not word.startswith("-")]
-    settings = parse([word for word in values.files if word.startswith("-")])
-    if len(files) == 1 and not settings.prelink:
-        return _module(files[0], settings)
-    if len(files) == 2 and not settings.prelink:
-        return _archive(files[0], Path(files[1]), settings)
-    raise UsageError(
-        f"wrong arguments: {' '.join(values.files)}",
-        file="scpatch kbuild step",
-        hint="name a module, or an archive and its copy; --prelink is for scpatch-ld",
-    )
+    words: tuple[str, ...] = values.files
+    if all(word.startswith("-") for word in words):
+        _check(parse(words))
+        print(f"scpatch {scpatch.__version__} {package_digest(str(Path(scpatch.__file__).parent))}")
+        return Exit.OK
+    options, command_line = arguments.split(words)
+    command = arguments.read(command_line)
+    if command.link is None:
+        raise UsageError(
+            f"neither the link of vmlinux nor that of a module: {' '.join(command_line)}",
+            file="scpatch kbuild step",
+            hint="the tree links in a way that scpatch does not know; `make SCPATCH=` builds "
+            "without it",
+        )
+    return link.link(command, parse(options))
 
 
-def _module(name: str, settings: Settings) -> Exit:
-    from scpatch.rewriter import plan_file, write
-
-    plan = plan_file(Path(name), settings.module_options)
-    messages.check([plan], settings)
-    if plan.outputs:
-        write([plan], allow_refused=settings.warn_only)
-        messages.rewritten(name, plan)
-    return Exit.OK
-
-
-def _archive(source: str, target: Path, settings: Settings) -> Exit:
-    """Makes the copy even if nothing had to be rewritten: the link names it."""
-    from scpatch.kbuild.plans import plan_copy
-
-    record = RecordFile(target.with_name(f".tmp_{target.name}.json"), settings.key)
-    planned = plan_copy(source, target, settings.image_options, record.read())
-    if planned is None:
-        raise UsageError(f"{source}: neither an archive nor an object")
-    messages.check([planned.plan], settings)
-    make(LinkInput(source, str(target), planned, record), allow_refused=settings.warn_only)
-    messages.summary(planned.plan, skipped=planned.skipped)
-    return Exit.OK
+def _check(settings: Settings) -> None:
+    """Raises UsageError if options do not go together. The file of --asm-offsets may be one that
+    the build makes."""
+    header = settings.asm_offsets
+    missing = header is not None and not header.exists()
+    known = Settings(**{**vars(settings), "asm_offsets": None}) if missing else settings
+    for _ in (known.image_options, known.module_options):
+        pass

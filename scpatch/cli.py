@@ -11,6 +11,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from scpatch import __version__
 from scpatch.commands import COMMANDS, EXIT_CODES, KBUILD, KBUILD_TEXT, TEXT, Command
+from scpatch.errors import Exit, ScpatchError
 from scpatch.options import Parameter, UsageError, Values
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -100,7 +101,7 @@ def _command(package: str, name: str, command: Command) -> TyperCommand:
     )
     return TyperCommand(
         name,
-        callback=_caller(package, name),
+        callback=_caller(package, name, command),
         params=[_parameter(parameter) for parameter in command.parameters],
         help=command.text,
         short_help=command.text.partition("\n")[0],
@@ -110,7 +111,7 @@ def _command(package: str, name: str, command: Command) -> TyperCommand:
     )
 
 
-def _caller(package: str, name: str) -> Callable[..., int]:
+def _caller(package: str, name: str, command: Command) -> Callable[..., int]:
     """What runs a command with the values of its parameters."""
 
     def call(**values: object) -> int:
@@ -121,6 +122,10 @@ def _caller(package: str, name: str) -> Callable[..., int]:
             if error.hint:
                 raise  # it says more than the usage of the command
             raise click.UsageError(error.message, click.get_current_context()) from error
+        except ScpatchError as error:
+            if command.compares:
+                error.status = Exit.USAGE
+            raise
 
     return call
 

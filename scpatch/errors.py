@@ -14,7 +14,7 @@ class Exit(IntEnum):
     """An error; nothing was written. `diff`: the files differ. `verify`: not shown, or not
     proven."""
     USAGE = 2
-    """The command line is wrong."""
+    """The command line is wrong. `diff` and `verify`: any error."""
     REFUSED = 3
     """A call site was refused; nothing was written unless `--keep-going` was given."""
 
@@ -27,7 +27,7 @@ class ScpatchError(Exception):
     archive member `ARCHIVE(MEMBER)`; `where` is a place inside it, such as `.text+0x1a0 in f`.
     """
 
-    status = Exit.ERROR
+    status: Exit = Exit.ERROR
     """The exit code of a command that it ends."""
 
     def __init__(

@@ -172,7 +172,7 @@ def test_not_accepted(tmp_path: Path, command: str, name: str, code: str, what: 
     if (command, code) == ("scan", "SCP104"):
         code, what = "SCP222", "no symbol table"  # scan reads images, but this one is stripped
     result = scpatch(command, *arguments)
-    assert result.returncode == 1
+    assert result.returncode == (2 if command in ("diff", "verify") else 1)
     assert result.stdout == ""
     assert result.stderr.startswith(f"scpatch: {FIXTURES / name}: ")
     assert f"[{code}]" in result.stderr
@@ -208,6 +208,14 @@ def test_one_bad_file_does_not_hide_the_others() -> None:
     assert "__SCT__global" in result.stdout
 
 
+@pytest.mark.parametrize("command", ["scan", "rewrite", "advise"])
+def test_a_file_that_cannot_be_read_matches_no_pattern_and_lacks_none(command: str) -> None:
+    result = scpatch(command, "-t", "foo_*", FIXTURES / "x86_64.o")
+    assert result.returncode == 1
+    assert "SCP102" in result.stderr
+    assert "no symbol matches" not in result.stderr
+
+
 def test_diff_exit_codes(copy: Path) -> None:
     assert scpatch("diff", CALLS, copy).returncode == 0
     scpatch("rewrite", copy)
@@ -230,7 +238,7 @@ def test_verify_names_the_missing_package(copy: Path) -> None:
     python = Path(sys.executable)
     result = scpatch("verify", CALLS, copy, PATH=str(copy.parent))
     assert python.exists()
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "binutils-powerpc64le-linux-gnu" in result.stderr
     assert "--no-run" in result.stderr
 

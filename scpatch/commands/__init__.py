@@ -26,6 +26,8 @@ class Command(NamedTuple):
     parameters: tuple[Parameter, ...]
     hidden: bool = False
     """Not for users: left out of lists, and takes options as they come."""
+    compares: bool = False
+    """1 is the exit code of a comparison that fails, and 2 that of an error, as of `cmp`."""
 
 
 TEXT: Final = "Make static calls preserve r2 in ppc64le ELFv2 objects, and prove it."
@@ -67,20 +69,21 @@ COMMANDS: Final[Mapping[str, Command]] = {
     ),
     "diff": Command(
         "Show what differs between two versions of an object.\n\n"
-        "It does not matter who changed it.\n\nExit codes: 0 the same, 1 different.",
+        "It does not matter who changed it.\n\nExit codes: 0 the same, 1 different, 2 an error.",
         (
             o.argument("BEFORE", "The object as it was."),
             o.argument("AFTER", "The object as it is now."),
             o.TEXT_FORMAT,
             Parameter("context", "Unchanged instructions to show.", int, "N", 3, short="-U"),
         ),
+        compares=True,
     ),
     "verify": Command(
         "Prove a rewritten file, and execute it.\n\n"
         "Prove that AFTER is BEFORE with every call site right, and execute both.\n\n"
         "If the last file is a linked IMAGE: prove that every call site in it saves and restores "
         "r2, and that it has as many as the OBJECTs and archives that it was linked from.\n\n"
-        "Exit codes: 0 proven, 1 not proven or not shown.",
+        "Exit codes: 0 proven, 1 not proven or not shown, 2 an error.",
         (
             o.argument(
                 "BEFORE AFTER | [OBJECT]... IMAGE",
@@ -95,6 +98,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
             o.QUIET,
             o.VERBOSE,
         ),
+        compares=True,
     ),
     "advise": Command(
         "Recommend a strategy.\n\n"

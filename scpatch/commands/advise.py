@@ -28,7 +28,9 @@ def run(values: Values) -> Exit:
     if advices or not errors:
         print_report(AdviseReport(advices), values.format)
     note_intermediate(name for advice in advices for name in advice.intermediate)
-    print_unmatched(values.trampolines, (name for advice in advices for name in advice.trampolines))
+    if advices:
+        names = (name for advice in advices for name in advice.trampolines)
+        print_unmatched(values.trampolines, names)
     for message in errors:
         print_error(message)
     return Exit.ERROR if errors else Exit.OK

@@ -113,7 +113,9 @@ def _report(plans: Sequence[FilePlan], values: Values, *, written: bool) -> None
         return
     objects = [entry for plan in plans for entry in plan.objects]
     note_intermediate(entry.name for entry in objects if entry.intermediate)
-    print_unmatched(values.trampolines, (name for entry in objects for name in entry.scan.names))
+    if objects:
+        names = (name for entry in objects for name in entry.scan.names)
+        print_unmatched(values.trampolines, names)
     for plan in plans:
         if values.verbose:
             print_sites(plan)

@@ -22,7 +22,9 @@ def run(values: Values) -> Exit:
         report = ScanReport([(entry.name, entry.scan) for entry in objects])
         print_report(report, values.format)
     note_intermediate(entry.name for entry in objects if entry.intermediate)
-    print_unmatched(values.trampolines, (name for entry in objects for name in entry.scan.names))
+    if objects:
+        names = (name for entry in objects for name in entry.scan.names)
+        print_unmatched(values.trampolines, names)
     for error in errors:
         print_error(error)
     return Exit.ERROR if errors else Exit.OK

@@ -17,6 +17,7 @@ from scpatch.elf.constants import ET_REL
 from scpatch.errors import RefusedError as RefusedError
 from scpatch.errors import ScpatchError as ScpatchError
 from scpatch.files.inputs import IN_MEMORY, is_archive, open_input, read_object
+from scpatch.files.packing import signature_size
 from scpatch.linux.offsets import Offsets as Offsets
 from scpatch.linux.offsets import read_asm_offsets as read_asm_offsets
 from scpatch.rewriter import FilePlan as FilePlan
@@ -171,8 +172,9 @@ def verify(
 ) -> list[Verdict]:
     """Proves that `after` is `before` with every call right; one verdict for each object.
 
-    `run` also executes every call of both under QEMU. `options` are those of the rewrite. The
-    verifier reads files, so bytes go to temporary files.
+    `run` also executes every call of both under QEMU. `options` are those of the rewrite. Module
+    signatures are left out of the comparison. The verifier reads files, so bytes, and what is
+    compressed or signed, go to temporary files.
 
     Raises ScpatchError as `scan` does, SCP301 if a tool is missing, and SCP302 if an object
     cannot be linked or executed. A wrong call is no error: see `Verdict.proven`.
@@ -185,7 +187,9 @@ def verify(
     if not all(_check(source, linked=True) for source in (before, after)):
         for source in (before, after):
             _check(source, linked=False)
-    return verify_files(before, after, _verify_options(options), tools)
+    return verify_files(
+        _plain(before), _plain(after), _verify_options(options), tools, label=str(_name(after))
+    )
 
 
 def verify_link(
@@ -271,6 +275,15 @@ def _plan(
     return rewriter.plan_file(_input(source), options, None if output is None else Path(output))
 
 
+def _plain(source: Source) -> Source:
+    """A source that `_check` has taken, unpacked and without a module signature."""
+    with open_input(_input(source), unpacked=True) as file:
+        size = len(file.data) - signature_size(file.data, str(file.path))
+        if file.packed is None and size == len(file.data):
+            return source
+        return bytes(file.data[:size])
+
+
 def _verify_options(options: Options) -> VerifyOptions:
     from scpatch.verifier.options import KernelOffsets, VerifyOptions
 
@@ -281,7 +294,7 @@ def _verify_options(options: Options) -> VerifyOptions:
 def _check(source: Source, *, linked: bool) -> bool:
     """Whether a source is a linked image. Raises ScpatchError as `scan` does for what is neither
     an object nor an archive nor, if `linked` permits it, an image."""
-    with open_input(_input(source)) as file:
+    with open_input(_input(source), unpacked=True) as file:
         if is_archive(file.data):
             return False
         return read_object(file.data, str(file.path), linked=linked).header.e_type != ET_REL

@@ -49,14 +49,18 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     "SCP105": Diagnostic(
         "a signed module",
         "The file ends with a module signature. The signature covers every byte before it, "
-        "so the kernel rejects the module after any change.",
-        "rewrite the module before it is signed, or strip the signature and sign it again",
+        "so the kernel rejects the module after any change. scpatch reads signed modules, and "
+        "leaves one as it is if no call has to be rewritten.",
+        "add --strip-signature, then sign the module again (scripts/sign-file HASH KEY CERT FILE); "
+        "better rewrite modules before they are signed",
     ),
     "SCP106": Diagnostic(
-        "a compressed file",
-        "The whole file is compressed. Distributions install modules in this form (.ko.xz, "
-        ".ko.zst).",
-        "decompress it, rewrite it, then compress it again",
+        "a compressed file that cannot be unpacked",
+        "The whole file is compressed. scpatch unpacks gzip, xz, zstd and bzip2, and compresses "
+        "what it writes in the same way. This file is damaged, or its content is too long, or "
+        "there is no library for it.",
+        "see whether `zstd -t`, `xz -t` or `gzip -t` accepts it; for zstd: pip install "
+        "backports.zstd",
     ),
     "SCP107": Diagnostic(
         "a damaged ELF file",

@@ -166,6 +166,9 @@ PACA_TOC_OFFSET = Parameter(
 )
 UNMARK = Parameter("unmark", "Rewrite calls of trampolines that are marked for the linker.")
 EMIT_SITES = Parameter("emit_sites", "Add the table of call sites, .static_call_sites.")
+STRIP_SIGNATURE = Parameter(
+    "strip_signature", "Rewrite signed modules too, without their signatures."
+)
 QUIET = Parameter("quiet", "Print errors only.", short="-q")
 VERBOSE = Parameter("verbose", "Print every call site.", short="-v")
 TABLE_FORMAT, TEXT_FORMAT = (

@@ -156,7 +156,6 @@ def test_thunks(tmp_path: Path) -> None:
         ("ppc64-be.o", "SCP102", "big-endian"),
         ("ppc32-be.o", "SCP102", "32-bit"),
         ("x86_64.o", "SCP102", "x86-64"),
-        ("module-signed.ko", "SCP105", "signed"),
         ("note.txt", "SCP101", "not an ELF file"),
         ("no-such-file.o", "SCP109", "No such file"),
         (".", "SCP109", "directory"),

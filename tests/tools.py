@@ -243,7 +243,7 @@ def options(**changes: object) -> Options:
 
 
 def scan_file(path: Path, **choices: object) -> Scan:
-    with open_input(path) as source:
+    with open_input(path, unpacked=True) as source:
         elf = read_object(source.data, str(path))
         return decided(elf, scan(elf, options(**choices).choices))
 

@@ -57,6 +57,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
             *_OFFSETS,
             o.EMIT_SITES,
             o.UNMARK,
+            o.STRIP_SIGNATURE,
             Parameter("dry_run", "Print what would be done; write nothing.", short="-n"),
             Parameter("diff", "Show the changed code."),
             Parameter("backup", "Keep the old file as FILE.orig."),

@@ -16,21 +16,13 @@ from scpatch.elf.encoding import LITTLE, encoding_of
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.symtab import find_all
 from scpatch.errors import ScpatchError, damaged
+from scpatch.files.packing import packing_of, signature_size, unpack
 from scpatch.ppc64 import variant
 
 ARCHIVE = b"!<arch>\n"
 THIN_ARCHIVE = b"!<thin>\n"
-_SIGNATURE = b"~Module signature appended~\n"
-
 _BITCODE = (b"BC\xc0\xde", b"\xde\xc0\x17\x0b")
 """LLVM bitcode, as it is and in its wrapper (LLVM, docs/BitCodeFormat.rst)."""
-
-_COMPRESSED = {
-    b"\x1f\x8b": ("gzip", "gunzip"),
-    b"\xfd7zXZ\0": ("xz", "unxz"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
-    b"BZh": ("bzip2", "bunzip2"),
-}
 
 _GCC_LTO = ".gnu.lto_"
 
@@ -63,8 +55,11 @@ class Input(NamedTuple):
     descriptor: int
     """-1 for bytes."""
     data: memoryview
+    """The content; that of a compressed file can be the unpacked one."""
     identity: tuple[int, ...]
     """The file's identity before anything of it was read; empty for bytes."""
+    packed: memoryview | None = None
+    """The content as it is in the file, if `data` is the unpacked one."""
 
 
 def identity(status: os.stat_result) -> tuple[int, ...]:
@@ -73,11 +68,12 @@ def identity(status: os.stat_result) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def open_input(path: Path | bytes) -> Iterator[Input]:
-    """Opens a regular file and reads or maps it; takes the content of one as it is.
+def open_input(path: Path | bytes, *, unpacked: bool = False) -> Iterator[Input]:
+    """Opens a regular file and reads or maps it; takes the content of one as it is. If `unpacked`,
+    unpacks a compressed file.
 
-    Raises SCP109 if that cannot be done, and SCP120 on a big-endian machine, where the columns
-    over the content would give other numbers.
+    Raises SCP109 if that cannot be done, SCP106 for a compressed file that cannot be unpacked, and
+    SCP120 on a big-endian machine, where the columns over the content would give other numbers.
     """
     if sys.byteorder != LITTLE.byte_order:
         name = str(IN_MEMORY if isinstance(path, bytes) else path)
@@ -85,7 +81,8 @@ def open_input(path: Path | bytes) -> Iterator[Input]:
     if isinstance(path, bytes):
         if not path:
             raise ScpatchError("SCP101", "the file is empty", file=str(IN_MEMORY))
-        yield Input(IN_MEMORY, -1, memoryview(path), ())
+        source = Input(IN_MEMORY, -1, memoryview(path), ())
+        yield _unpacked(source) if unpacked else source
         return
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -102,9 +99,18 @@ def open_input(path: Path | bytes) -> Iterator[Input]:
             data = _content(descriptor, status.st_size)
         except (OSError, ValueError) as error:
             raise _cannot_read(path, error) from error
-        yield Input(path, descriptor, data, identity(status))
+        source = Input(path, descriptor, data, identity(status))
+        yield _unpacked(source) if unpacked else source
     finally:
         os.close(descriptor)
+
+
+def _unpacked(source: Input) -> Input:
+    packing = packing_of(source.data)
+    if packing is None:
+        return source
+    data = memoryview(unpack(source.data, packing, str(source.path)))
+    return source._replace(data=data, packed=source.data)
 
 
 def _content(descriptor: int, size: int) -> memoryview:
@@ -160,11 +166,12 @@ def is_linked(data: memoryview) -> bool:
 
 
 def read_object(data: memoryview, name: str, *, linked: bool = False) -> ElfFile:
-    """The object in `data`; with `linked`, also a `LinkedImage`.
+    """The object in `data`, without a module signature; with `linked`, also a `LinkedImage`.
 
-    Raises ScpatchError SCP101 to SCP107 for anything else.
+    Raises ScpatchError SCP101 to SCP105 and SCP107 for anything else.
     """
     _check_magic(data, name)
+    data = data[: len(data) - signature_size(data, name)]
     kind = _check_identity(data, name, (c.ET_EXEC, c.ET_DYN) if linked else ())
     if kind == c.ET_REL:
         elf = ElfFile(data, name)
@@ -180,18 +187,12 @@ def read_object(data: memoryview, name: str, *, linked: bool = False) -> ElfFile
         elf = LinkedImage(data, name)
     if elf.header.e_flags & variant.EF_PPC64_ABI == 0 and elf.sections_named(".opd"):
         raise _elfv1(name)
-    if bytes(data[-len(_SIGNATURE) :]) == _SIGNATURE:
-        raise ScpatchError("SCP105", "a signed module: any change breaks its signature", file=name)
     return elf
 
 
 def _check_magic(data: memoryview, name: str) -> None:
-    start = bytes(data[:8])
-    if start.startswith(b"\x7fELF"):
+    if bytes(data[:4]) == b"\x7fELF":
         return
-    for magic, (kind, _) in _COMPRESSED.items():
-        if start.startswith(magic):
-            raise ScpatchError("SCP106", f"compressed with {kind}", file=name)
     _check_bitcode(data, name)
     raise ScpatchError("SCP101", "not an ELF file", file=name)
 

@@ -21,7 +21,7 @@ def open_objects(path: Path | bytes) -> Iterator[dict[str, memoryview]]:
     Raises ScpatchError SCP108 or SCP109.
     """
     with ExitStack() as stack:
-        source = stack.enter_context(open_input(path))
+        source = stack.enter_context(open_input(path, unpacked=True))
         if not is_archive(source.data):
             yield {"": source.data}
             return

@@ -29,7 +29,7 @@ def plan_file(
 
     Raises ScpatchError for what cannot be read or is no object or archive for ppc64le.
     """
-    with open_input(source) as file:
+    with open_input(source, unpacked=True) as file:
         if is_archive(file.data):
             return _plan_archive(
                 file, partial(plan_object, options=options, observe=observe), target

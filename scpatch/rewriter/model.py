@@ -10,6 +10,7 @@ from typing import NamedTuple
 from scpatch.elf.layout import Layout, unchanged
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import IN_MEMORY, Input, open_input
+from scpatch.files.packing import pack, packing_of
 from scpatch.sites.model import Scan, Site
 from scpatch.strategies.plans import Plan
 
@@ -40,10 +41,10 @@ class Output(NamedTuple):
     def data(self) -> bytes:
         """The content to be written. Raises ScpatchError if the source cannot be read (SCP109) or
         has changed since it was planned (SCP112)."""
-        with open_input(self.source) as source:
+        with open_input(self.source, unpacked=True) as source:
             if source.identity != self.identity:
                 raise source_changed(self.source)
-            return self.layout.apply(source.data)
+            return new_content(source, self.layout)
 
 
 class FilePlan(NamedTuple):
@@ -84,8 +85,18 @@ class FilePlan(NamedTuple):
             raise ValueError("the result is several files: see outputs")
         for output in self.outputs:
             return output.data
-        with open_input(self.path) as source:
-            return bytes(source.data)
+        with open_input(self.path, unpacked=True) as source:
+            return new_content(source, unchanged(len(source.data)))
+
+
+def new_content(source: Input, layout: Layout) -> bytes:
+    """The content of the new file. It is compressed if the old one is: as that one was, if its
+    content stays the same."""
+    if source.packed is None:
+        return layout.apply(source.data)
+    if layout == unchanged(len(source.data)):
+        return bytes(source.packed)
+    return pack(layout.apply(source.data), packing_of(source.packed), str(source.path))
 
 
 def source_changed(path: Path) -> ScpatchError:
@@ -98,7 +109,7 @@ def plan_of(
 ) -> FilePlan:
     """The plan of a file that holds all its objects itself."""
     if source.path is IN_MEMORY:
-        result = bytes(source.data) if layout is None else layout.apply(source.data)
+        result = new_content(source, layout or unchanged(len(source.data)))
         return FilePlan(source.path, tuple(objects), (), result)
     return FilePlan(source.path, tuple(objects), tuple(outputs_of(source, layout, target)))
 

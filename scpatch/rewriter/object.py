@@ -46,13 +46,17 @@ def plan_object(
     `observe` is called before the object is planned.
 
     Raises ScpatchError as `read_object` does, for a file that another strategy was applied to
-    (SCP114), for an image whose loaded parts would have to move (SCP224), and as the strategy does.
+    (SCP114), for a signed module that would change (SCP105), unless its signature is to go, for an
+    image whose loaded parts would have to move (SCP224), and as the strategy does.
     """
     elf = read_object(data, name, linked=_takes_images(options))
     scanned = scan(elf, options.choices)
     if observe is not None:
         observe(elf, scanned)
-    return plan_scanned(elf, scanned, options)
+    plan, layout = plan_scanned(elf, scanned, options)
+    if layout is not None and len(elf.data) < len(data) and not options.strip_signature:
+        raise ScpatchError("SCP105", "a signed module: any change breaks its signature", file=name)
+    return plan, layout
 
 
 def plan_scanned(elf: ElfFile, scanned: Scan, options: Options) -> tuple[ObjectPlan, Layout | None]:

@@ -30,6 +30,7 @@ class _Options(NamedTuple):
     unmark: bool
     offsets: Offsets
     emit_sites: bool
+    strip_signature: bool
     lines: Lines
 
 
@@ -42,6 +43,7 @@ class Options(_Options):
     `unmark`: undo the marks that an earlier rewrite left on trampolines.
     `offsets`: what some strategies need of the kernel; see `read_asm_offsets`.
     `emit_sites`: add the table of call sites, `.static_call_sites`.
+    `strip_signature`: rewrite a signed module, without its signature.
 
     Raises ValueError for a value that is not valid.
     """
@@ -59,6 +61,7 @@ class Options(_Options):
         unmark: bool = False,
         offsets: Offsets = _NO_OFFSETS,
         emit_sites: bool = False,
+        strip_signature: bool = False,
         lines: Lines | str = Lines.REFUSED,
     ) -> Self:
         if strategy not in (None, strategies.DEFAULT) and strategy not in strategies.names():
@@ -79,6 +82,7 @@ class Options(_Options):
             unmark,
             offsets,
             emit_sites,
+            strip_signature,
             _member(Lines, "lines", lines),
         )
 

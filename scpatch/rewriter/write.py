@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from scpatch.elf.layout import Layout
 from scpatch.errors import RefusedError
 from scpatch.files import output as files
 from scpatch.files.inputs import identity, open_input
-from scpatch.rewriter.model import FilePlan, Output, source_changed
+from scpatch.rewriter.model import FilePlan, Output, new_content, source_changed
 
 
 def check_refused(plans: Sequence[FilePlan]) -> None:
@@ -47,13 +48,17 @@ def staged(
 def _stage(output: Output, *, unnamed: bool) -> files.Staged:
     """Stages an output. Raises SCP112 if its source has changed since the plan, or has changed
     when all is copied."""
-    with open_input(output.source) as source:
+    with open_input(output.source, unpacked=True) as source:
         if source.identity != output.identity:
             raise source_changed(output.source)
+        layout = output.layout
+        if source.packed is not None:
+            content = new_content(source, layout)
+            layout = Layout(len(content), (), ((0, content),))
         new = files.stage(
             output.target,
             source.descriptor,
-            output.layout,
+            layout,
             unnamed=unnamed,
             folder=output.folder,
         )

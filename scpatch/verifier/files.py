@@ -25,18 +25,24 @@ IN_MEMORY = "<bytes>"
 
 
 def verify_files(
-    before: Source, after: Source, options: VerifyOptions = DEFAULTS, tools: Tools | None = None
+    before: Source,
+    after: Source,
+    options: VerifyOptions = DEFAULTS,
+    tools: Tools | None = None,
+    *,
+    label: str = "",
 ) -> list[Verdict]:
     """Verifies that `after` is `before` with every static call right: one verdict for an object or
     a linked image, and one for each object of an archive.
 
-    Given `tools`, also executes every call site of both versions, but for those of images: no
-    program can be made of an image. A file that cannot be judged is an error of its verdict.
+    `label` is what verdicts call `after`, if that is not its path. Given `tools`, also executes
+    every call site of both versions, but for those of images: no program can be made of an image.
+    A file that cannot be judged is an error of its verdict.
 
     Raises OSError for a file that cannot be opened, and ScpatchError if `ar` is missing (SCP301)
     or cannot read an archive, or if an object cannot be linked or started (SCP302).
     """
-    label = IN_MEMORY if isinstance(after, bytes) else str(after)
+    label = label or (IN_MEMORY if isinstance(after, bytes) else str(after))
     with _paths([before, after]) as (old, new):
         if not is_archive(old) and not is_archive(new):
             return [_verify_object(label, old, new, options, tools)]

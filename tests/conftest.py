@@ -28,3 +28,10 @@ def assemble(tmp_path: Path) -> Callable[..., Path]:
         return tools.assemble(tmp_path, source, name)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all processes of this test run share, and no other run."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

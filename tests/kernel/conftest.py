@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,13 +13,6 @@ from tests.kernel.store import KernelError, locked
 from tests.kernel.variants import NAIVE, REWRITTEN, WITH_DWARF, Variant
 
 Booted = Callable[..., Log]
-
-
-@pytest.fixture(scope="session")
-def of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that all processes of this test run share, and no other run."""
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")

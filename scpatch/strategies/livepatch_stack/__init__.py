@@ -171,7 +171,12 @@ def _usable(elf: ElfFile, offsets: Offsets) -> Offsets:
     for field, limit in (("paca_thread_info", 0x8000), ("livepatch_sp", 1024)):
         value = getattr(offsets, field)
         if value is None:
-            raise ScpatchError("SCP115", f"{NAMES[field]} is not known", file=elf.name)
+            why = (
+                ""
+                if field == "paca_thread_info"
+                else ": a kernel without CONFIG_LIVEPATCH has none"
+            )
+            raise ScpatchError("SCP115", f"{NAMES[field]} is not known{why}", file=elf.name)
         if value % 8 or not 0 <= value < limit:
             what = f"{NAMES[field]} is {value}, which is no offset of a doubleword there"
             raise ScpatchError("SCP233", what, file=elf.name)

@@ -25,7 +25,7 @@ from scpatch.verifier.objects.read import (
 )
 from scpatch.verifier.objects.stubs import STUB_NAME, unescaped
 from scpatch.verifier.objects.trampolines import Targets, Trampoline
-from scpatch.verifier.objects.variant import BYTE_ORDER, STRUCT
+from scpatch.verifier.objects.variant import BYTE_ORDER, LOCAL_ENTRY, STRUCT
 
 _RELATIVE = 22
 """R_PPC64_RELATIVE"""
@@ -130,13 +130,23 @@ class Linked(Targets):
         return frozenset(to for _, to in self.decode_branches())
 
     @cached_property
-    def labels(self) -> frozenset[Place]:
-        """The places of symbols, except those of sections and files."""
-        return frozenset(
-            Place(symbol.section, symbol.value)
-            for symbol in self.image.symbols
-            if symbol.section > 0 and symbol.type not in (STT_SECTION, STT_FILE)
-        )
+    def labels(self) -> dict[Place, list[Symbol]]:
+        """The symbols by place, except those of sections and files."""
+        labels: dict[Place, list[Symbol]] = {}
+        for symbol in self.image.symbols:
+            if symbol.section > 0 and symbol.type not in (STT_SECTION, STT_FILE):
+                labels.setdefault(Place(symbol.section, symbol.value), []).append(symbol)
+        return labels
+
+    @cached_property
+    def starts(self) -> dict[Place, list[Symbol]]:
+        """The symbols by the places where calls enter what they name: global and local entries."""
+        starts = {place: [*symbols] for place, symbols in self.labels.items()}
+        for place, symbols in self.labels.items():
+            for symbol in symbols:
+                if distance := LOCAL_ENTRY[symbol.other >> 5]:
+                    starts.setdefault(place.after(distance), []).append(symbol)
+        return starts
 
     @cached_property
     def symbols(self) -> dict[str, int]:

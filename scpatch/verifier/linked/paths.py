@@ -8,11 +8,12 @@ then it is no stub.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from scpatch.verifier.linked.image import Linked, signed
-from scpatch.verifier.objects.read import Place
+from scpatch.verifier.objects.read import Place, Symbol
 from scpatch.verifier.objects.stubs import STUB_NAME
 from scpatch.verifier.objects.trampolines import Trampoline
 from scpatch.verifier.objects.variant import BCTR, NOP, STD_R2, B, without_distance
@@ -67,14 +68,44 @@ def follow(linked: Linked, address: int) -> StubPath | None:
     return None
 
 
+class Callee(NamedTuple):
+    """What a call comes to that is no static call."""
+
+    symbols: Sequence[Symbol]
+    """Those of the function."""
+    saves: bool
+    """A linker's stub on the way stores the caller's r2 at 24(r1)."""
+    gets_r2: bool
+    """r2 is still the caller's there."""
+
+
+def find_callee(linked: Linked, address: int) -> Callee | None:
+    """What is called at an address, past the stubs of linkers; None if that is not seen, or is a
+    trampoline."""
+    walk = _Walk(linked, address)
+    for _ in range(_LONGEST):
+        place, function = linked.place(walk.address), linked.function_at(walk.address)
+        if place is None or walk.address in linked.entries:
+            return None
+        # Functions of hand-written code may have no size.
+        symbols = [*linked.starts.get(place, ()), *([] if function is None else [function])]
+        if any(not _names_stub(symbol) for symbol in symbols):
+            return Callee(symbols, walk.saves, walk.r2_is_callers)
+        if not walk.step() or walk.runs_on:
+            return None
+    return None
+
+
+def _names_stub(symbol: Symbol) -> bool:
+    return any(pattern.fullmatch(symbol.name) for pattern in (STUB_NAME, _LINKER_STUB))
+
+
 def _is_stub(linked: Linked, address: int) -> bool:
     """Whether an address is in code that belongs to a stub, or to no function."""
     if linked.place(address) is None:
         return False
     function = linked.function_at(address)
-    return function is None or any(
-        pattern.fullmatch(function.name) for pattern in (STUB_NAME, _LINKER_STUB)
-    )
+    return function is None or _names_stub(function)
 
 
 def missed(linked: Linked, address: int) -> Trampoline | None:

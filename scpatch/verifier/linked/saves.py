@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from scpatch.verifier.linked.image import Linked, signed
+from scpatch.verifier.linked.paths import find_callee
 from scpatch.verifier.objects.changes import Changes
-from scpatch.verifier.objects.insn import CallEffect, Flow, flow
+from scpatch.verifier.objects.insn import CallEffect, Flow, flow, target
 from scpatch.verifier.objects.patches import TABLES, Entry, Patches, form, make
 from scpatch.verifier.objects.read import Image, Place, Rela
 from scpatch.verifier.search.entries import PAIRS, Entries
 from scpatch.verifier.search.frame import Answer, Saves
 
 _NOWHERE = Place(0, 0)
+_MAY_LOSE_R2 = (1, 7)
+"""Bits 5-7 of st_other: one entry point and r2 is not preserved, or reserved."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,8 @@ class ImageCode:
 
     linked: Linked
     saving: Collection[Place]
+    _effects: dict[int, CallEffect] = field(default_factory=dict, repr=False)
+    """What calls of an address do."""
 
     @property
     def image(self) -> Image:
@@ -50,7 +55,25 @@ class ImageCode:
     def call_effect(self, place: Place) -> CallEffect | None:
         if flow(self.word(place)) is not Flow.CALL:
             return None
-        return CallEffect.SAVES if place in self.saving else CallEffect.PRESERVES
+        if place in self.saving:
+            return CallEffect.SAVES
+        word = self.word(place)
+        to = target(word & ~2, 0 if word & 2 else self.linked.address(place))
+        assert to is not None, "it is a branch"
+        if to not in self._effects:
+            self._effects[to] = self._effect(to)
+        return self._effects[to]
+
+    def _effect(self, to: int) -> CallEffect:
+        """What a call of an address does: a function that has no local entry point, or whatever is
+        not known, may return with another r2. So may a trampoline."""
+        callee = find_callee(self.linked, to)
+        if callee is None:
+            return CallEffect.LOSES
+        if callee.saves:
+            return CallEffect.SAVES
+        keeps = all(symbol.other >> 5 not in _MAY_LOSE_R2 for symbol in callee.symbols)
+        return CallEffect.PRESERVES if keeps and callee.gets_r2 else CallEffect.LOSES
 
     def thunk_return(self, place: Place) -> None:
         return None

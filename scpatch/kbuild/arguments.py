@@ -73,6 +73,12 @@ class Command(NamedTuple):
         """Whether no earlier link of the same image has made one of the files."""
         return not any(_MADE_BY_A_PASS.match(os.path.basename(name)) for name in self.files)
 
+    @property
+    def renames(self) -> bool:
+        """Whether an option may direct a name elsewhere than to what the inputs define under it."""
+        options = {word.lstrip("-").partition("=")[0] for word in self.arguments if word[:1] == "-"}
+        return not options.isdisjoint(("wrap", "defsym"))
+
     def with_output(self, path: str) -> Command:
         """The same link with another output. The command must name its output."""
         assert self.output_at is not None

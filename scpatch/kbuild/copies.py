@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,22 +54,39 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def prepare(source: str, folder: Path, settings: Settings, key: str, *, first: bool) -> LinkInput:
-    """Finds or plans the rewritten copy of an input. Writes nothing.
+def prepare(
+    sources: Sequence[str], folder: Path, settings: Settings, *, whole: bool, first: bool
+) -> list[LinkInput]:
+    """Finds or plans the rewritten copies of the inputs of a link. Writes no copies.
 
-    `key` is that of the settings; `first` says that this is the first link of a build. Raises
-    ScpatchError for an input that cannot be read or is no object for ppc64le.
+    `whole` says that the inputs define what the image does under the same names, `first` that this
+    is the first link of a build. Raises ScpatchError for an input that cannot be read or is no
+    object for ppc64le.
     """
-    target = folder / _name(source)
-    record = RecordFile(folder / f".tmp_{target.name}.json", key)
-    known = record.read()
-    if known.holds() and not (first and known.refused):
-        return LinkInput(source, str(target) if known.copies else source, None, record)
+    from scpatch.kbuild.functions import sources_of, stale, with_functions
     from scpatch.kbuild.plans import plan_copy
 
-    planned = plan_copy(source, target, settings.image_options, known)
-    changed = planned is not None and planned.changed
-    return LinkInput(source, str(target) if changed else source, planned, record)
+    key, options = settings.key, settings.image_options
+    targets = {source: folder / _name(source) for source in sources}
+    records = {
+        source: RecordFile(folder / f".tmp_{target.name}.json", key)
+        for source, target in targets.items()
+    }
+    known = {source: record.read() for source, record in records.items()}
+    files = {source: known[source].sources for source in sources if known[source].holds()}
+    if whole:
+        all_files = [files.get(source) or sources_of(source) for source in sources]
+        options = with_functions(options, all_files, folder / ".tmp_functions.json", key)
+    inputs = []
+    for source, target in targets.items():
+        entry, planned, changed = known[source], None, bool(known[source].copies)
+        is_stale = bool(stale(entry.callees, options.image_functions))
+        if source not in files or is_stale or (first and entry.refused):
+            planned = plan_copy(source, target, options, entry)
+            changed = planned is not None and planned.changed
+        path = str(target) if changed else source
+        inputs.append(LinkInput(source, path, planned, records[source]))
+    return inputs
 
 
 def make(entry: LinkInput, *, allow_refused: bool) -> None:

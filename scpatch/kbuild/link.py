@@ -65,12 +65,9 @@ def _vmlinux(command: Command, settings: Settings) -> int:
             command, status = _prelink(command, folder)
             if status:
                 return status
-        key = settings.key
-        inputs = [
-            copies.prepare(name, folder, settings, key, first=command.is_first)
-            for name in command.files
-            if _has_content(name)
-        ]
+        sources = [name for name in command.files if _has_content(name)]
+        whole, first = not command.renames, command.is_first
+        inputs = copies.prepare(sources, folder, settings, whole=whole, first=first)
         messages.check([entry.planned.plan for entry in inputs if entry.planned], settings)
         for entry in inputs:
             copies.make(entry, allow_refused=settings.warn_only)
@@ -143,7 +140,7 @@ def _prelink(command: Command, folder: Path) -> tuple[Command, int]:
     target = folder / "vmlinux.o"
     record = RecordFile(folder / ".tmp_prelink.json", f"prelink {command.linker}\n{_SCRIPT}")
     if not record.read().holds():
-        from scpatch.kbuild.plans import sources_of
+        from scpatch.kbuild.functions import sources_of
 
         record.remove()
         sources = sources_of(name)
@@ -153,7 +150,7 @@ def _prelink(command: Command, folder: Path) -> tuple[Command, int]:
         whole = ("--whole-archive", name, "--no-whole-archive")
         if status := _spawn(Command(command.linker, (*arguments, *whole))):
             return command, status
-        record.write(Known(sources, identities([str(target)]), {}, False))
+        record.write(Known(sources, identities([str(target)]), {}, False, {}))
     return command.with_inputs({name: str(target)}), 0
 
 

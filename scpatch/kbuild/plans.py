@@ -6,18 +6,20 @@ made again, and the archive of copies, which is small.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from scpatch.ar.headers import Archive, read_archive
+from scpatch.elf.reader import ElfFile
 from scpatch.files.inputs import Input, is_archive, is_object, open_input
+from scpatch.kbuild.functions import Callees, path_of, sources_in, stale
 from scpatch.kbuild.record import Identities, Known, identities, identity
 from scpatch.rewriter import FilePlan, Options, plan_file, plan_object
 from scpatch.rewriter.thin import files_of, plan_thin
 from scpatch.rewriter.thin_files import EarlierResult
+from scpatch.sites.model import Scan
 
 
 class Planned(NamedTuple):
@@ -45,51 +47,72 @@ def plan_copy(name: str, target: Path, options: Options, known: Known) -> Planne
         elif not is_object(source.data, name):
             return None
     sources = identities([name])
-    plan = plan_file(Path(name), options, target)
-    return Planned(plan, Known(sources, {}, {}, bool(plan.refused)), plan.changed)
+    seen = _Seen(options)
+    plan = plan_file(Path(name), options, target, observe=seen.see)
+    return Planned(plan, Known(sources, {}, {}, bool(plan.refused), seen.callees), plan.changed)
 
 
-def sources_of(name: str) -> Identities:
-    """The files that an archive consists of now: itself and, if it is thin, its members."""
-    with open_input(Path(name)) as source:
-        return _sources(read_archive(source.data, name))
+class _Seen:
+    """Takes the callees of each object with call sites before it is planned."""
 
+    def __init__(self, options: Options) -> None:
+        self._functions = options.image_functions
+        self.callees: dict[str, list[str]] = {}
 
-def _sources(archive: Archive) -> Identities:
-    members = archive.members if archive.thin else ()
-    return identities([archive.name, *(_path(archive, member.name) for member in members)])
-
-
-def _path(archive: Archive, member: str) -> str:
-    return os.path.join(os.path.dirname(archive.name), member)
+    def see(self, elf: ElfFile, scan: Scan) -> None:
+        if scan.sites:
+            self.callees[elf.name] = [*Callees.of(elf, self._functions)]
 
 
 def _plan_thin(
     source: Input, archive: Archive, target: Path, options: Options, known: Known
 ) -> Planned:
     # Before anything is read: a file that changes meanwhile then has another identity.
-    sources = _sources(archive)
-    earlier = _earlier(archive, sources, known)
-    plan = plan_thin(source, archive, partial(plan_object, options=options), target, earlier)
+    sources = sources_in(archive)
+    earlier = _earlier(archive, sources, known, stale(known.callees, options.image_functions))
+    seen = _Seen(options)
+    plan_member = partial(plan_object, options=options, observe=seen.see)
+    plan = plan_thin(source, archive, plan_member, target, earlier)
     copies = {result.copy: known.copies[result.copy] for result in earlier.values() if result.copy}
-    new = Known(sources, copies, _members(archive, plan, earlier), bool(plan.refused))
+    members = _members(archive, plan, earlier)
+    callees = _callees(archive, earlier, known, seen.callees)
+    new = Known(sources, copies, members, bool(plan.refused), callees)
     return Planned(plan, new, bool(copies) or plan.changed, len(earlier))
 
 
-def _earlier(archive: Archive, sources: Identities, known: Known) -> dict[str, EarlierResult]:
-    """The files that have not changed since an earlier run, nor have their copies."""
+def _earlier(
+    archive: Archive, sources: Identities, known: Known, changed: Collection[str]
+) -> dict[str, EarlierResult]:
+    """The files that have not changed since an earlier run, nor have their copies, nor what the
+    image defines of their callees."""
     earlier: dict[str, EarlierResult] = {}
     for (path, nested), members in files_of(archive).items():
-        name = _path(archive, members[0].name)
+        name = path_of(archive, members[0].name)
         now = sources[name]
         copy = known.members.get(path)
-        if nested or copy is None or not now or known.sources.get(name) != now:
+        if nested or copy is None or not now or known.sources.get(name) != now or path in changed:
             continue
         if not copy:
             earlier[path] = EarlierResult("", now[2])
         elif (copied := identity(copy)) and known.copies.get(copy) == copied:
             earlier[path] = EarlierResult(copy, copied[2])
     return earlier
+
+
+def _callees(
+    archive: Archive,
+    earlier: Collection[str],
+    known: Known,
+    seen: Mapping[str, list[str]],
+) -> dict[str, list[str]]:
+    """`Known.callees` after the plan's outputs are written."""
+    paths = {
+        f"{archive.name}({members[0].label})": path
+        for (path, nested), members in files_of(archive).items()
+        if not nested
+    }
+    kept = {path: pair for path, pair in known.callees.items() if path in earlier}
+    return kept | {paths.get(name, name): pair for name, pair in seen.items()}
 
 
 def _members(

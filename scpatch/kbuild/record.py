@@ -34,6 +34,9 @@ class Known(NamedTuple):
     with refused call sites are left out, so that each build looks at them and reports them."""
     refused: bool
     """Whether a call site of the input was refused."""
+    callees: dict[str, list[str]]
+    """The `functions.Callees` of each object with call sites: by the path of a thin archive's
+    member, by its name for others."""
 
     def holds(self) -> bool:
         """Whether the sources, and the files made from them, have not changed."""
@@ -41,7 +44,7 @@ class Known(NamedTuple):
         return bool(self.sources) and all(identity(path) == old for path, old in files.items())
 
 
-NOTHING = Known({}, {}, {}, False)
+NOTHING = Known({}, {}, {}, False, {})
 
 
 class RecordFile(NamedTuple):
@@ -56,8 +59,10 @@ class RecordFile(NamedTuple):
             if content["key"] != self.key:
                 return NOTHING
             members = {path: os.fspath(copy) for path, copy in content["members"].items()}
+            callees = {name: [*map(str, pair)] for name, pair in content["callees"].items()}
             refused = content["refused"] is not False
-            return Known(dict(content["sources"]), dict(content["copies"]), members, refused)
+            files = dict(content["sources"]), dict(content["copies"])
+            return Known(*files, members, refused, callees)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return NOTHING
 

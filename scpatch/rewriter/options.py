@@ -32,6 +32,7 @@ class _Options(NamedTuple):
     emit_sites: bool
     strip_signature: bool
     lines: Lines
+    image_functions: frozenset[str]
 
 
 class Options(_Options):
@@ -44,6 +45,8 @@ class Options(_Options):
     `offsets`: what some strategies need of the kernel; see `read_asm_offsets`.
     `emit_sites`: add the table of call sites, `.static_call_sites`.
     `strip_signature`: rewrite a signed module, without its signature.
+    `image_functions`: names of functions that the image defines which the objects are linked into,
+    and that return with r2 as it was; `hoist` uses the nops after calls of them.
 
     Raises ValueError for a value that is not valid.
     """
@@ -63,6 +66,7 @@ class Options(_Options):
         emit_sites: bool = False,
         strip_signature: bool = False,
         lines: Lines | str = Lines.REFUSED,
+        image_functions: frozenset[str] = frozenset(),
     ) -> Self:
         if strategy not in (None, strategies.DEFAULT) and strategy not in strategies.names():
             known = ", ".join(strategies.names())
@@ -84,6 +88,7 @@ class Options(_Options):
             emit_sites,
             strip_signature,
             _member(Lines, "lines", lines),
+            image_functions,
         )
 
     @classmethod
@@ -94,7 +99,8 @@ class Options(_Options):
     @property
     def choices(self) -> Choices:
         """What the scan for call sites takes."""
-        return Choices(self.trampolines, self.undefined, self.no_nop, self.unmark, self.hoist)
+        words = self.undefined, self.no_nop, self.unmark, self.hoist
+        return Choices(self.trampolines, *words, self.image_functions)
 
 
 _Choice = TypeVar("_Choice", bound=StrEnum)

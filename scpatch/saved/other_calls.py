@@ -1,8 +1,8 @@
 """What the other calls of a function, those of no trampoline, do for its static calls.
 
 Two kinds are of use. A module calls what it does not define through the module loader's stub, which
-stores r2 in 24(r1). And a call of a function that the same object defines needs no restore, so the
-nop after it is free: it can become the save.
+stores r2 in 24(r1). And a call of a function that the same object or image defines needs no
+restore, so the nop after it is free: it can become the save.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class OtherCalls(NamedTuple):
     free: bool
     """No linker will need the nop after the call of a function that the object defines: in a linked
     module nothing is linked any more, and in a kernel nothing preempts a function."""
+    image_functions: Collection[str]
+    """Names of functions that other objects of the same image define; they preserve r2."""
 
     def judge(
         self, words: array[int], start: int, relocations: Sequence[Relocation]
@@ -51,7 +53,7 @@ class OtherCalls(NamedTuple):
         for call, symbol in self._calls(words, start, relocations):
             if self.module and self.elf.symbols.section_index(symbol) == c.SHN_UNDEF:
                 saving.add(call)
-            if self.free and symbol not in self.trampolines and self._preserves_r2(symbol):
+            if self.free and symbol not in self.trampolines and self._is_kept(symbol):
                 nops.add(call + 4)
         return saving, nops
 
@@ -70,20 +72,33 @@ class OtherCalls(NamedTuple):
             if symbols and symbols.name(item.symbol) != MCOUNT:
                 yield item.r_offset, item.symbol
 
-    def _preserves_r2(self, symbol: int) -> bool:
-        """Whether a call reaches the function that the object defines, which returns with r2 as it
-        was."""
-        assert self.elf.symbols is not None, "relocations name symbols"
-        entry, home = self.elf.symbols[symbol], self.elf.symbols.section_index(symbol)
-        return (
-            home != c.SHN_UNDEF
-            and (home < c.SHN_LORESERVE or entry.st_shndx == c.SHN_XINDEX)
-            and entry.type == c.STT_FUNC
-            and entry.binding in (c.STB_LOCAL, c.STB_GLOBAL)
-            and not self.elf.sections[home].sh_flags & c.SHF_GROUP
-            and not clobbers_r2(entry.st_other)
-            and entry.st_other >> 5 != _RESERVED_OTHER
-        )
+    def _is_kept(self, symbol: int) -> bool:
+        """Whether a call returns with r2 as it was: it reaches the function that the object or the
+        image defines."""
+        symbols = self.elf.symbols
+        assert symbols is not None, "relocations name symbols"
+        entry = symbols[symbol]
+        if entry.st_shndx == c.SHN_UNDEF and not self.module:
+            return entry.binding == c.STB_GLOBAL and symbols.name(symbol) in self.image_functions
+        is_fixed = entry.binding in (c.STB_LOCAL, c.STB_GLOBAL)
+        return is_fixed and preserves_r2(self.elf, symbol)
+
+
+def preserves_r2(elf: ElfFile, symbol: int) -> bool:
+    """Whether a symbol is a function of the object that returns to its caller with r2 as it was.
+
+    A section of a group may be discarded for that of another object.
+    """
+    assert elf.symbols is not None, "it has the symbol"
+    entry, home = elf.symbols[symbol], elf.symbols.section_index(symbol)
+    return (
+        home != c.SHN_UNDEF
+        and (home < c.SHN_LORESERVE or entry.st_shndx == c.SHN_XINDEX)
+        and entry.type == c.STT_FUNC
+        and not elf.sections[home].sh_flags & c.SHF_GROUP
+        and not clobbers_r2(entry.st_other)
+        and entry.st_other >> 5 != _RESERVED_OTHER
+    )
 
 
 _CALL: Final = array("I", (insn.BL, insn.NOP))

@@ -82,11 +82,13 @@ def settle(
     *,
     module: bool,
     free_nops: bool,
+    image_functions: Collection[str] = (),
 ) -> Settled:
     """Settles the calls of an object, which must be all those of trampolines and stubs.
 
     `trampolines` are the symbols that they name; `module` says that the object is a linked kernel
-    module, `free_nops` that no linker needs the nop after a call within the object.
+    module, `free_nops` that no linker needs the nop after a call within the object, nor after one
+    of `image_functions`, which other objects of the image define.
     """
     by_section: dict[int, list[Call]] = {call.section: [] for call in calls if call.needs_nop}
     for call in calls:
@@ -97,7 +99,7 @@ def settle(
         functions,
         find_labels(elf, by_section.keys()),
         find_patched(elf),
-        OtherCalls(elf, trampolines, module=module, free=free_nops),
+        OtherCalls(elf, trampolines, module, free_nops, image_functions),
     )
     # The tables of C++ exceptions are not read. They say where the unwinder enters a function, with
     # r2 saved or not.

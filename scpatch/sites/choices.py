@@ -45,6 +45,9 @@ class _Choices(NamedTuple):
     unmark: bool
     """Treat marked trampolines (st_other bits 5-7 = 1) as unmarked, as they will be."""
     hoist: Hoist
+    image_functions: frozenset[str]
+    """Names of functions that the image defines which an object is linked into; a call of one
+    returns with r2 as it was. Only a link knows them."""
 
 
 class Choices(_Choices):
@@ -59,9 +62,10 @@ class Choices(_Choices):
         no_nop: NoNop | str = NoNop.REFUSE,
         unmark: bool = False,
         hoist: Hoist | str = Hoist.AUTO,
+        image_functions: frozenset[str] = frozenset(),
     ) -> Self:
         words = Undefined(undefined), NoNop(no_nop), unmark, Hoist(hoist)
-        return super().__new__(cls, tuple(trampolines), *words)
+        return super().__new__(cls, tuple(trampolines), *words, image_functions)
 
     @classmethod
     def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]

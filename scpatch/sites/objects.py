@@ -101,7 +101,13 @@ def _settle(
     hoist = scan.module if choices.hoist is Hoist.AUTO else choices.hoist is Hoist.KERNEL
     calls = [call(site) for site in scan.sites]
     faults, saves = settle(
-        elf, functions, calls, callees, module=scan.module, free_nops=hoist and not keeps
+        elf,
+        functions,
+        calls,
+        callees,
+        module=scan.module,
+        free_nops=hoist and not keeps,
+        image_functions=choices.image_functions,
     )
 
     def judged(site: Site) -> Site:

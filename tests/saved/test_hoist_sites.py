@@ -182,6 +182,47 @@ def test_a_nop_becomes_the_save(name: str, tmp_path: Path) -> None:
     assert {nop for site in proof.sites for nop in site.hoisted} == nops
 
 
+IMAGE = frozenset({"other"})
+
+
+@pytest.mark.parametrize(
+    ("other", "module", "state"),
+    [
+        ("", "", "saved"),
+        (".weak other\n", "", "rewrite"),
+        # The name is another function's here, and the link may take either.
+        (CALLEES["weak"], "", "rewrite"),
+        (CALLEES["not preserving r2"], "", "rewrite"),
+        (CALLEES["in a group"], "", "rewrite"),
+        # The module loader stubs the call and needs the nop.
+        ("", MODULE, "saved"),
+    ],
+)
+def test_a_function_of_another_object_of_the_image(
+    other: str, module: str, state: str, tmp_path: Path
+) -> None:
+    path = made(tmp_path, framed(CALL + SITE), other=other, module=module)
+    target = path.with_name("new-" + path.name)
+    plan = plan_file(path, Options(hoist="kernel", image_functions=IMAGE), target)
+    write([plan], allow_refused=True)
+    (site,) = plan.sites
+    hoisted = bool(site.saves)
+    assert (site.state, hoisted) == (state, state == "saved" and not module)
+    proof = prove(path, target, for_kernel=True)
+    assert [e for e in proof.errors if "only the image" in e] == list(proof.errors)
+    assert bool(proof.errors) == hoisted
+
+
+def test_names_of_the_image_are_of_no_use_where_its_functions_can_be_preempted(
+    tmp_path: Path,
+) -> None:
+    path = made(tmp_path, framed(CALL + SITE), other="")
+    for hoist in ("auto", "never"):
+        options = Options(hoist=hoist, image_functions=IMAGE)
+        plan = plan_file(path, options, tmp_path / "new.o")
+        assert [(site.state, site.saves) for site in plan.sites] == [("rewrite", ())]
+
+
 def test_only_the_nearest_nop_is_taken(tmp_path: Path) -> None:
     path = made(tmp_path, GOOD["the nearest of two"])
     (site,) = rewritten(path, "kernel")[1]

@@ -155,7 +155,7 @@ def _callee_fault(old: Code, call: Place, callee: Symbol, *, kernel: bool) -> st
     """Why the call may come back with another r2, or why the linker may need the nop."""
     calls, image = old.calls, old.calls.image
     if callee.section <= 0:
-        return f"{callee.name} is not defined here, so that the call may need a restore"
+        return f"only the image shows that {callee.name}, not defined here, preserves r2"
     if call in calls.sites:
         return "the call is a static call itself"
     if callee.type != STT_FUNC or callee.binding not in (STB_LOCAL, STB_GLOBAL):

@@ -289,8 +289,13 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "another table of call sites",
         "The object already has a section .static_call_sites that does not list exactly "
         "the object's call sites. Another tool made it, or `ld -r` merged objects with and "
-        "without a table. The kernel would patch only what the table lists.",
-        "start from objects without the table, or rewrite all of them with --emit-sites",
+        "without a table. The kernel would patch only what the table lists. "
+        "Kernels since 6.2 run objtool for powerpc, with `--static-call` if "
+        "HAVE_STATIC_CALL_INLINE is on. For ppc64 it writes 64-bit relocations on the 32-bit "
+        "words of the table, so the linker overwrites each next entry.",
+        "start from objects without the table, or rewrite all of them with --emit-sites; "
+        "to stop objtool, remove `objtool-args-$(CONFIG_HAVE_STATIC_CALL_INLINE) += "
+        "--static-call` from scripts/Makefile.lib and build all objects again",
     ),
     "SCP217": Diagnostic(
         "a call site without a key",

@@ -22,7 +22,7 @@ from scpatch.elf.structures import CodePlace
 from scpatch.elf.symtab import SymbolTable
 from scpatch.errors import ScpatchError
 from scpatch.ppc64.insn import direct_target
-from scpatch.ppc64.relocs import R_PPC64_REL32
+from scpatch.ppc64.relocs import R_PPC64_REL32, R_PPC64_REL64
 from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.actions import Common
 from scpatch.sites.model import Scan, Site
@@ -213,6 +213,10 @@ def _relocations(
 def _check_present(elf: ElfFile, tables: Sequence[int], entries: Sequence[_TableEntry]) -> None:
     """Raises SCP216 unless the tables that are there list exactly `entries`, in any order."""
     wanted = {(entry.call, entry.key.place) for entry in entries}
+    for table in tables:
+        if (wide := _wide(elf, table)) is not None:
+            what = f"the 32-bit word at {SECTION}+{wide:#x} has a relocation for 64 bits"
+            raise ScpatchError("SCP216", what, file=elf.name)
     size = sum(elf.sections[table].sh_size for table in tables)
     # The size first, so that a forged table is not read to its end.
     if size != ENTRY_SIZE * len(wanted) or wanted != {
@@ -221,6 +225,15 @@ def _check_present(elf: ElfFile, tables: Sequence[int], entries: Sequence[_Table
         count = f"{size // ENTRY_SIZE} entries"
         what = f"it has {SECTION} with {count}, which are not its {len(wanted)} calls"
         raise ScpatchError("SCP216", what, file=elf.name)
+
+
+def _wide(elf: ElfFile, section: int) -> int | None:
+    """The offset of a word with R_PPC64_REL64, as objtool --static-call writes it for ppc64."""
+    table = elf.relocations(section)
+    if table is None:
+        return None
+    words = (table[index] for index in range(len(table)))
+    return next((at for at, info, _ in words if info & 0xFFFFFFFF == R_PPC64_REL64), None)
 
 
 def _read(elf: ElfFile, section: int) -> Iterable[tuple[CodePlace | None, CodePlace | None]]:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -93,11 +93,22 @@ def object_tree(*, at_sites: bool = False) -> Path:
 
 
 def _check_config(tree: Path, asked: Collection[str]) -> None:
-    """Raises KernelError if Kconfig dropped a requested option."""
-    have = set((tree / ".config").read_text().splitlines())
-    if missing := [line for line in asked if line.startswith("CONFIG_") and line not in have]:
+    """Raises KernelError if Kconfig dropped an option; the last line for an option counts."""
+    have = _options((tree / ".config").read_text().splitlines())
+    wrong = [
+        line
+        for option, line in _options(asked).items()
+        if have.get(option, f"# {option} is not set") != line
+    ]
+    if wrong:
         (tree / ".config").unlink()
-        raise KernelError(f"the configuration lacks {' '.join(missing)}")
+        raise KernelError(f"the configuration lacks {', '.join(wrong)}")
+
+
+def _options(lines: Iterable[str]) -> dict[str, str]:
+    """The last line for each option, `CONFIG_X=y` or `# CONFIG_X is not set`."""
+    option = re.compile(r"(?:# )?(CONFIG_\w+)(?:=.*| is not set)")
+    return {match[1]: match[0] for match in map(option.fullmatch, lines) if match}
 
 
 def _make(tree: Path, variant: Variant) -> None:

@@ -100,18 +100,6 @@ def test_an_oops_in_the_tracer_itself(tmp_path: Path, place: str, lost: bool) ->
     assert not boot.says_nothing(boot.read_log(log))
 
 
-@pytest.mark.parametrize(
-    ("calls", "lost"), [("calls 5140 0", True), ("calls 0 31", True), ("calls 10 200", False)]
-)
-def test_a_thread_that_never_ran(tmp_path: Path, calls: str, lost: bool) -> None:
-    log = tmp_path / "log"
-    text = f"scpatch-test: load/both FAIL rounds 150 {calls} wrong-r2 0 1 wrong-value 0 0\n"
-    log.write_text(text)
-    assert boot.says_nothing(boot.read_log(log)) == lost
-    log.write_text(text.replace("FAIL", "ok"))
-    assert not boot.says_nothing(boot.read_log(log))
-
-
 def test_a_kernel_that_does_not_boot(
     naive: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

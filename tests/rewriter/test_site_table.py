@@ -236,6 +236,18 @@ def test_another_table_is_refused(assemble: Assemble, words: str) -> None:
     assert caught.value.code == "SCP216"
 
 
+def test_the_table_of_objtool_is_refused(assemble: Assemble) -> None:
+    """It has two relocations for each entry, for 32 bits and for 64 (Linux 7.3, for ppc64)."""
+    words = (
+        ".Ltable: .long .Lfirst - ., 0, .Lsecond - ., 0\n"
+        ".reloc .Ltable + 4, R_PPC64_REL64, __SCK__x\n"
+        ".reloc .Ltable + 12, R_PPC64_REL64, __SCK__x"
+    )
+    with pytest.raises(ScpatchError, match=rf"at {TABLE}\+0x4 has a relocation for 64") as caught:
+        plan(_with_table(assemble, words))
+    assert caught.value.code == "SCP216"
+
+
 def test_the_same_table_by_another_hand_is_taken(assemble: Assemble) -> None:
     """In any order: the kernel sorts it."""
     words = ".long .Lsecond - ., __SCK__x - ., .Lfirst - ., __SCK__x - ."

@@ -19,7 +19,8 @@ from scpatch.verifier.objects.read import ARCHIVES
 _REGULAR = ARCHIVES[0]
 _HEADER = 60
 _TABLES = (b"/", b"//", b"/SYM64/")
-_LONG = re.compile(rb"/([0-9]+)(?::([0-9]+))?")
+_LONG = re.compile(rb"/([0-9]+)(?::([0-9]+))?(?: +/)?")
+"""GNU ar leaves a slash at the end of the field if the path has exactly 15 bytes."""
 
 
 def member_files(archive: Path, listed: Sequence[str], folder: Path) -> list[Path]:

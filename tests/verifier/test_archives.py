@@ -169,6 +169,16 @@ def test_a_lost_member_of_a_thin_archive(tmp_path: Path) -> None:
     assert caught.value.message.endswith("x.a: No such file or directory")
 
 
+@pytest.mark.parametrize("length", range(12, 19))
+def test_a_member_of_a_thin_archive_by_the_length_of_its_path(tmp_path: Path, length: int) -> None:
+    """kernel/sysctl.o of Linux has 15 bytes, for which GNU ar writes another header."""
+    (file,) = objects(tmp_path / "kernel", "sites.o")
+    name = "kernel/" + "x" * (length - 9) + ".o"
+    file.rename(tmp_path / name)
+    path = make(tmp_path / "x.a", name, options="cDPrST")
+    assert member_files(path, [name], tmp_path / "folder") == [tmp_path / name]
+
+
 @pytest.mark.parametrize("name", ["a\0b/x.o", "x" * 300, "..", "d/x.o/y.o"])
 def test_what_no_member_of_a_thin_archive_can_be(tmp_path: Path, name: str) -> None:
     """The operating system refuses some of these names with other errors."""

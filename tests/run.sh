@@ -6,6 +6,7 @@
 #
 #   sh tests/run.sh tests/test_demo.py -k lld
 #   sh tests/run.sh kernel -k naive
+#   sh tests/run.sh kernel --linux 6.12    # or all; the default is what CI does
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -19,6 +20,19 @@ PATH=$bin:$PATH
 export PATH
 
 if [ "$speed" = kernel ]; then
+    # `--linux 7.3` as one word: pytest would take the second for a file before it knows the option.
+    left=$#
+    while [ "$left" -gt 0 ]; do
+        word=$1
+        shift
+        left=$((left - 1))
+        if [ "$word" = --linux ] && [ "$left" -gt 0 ]; then
+            word=--linux=$1
+            shift
+            left=$((left - 1))
+        fi
+        set -- "$@" "$word"
+    done
     exec pytest -n auto -o testpaths=tests/kernel "$@"
 fi
 ruff check .

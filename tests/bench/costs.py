@@ -282,9 +282,11 @@ def main() -> None:
 
 def _kernel() -> Path:
     from tests.kernel.build import build
+    from tests.kernel.linux import select
     from tests.kernel.variants import NAIVE as NAIVE_KERNEL
 
-    return build(NAIVE_KERNEL).vmlinux.with_name("vmlinux.o")
+    (linux, *_) = select().full
+    return build(linux, NAIVE_KERNEL).vmlinux.with_name("vmlinux.o")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from scpatch.kbuild import copies
 from tests.bench.measure import Command, Result, run_once
 from tests.bench.page import write_section
 from tests.bench.report import duration
+from tests.kernel.linux import Linux, select
 from tests.kernel.make import JOBS
 from tests.kernel.source import KERNEL, install, source_tree
 from tests.kernel.store import folder, locked
@@ -52,7 +53,11 @@ class Tree:
         environment = [f"SCPATCH_PYTHON={sys.executable}", "SCPATCH_FLAGS="]
         environment.append(f"KCONFIG_ALLCONFIG={KERNEL / 'config'}")
         words = ["make", "-C", str(self.source), f"O={self.path}", f"-j{JOBS}", "ARCH=powerpc"]
-        words += [f"CROSS_COMPILE={CROSS}", "KBUILD_BUILD_TIMESTAMP=1", *self.variant.words]
+        words += [
+            f"CROSS_COMPILE={CROSS}",
+            "KBUILD_BUILD_TIMESTAMP=1",
+            *self.variant.words(self.variant.linker),
+        ]
         return Command(self.name, ("env", *environment, *words, *targets), limit=LIMIT)
 
     def configure(self) -> None:
@@ -135,17 +140,17 @@ def share(clean: Result, links: Sequence[Result]) -> str:
     return f"- all links of a clean build: {text}; {cpu_text}"
 
 
-def source_copy(place: Path) -> Path:
+def source_copy(linux: Linux, place: Path) -> Path:
     """A separate source tree, because tests write into theirs; the files are hard links."""
     with locked(folder() / "lock"):
         install()
-        subprocess.run(["cp", "-al", source_tree(), place / "source"], check=True)
+        subprocess.run(["cp", "-al", source_tree(linux), place / "source"], check=True)
     return place / "source"
 
 
-def measure(place: Path, rounds: int, relink_rounds: int) -> tuple[list[str], bool]:
+def measure(linux: Linux, place: Path, rounds: int, relink_rounds: int) -> tuple[list[str], bool]:
     """The section's text, and whether all targets hold."""
-    source = source_copy(place)
+    source = source_copy(linux, place)
     trees = [
         Tree(source, place / "without", "without", NAIVE),
         Tree(source, place / "with", "with scpatch-ld", REWRITTEN),
@@ -174,10 +179,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--folder", type=Path, help="where to build; on the file system of the cache"
     )
+    parser.add_argument("--linux", metavar="VERSION", help="the kernel; by default the newest")
     args = parser.parse_args(arguments)
+    (linux, *_) = select(args.linux).full
     where = args.folder or folder()
     with tempfile.TemporaryDirectory(prefix="bench-", dir=where) as place:
-        lines, holds = measure(Path(place), args.rounds, args.relinks)
+        lines, holds = measure(linux, Path(place), args.rounds, args.relinks)
     print("\n".join(lines))
     if args.write:
         write_section(args.write, "tests.bench.kernel", lines)

@@ -17,6 +17,7 @@ from scpatch.strategies import DEFAULT, names
 from tests.bench.page import write_section
 from tests.kernel.build import Kernel, build
 from tests.kernel.images import calls, code_bytes, relocations, stubs
+from tests.kernel.linux import Linux, select
 from tests.kernel.store import KernelError
 from tests.kernel.variants import NAIVE, PRELINKED, REWRITTEN, Variant
 
@@ -51,13 +52,13 @@ def row(name: str, naive: Kernel, kernel: Kernel) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def measure(strategies: Sequence[str]) -> tuple[list[str], bool]:
+def measure(linux: Linux, strategies: Sequence[str]) -> tuple[list[str], bool]:
     """The section's text, and whether all kernels could be built."""
-    naive = build(NAIVE)
+    naive = build(linux, NAIVE)
     lines, whole = [*HEAD], True
     for name, variant in variants(strategies):
         try:
-            lines.append(row(name, naive, build(variant)))
+            lines.append(row(name, naive, build(linux, variant)))
         except KernelError as error:
             print(error, file=sys.stderr)
             lines.append(f"| {name} | - | does not link | - | - | - | - |")
@@ -72,9 +73,11 @@ def measure(strategies: Sequence[str]) -> tuple[list[str], bool]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.kernel_size", description=__doc__)
     parser.add_argument("--strategy", action="append", choices=names(), help="repeatable")
+    parser.add_argument("--linux", metavar="VERSION", help="the kernel; by default the newest")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the section of the page")
     args = parser.parse_args(arguments)
-    lines, whole = measure(args.strategy or names())
+    (linux, *_) = select(args.linux).full
+    lines, whole = measure(linux, args.strategy or names())
     print("\n".join(lines))
     if args.write:
         write_section(args.write, "tests.bench.kernel_size", lines)

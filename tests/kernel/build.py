@@ -7,17 +7,21 @@ import re
 import shutil
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from tests.kernel import toolchain
+from tests.kernel.linux import Linux
 from tests.kernel.make import TESTS, edited, forget_links, make, make_command
-from tests.kernel.source import KERNEL, install, source_key
-from tests.kernel.store import KernelError, folder, key, locked, logged, tail
-from tests.kernel.variants import SCPATCH, VARIANTS, Variant
-from tests.tools import CROSS, LD, run
+from tests.kernel.source import KERNEL, install, source_key, source_tree
+from tests.kernel.store import KernelError, folder, key, locked, logged, made, tail
+from tests.kernel.variants import SCPATCH, Variant
+from tests.tools import CROSS, LD
 
-_CODE = tuple(Path(__file__).with_name(f"{name}.py") for name in ("build", "make", "variants"))
+_CODE = tuple(
+    Path(__file__).with_name(f"{name}.py") for name in ("build", "make", "toolchain", "variants")
+)
 """What the products depend on beside scpatch."""
 
 
@@ -31,35 +35,26 @@ class Kernel:
     """The program that is the kernel's user space, statically linked."""
 
 
-def build(variant: Variant) -> Kernel:
-    """The kernel, from the cache where it is there; also one that is not among VARIANTS.
+def build(linux: Linux, variant: Variant) -> Kernel:
+    """The kernel, from the cache where it is there.
 
     Raises KernelError with the end of the log where a step fails.
     """
     with locked(folder() / "lock"):
-        install()
-        tree = object_tree(at_sites=variant.at_sites)
-        same_tree = {known for known in VARIANTS if known.at_sites == variant.at_sites}
-        for wanted in _in_order(tree, {*same_tree, variant}):
-            if not (_products(tree, wanted) / ".complete").exists():
-                _make(tree, wanted)
-                _keep(tree, _products(tree, wanted))
-            os.utime(_products(tree, wanted))
-            if wanted == variant:
-                break
+        _install(toolchain.programs(linux, variant))
+        tree = object_tree(linux, variant)
         products = _products(tree, variant)
+        if not (products / ".complete").exists():
+            _make(linux, tree, variant)
+            _keep(tree, products)
+        os.utime(products)
         modules = tuple(sorted(products.glob("*.ko")))
-        return Kernel(products / "vmlinux", modules, _init(tree))
+        return Kernel(products / "vmlinux", modules, _init(linux))
 
 
-def _in_order(tree: Path, variants: Collection[Variant]) -> list[Variant]:
-    """The variants, such that little is compiled again from one to the next in the object tree."""
-    last = tree / ".dwarf"
-
-    def rank(variant: Variant) -> tuple[bool, bool, bool, str]:
-        return variant.rewritten, variant.dwarf != last.exists(), variant.linker != LD, variant.name
-
-    return sorted(variants, key=rank)
+@cache
+def _install(programs: tuple[str, ...]) -> None:
+    install(*programs)
 
 
 def _products(tree: Path, variant: Variant) -> Path:
@@ -73,22 +68,25 @@ def _key_of_scpatch() -> str:
     return key(SCPATCH)
 
 
-def object_tree(*, at_sites: bool = False) -> Path:
-    """A configured object tree; others, of an old source or configuration, are removed."""
-    kind = "at-sites" if at_sites else "objects"
-    files = [KERNEL / "config", *([KERNEL / "config-at-sites"] if at_sites else [])]
+def object_tree(linux: Linux, variant: Variant) -> Path:
+    """The configured object tree of a variant. To be called with the lock held."""
+    files = [KERNEL / "config", *([KERNEL / "config-at-sites"] if variant.at_sites else [])]
     config = "".join(file.read_text() for file in files)
-    tools = [run(CROSS + "gcc", "--version").stdout, run(LD, "--version").stdout]
-    tree = folder() / f"{kind}-{key(source_key(), config, *tools)}"
-    if not (tree / ".config").exists():
-        for old in folder().glob(f"{kind}-*"):
-            shutil.rmtree(old)
-        tree.mkdir()
-        log, asked = tree / "config.log", tree / "asked.config"
-        asked.write_text(config)
-        chosen = {"KCONFIG_ALLCONFIG": str(asked)}
-        logged([*make_command(tree), "allnoconfig"], log, environment=chosen)
-        _check_config(tree, config.splitlines())
+    tree = linux.folder / variant.tree
+    # Others of the same tree may have another linker.
+    first = replace(variant, flags=None, linker=LD)
+    wanted = key(source_key(linux), config, toolchain.version(linux, first))
+    with made(tree, wanted) as missing:
+        if missing:
+            if not variant.apart:
+                tree.rmdir()
+                logged(["cp", "-al", source_tree(linux), tree], linux.folder / "copy.log")
+            log, asked = tree / "config.log", tree / "asked.config"
+            asked.write_text(config)
+            chosen = {"KCONFIG_ALLCONFIG": str(asked), **toolchain.environment()}
+            command = [*make_command(linux, tree), *toolchain.words(linux, first), "allnoconfig"]
+            logged(command, log, environment=chosen)
+            _check_config(tree, config.splitlines())
     return tree
 
 
@@ -101,7 +99,6 @@ def _check_config(tree: Path, asked: Collection[str]) -> None:
         if have.get(option, f"# {option} is not set") != line
     ]
     if wrong:
-        (tree / ".config").unlink()
         raise KernelError(f"the configuration lacks {', '.join(wrong)}")
 
 
@@ -111,16 +108,16 @@ def _options(lines: Iterable[str]) -> dict[str, str]:
     return {match[1]: match[0] for match in map(option.fullmatch, lines) if match}
 
 
-def _make(tree: Path, variant: Variant) -> None:
+def _make(linux: Linux, tree: Path, variant: Variant) -> None:
     """Builds a variant, and a second time: there is nothing to do then.
 
     Raises KernelError where there is, or the build has warnings.
     """
     forget_links(tree)
     log, second = tree / f"{variant.name}.log", tree / f"{variant.name}-again.log"
-    with edited(variant):
-        text = make(tree, variant, log, "vmlinux", "modules")
-        again = make(tree, variant, second, "vmlinux", "modules")
+    with edited(linux, tree, variant):
+        text = make(linux, tree, variant, log, "vmlinux", "modules")
+        again = make(linux, tree, variant, second, "vmlinux", "modules")
     if "WARNING" in text or "warning:" in text:
         raise KernelError(f"the build has warnings\n{tail(log)}")
     if re.search(r"^  (LD|SCPATCH|AR|CC) ", again, re.MULTILINE):
@@ -134,7 +131,7 @@ def _keep(tree: Path, products: Path) -> None:
             shutil.rmtree(old)
     shutil.rmtree(products, ignore_errors=True)
     products.mkdir(parents=True)
-    names = ["vmlinux", "vmlinux.o", "System.map"]
+    names = ["vmlinux", "vmlinux.o", "System.map", "include/generated/asm-offsets.h"]
     files = [tree / name for name in names]
     files += sorted(tree.glob(f"{TESTS}/*.ko"))
     for file in files:
@@ -142,12 +139,11 @@ def _keep(tree: Path, products: Path) -> None:
     (products / ".complete").touch()
 
 
-def _init(tree: Path) -> Path:
-    program = tree / f"init-{key(KERNEL / 'init.c')}"
-    if not program.exists():
-        new = program.with_suffix(".new")
-        warnings = ["-Wall", "-Wextra", "-Werror"]
-        source = KERNEL / "init.c"
-        logged([CROSS + "gcc", "-O2", "-static", *warnings, "-o", new, source], tree / "init.log")
-        new.replace(program)
+def _init(linux: Linux) -> Path:
+    source = KERNEL / "init.c"
+    with made(linux.folder / "init", key(source)) as missing:
+        program = linux.folder / "init" / "init"
+        if missing:
+            words = [CROSS + "gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror"]
+            logged([*words, "-o", program, source], linux.folder / "init.log")
     return program

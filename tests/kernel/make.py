@@ -1,4 +1,4 @@
-"""Runs make in the object tree of the kernel under test."""
+"""Runs make in the object trees of a kernel under test."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 from scpatch.kbuild import copies
 from scpatch.kbuild.edit import edit
+from tests.kernel import toolchain
+from tests.kernel.linux import Linux
 from tests.kernel.source import source_tree
 from tests.kernel.store import KernelError, logged
 from tests.kernel.variants import SCPATCH, Variant
@@ -20,12 +22,24 @@ TESTS = "arch/powerpc/static_call_test"
 JOBS = str(len(os.sched_getaffinity(0)))
 
 
-def make_command(tree: Path) -> list[str]:
-    words = ["nice", "make", "-C", str(source_tree()), f"O={tree}", f"-j{JOBS}"]
+def make_command(linux: Linux, tree: Path) -> list[str]:
+    """make for an object tree, which may have the source in it."""
+    words = ["nice", "make", f"-j{JOBS}", "-C", str(source_of(linux, tree))]
+    words += [] if has_source(tree) else [f"O={tree}"]
     return [*words, "ARCH=powerpc", f"CROSS_COMPILE={CROSS}", "KBUILD_BUILD_TIMESTAMP=1"]
 
 
-def make(tree: Path, variant: Variant, log: Path, *targets: str, flags: str = "") -> str:
+def source_of(linux: Linux, tree: Path) -> Path:
+    return tree if has_source(tree) else source_tree(linux)
+
+
+def has_source(tree: Path) -> bool:
+    return (tree / "Kbuild").exists()
+
+
+def make(
+    linux: Linux, tree: Path, variant: Variant, log: Path, *targets: str, flags: str = ""
+) -> str:
     """Builds in place and returns what make has said. From one variant to the next only what
     differs is built again. To be called with the lock held and in `edited`; `flags` are more
     SCPATCH_FLAGS.
@@ -39,24 +53,27 @@ def make(tree: Path, variant: Variant, log: Path, *targets: str, flags: str = ""
         "PYTHONPATH": str(SCPATCH.parent),
         "SCPATCH_PYTHON": sys.executable,
         "SCPATCH_FLAGS": f"{variant.flags or ''} {flags}".strip(),
+        **toolchain.environment(),
     }
     log.unlink(missing_ok=True)
-    logged([*make_command(tree), *targets, *variant.words], log, environment=environment)
+    words = [*make_command(linux, tree), *targets, *toolchain.words(linux, variant)]
+    words += variant.words(toolchain.linker(linux, variant))
+    logged(words, log, environment=environment)
     return log.read_text()
 
 
 @contextmanager
-def edited(variant: Variant) -> Iterator[None]:
-    """The source tree as the variant wants it; without the step again at the end."""
-    tree = source_tree()
+def edited(linux: Linux, tree: Path, variant: Variant) -> Iterator[None]:
+    """The source of an object tree as the variant wants it; without the step again at the end."""
+    source = source_of(linux, tree)
     # A killed run may have left it.
-    edit(tree, undo=True)
+    edit(source, undo=True)
     if variant.in_tree:
-        edit(tree)
+        edit(source)
     try:
         yield
     finally:
-        edit(tree, undo=True)
+        edit(source, undo=True)
 
 
 def _programs(tree: Path) -> Path:
@@ -75,6 +92,7 @@ def _programs(tree: Path) -> Path:
 def forget_links(tree: Path) -> None:
     """Removes what scpatch has had a hand in. Kbuild would keep what another state of a checkout
     made: the version is the same, only the code is not."""
-    for file in (tree / "vmlinux", *tree.glob(f"{TESTS}/*.ko"), *tree.rglob("*.scpatch.a")):
+    images = (tree / "vmlinux", tree / "vmlinux.unstripped")
+    for file in (*images, *tree.glob(f"{TESTS}/*.ko"), *tree.rglob("*.scpatch.a")):
         file.unlink(missing_ok=True)
     shutil.rmtree(tree / copies.FOLDER, ignore_errors=True)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from functools import cache
 from pathlib import Path
 
-from tests.debian import ALL, Lists, Package, newest, unpacked
-from tests.kernel.store import folder, key, logged
+from tests.debian import unpacked
+from tests.kernel.linux import Linux
+from tests.kernel.store import folder, key, locked, logged, made
 from tests.tools import FIXTURES
 
-SOURCE = Lists("bookworm", ALL)
-"""Which Debian the kernel's source is from."""
 KERNEL = FIXTURES / "kernel"
 
 DWARF_IN = ("arch/powerpc/static_call_test", "kernel/sched", "mm")
@@ -23,55 +20,48 @@ SKIPPED = ("arch/arm/boot/dts", "arch/arm64/boot/dts", "drivers/gpu/drm/amd/incl
 """Bulky parts of the source that are not compiled."""
 
 
-def install() -> None:
-    """Installs the Debian packages that are missing. Raises KernelError where that fails."""
+def install(*programs: str) -> None:
+    """Installs the Debian packages that are missing, and those with more programs.
+
+    Raises KernelError where that fails.
+    """
     log = folder() / "install.log"
     log.unlink(missing_ok=True)
-    logged(["sh", FIXTURES / "setup.sh", "kernel"], log)
+    logged(["sh", FIXTURES / "setup.sh", "kernel", *programs], log)
 
 
-@cache
-def package() -> Package:
-    """The package with the source."""
-    return newest(r"linux-source-[0-9.]+", SOURCE)
+def source_key(linux: Linux) -> str:
+    return key(linux.package.version, KERNEL / "overlay", KERNEL / "apply.py", Path(__file__))
 
 
-def source_key() -> str:
-    return key(package().version, KERNEL / "overlay", KERNEL / "apply.py", Path(__file__))
-
-
-def source_tree() -> Path:
+def source_tree(linux: Linux) -> Path:
     """A source tree with the overlay, made where it is missing. To be called with the lock held."""
-    tree = folder() / f"source-{source_key()}"
-    if (tree / ".complete").exists():
-        return tree
-    log = folder() / "source.log"
-    log.unlink(missing_ok=True)
-    pristine = _unpacked(log)
-    for old in folder().glob("source-*"):
-        shutil.rmtree(old)
-    logged(["cp", "-al", pristine, tree], log)
-    logged([sys.executable, KERNEL / "apply.py", tree], log)
-    for name in DWARF_IN:
-        makefile = tree / name / "Makefile"
-        text = makefile.read_text() + "ccflags-y += $(TEST_CFLAGS)\n"
-        makefile.unlink()
-        makefile.write_text(text)
-    (tree / ".complete").touch()
+    tree = linux.folder / "source"
+    with made(tree, source_key(linux)) as missing:
+        if missing:
+            log = linux.folder / "source.log"
+            log.unlink(missing_ok=True)
+            tree.rmdir()
+            logged(["cp", "-al", pristine_tree(linux), tree], log)
+            logged([sys.executable, KERNEL / "apply.py", tree], log)
+            for name in DWARF_IN:
+                makefile = tree / name / "Makefile"
+                text = makefile.read_text() + "ccflags-y += $(TEST_CFLAGS)\n"
+                makefile.unlink()
+                makefile.write_text(text)
     return tree
 
 
-def _unpacked(log: Path) -> Path:
-    """The source as the package has it, but for SKIPPED."""
-    tree = folder() / f"pristine-{key(package().version, *SKIPPED)}"
-    if (tree / ".complete").exists():
-        return tree
-    for old in folder().glob("pristine-*"):
-        shutil.rmtree(old)
-    tree.mkdir()
-    name = package().name
-    exclude = [f"--exclude={name}/{skipped}" for skipped in SKIPPED]
-    archive = unpacked(package()) / f"usr/src/{name}.tar.xz"
-    logged(["tar", "-x", "--strip-components=1", "-C", tree, *exclude, "-f", archive], log)
-    (tree / ".complete").touch()
+def pristine_tree(linux: Linux) -> Path:
+    """The source as the package has it, but for SKIPPED. It has a lock of its own."""
+    tree = linux.folder / "pristine"
+    wanted = key(linux.package.version, *SKIPPED)
+    with locked(linux.folder / "pristine.lock"), made(tree, wanted) as missing:
+        if missing:
+            log = linux.folder / "unpack.log"
+            log.unlink(missing_ok=True)
+            name = linux.package.name
+            archive = unpacked(linux.package) / f"usr/src/{name}.tar.xz"
+            command = ["tar", "-xf", str(archive), "--strip-components=1", "-C", str(tree)]
+            logged([*command, *(f"--exclude={name}/{skipped}" for skipped in SKIPPED)], log)
     return tree

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,21 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def made(tree: Path, wanted: str) -> Iterator[bool]:
+    """Gives True with the tree empty where it is not there or was made for another key; the block
+    then fills it. It counts as made only if the block came to its end. To be called with the lock
+    held."""
+    stamp = tree.with_name(f"{tree.name}.key")
+    missing = not (tree.exists() and stamp.exists() and stamp.read_text() == wanted)
+    if missing:
+        stamp.unlink(missing_ok=True)
+        shutil.rmtree(tree, ignore_errors=True)
+        tree.mkdir()
+    yield missing
+    stamp.write_text(wanted)
 
 
 def key(*parts: str | Path) -> str:

@@ -18,6 +18,7 @@ from tests.kernel.cases import AT_SITES as CASES
 from tests.kernel.cases import cases
 from tests.kernel.conftest import Booted
 from tests.kernel.images import module
+from tests.kernel.linux import Linux
 from tests.kernel.variants import AT_SITES, AT_SITES_BY_LLD, UNLISTED, Variant
 from tests.tools import CROSS
 
@@ -27,8 +28,8 @@ _SELFTEST = "test_static_call_init"
 
 
 @pytest.fixture(scope="session")
-def kernel() -> Kernel:
-    return build(AT_SITES)
+def kernel(linux: Linux) -> Kernel:
+    return build(linux, AT_SITES)
 
 
 @pytest.fixture(params=[AT_SITES, AT_SITES_BY_LLD], ids=lambda variant: variant.name)
@@ -114,9 +115,9 @@ def table(image: Path) -> list[tuple[int, str]]:
     return [(call, keys[key]) for call, key in zip(ends[::2], ends[1::2], strict=True)]
 
 
-def test_the_linked_table_has_each_call_under_its_key(variant: Variant) -> None:
+def test_the_linked_table_has_each_call_under_its_key(linux: Linux, variant: Variant) -> None:
     """What the linker has made of the words, held against objdump's reading of the code."""
-    kernel = build(variant)
+    kernel = build(linux, variant)
     listing = tools.run(CROSS + "objdump", "-d", "--no-show-raw-insn", kernel.vmlinux).stdout
     call = re.compile(
         r"^([0-9a-f]+):.*\tbl +[0-9a-f]+ <(?:r2save\.)?__SCT__(\w+)(?:\.[0-9a-f]{12})?(?:\+0x8)?>$",
@@ -143,10 +144,10 @@ def test_modules_list_the_calls_of_their_own_trampolines(kernel: Kernel) -> None
     assert all(symbols[word.symbol].section != "UND" for word in words)
 
 
-def test_without_the_table_the_kernel_is_as_right(booted: Booted) -> None:
+def test_without_the_table_the_kernel_is_as_right(linux: Linux, booted: Booted) -> None:
     """Every call goes through its trampoline then."""
     steps = ("plain", "irq", "load", "asleep")
     log = booted(UNLISTED, *steps)
     assert {name: case.detail for name, case in log.cases.items() if not case.ok} == {}
     assert set(log.cases) == cases(*steps)
-    assert table(build(UNLISTED).vmlinux) == []
+    assert table(build(linux, UNLISTED).vmlinux) == []

@@ -12,6 +12,7 @@ from tests.kernel.build import Kernel, build
 from tests.kernel.cases import CASES
 from tests.kernel.conftest import Booted
 from tests.kernel.images import called, calls, module, relocations, stubs
+from tests.kernel.linux import Linux
 from tests.kernel.variants import PRELINKED, REWRITTEN, REWRITTEN_VARIANTS, Variant
 from tests.tools import CROSS
 
@@ -23,18 +24,20 @@ def test_no_call_in_the_kernel_restores_r2_without_scpatch(naive: Kernel) -> Non
 
 
 @pytest.mark.parametrize("variant", REWRITTEN_VARIANTS, ids=lambda variant: variant.name)
-def test_every_call_in_the_kernel_restores_r2(naive: Kernel, variant: Variant) -> None:
+def test_every_call_in_the_kernel_restores_r2(
+    linux: Linux, naive: Kernel, variant: Variant
+) -> None:
     """By whatever linker, and however the objects come to it."""
-    after = calls(build(variant).vmlinux)
+    after = calls(build(linux, variant).vmlinux)
     assert after.total() == relocations(naive.vmlinux.with_name("vmlinux.o"))
     assert after[True, True] + after[False, True] == after.total()
     assert after[False, True] > 10
 
 
-def test_one_object_has_fewer_stubs(rewritten: Kernel) -> None:
+def test_one_object_has_fewer_stubs(linux: Linux, rewritten: Kernel) -> None:
     """Since the calls of all of `.text` share them, one a trampoline and section, and since nops
     behind the calls of all other functions can save r2."""
-    prelinked = stubs(build(PRELINKED).vmlinux)
+    prelinked = stubs(build(linux, PRELINKED).vmlinux)
     assert len(prelinked) < len(stubs(rewritten.vmlinux))
 
 

@@ -6,9 +6,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from scpatch.kbuild.edit import INSERTIONS, RULES, edit
 from tests.kernel.build import Kernel, build, object_tree
 from tests.kernel.images import calls, stubs
+from tests.kernel.linux import Linux
 from tests.kernel.make import edited, make
 from tests.kernel.source import source_tree
 from tests.kernel.store import folder, locked
@@ -25,9 +28,9 @@ def _files(tree: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def test_undo_restores_the_tree_byte_for_byte(naive: Kernel) -> None:
+def test_undo_restores_the_tree_byte_for_byte(linux: Linux, naive: Kernel) -> None:
     with locked(folder() / "lock"):
-        tree = source_tree()
+        tree = source_tree(linux)
         edit(tree, undo=True)
         before = _files(tree)
         try:
@@ -41,8 +44,9 @@ def test_undo_restores_the_tree_byte_for_byte(naive: Kernel) -> None:
     assert {name for name in after if after[name] != before.get(name)} == set(changed)
 
 
-def test_it_makes_the_stubs_that_scpatch_ld_makes(rewritten: Kernel) -> None:
-    kernel = build(IN_TREE)
+@pytest.mark.short
+def test_it_makes_the_stubs_that_scpatch_ld_makes(linux: Linux, rewritten: Kernel) -> None:
+    kernel = build(linux, IN_TREE)
     assert stubs(kernel.vmlinux) == stubs(rewritten.vmlinux)
     assert calls(kernel.vmlinux) == calls(rewritten.vmlinux)
     for in_tree, by_linker in zip(kernel.modules, rewritten.modules, strict=True):
@@ -50,16 +54,15 @@ def test_it_makes_the_stubs_that_scpatch_ld_makes(rewritten: Kernel) -> None:
 
 
 def test_one_object_compiled_again_has_one_member_rewritten_again(
-    rewritten: Kernel, tmp_path: Path
+    linux: Linux, rewritten: Kernel, tmp_path: Path
 ) -> None:
     """V=1 tells it."""
-    build(IN_TREE)
-    with locked(folder() / "lock"), edited(IN_TREE):
-        tree = object_tree()
+    build(linux, IN_TREE)
+    with locked(folder() / "lock"), edited(linux, tree := object_tree(linux, IN_TREE), IN_TREE):
         variant = replace(IN_TREE, dwarf=(tree / ".dwarf").exists())
-        make(tree, variant, tmp_path / "log", "vmlinux")
+        make(linux, tree, variant, tmp_path / "log", "vmlinux")
         (tree / "init/main.o").unlink()
-        text = make(tree, variant, tmp_path / "log", "vmlinux", "V=1")
+        text = make(linux, tree, variant, tmp_path / "log", "vmlinux", "V=1")
     match = re.search(r"^vmlinux\.a: \d+ call sites? .*; (\d+) other members", text, re.MULTILINE)
     assert match is not None
     assert int(match[1]) > 500

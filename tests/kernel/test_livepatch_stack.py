@@ -14,6 +14,7 @@ from tests.kernel.build import Kernel, build
 from tests.kernel.cases import CASES, TRACE, cases
 from tests.kernel.conftest import Booted
 from tests.kernel.images import calls, module, stubs
+from tests.kernel.linux import Linux
 from tests.kernel.variants import BY_LIVEPATCH, REWRITTEN
 from tests.tools import CROSS
 
@@ -24,11 +25,11 @@ _CODE = r"r2lps\.[0-9a-f]{12}"
 
 
 @pytest.fixture(scope="session")
-def kernel() -> Kernel:
-    return build(BY_LIVEPATCH)
+def kernel(linux: Linux) -> Kernel:
+    return build(linux, BY_LIVEPATCH)
 
 
-@pytest.fixture(params=[False, True], ids=["radix", "hash"])
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.short)], ids=["radix", "hash"])
 def log(booted: Booted, request: pytest.FixtureRequest) -> Log:
     return booted(BY_LIVEPATCH, *STEPS, hash_mmu=request.param)
 

@@ -17,6 +17,7 @@ from tests.kernel.build import Kernel, build
 from tests.kernel.cases import CASES, cases
 from tests.kernel.conftest import Booted
 from tests.kernel.images import module
+from tests.kernel.linux import Linux
 from tests.kernel.store import KernelError
 from tests.kernel.variants import SCPATCH, Variant
 from tests.strategies.localentry_support import marked
@@ -35,8 +36,8 @@ STEPS = tuple(step for step in CASES if step != "stubs")
 
 
 @pytest.fixture(scope="module")
-def image() -> Kernel:
-    return build(MARKED)
+def image(linux: Linux) -> Kernel:
+    return build(linux, MARKED)
 
 
 def states(kernel: Kernel) -> Counter[str]:
@@ -56,15 +57,16 @@ def _passes(log: Log, *steps: str) -> None:
     assert set(log.cases) == cases(*steps)
 
 
+@pytest.mark.short
 def test_every_case_passes(booted: Booted) -> None:
     _passes(booted(MARKED, *STEPS), *STEPS)
 
 
-def test_one_object_has_no_room_for_stubs() -> None:
+def test_one_object_has_no_room_for_stubs(linux: Linux) -> None:
     """GNU ld puts them in front of a section, here of the one with the kernel's entry points. The
     kernel's own check of the image says so."""
     with pytest.raises(KernelError, match=r"start_text(.|\n)*LD_HEAD_STUB_CATCH"):
-        build(PRELINKED)
+        build(linux, PRELINKED)
 
 
 def test_every_case_passes_unmarked(booted: Booted) -> None:
@@ -78,8 +80,8 @@ def test_every_call_has_the_linkers_stub(image: Kernel, naive: Kernel) -> None:
     assert states(image) == {"linker": count}
 
 
-def test_no_call_has_it_any_more(naive: Kernel, rewritten: Kernel) -> None:
-    counts = states(build(UNMARKED))
+def test_no_call_has_it_any_more(linux: Linux, naive: Kernel, rewritten: Kernel) -> None:
+    counts = states(build(linux, UNMARKED))
     assert counts == states(rewritten)
     assert counts.total() == states(naive).total()
     assert set(counts) == {"stub", "saved"}

@@ -17,21 +17,25 @@ def log(booted: Booted) -> Log:
     return booted(NAIVE, *SAFE)
 
 
+@pytest.mark.short
 def test_it_comes_to_the_end(log: Log) -> None:
     assert log.finished
     assert not log.oops
     assert not log.errors
 
 
+@pytest.mark.short
 def test_each_case_is_reported(log: Log) -> None:
     assert set(log.cases) == cases(*SAFE)
 
 
+@pytest.mark.short
 def test_r2_is_foreign_where_the_target_has_another_toc(log: Log) -> None:
     failed = {name for name, case in log.cases.items() if not case.ok}
     assert failed == {name for name in cases(*SAFE) if corrupts(name)}
 
 
+@pytest.mark.short
 def test_the_value_is_right_all_the_same(log: Log) -> None:
     seen = 0
     for name, case in log.cases.items():
@@ -45,6 +49,7 @@ def test_the_value_is_right_all_the_same(log: Log) -> None:
     assert seen > 80
 
 
+@pytest.mark.short
 def test_under_load_it_comes_back_wrong_often(log: Log) -> None:
     detail = log.cases["load/both"].detail
     match = re.search(r"wrong-r2 (\d+) (\d+) wrong-value 0 0", detail)

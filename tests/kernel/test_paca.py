@@ -14,10 +14,11 @@ import pytest
 from tests import tools
 from tests.images import calls
 from tests.kernel.boot import Log, boot
-from tests.kernel.build import Kernel, build, object_tree
+from tests.kernel.build import Kernel, build
 from tests.kernel.cases import CASES, cases
 from tests.kernel.conftest import Booted
 from tests.kernel.images import code_bytes, module, relocations, stubs
+from tests.kernel.linux import Linux
 from tests.kernel.variants import BY_PACA
 from tests.tools import CROSS, ROOT, run
 
@@ -28,8 +29,7 @@ STEPS = tuple(step for step in CASES if step != "stubs")
 @pytest.fixture(scope="session")
 def asm_offsets(naive: Kernel) -> Path:
     """As the build of that kernel has made it."""
-    assert naive.vmlinux.exists()
-    return object_tree() / "include/generated/asm-offsets.h"
+    return naive.vmlinux.with_name("asm-offsets.h")
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +63,7 @@ def passes(log: Log, steps: Sequence[str]) -> None:
     assert not log.errors
 
 
+@pytest.mark.short
 def test_every_case_passes_with_an_image_that_was_linked_so(booted: Booted) -> None:
     passes(booted(BY_PACA, *STEPS), STEPS)
 
@@ -73,9 +74,11 @@ def test_every_case_passes_with_an_image_that_was_patched_in_place(
     passes(boot(in_place, STEPS, tmp_path), STEPS)
 
 
-def test_every_call_in_the_image_loads_r2(naive: Kernel, in_place: Kernel, load: str) -> None:
+def test_every_call_in_the_image_loads_r2(
+    linux: Linux, naive: Kernel, in_place: Kernel, load: str
+) -> None:
     count = relocations(naive.vmlinux.with_name("vmlinux.o"))
-    for image in (build(BY_PACA).vmlinux, in_place.vmlinux):
+    for image in (build(linux, BY_PACA).vmlinux, in_place.vmlinux):
         restores = calls(image, "__SCT__[^>]*")
         assert set(restores.values()) == {load}
         assert len(restores) == count
@@ -83,13 +86,15 @@ def test_every_call_in_the_image_loads_r2(naive: Kernel, in_place: Kernel, load:
     assert set(calls(naive.vmlinux, "__SCT__[^>]*").values()) == {"nop"}
 
 
-def test_no_byte_of_code_is_added(naive: Kernel, in_place: Kernel) -> None:
+def test_no_byte_of_code_is_added(linux: Linux, naive: Kernel, in_place: Kernel) -> None:
     assert code_bytes(in_place.vmlinux) == code_bytes(naive.vmlinux)
-    assert code_bytes(build(BY_PACA).vmlinux) == code_bytes(naive.vmlinux)
+    assert code_bytes(build(linux, BY_PACA).vmlinux) == code_bytes(naive.vmlinux)
 
 
-def test_modules_are_rewritten_by_callsite(rewritten: Kernel, load: str) -> None:
-    by_paca, other = (module(kernel, "sct_calls.ko") for kernel in (build(BY_PACA), rewritten))
+def test_modules_are_rewritten_by_callsite(linux: Linux, rewritten: Kernel, load: str) -> None:
+    by_paca, other = (
+        module(kernel, "sct_calls.ko") for kernel in (build(linux, BY_PACA), rewritten)
+    )
     assert stubs(by_paca) == stubs(other) != []
     text = run(CROSS + "objdump", "-d", "--no-show-raw-insn", by_paca).stdout
     assert load not in text

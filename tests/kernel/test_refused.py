@@ -10,6 +10,7 @@ import pytest
 
 from tests.kernel.build import Kernel, object_tree
 from tests.kernel.images import calls
+from tests.kernel.linux import Linux
 from tests.kernel.make import edited, forget_links, make
 from tests.kernel.store import KernelError, folder, locked
 from tests.kernel.variants import REWRITTEN, WITH_DWARF, Variant
@@ -28,6 +29,7 @@ sct_tail:
 class Tree(NamedTuple):
     """An object tree, of which vmlinux.a has one more object, compiled from SOURCE."""
 
+    linux: Linux
     path: Path
     variant: Variant
     """The one whose objects it has."""
@@ -35,29 +37,29 @@ class Tree(NamedTuple):
     log: Path
 
     def make(self, flags: str = "") -> str:
-        return make(self.path, self.variant, self.log, "vmlinux", flags=flags)
+        return make(self.linux, self.path, self.variant, self.log, "vmlinux", flags=flags)
 
 
 @pytest.fixture
-def tree(naive: Kernel, tmp_path: Path) -> Iterator[Tree]:
+def tree(linux: Linux, naive: Kernel, tmp_path: Path) -> Iterator[Tree]:
     """`naive` sees to it that there is an object tree. What is changed here is made again by the
     next build."""
     source = tmp_path / "sct_tail.S"
     source.write_text(SOURCE)
     with locked(folder() / "lock"):
-        path = object_tree()
+        path = object_tree(linux, REWRITTEN)
         added, archive = path / "sct_tail.o", path / "vmlinux.a"
         # modpost looks into what Kbuild leaves beside each object for the versions of symbols.
         beside = path / ".sct_tail.o.cmd"
         variant = WITH_DWARF if (path / ".dwarf").exists() else REWRITTEN
         forget_links(path)
         try:
-            with edited(variant):
-                make(path, variant, tmp_path / "make.log", "vmlinux_o")
+            with edited(linux, path, variant):
+                make(linux, path, variant, tmp_path / "make.log", "vmlinux_o")
                 run(CROSS + "gcc", "-c", "-g", "-o", added, source)
                 run(CROSS + "ar", "qDPST", "vmlinux.a", "sct_tail.o", cwd=path)
                 beside.touch()
-                yield Tree(path, variant, source, tmp_path / "make.log")
+                yield Tree(linux, path, variant, source, tmp_path / "make.log")
         finally:
             for file in (archive, added, beside):
                 file.unlink(missing_ok=True)

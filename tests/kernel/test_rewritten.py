@@ -11,10 +11,17 @@ from tests.kernel.boot import Log
 from tests.kernel.build import build
 from tests.kernel.cases import CASES, cases
 from tests.kernel.conftest import Booted
-from tests.kernel.variants import REWRITTEN_VARIANTS, Variant
+from tests.kernel.linux import Linux
+from tests.kernel.variants import REWRITTEN, REWRITTEN_VARIANTS, Variant
 
 
-@pytest.fixture(params=REWRITTEN_VARIANTS, ids=lambda variant: variant.name)
+@pytest.fixture(
+    params=[
+        pytest.param(variant, marks=[pytest.mark.short] if variant is REWRITTEN else [])
+        for variant in REWRITTEN_VARIANTS
+    ],
+    ids=lambda variant: variant.name,
+)
 def variant(request: pytest.FixtureRequest) -> Variant:
     assert isinstance(request.param, Variant)
     return request.param
@@ -55,8 +62,8 @@ def test_a_backtrace_names_the_stub(log: Log) -> None:
     assert re.search(r"LR \[\w+\] sct_k_calls\+", trace)
 
 
-def test_every_call_in_the_image_is_saved_and_restored(variant: Variant) -> None:
-    image = build(variant).vmlinux
+def test_every_call_in_the_image_is_saved_and_restored(linux: Linux, variant: Variant) -> None:
+    image = build(linux, variant).vmlinux
     verdict = verify_link([image.with_name("vmlinux.o")], image)
     assert verdict.proof.errors == ()
     assert [site for site in verdict.proof.sites if not site.right] == []

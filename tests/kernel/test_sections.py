@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.kernel.build import Kernel
 from tests.kernel_sections import fixups, relocated, unknown
 
 
+@pytest.mark.short
 def test_every_relocated_section_is_known(naive: Kernel) -> None:
     for path in (naive.vmlinux.with_name("vmlinux.o"), *naive.modules):
         sections = relocated(path)

@@ -1,4 +1,4 @@
-"""The ways in which the kernel under test is linked."""
+"""The ways in which a kernel under test is compiled and linked."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import scpatch
-from tests.tools import LD
+from tests.tools import LD, LLD
 
 SCPATCH = Path(scpatch.__file__).parent
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to link the kernel. All are made from the same compiled objects, but for DWARF and
-    those with a configuration of their own."""
+    """One way to build a kernel. All with the same `tree` are made from the same compiled objects,
+    but for DWARF."""
 
     name: str
     flags: str | None = ""
@@ -27,37 +27,50 @@ class Variant:
     """Whether the step stands in the tree's Makefiles, instead of scpatch-ld."""
     at_sites: bool = False
     """Whether the kernel is configured to patch call sites."""
+    clang: bool = False
+    """Whether clang compiles it, and LLVM's tools do the rest, the linker too."""
 
     @property
     def rewritten(self) -> bool:
         return self.flags is not None
 
-    @property
-    def words(self) -> list[str]:
-        """The variables for make."""
+    def words(self, linker: str) -> list[str]:
+        """The variables for make that have it linked so."""
         script = SCPATCH / "kbuild" / "scpatch-ld"
         by_linker = self.rewritten and not self.in_tree
-        words = [f"LD={script} {self.linker}" if by_linker else f"LD={self.linker}"]
+        words = [f"LD={script} {linker}" if by_linker else f"LD={linker}"]
         if self.in_tree:
             words.append(f"SCPATCH={sys.executable} -m scpatch")
         if self.dwarf:
             words.append("TEST_CFLAGS=-g")
         return words
 
+    @property
+    def apart(self) -> bool:
+        """Whether its objects are not compiled into their source tree, but by `make O=`."""
+        return self.clang
+
+    @property
+    def tree(self) -> str:
+        """The name of its object tree: what has one configuration and one compiler."""
+        kinds = [*["clang"] * self.clang, *["at-sites"] * self.at_sites]
+        return "-".join(kinds) or "objects"
+
 
 NAIVE = Variant("naive", flags=None)
 REWRITTEN = Variant("rewritten")
 IN_TREE = Variant("in-tree", in_tree=True)
 PRELINKED = Variant("prelink", flags="--prelink")
-BY_LLD = Variant("lld", linker="ld.lld")
+BY_LLD = Variant("lld", linker=LLD)
 WITH_DWARF = Variant("dwarf", dwarf=True)
-VARIANTS = (NAIVE, REWRITTEN, IN_TREE, PRELINKED, BY_LLD, WITH_DWARF)
-REWRITTEN_VARIANTS = tuple(variant for variant in VARIANTS if variant.rewritten)
+REWRITTEN_VARIANTS = (REWRITTEN, IN_TREE, PRELINKED, BY_LLD, WITH_DWARF)
 """All of these are booted through all cases."""
 BY_PACA = Variant("paca", flags="--strategy=paca")
 """The image alone: its modules are rewritten by callsite."""
 BY_LIVEPATCH = Variant("livepatch", flags="--strategy=livepatch-stack")
 AT_SITES = Variant("at-sites", flags="--emit-sites", at_sites=True)
-AT_SITES_BY_LLD = Variant("at-sites-lld", "--emit-sites", "ld.lld", at_sites=True)
+AT_SITES_BY_LLD = Variant("at-sites-lld", "--emit-sites", LLD, at_sites=True)
 UNLISTED = Variant("unlisted", at_sites=True)
 """The same kernel, which is not told where its call sites are."""
+BY_CLANG = Variant("clang", linker=LLD, clang=True)
+NAIVE_BY_CLANG = Variant("naive-clang", flags=None, linker=LLD, clang=True)

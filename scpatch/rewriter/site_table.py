@@ -3,15 +3,16 @@
 A kernel with HAVE_STATIC_CALL_INLINE patches call sites, not only trampolines, and finds them in
 the section `.static_call_sites`: struct static_call_site of include/linux/static_call_types.h, two
 32-bit words, each the distance from itself to what it names: the `bl` and the static call's key.
-The kernel keeps two flags in the low bits of the second word. Both are zero here: a sibling call
-of a trampoline is refused on ppc64, so no site is a tail call, and the kernel marks what lies in
-init sections by itself (__static_call_init in kernel/static_call_inline.c). On x86 objtool makes
-the same table (create_static_call_sections in tools/objtool/check.c).
+The kernel keeps two flags in the low bits of the second word. STATIC_CALL_SITE_TAIL is set for a
+sibling call, which only code that does not use r2 has: others are refused. The kernel sets the flag
+for what lies in init sections itself (__static_call_init in kernel/static_call_inline.c). On x86
+objtool makes the same table (create_static_call_sections in tools/objtool/check.c).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
@@ -21,7 +22,7 @@ from scpatch.elf.reader import ElfFile
 from scpatch.elf.structures import CodePlace
 from scpatch.elf.symtab import SymbolTable
 from scpatch.errors import ScpatchError
-from scpatch.ppc64.insn import direct_target
+from scpatch.ppc64.insn import direct_target, links
 from scpatch.ppc64.relocs import R_PPC64_REL32, R_PPC64_REL64
 from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.actions import Common
@@ -35,9 +36,11 @@ ENTRY_SIZE = 8
 _ALIGN = 4
 _TRAMPOLINE, _KEY = "__SCT__", "__SCK__"
 """Prefixes of STATIC_CALL_TRAMP and STATIC_CALL_KEY in include/linux/static_call_types.h."""
-_UNLISTED = frozenset({Common.NOTOC, Common.LOADER, Common.REFUSED})
-"""Sites that must call the trampoline: callers without r2, calls that the module loader sends
-through its own stub, and refused ones."""
+_TAIL, _FLAGS = 1, 3
+"""STATIC_CALL_SITE_TAIL (the site is a `b`) and STATIC_CALL_SITE_FLAGS. Keys are aligned to 8."""
+_UNLISTED = frozenset({Common.LOADER, Common.REFUSED})
+"""Sites that must call the trampoline: calls that the module loader sends through its own stub,
+and refused ones."""
 _TEMPLATES = "__ftr_alt_"
 """Prefix of sections whose code the kernel copies at its start, and runs where it copied it to."""
 
@@ -58,6 +61,7 @@ class _TableEntry(NamedTuple):
     call: CodePlace
     """Where the `bl` is."""
     section_name: str
+    flags: int
 
 
 def add(elf: ElfFile, scan: Scan, plan: Plan, additions: Additions) -> tuple[ListedSite, ...]:
@@ -107,13 +111,23 @@ def _entries(elf: ElfFile, symbols: SymbolTable, scan: Scan, plan: Plan) -> list
     thunks = _thunks(scan, plan.stubs)
     entries = []
     for site in plan.sites:
-        if site.state in _UNLISTED or site.section_name.startswith(_TEMPLATES):
+        if not _is_listed(site):
             continue
         key = _key(elf, site, keys, trampolines if scan.module else {})
         place = _place(symbols, key, 0) or (0, key)
         call = _call(symbols, site, thunks)
-        entries.append(_TableEntry(_Key(place, key, symbols.name(key)), call, site.section_name))
+        named = _Key(place, key, symbols.name(key))
+        is_tail = call == (site.section, site.offset) and not links(site.word)
+        flags = _TAIL if is_tail else 0
+        entries.append(_TableEntry(named, call, site.section_name, flags))
     return sorted(entries)
+
+
+def _is_listed(site: Site) -> bool:
+    """Whether the kernel may patch a site."""
+    if site.state in _UNLISTED or site.section_name.startswith(_TEMPLATES):
+        return False
+    return site.state is not Common.NOTOC or site.may_patch
 
 
 def _keys(symbols: SymbolTable) -> dict[str, int]:
@@ -207,21 +221,20 @@ def _relocations(
         symbol, value = bases[section]
         at = number * ENTRY_SIZE
         yield encoding.pack_relocation(at, symbol, R_PPC64_REL32, offset - value)
-        yield encoding.pack_relocation(at + 4, entry.key.symbol, R_PPC64_REL32, 0)
+        yield encoding.pack_relocation(at + 4, entry.key.symbol, R_PPC64_REL32, entry.flags)
 
 
 def _check_present(elf: ElfFile, tables: Sequence[int], entries: Sequence[_TableEntry]) -> None:
     """Raises SCP216 unless the tables that are there list exactly `entries`, in any order."""
-    wanted = {(entry.call, entry.key.place) for entry in entries}
+    wanted = {(entry.call, entry.key.place, entry.flags) for entry in entries}
     for table in tables:
         if (wide := _wide(elf, table)) is not None:
             what = f"the 32-bit word at {SECTION}+{wide:#x} has a relocation for 64 bits"
             raise ScpatchError("SCP216", what, file=elf.name)
     size = sum(elf.sections[table].sh_size for table in tables)
     # The size first, so that a forged table is not read to its end.
-    if size != ENTRY_SIZE * len(wanted) or wanted != {
-        pair for table in tables for pair in _read(elf, table)
-    }:
+    present = (_read(elf, table) for table in tables)
+    if size != ENTRY_SIZE * len(wanted) or wanted != set(chain.from_iterable(present)):
         count = f"{size // ENTRY_SIZE} entries"
         what = f"it has {SECTION} with {count}, which are not its {len(wanted)} calls"
         raise ScpatchError("SCP216", what, file=elf.name)
@@ -236,18 +249,23 @@ def _wide(elf: ElfFile, section: int) -> int | None:
     return next((at for at, info, _ in words if info & 0xFFFFFFFF == R_PPC64_REL64), None)
 
 
-def _read(elf: ElfFile, section: int) -> Iterable[tuple[CodePlace | None, CodePlace | None]]:
-    """The (call, key) of each entry of a table; None for what is no such word."""
+def _read(
+    elf: ElfFile, section: int
+) -> Iterable[tuple[CodePlace | None, CodePlace | None, int | None]]:
+    """The (call, key, flags) of each entry of a table; None for what is no such word."""
     table, symbols = elf.relocations(section), elf.symbols
-    words: dict[int, CodePlace] = {}
+    words: dict[int, tuple[CodePlace, int]] = {}
     for index in range(len(table) if table is not None else 0):
         assert table is not None, "a table without relocations has no entries"
         assert symbols is not None, "relocations name symbols"
         offset, info, addend = table[index]
         if info & 0xFFFFFFFF == R_PPC64_REL32:
             symbol = info >> 32
-            # An undefined key has no flags in its word either.
-            words[offset] = _place(symbols, symbol, addend) or (0, symbol if addend == 0 else -1)
+            flags = addend & _FLAGS if offset % ENTRY_SIZE else 0
+            # An undefined key is named itself.
+            place = _place(symbols, symbol, addend - flags)
+            words[offset] = place or (0, symbol if addend == flags else -1), flags
     size = elf.sections[section].sh_size
     for at in range(0, size, ENTRY_SIZE):
-        yield words.get(at), words.get(at + 4)
+        call, key = words.get(at, (None, None)), words.get(at + 4, (None, None))
+        yield call[0], *key

@@ -49,9 +49,29 @@ class Judge:
         if offset % 4 or offset + 4 > len(self._elf.content(section)):
             return site.fault("SCP207", "the call is outside the section's whole words")
         if kind in relocs.NOTOC:
-            return site._replace(kind=Kind.NOTOC, detail="the caller does not use r2")
+            site = site._replace(kind=Kind.NOTOC, detail="the caller does not use r2")
+            return site._replace(may_patch=self._may_patch(site, reference, kind))
         faulty = self._branch_fault(site, reference, kind)
         return faulty or self._by_next_word(site, reference.table)
+
+    def _may_patch(self, site: Site, reference: Reference, kind: int) -> bool:
+        """What `Site.may_patch` says. The key of a call that the module loader sends through a stub
+        is out of a table's reach."""
+        callee = site.callee
+        plain = insn.is_branch(site.word) and not insn.is_absolute(site.word)
+        if not plain or kind in relocs.PLT_CALLS or reference.displaced:
+            return False
+        if not isinstance(callee, Trampoline) or callee.indirect or not callee.is_code:
+            return False
+        one_entry = callee.local_entry == callee.value
+        return one_entry and not self._is_by_loader(callee)
+
+    def _is_by_loader(self, trampoline: Trampoline) -> bool:
+        """Whether the module loader makes the stub for a call."""
+        undefined = self._choices.undefined
+        skip = undefined is Undefined.SKIP or (undefined is Undefined.AUTO and self._module)
+        unset = self._module and trampoline.weak_undefined
+        return trampoline.livepatch or (trampoline.loaded and (skip or unset))
 
     def _branch_fault(self, site: Site, reference: Reference, kind: int) -> Site | None:
         """The site if it is faulty, whatever follows the branch."""
@@ -142,9 +162,7 @@ class Judge:
             if site.after != insn.NOP:
                 return site.fault("SCP213", "the kernel will find no nop after the call")
             return site._replace(kind=Kind.LOADER, detail="a livepatch finds the trampoline")
-        undefined = self._choices.undefined
-        skip = undefined is Undefined.SKIP or (undefined is Undefined.AUTO and self._module)
-        if trampoline.loaded and (skip or (self._module and trampoline.weak_undefined)):
+        if self._is_by_loader(trampoline):
             return site._replace(kind=Kind.LOADER, detail="the trampoline is undefined here")
         return site
 

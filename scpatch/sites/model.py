@@ -193,6 +193,9 @@ class Site(NamedTuple):
     after: int | None = None
     """The word after it; None at the end of the section."""
     kind: Kind = Kind.OPEN
+    may_patch: bool = False
+    """Of a NOTOC call: a `b` or `bl` straight to a trampoline that takes nothing in r2, so that the
+    kernel may patch it to go to another such function."""
     saved: bool = False
     """r2 is in 24(r1) on every path to an OPEN call, or can be put there by `saves`."""
     saves: tuple[int, ...] = ()

@@ -70,12 +70,63 @@ def test_the_call_of_a_thunk_is_in_the_thunk(assemble: Assemble) -> None:
 
 
 def test_what_only_the_trampoline_can_serve_is_not_listed(assemble: Assemble) -> None:
-    source = key("x") + "FRAME f\nCALL __SCT__x\n bl __SCT__x@notoc\n b __SCT__x\nLEAVE f\n"
+    source = key("x") + "FRAME f\nCALL __SCT__x\n b __SCT__x\nLEAVE f\n"
     source += '.section __ftr_alt_97, "ax"\nFRAME g\nCALL __SCT__x\nLEAVE g\n'
     path = assemble(source)
     states = [site.state for site in plan(path).objects[0].plan.sites]
-    assert states == [Rewrite.REWRITE, Common.NOTOC, Common.REFUSED, Rewrite.REWRITE]
+    assert states == [Rewrite.REWRITE, Common.REFUSED, Rewrite.REWRITE]
     assert entries(listed(path)) == [(".text", 20, "__SCK__x")]
+
+
+PC_RELATIVE = """
+        FUNC f
+        bl __SCT__x@notoc
+        b __SCT__x@notoc
+        END f
+"""
+ONE_ENTRY = "FUNC __SCT__x\n b target@notoc\nEND __SCT__x\n"
+
+
+@pytest.mark.parametrize("trampoline", ["", ONE_ENTRY])
+def test_calls_that_need_no_r2(assemble: Assemble, trampoline: str) -> None:
+    """A sibling call has the flag STATIC_CALL_SITE_TAIL."""
+    path = assemble(key("x") + PC_RELATIVE + trampoline)
+    assert entries(listed(path), tails=True) == [
+        (".text", 0, "__SCK__x"),
+        (".text", 4, "__SCK__x + 1"),
+    ]
+    once = listed(path)
+    assert plan(once).outputs == ()
+    merged = path.with_name("merged.o")
+    run(LD, "-r", "-o", merged, once)
+    assert plan(merged).outputs == ()
+
+
+@pytest.mark.parametrize(
+    ("call", "trampoline"),
+    [
+        ("bl __SCT__x@notoc + 4", ONE_ENTRY),
+        ("bl __SCT__x@notoc", "TOC __SCT__x\n b target\nEND __SCT__x\n"),
+        (
+            "bl __SCT__x@notoc",
+            ONE_ENTRY.replace("END", ".type __SCT__x, %gnu_indirect_function\nEND"),
+        ),
+        (".reloc ., R_PPC64_PLTCALL_NOTOC, __SCT__x\n bctrl", ONE_ENTRY),
+        (".reloc ., R_PPC64_REL24_NOTOC, __SCT__x\n bla 0", ONE_ENTRY),
+    ],
+)
+def test_calls_without_r2_that_the_kernel_cannot_patch(
+    assemble: Assemble, call: str, trampoline: str
+) -> None:
+    """They go to no entry point, or by a stub of the linker, which r12 and r2 are set up in."""
+    path = assemble(f"{key('x')}FUNC f\n {call}\n blr\nEND f\n{trampoline}")
+    assert [site.state for site in plan(path).objects[0].plan.sites] == [Common.NOTOC]
+    assert plan(path).outputs == ()
+
+
+def test_a_module_lists_calls_of_its_own_trampoline(assemble: Assemble) -> None:
+    source = key("x") + PC_RELATIVE.replace("b __SCT__x", "b __SCT__k") + ONE_ENTRY + MODULE
+    assert entries(listed(assemble(source, name="m.ko"))) == [(".text", 0, "__SCK__x")]
 
 
 def test_no_calls_no_table(assemble: Assemble) -> None:
@@ -328,8 +379,10 @@ def test_of_all_fixtures_each_call_has_its_key(name: str, no_nop: str, tmp_path:
     run(LD, "-r", "-o", path, FIXTURES / name, keys)
     new = listed(path, no_nop=no_nop)
     sites = plan(path, no_nop=no_nop).objects[0].plan.sites
-    left_out = (Common.REFUSED, Common.NOTOC, Common.LOADER)
-    wanted = Counter(site.trampoline for site in sites if site.state not in left_out)
+    left_out = (Common.REFUSED, Common.LOADER)
+    kept = [site for site in sites if site.state not in left_out]
+    kept = [site for site in kept if site.state is not Common.NOTOC or site.may_patch]
+    wanted = Counter(site.trampoline for site in kept)
     assert Counter(row[2].replace("__SCK__", "__SCT__") for row in entries(new)) == wanted
     assert len({row[:2] for row in entries(new)}) == wanted.total()
     words = {where: code(new, where) for where, _, _ in entries(new)}

@@ -35,11 +35,12 @@ def listed(path: Path, **choices: object) -> Path:
     return target
 
 
-def entries(path: Path) -> list[tuple[str, int, str]]:
-    """(section and offset of the `bl`, key) of each entry, as readelf has them.
+def entries(path: Path, *, tails: bool = False) -> list[tuple[str, int, str]]:
+    """(section and offset of the `bl`, key) of each entry, as readelf has them. The key is followed
+    by ` + 1` for a `b`, which only `tails` allow.
 
-    Also checks the form: two relocated words an entry, without flags, in a section that the kernel
-    can sort in place.
+    Also checks the form: two relocated words an entry, without other flags, in a section that the
+    kernel can sort in place.
     """
     headers, names = sections(path), symbols(path)
     table = section(path, TABLE)
@@ -51,7 +52,8 @@ def entries(path: Path) -> list[tuple[str, int, str]]:
     rows = []
     for call, named in zip(result[::2], result[1::2], strict=True):
         base = names[call.symbol]
-        assert named.addend == 0
+        assert named.addend in ((0, 1) if tails else (0,))
+        flags = " + 1" if named.addend else ""
         where = headers[int(base.section)].name
-        rows.append((where, base.value + call.addend, names[named.symbol].name))
+        rows.append((where, base.value + call.addend, names[named.symbol].name + flags))
     return rows

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scpatch.verifier.objects import record
-from scpatch.verifier.objects.calls import Calls, find_calls
+from scpatch.verifier.objects.calls import find_calls
 from scpatch.verifier.objects.forms import has_intermediate, read_object
 from scpatch.verifier.objects.read import Image, Place, UnreadableError
 from scpatch.verifier.objects.second_opinion import disagreements
@@ -110,7 +110,7 @@ def _compare(
     states = {site.state for site in sites}
     names = (which.name for which in applied if which.is_applied(states, calls.changed))
     errors += record.faults(*images, frozenset(names))
-    errors += site_table.check(before.calls, after.calls, _listed(after.calls, sites))
+    errors += site_table.check(before.calls, after.calls, site_table.listed(after.calls, sites))
     return Proof(tuple(sites), tuple(errors), of_r2[0].offset if of_r2 else None)
 
 
@@ -136,17 +136,6 @@ def _compare_calls(
             calls.words += change.words(proof)
             calls.records += [now.record] if now.record.section else []
     return calls
-
-
-def _listed(after: Calls, sites: Sequence[SiteProof]) -> dict[Place, str]:
-    """The calls that a table of call sites must hold, and their trampolines."""
-    listed = {}
-    for site in sites:
-        place = Place(site.section, site.offset)
-        if site_table.is_listed(after.image, place, site.state):
-            stub = after.sites[place].stub
-            listed[stub.branch if stub is not None and stub.thunk else place] = site.trampoline
-    return listed
 
 
 def loads_of(image: Image, sites: Iterable[SiteProof]) -> list[Load]:

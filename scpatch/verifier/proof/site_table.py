@@ -2,14 +2,16 @@
 
 What an entry is was read in include/linux/static_call_types.h and kernel/static_call_inline.c: two
 words, each the distance from itself; the `bl` and the static call's key, whose two low bits are
-flags that are zero in a file for ppc64.
+flags. STATIC_CALL_SITE_TAIL is set for a `b`; the kernel sets the other one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
-from scpatch.verifier.objects.calls import Calls
+from scpatch.verifier.objects.calls import Calls, Site
+from scpatch.verifier.objects.insn import Flow, flow
 from scpatch.verifier.objects.read import (
     RELA_SIZE,
     SHF_ALLOC,
@@ -20,14 +22,17 @@ from scpatch.verifier.objects.read import (
     Place,
     Rela,
 )
-from scpatch.verifier.types import Common, Reason
+from scpatch.verifier.objects.relocations import REL24_NOTOC, REL24_P9NOTOC
+from scpatch.verifier.objects.variant import BL, B, without_distance
+from scpatch.verifier.types import Common, SiteProof
 
 NAME = ".static_call_sites"
 _RELA_NAME = ".rela" + NAME
 _REL32 = 26
 _SHF_WRITE, _SHF_INFO_LINK = 1, 0x40
 _ENTRY = 8
-_UNLISTED = frozenset((Common.LOADER, Common.NOTOC, Common.LEFT, Common.WRONG))
+_TAIL = 1
+_UNLISTED = frozenset((Common.LOADER, Common.LEFT, Common.WRONG))
 _TRAMPOLINE, _KEY = "__SCT__", "__SCK__"
 _COPIED = "__ftr_alt_"
 """Sections whose code the kernel copies to where it runs: no site to patch."""
@@ -56,10 +61,18 @@ def _added(before: Image, after: Image) -> list[int]:
     ]
 
 
-def check(before: Calls, after: Calls, listed: Mapping[Place, str]) -> Iterator[str]:
+class Listed(NamedTuple):
+    """A call that belongs in the table."""
+
+    trampoline: str
+    is_needed: bool
+    """It may not be missing."""
+
+
+def check(before: Calls, after: Calls, listed: Mapping[Place, Listed]) -> Iterator[str]:
     """One sentence for each fault of an added table.
 
-    `listed` are the calls that it has to hold: the places of the `bl`, and their trampolines.
+    `listed` are the calls that belong there, by the place of the `bl`.
     """
     image = after.image
     added = _added(before.image, image)
@@ -81,7 +94,7 @@ def check(before: Calls, after: Calls, listed: Mapping[Place, str]) -> Iterator[
 
 
 def _entries(
-    after: Calls, entries: list[tuple[Rela, Rela]], listed: Mapping[Place, str]
+    after: Calls, entries: list[tuple[Rela, Rela]], listed: Mapping[Place, Listed]
 ) -> Iterator[str]:
     image = after.image
     missing = dict(listed)
@@ -96,22 +109,23 @@ def _entries(
             yield f"{where} is there twice."
         if image.symbols[call.symbol].binding == STB_WEAK:
             yield f"{where} names its place by a weak symbol."
-        if fault := _key_fault(after, key, listed[place]):
+        flags = 0 if after.word(place) & 1 else _TAIL
+        if fault := _key_fault(after, key, listed[place].trampoline, flags):
             yield f"{where} {fault}."
         order = image.target(key) or Place(0, key.symbol), place
         if order < last:
             yield f"{where} is not in the order of the keys."
         last = order
-    for place in missing:
+    for place in (place for place, call in missing.items() if call.is_needed):
         yield f"{image.where(place)}: the call is missing in {NAME}."
 
 
-def _key_fault(after: Calls, rela: Rela, trampoline: str) -> str:
+def _key_fault(after: Calls, rela: Rela, trampoline: str, flags: int) -> str:
     """What is wrong with an entry's second word; empty for nothing."""
     image = after.image
     symbol = image.symbols[rela.symbol]
-    if rela.addend:
-        return f"has flags, or a key that is {rela.addend:#x} bytes off"
+    if rela.addend != flags:
+        return f"has other flags than {flags:#x}, or a key that is {rela.addend:#x} bytes off"
     wanted = _KEY + trampoline.removeprefix(_TRAMPOLINE)
     if symbol.name == wanted:
         return ""
@@ -122,7 +136,29 @@ def _key_fault(after: Calls, rela: Rela, trampoline: str) -> str:
     return f"has the key {symbol.name}, not {wanted}"
 
 
-def is_listed(image: Image, place: Place, state: Reason) -> bool:
-    """Whether the kernel may patch a call that the proof found in `state`."""
-    copied = image.sections[place.section].name.startswith(_COPIED)
-    return not copied and state not in _UNLISTED
+def listed(calls: Calls, sites: Iterable[SiteProof]) -> dict[Place, Listed]:
+    """The calls that the kernel may patch, as the proof found them."""
+    found = {}
+    for proof in sites:
+        place = Place(proof.section, proof.offset)
+        copied = proof.section_name.startswith(_COPIED)
+        if copied or proof.state in _UNLISTED:
+            continue
+        site = calls.sites[place]
+        if proof.state is Common.NOTOC and not _is_plain(calls, site):
+            continue
+        # A call without r2 looks the same whoever defines the trampoline, and however far away.
+        is_needed = proof.state is not Common.NOTOC or site.trampoline.is_defined
+        at = site.stub.branch if site.stub is not None and site.stub.thunk else place
+        found[at] = Listed(proof.trampoline, is_needed)
+    return found
+
+
+def _is_plain(calls: Calls, site: Site) -> bool:
+    """Whether a call from code without r2 goes straight to a trampoline that needs none either."""
+    trampoline, word = site.trampoline, calls.word(site.place)
+    is_branch = flow(word) in (Flow.CALL, Flow.JUMP) and without_distance(word) in (BL, B)
+    one_entry = not trampoline.is_defined or trampoline.local_entry == trampoline.place.offset
+    fits = one_entry and not trampoline.is_indirect and not trampoline.is_data
+    straight = site.rela.type in (REL24_NOTOC, REL24_P9NOTOC) and not site.distance
+    return is_branch and fits and straight and not calls.stub_by_loader(trampoline)

@@ -19,7 +19,7 @@ from tests.tools import FIXTURES, LD, run
 
 SOURCE = key("y") + key("x")
 SOURCE += "FRAME f\nCALL __SCT__x\nCALL __SCT__y\n bl __SCT__x\n li 3, 0\nCALL __SCT__x\nLEAVE f\n"
-SOURCE += '.section .init.text, "ax"\nFRAME g\n bl __SCT__x@notoc\nCALL __SCT__x\nLEAVE g\n'
+SOURCE += '.section .init.text, "ax"\nFRAME g\n bl __SCT__x@notoc + 4\nCALL __SCT__x\nLEAVE g\n'
 ENTRIES = 5
 
 Assemble = Callable[..., Path]
@@ -48,6 +48,36 @@ def test_of_fixtures(name: str, tmp_path: Path) -> None:
         new = listed(path, no_nop=no_nop, undefined="rewrite")
         assert prove(path, new).errors == ()
         assert prove(new, new).errors == ()
+
+
+PC_RELATIVE = key("x") + "FUNC __SCT__x\n b target@notoc\nEND __SCT__x\n"
+PC_RELATIVE += "FUNC f\n bl __SCT__x@notoc\n b __SCT__x@notoc\nEND f\n"
+
+
+@pytest.mark.parametrize(("entry", "wanted"), [(0, "0"), (1, "1")])
+def test_flags_of_calls_without_r2(assemble: Assemble, entry: int, wanted: str) -> None:
+    before = assemble(PC_RELATIVE)
+    table = Table(listed(before))
+    assert prove(before, table.path).errors == ()
+    path = before.with_name("broken.o")
+    table.set(2 * entry + 1, "addend", 1 - entry)
+    path.write_bytes(table.data)
+    (error,) = prove(before, path).errors
+    assert f"has other flags than 0x{wanted}" in error
+
+
+@pytest.mark.parametrize("defined", [True, False])
+def test_a_missing_call_without_r2(assemble: Assemble, defined: bool) -> None:
+    """With `--undefined skip` no call of a trampoline elsewhere is listed."""
+    source = PC_RELATIVE.replace("bl __SCT__x", "bl __SCT__y").replace("b __SCT__x", "b __SCT__y")
+    before = assemble(PC_RELATIVE if defined else key("y") + source)
+    table = Table(listed(before))
+    table.header(table.table.index, 32, 8)
+    table.header(table.relocations.index, 32, 48)
+    path = before.with_name("broken.o")
+    path.write_bytes(table.data)
+    missing = [error for error in prove(before, path).errors if "is missing in" in error]
+    assert len(missing) == defined
 
 
 def test_a_table_that_is_added_later(assemble: Assemble) -> None:
@@ -169,11 +199,11 @@ def _twice(table: Table) -> None:
 BROKEN: dict[str, tuple[Callable[[Table], None], str]] = {
     "another call": (lambda t: t.set(2, "addend", t.get(2, "addend") + 4), "names no call"),
     "the site of a thunk": (lambda t: t.set(2, "addend", 36), "names no call"),
-    "the caller without r2": (lambda t: t.set(8, "addend", 20), "names no call"),
+    "one into a trampoline": (lambda t: t.set(8, "addend", 20), "names no call"),
     "another key": (lambda t: t.set(3, "symbol", t.symbols["__SCK__y"]), "has the key __SCK__y"),
     "a trampoline": (lambda t: t.set(3, "symbol", t.symbols["__SCT__x"]), "has the key __SCT__x"),
-    "tail": (lambda t: t.set(3, "addend", 1), "has flags"),
-    "init": (lambda t: t.set(9, "addend", 2), "has flags"),
+    "tail": (lambda t: t.set(3, "addend", 1), "has other flags"),
+    "init": (lambda t: t.set(9, "addend", 2), "has other flags"),
     "off": (lambda t: t.set(3, "addend", 8), "0x8 bytes off"),
     "order of keys": (lambda t: t.swap(0, 1), "not in the order"),
     "order of calls": (lambda t: t.swap(1, 2), "not in the order"),

@@ -62,5 +62,8 @@ PC_RELATIVE_CODE: Final = frozenset({*range(240, 247), *range(249, 253)})
 """The REL16 family: parts of a distance that instructions add to an address. The distance counts
 from that address, some instructions earlier."""
 
+PREFIXED_PC_RELATIVE: Final = frozenset({*range(132, 136), 145, *range(148, 152)})
+"""The PCREL34 and PCREL28 families: distances in Power10's prefixed instructions."""
+
 TOC_RELATIVE: Final = frozenset({*range(14, 18), *range(47, 51), 59, 60, 63, 64, *range(79, 95)})
 """Offsets from r2: the GOT16, TOC16 and GOT_TLS... families."""

@@ -14,6 +14,7 @@ from scpatch.ppc64.asm import branch
 from scpatch.ppc64.insn import in_branch_reach
 from scpatch.sites.actions import Action, Common
 from scpatch.sites.model import NOP_FAULTS, Kind, Place, Scan, Site, Trampoline
+from scpatch.sites.pc_relative import pc_relative_places
 from scpatch.strategies.added_code import Digest, lead
 from scpatch.strategies.base import Cost, Strategy
 from scpatch.strategies.livepatch_stack.stack_code import (
@@ -39,7 +40,8 @@ section:
 
 The livepatch stack grows up from the base of the kernel stack, so r1 and the arguments on the stack
 stay where they are. If a target has the trampoline's TOC, the trampoline branches to it as before,
-at no cost. A call of any form is right: it needs no nop, and may be a sibling call.
+at no cost. A call of any form is right: it needs no nop, and may be a sibling call. Trampolines in
+pc-relative code (Power10) stay as they are.
 
 It needs a kernel with CONFIG_LIVEPATCH and the offsets of its asm-offsets.h, and works for the
 image and for modules. In a backtrace from a target with another TOC, the code appears in place of
@@ -74,7 +76,7 @@ class LivepatchStack(Strategy):
         return _decide(scan, sites, {at: paths[at] for at in paths if paths[at].keeps_r2})
 
     def decide(self, elf: ElfFile, scan: Scan) -> tuple[Site, ...]:
-        return _decide(scan, [site.settled for site in scan.sites], _slow_paths(elf, scan))
+        return self._decide_all(elf, scan, _slow_paths(elf, scan))
 
     def plan(self, elf: ElfFile, scan: Scan, additions: Additions, offsets: Offsets) -> Plan:
         """Makes every trampoline that the object defines keep r2.
@@ -84,12 +86,12 @@ class LivepatchStack(Strategy):
         changed and that no call in the object leads to.
         """
         paths = _slow_paths(elf, scan)
-        sites = _decide(scan, [site.settled for site in scan.sites], paths)
+        sites = self._decide_all(elf, scan, paths)
         _check_uncalled(elf, sites, paths)
         _check_existing(elf, offsets, list(paths.values()))
         todo = [
             trampoline
-            for place, trampoline in _changed(scan).items()
+            for place, trampoline in _changed(elf, scan).items()
             if paths[place].exits and not paths[place].code
         ]
         if not todo:
@@ -107,6 +109,11 @@ class LivepatchStack(Strategy):
         edits = tuple(TrampolineEdit.of(elf, trampoline, what) for trampoline in todo)
         return Plan(NAME, sites, tuple(stubs), edits)
 
+    @staticmethod
+    def _decide_all(elf: ElfFile, scan: Scan, paths: Mapping[Place, SlowPath]) -> tuple[Site, ...]:
+        settled = [site.settled for site in scan.sites]
+        return _decide(scan, settled, paths, pc_relative_places(elf, scan))
+
     def cost(self, offsets: Offsets) -> Mapping[Action, Cost]:
         return {Kept.TRAMPOLINE: Cost(0, 24)}
 
@@ -114,19 +121,23 @@ class LivepatchStack(Strategy):
 STRATEGY = LivepatchStack()
 
 
-def _changed(scan: Scan) -> dict[Place, Trampoline]:
+def _changed(elf: ElfFile, scan: Scan) -> dict[Place, Trampoline]:
     """The trampolines to change; of several at one place the last. The linker sees to the callers
-    of those that do not promise to keep r2."""
+    of those that do not promise to keep r2. Those in pc-relative code stay as they are."""
+    alone = pc_relative_places(elf, scan)
     return {
         trampoline.entry_place: trampoline
         for trampoline in scan.trampolines
-        if trampoline.defined and not trampoline.clobbers_r2 and not trampoline.indirect
+        if trampoline.defined
+        and not trampoline.clobbers_r2
+        and not trampoline.indirect
+        and trampoline.entry_place not in alone
     }
 
 
 def _slow_paths(elf: ElfFile, scan: Scan) -> dict[Place, SlowPath]:
     """How each of them comes to a target with another TOC."""
-    changed, places = _changed(scan), {}
+    changed, places = _changed(elf, scan), {}
     for section in {section for section, _ in changed}:
         table = elf.relocations(section)
         places[section] = frozenset(table.r_offset if table is not None else ())
@@ -196,8 +207,14 @@ def _add_code(
     return NewStub(name, "", section, elf.section_name(section), start, code, 0)
 
 
-def _decide(scan: Scan, sites: Sequence[Site], paths: Mapping[Place, SlowPath]) -> tuple[Site, ...]:
-    """The `sites` of `scan`, decided if their trampolines are in `paths` or not in the object."""
+def _decide(
+    scan: Scan,
+    sites: Sequence[Site],
+    paths: Mapping[Place, SlowPath],
+    alone: frozenset[Place] = frozenset(),
+) -> tuple[Site, ...]:
+    """The `sites` of `scan`, decided if their trampolines are in `paths` or not in the object, or
+    are left `alone`."""
 
     def decided(fact: Site, site: Site) -> Site:
         callee = fact.callee
@@ -205,6 +222,8 @@ def _decide(scan: Scan, sites: Sequence[Site], paths: Mapping[Place, SlowPath]) 
             return site
         if not callee.defined:
             return _left_to_another(callee, fact, module=scan.module)
+        if callee.entry_place in alone:
+            return _left_alone(fact)
         if (path := paths.get(callee.entry_place)) is None:
             return site
         if path.code:
@@ -220,6 +239,14 @@ def _is_settled(trampoline: Trampoline, site: Site) -> bool:
     one_entry = trampoline.value == trampoline.local_entry
     plain = site.kind is not Kind.RESOLVED or (one_entry and insn.is_branch(site.word))
     return site.kind in _NEEDS_NO_NOP and plain
+
+
+def _left_alone(site: Site) -> Site:
+    """A call of a trampoline that stays as it is."""
+    if site.kind not in (Kind.OPEN, *NOP_FAULTS):
+        return site.settled
+    what = "is pc-relative code: none of its targets need preserve r2"
+    return site.refused("SCP230", f"{site.trampoline} {what}")
 
 
 def _left_to_another(trampoline: Trampoline, site: Site, *, module: bool) -> Site:

@@ -8,7 +8,9 @@ DIAGNOSTICS = {
         "livepatch-stack patches the path that a trampoline takes to a target out of reach "
         "of a branch: the `bctr` after `mtctr r12`, with the target's global entry in r12. "
         "This trampoline has no such path to patch, or its symbol has no size, so its end "
-        "is unknown. After the kernel patches it, calls would lose r2 as before.",
+        "is unknown. After the kernel patches it, calls would lose r2 as before. A trampoline in "
+        "pc-relative code stays as it is, and a call of it from code that uses r2 is refused: "
+        "its targets need not preserve r2 on any path.",
         "use the default strategy, which needs nothing from the trampolines",
     ),
     "SCP231": Diagnostic(

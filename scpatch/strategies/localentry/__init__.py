@@ -13,6 +13,7 @@ from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.actions import Action, Common
 from scpatch.sites.choices import Choices
 from scpatch.sites.model import Kind, Place, Scan, Site, Trampoline
+from scpatch.sites.pc_relative import needing_r2, pc_relative_places
 from scpatch.strategies.base import Cost, Strategy
 from scpatch.strategies.localentry.mark import mark
 from scpatch.strategies.plans import Plan
@@ -31,7 +32,8 @@ prologue that computes r2 from r12. With --asm-offsets or --paca-toc-offset, for
 loads r2 from the PACA: `ld r2,PACATOC(r13)`. Without either it branches to code at the end of the
 section that computes r2 from its own address. Do not give an offset for code that runs with
 another PACA. A .ko is refused: no linker follows, and the module loader of Linux 6.1 ignores the
-mark. Rewrite modules with the default strategy.
+mark. Rewrite modules with the default strategy. A trampoline in pc-relative code (Power10) is
+marked only if the object calls it from code that uses r2.
 
 The linkers silently leave some calls without a stub or a restore. scpatch refuses those, and
 `scpatch verify IMAGE` finds them in the linked image. It is option 3 of the thread "Out-of-line
@@ -54,10 +56,13 @@ class LocalEntry(Strategy):
         Raises ScpatchError: SCP114 for an object with stubs, SCP225 for a module that defines a
         trampoline, SCP227 and SCP228 for a prologue that cannot be replaced.
         """
+        alone = pc_relative_places(elf, scan) - needing_r2(scan)
         defined = [
             trampoline
             for trampoline in scan.trampolines
-            if trampoline.defined and not trampoline.indirect
+            if trampoline.defined
+            and not trampoline.indirect
+            and trampoline.entry_place not in alone
         ]
         if scan.module and defined:
             raise ScpatchError("SCP225", f"the module defines {defined[0].name}", file=elf.name)

@@ -65,11 +65,13 @@ class LoadFromPaca(Strategy):
         )
 
     def plan(self, elf: ElfFile, scan: Scan, additions: Additions, offsets: Offsets) -> Plan:
-        """Patches the nop of every site that has one.
+        """Patches the nop of every site that has one. Without such a site it needs no offset.
 
         Raises ScpatchError: SCP115 if PACATOC is not known, SCP220 for a module, SCP221 for an
         offset that does not fit an `ld`, SCP223 if the file was patched with another offset.
         """
+        if all(site.kind is Kind.NOTOC for site in scan.sites):
+            return Plan(NAME, self.decide(elf, scan))
         offset = _offset(elf, offsets)
         _refuse_modules(elf, scan)
         load = VARIANT.encode(insn.ld_r2_from_r13(offset))

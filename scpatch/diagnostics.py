@@ -406,12 +406,20 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "the build step cannot link",
         "`scpatch-ld` runs before the linker in the LD variable of a kernel build. Its "
         "options come first, then the linker, then the arguments from Kbuild.",
-        'make LD="scpatch-ld powerpc64le-linux-gnu-ld"; see `scpatch kbuild --help`',
+        "make LD='scpatch-ld $(CROSS_COMPILE)ld'; see `scpatch kbuild --help`",
     ),
     "SCP402": Diagnostic(
         "the kernel tree is not as expected",
         "`scpatch kbuild edit` adds its lines next to lines that it knows. If one of those "
         "is missing or changed, it writes nothing.",
         'build without changes to the tree: make LD="scpatch-ld LINKER"',
+    ),
+    "SCP403": Diagnostic(
+        "the head of the kernel moved",
+        "The first instructions of a powerpc kernel are at fixed addresses, and they know where "
+        "`.text` starts. Here the linker put stubs of its own in front, so the kernel would not "
+        "boot. That happens to stubs for the first section of `.text`, usually with `--prelink` "
+        "and a strategy that marks trampolines. The image was removed.",
+        "link without `--prelink`, or enable CONFIG_LD_HEAD_STUB_CATCH",
     ),
 }

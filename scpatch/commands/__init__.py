@@ -129,7 +129,7 @@ KBUILD_TEXT: Final = """Make scpatch a step of a Linux kernel's build.
 If scpatch is part of the linker's name, nothing in the tree changes:
 
 \b
-  make LD="scpatch-ld powerpc64le-linux-gnu-ld"
+  make LD='scpatch-ld $(CROSS_COMPILE)ld'
   make LLVM=1 LD="scpatch-ld ld.lld"
 
 vmlinux is then linked from rewritten copies of the objects and archives that have call sites. The
@@ -141,7 +141,7 @@ The options of scpatch-ld go before the linker, or into the variable SCPATCH_FLA
 version of scpatch changed, the next make links again:
 
 \b
-  make LD="scpatch-ld --warn-only powerpc64le-linux-gnu-ld"
+  make LD='scpatch-ld --warn-only $(CROSS_COMPILE)ld'
 
 `scpatch kbuild edit` writes the step into a tree that you own instead."""
 

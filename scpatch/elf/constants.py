@@ -59,6 +59,7 @@ SHN_UNDEF: Final = 0
 SHN_LORESERVE: Final = 0xFF00
 SHN_LIVEPATCH: Final = 0xFF20
 """Of Linux (include/uapi/linux/elf.h): the kernel finds the symbol when it applies a livepatch."""
+SHN_ABS: Final = 0xFFF1
 SHN_COMMON: Final = 0xFFF2
 SHN_XINDEX: Final = 0xFFFF
 

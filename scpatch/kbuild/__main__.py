@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from scpatch.program import run
 
+_AT_START = "--at-start="
+"""scpatch-ld calls with it when a make starts; the make's process id follows."""
+
 
 def main() -> None:
     """Links as the arguments say; does not return."""
@@ -17,9 +20,14 @@ def main() -> None:
 def _link() -> int:
     import sys
 
+    words = sys.argv[1:]
+    if words and words[0].startswith(_AT_START):
+        from scpatch.kbuild.start import run as start
+
+        return start(words[0].removeprefix(_AT_START), words[1:])
     from scpatch.kbuild.link import run as link
 
-    return link(sys.argv[1:])
+    return link(words)
 
 
 if __name__ == "__main__":

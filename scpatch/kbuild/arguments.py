@@ -35,11 +35,19 @@ for kallsyms, and BTF (scripts/link-vmlinux.sh). Linux 6.10 and later make an em
 for the first link, .tmp_vmlinux0.kallsyms.o."""
 
 
+_LAST_IMAGES = frozenset({"vmlinux", "vmlinux.unstripped"})
+"""What Kbuild calls the image; the second name is that of Linux 6.18 and later."""
+_PASS = ".tmp_vmlinux"
+"""Starts the names of the images that Kbuild links for kallsyms and BTF."""
+
+
 class Link(Enum):
-    """The links that the build step takes part in."""
+    """The links that the build step takes part in, and those that it must not pass on."""
 
     VMLINUX = "vmlinux"
     MODULE = "module"
+    UNKNOWN = "unknown"
+    """It looks like a link of vmlinux, but its linker script is not that of powerpc."""
 
 
 class Command(NamedTuple):
@@ -57,11 +65,30 @@ class Command(NamedTuple):
 
     @property
     def link(self) -> Link | None:
-        """Which of the two links this is; None: another one."""
-        if not self.relocatable and _named(self.scripts, "arch/powerpc/kernel/vmlinux.lds"):
+        """Which link this is; None: one to pass on.
+
+        Any sign is enough. Linker scripts are in other places in a distribution's headers package
+        (arch/powerpc/module.lds), and a link that is not recognised would lose its r2 in silence.
+        `scpatch-ld` passes on at once only calls without any of these signs.
+        """
+        scripts = [os.path.normpath(f"/{script}") for script in self.scripts]
+        if self.relocatable:
+            by_script = any(os.path.basename(script) == "module.lds" for script in scripts)
+            by_input = any(name.endswith(".mod.o") for name in self.files)
+            module = by_script or by_input or self.output.endswith(".ko")
+            return Link.MODULE if module else None
+        if any(script.endswith("/arch/powerpc/kernel/vmlinux.lds") for script in scripts):
             return Link.VMLINUX
-        module = self.relocatable and _named(self.scripts, "scripts/module.lds")
-        return Link.MODULE if module and self.output.endswith(".ko") else None
+        if any(os.path.basename(script) == "vmlinux.lds" for script in scripts):
+            return Link.UNKNOWN
+        name = os.path.basename(self.output)
+        return Link.UNKNOWN if name in _LAST_IMAGES or name.startswith(_PASS) else None
+
+    @property
+    def saves_command(self) -> bool:
+        """Whether Kbuild saves the command of the link: not for the passes of kallsyms."""
+        name = os.path.basename(self.output)
+        return self.link is Link.MODULE or (self.link is Link.VMLINUX and name in _LAST_IMAGES)
 
     @property
     def files(self) -> list[str]:
@@ -80,8 +107,9 @@ class Command(NamedTuple):
         return not options.isdisjoint(("wrap", "defsym"))
 
     def with_output(self, path: str) -> Command:
-        """The same link with another output. The command must name its output."""
-        assert self.output_at is not None
+        """The same link with another output. Raises UsageError if the command names none."""
+        if self.output_at is None:
+            raise UsageError("a module's link without -o", file=self.linker)
         index, prefix = self.output_at
         return self._replaced({index: prefix + path})._replace(output=path)
 
@@ -93,18 +121,6 @@ class Command(NamedTuple):
     def _replaced(self, changes: Mapping[int, str]) -> Command:
         arguments = tuple(changes.get(i, word) for i, word in enumerate(self.arguments))
         return self._replace(arguments=arguments)
-
-
-def split(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The options of the build step, and the linker with its arguments. Raises UsageError."""
-    count = next((i for i, word in enumerate(words) if not word.startswith("-")), None)
-    if count is None:
-        raise UsageError(
-            "no linker on the command line",
-            file="scpatch-ld",
-            hint='make LD="scpatch-ld powerpc64le-linux-gnu-ld"',
-        )
-    return tuple(words[:count]), tuple(words[count:])
 
 
 def read(words: Sequence[str]) -> Command:
@@ -150,7 +166,3 @@ def _with_option(command: Command, name: str, index: int, prefix: str) -> Comman
     if name in ("T", "script"):
         return command._replace(scripts=(*command.scripts, value))
     return command
-
-
-def _named(scripts: Sequence[str], name: str) -> bool:
-    return any(f"/{os.path.normpath(script)}".endswith(f"/{name}") for script in scripts)

@@ -11,9 +11,11 @@ from typing import NoReturn
 
 from scpatch.errors import Exit, ScpatchError
 from scpatch.kbuild import copies, messages
-from scpatch.kbuild.arguments import Command, Link, read, split
+from scpatch.kbuild.arguments import Command, Link, read
+from scpatch.kbuild.commands import note_link
 from scpatch.kbuild.record import Known, RecordFile, identities
-from scpatch.kbuild.settings import Settings, parse
+from scpatch.kbuild.settings import Settings, split
+from scpatch.options import UsageError
 from scpatch.program import Stopped
 
 _STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -35,17 +37,29 @@ def run(words: Sequence[str]) -> int:
 
     Returns the exit status. Raises ScpatchError; then there is no output.
     """
-    options, rest = split(words)
-    settings = parse([*os.environ.get("SCPATCH_FLAGS", "").split(), *options])
-    return link(read(rest), settings)
+    settings, rest = split(words, os.environ.get("SCPATCH_FLAGS", ""))
+    if not rest:
+        raise UsageError("no linker on the command line", file="scpatch-ld", hint=messages.USAGE)
+    command = read(rest)
+    if command.saves_command:
+        note_link(command.output)
+    return link(command, settings)
 
 
 def link(command: Command, settings: Settings) -> int:
     """Does a link; one that scpatch takes no part in, as the linker does it. As for `run`."""
-    if command.link is Link.VMLINUX:
-        return _vmlinux(command, settings)
-    if command.link is Link.MODULE:
-        return _module(command, settings)
+    match command.link:
+        case Link.VMLINUX:
+            return _vmlinux(command, settings)
+        case Link.MODULE:
+            return _module(command, settings)
+        case Link.UNKNOWN:
+            raise UsageError(
+                "it is linked like a kernel, but not by arch/powerpc/kernel/vmlinux.lds, so its "
+                "calls would not be rewritten",
+                file=command.output,
+                hint="scpatch is for powerpc kernels; link others without it",
+            )
     return _become(command)
 
 
@@ -78,7 +92,23 @@ def _vmlinux(command: Command, settings: Settings) -> int:
     command = command.with_inputs({entry.source: entry.path for entry in inputs})
     if messages.verbose():
         print("+", command.linker, *command.arguments, file=sys.stderr)
-    return _become(command)
+    if all(entry.path == entry.source for entry in inputs) and not settings.prelink:
+        return _become(command)
+    status = _spawn(command)
+    if not status:
+        _check_head(Path(command.output))
+    return status
+
+
+def _check_head(image: Path) -> None:
+    """Removes an image that would not boot. Raises ScpatchError SCP403."""
+    from scpatch.kbuild.head import check_head
+
+    try:
+        check_head(image)
+    except ScpatchError:
+        image.unlink(missing_ok=True)
+        raise
 
 
 def _has_content(name: str) -> bool:
@@ -122,7 +152,7 @@ def _become(command: Command) -> NoReturn:
     try:
         os.execvp(command.linker, [command.linker, *command.arguments])
     except OSError as error:
-        raise _cannot_run(command.linker, error) from error
+        raise messages.no_linker(command.linker, error.strerror or "") from error
 
 
 def _prelink(command: Command, folder: Path) -> tuple[Command, int]:
@@ -168,7 +198,7 @@ def _spawn(command: Command) -> int:
         try:
             child = os.posix_spawnp(command.linker, words, os.environ, setsigmask=before)
         except OSError as error:
-            raise _cannot_run(command.linker, error) from error
+            raise messages.no_linker(command.linker, error.strerror or "") from error
         while (number := signal.sigwait({*stopping, signal.SIGCHLD})) == signal.SIGCHLD:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid == child:
@@ -179,12 +209,3 @@ def _spawn(command: Command) -> int:
         raise Stopped(number)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _cannot_run(linker: str, error: OSError) -> ScpatchError:
-    return ScpatchError(
-        "SCP401",
-        f"cannot run the linker: {error.strerror}",
-        file=linker,
-        hint='name the real linker: make LD="scpatch-ld powerpc64le-linux-gnu-ld"',
-    )

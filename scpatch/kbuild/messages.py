@@ -6,11 +6,22 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scpatch.errors import RefusedError
+from scpatch.errors import RefusedError, ScpatchError
 from scpatch.kbuild.settings import Settings
 
 if TYPE_CHECKING:
     from scpatch.rewriter import FilePlan
+
+USAGE = "make LD='scpatch-ld $(CROSS_COMPILE)ld', or another linker instead"
+
+
+def no_linker(name: str, reason: str) -> ScpatchError:
+    return ScpatchError(
+        "SCP401",
+        f"cannot run the linker: {reason}",
+        file=name,
+        hint=f"name the real linker: {USAGE}",
+    )
 
 
 def check(plans: Sequence[FilePlan], settings: Settings) -> None:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from scpatch.rewriter import Options
 
 _ASM_OFFSETS = Path("include/generated/asm-offsets.h")
-"""Relative to the object tree, where Kbuild links."""
+"""The kernel's own, relative to the object tree."""
+_OBJECT_TREE = "objtree"
+"""The variable with its path. Kbuild links in the object tree, but since Linux 6.13 it links an
+external module in the module's folder."""
 
 OPTIONS: Final = (
     Parameter(
@@ -70,7 +73,7 @@ class Settings(Values):
         return self._options()._replace(strategy=strategy)
 
     def _options(self, **more: object) -> Options:
-        header = self.asm_offsets or (_ASM_OFFSETS if _ASM_OFFSETS.exists() else None)
+        header = self.asm_offsets or (_asm_offsets() if _asm_offsets().exists() else None)
         return o.library_options(Values(**{**vars(self), "asm_offsets": header}), **more)
 
     @property
@@ -81,9 +84,13 @@ class Settings(Values):
         A checkout or a reinstallation can change the code and keep the version.
         """
         code = package_digest(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        offsets = identity(str(self.asm_offsets or _ASM_OFFSETS))
+        offsets = identity(str(self.asm_offsets or _asm_offsets()))
         values = [f"{name}={value}" for name, value in vars(self).items() if name != "prelink"]
         return repr((__version__, code, offsets, values))
+
+
+def _asm_offsets() -> Path:
+    return Path(os.environ.get(_OBJECT_TREE, ""), _ASM_OFFSETS)
 
 
 def package_digest(folder: str) -> str:
@@ -99,27 +106,54 @@ def package_digest(folder: str) -> str:
     return digest(b"".join(parts))
 
 
-def parse(words: Sequence[str]) -> Settings:
-    """The settings for the options `--NAME` and `--NAME=VALUE`.
+def split(words: Sequence[str], flags: str = "") -> tuple[Settings, tuple[str, ...]]:
+    """The settings for SCPATCH_FLAGS and the options at the start of `words`; and what follows.
 
-    The last value of an option counts, but all of a repeatable one. Raises UsageError.
+    The value of an option follows after `=` or is the next word. The last value of an option
+    counts, but all of a repeatable one. Raises UsageError.
     """
-    known = {option.flag: option for option in OPTIONS}
     values: dict[str, Any] = {option.name: option.initial for option in OPTIONS}
-    for word in words:
+    if rest := _read(flags.split(), values):
+        raise _error(f"{rest[0]} in SCPATCH_FLAGS is no option and no value of one")
+    rest = _read(words, values)
+    return Settings(**values), rest
+
+
+def parse(words: Sequence[str]) -> Settings:
+    """The settings for options alone. Raises UsageError."""
+    settings, rest = split(words)
+    if rest:
+        raise _error(f"{rest[0]} is no option and no value of one")
+    return settings
+
+
+def _read(words: Sequence[str], values: dict[str, Any]) -> tuple[str, ...]:
+    """Puts the values of the options at the start of `words` into `values`. Returns the rest."""
+    known = {option.flag: option for option in OPTIONS}
+    rest = list(words)
+    while rest and rest[0].startswith("-"):
+        word = rest.pop(0)
         flag, equals, text = word.partition("=")
         option = known.get(flag)
         try:
             if option is None:
                 raise UsageError(f"unknown option {word}")
-            if (option.kind is bool) == bool(equals):
-                raise option.wrong("it takes none" if equals else "there is none")
-            value = not equals or option.read(text)
+            if option.kind is bool and equals:
+                raise option.wrong("it takes none")
+            if option.kind is not bool and not equals:
+                if not rest or rest[0].startswith("-"):
+                    raise option.wrong("there is none")
+                text = rest.pop(0)
+            value = option.kind is bool or option.read(text)
         except UsageError as error:
-            hint = "the options are " + ", ".join(map(spelling, OPTIONS))
-            raise UsageError(error.message, file="scpatch-ld", hint=hint) from error
+            raise _error(error.message) from error
         values[option.name] = (*values[option.name], value) if option.repeatable else value
-    return Settings(**values)
+    return tuple(rest)
+
+
+def _error(message: str) -> UsageError:
+    hint = "the options are " + ", ".join(map(spelling, OPTIONS))
+    return UsageError(message, file="scpatch-ld", hint=hint)
 
 
 def spelling(option: Parameter) -> str:

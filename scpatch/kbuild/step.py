@@ -11,7 +11,7 @@ from pathlib import Path
 import scpatch
 from scpatch.errors import Exit
 from scpatch.kbuild import arguments, link
-from scpatch.kbuild.settings import Settings, package_digest, parse
+from scpatch.kbuild.settings import Settings, package_digest, parse, split
 from scpatch.options import UsageError, Values
 
 
@@ -26,7 +26,7 @@ def run(values: Values) -> int:
         _check(parse(words))
         print(f"scpatch {scpatch.__version__} {package_digest(str(Path(scpatch.__file__).parent))}")
         return Exit.OK
-    options, command_line = arguments.split(words)
+    settings, command_line = split(words)
     command = arguments.read(command_line)
     if command.link is None:
         raise UsageError(
@@ -35,7 +35,7 @@ def run(values: Values) -> int:
             hint="the tree links in a way that scpatch does not know; `make SCPATCH=` builds "
             "without it",
         )
-    return link.link(command, parse(options))
+    return link.link(command, settings)
 
 
 def _check(settings: Settings) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scpatch.kbuild.arguments import Link, read, split
-from scpatch.kbuild.settings import parse
+from scpatch.kbuild.arguments import Link, read
+from scpatch.kbuild.settings import parse, split
 from scpatch.options import UsageError
 from scpatch.sites.choices import NoNop, Undefined
 from tests.kbuild.support import image_arguments, module_arguments
@@ -34,8 +34,18 @@ def test_other_calls_are_neither(arguments: list[str]) -> None:
         ("arch/powerpc/kernel/vmlinux.lds -o x a.o", None),
         ("-r -T/lib/modules/6/build/scripts/module.lds -o /m/x.ko x.o", Link.MODULE),
         ("--relocatable --script=scripts/module.lds --output x.ko x.o", Link.MODULE),
-        ("-r -T scripts/module.lds -o x.o x.ko", None),
+        # Debian's linux-headers, and a link with another script or output.
+        ("-r -T ./arch/powerpc/module.lds -o m/x.ko m/x.o m/x.mod.o", Link.MODULE),
+        ("-r -Tmodule.lds -o x.o x.mod", Link.MODULE),
+        ("-r -o x.ko x.o", Link.MODULE),
+        ("-r x.o x.mod.o .module-common.o -o x.out", Link.MODULE),
+        ("-r -T x.lds -o x.o x.ko", None),
         ("-T scripts/module.lds -o x.ko x.o", None),
+        ("-pie -T arch/x86/kernel/vmlinux.lds -o x a.o", Link.UNKNOWN),
+        ("-pie -T my.lds -o vmlinux a.o", Link.UNKNOWN),
+        ("-pie -ovmlinux.unstripped a.o", Link.UNKNOWN),
+        ("-pie --output=o/.tmp_vmlinux1 a.o", Link.UNKNOWN),
+        ("-T zImage.lds -o zImage vmlinux.strip.gz", None),
     ],
 )
 def test_other_spellings(words: str, link: Link | None) -> None:
@@ -75,10 +85,25 @@ def test_inputs_and_output_are_replaced_in_place(spelling: str) -> None:
 
 
 def test_options_before_the_linker_are_those_of_scpatch() -> None:
-    assert split(["--warn-only", "--no-nop=thunk", "ld", "-r"]) == (
-        ("--warn-only", "--no-nop=thunk"),
-        ("ld", "-r"),
+    settings, rest = split(["--warn-only", "--no-nop=thunk", "ld", "-r"])
+    assert rest == ("ld", "-r")
+    assert settings == parse(["--no-nop=thunk", "--warn-only"])
+
+
+@pytest.mark.parametrize("flags", ["", "--strategy localentry"])
+def test_a_value_may_be_the_next_word(flags: str) -> None:
+    words = "--strategy paca --trampoline a* --trampoline=b --warn-only ld --strategy"
+    settings, rest = split(words.split(), flags)
+    assert (settings.strategy, settings.trampolines, settings.warn_only) == (
+        *("paca", ("a*", "b")),
+        True,
     )
+    assert rest == ("ld", "--strategy")
+
+
+def test_a_word_that_is_no_option_in_the_flags() -> None:
+    with pytest.raises(UsageError, match="paca in SCPATCH_FLAGS is no option"):
+        split(["ld"], "--warn-only paca")
 
 
 def test_settings() -> None:
@@ -99,6 +124,8 @@ def test_settings() -> None:
         ("--foo", "unknown option --foo"),
         ("-x", "unknown option -x"),
         ("--no-nop", "invalid value for --no-nop: there is none"),
+        ("--no-nop --warn-only", "invalid value for --no-nop: there is none"),
+        ("paca", "paca is no option and no value of one"),
         ("--no-nop=thnk", "invalid value for --no-nop: 'thnk' is not one of refuse, thunk"),
         ("--trampoline=", "invalid value for --trampoline: it is empty"),
         ("--unmark=yes", "invalid value for --unmark: it takes none"),
@@ -107,7 +134,7 @@ def test_settings() -> None:
 )
 def test_a_wrong_option_is_a_usage_error(word: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse([word])
+        parse(word.split(" "))
     assert str(caught.value).startswith(f"scpatch-ld: {message}")
     assert "--no-nop=refuse|thunk" in caught.value.hint
     assert caught.value.status == 2

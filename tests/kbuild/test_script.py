@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 
 import scpatch
+from scpatch.kbuild.arguments import read
+from scpatch.kbuild.settings import OPTIONS
 from tests.kbuild.support import FLAGS, SCRIPT, call, environment
 
 FAKE = '#!/bin/sh\nprintf "%s\\n" "$#" "$@"\nexit 7\n'
 PASSED = [
     ["--version"],
-    ["-v", "--gc-sections"],
-    [*FLAGS["bfd"], "-v"],
     [*FLAGS["bfd"], "-r", "-o", "fs/ext4/ext4.o", "@fs/ext4/ext4.mod"],
     [*FLAGS["lld"], "-r", "-o", "fs/ext4/ext4.o", "@fs/ext4/ext4.mod"],
     [*FLAGS["bfd"], "-r", "-o", "vmlinux.o", "--whole-archive", "vmlinux.a", "--no-whole-archive"],
     ["/tmp/a b.o", "-shared", "-Bsymbolic", "--use-android-relr-tags", "-o", "/tmp/it's"],
     ["-T", "arch/powerpc/kernel/vdso/vdso64.lds", "-o", "vdso64.so.dbg"],
     ["-T", "arch/powerpc/boot/zImage.lds", "-o", "zImage", "vmlinux.strip.gz"],
+    [*FLAGS["bfd"], "-r", "-o", "drivers/x.o", "drivers/koala.o", "drivers/vmlinux.lds.o"],
     ["", "*", "$HOME", "a\nb", "-x  y"],
 ]
 
@@ -35,7 +36,9 @@ def fake(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("arguments", PASSED, ids=lambda words: words[-1][:30])
-@pytest.mark.parametrize("options", [[], ["--warn-only", "--trampoline=__SCT__*"]])
+@pytest.mark.parametrize(
+    "options", [[], ["--warn-only", "--trampoline=__SCT__*"], ["--strategy", "paca", "--prelink"]]
+)
 def test_a_call_passes_through_unchanged(
     tmp_path: Path, fake: str, arguments: list[str], options: list[str]
 ) -> None:
@@ -59,54 +62,74 @@ def test_the_script_has_the_version_of_the_package() -> None:
     assert f"version={scpatch.__version__}\n" in SCRIPT.read_text()
 
 
-def _built(root: Path) -> list[Path]:
-    """An object tree with saved commands, of links and of others."""
-    (root / "include/config").mkdir(parents=True)
-    (root / "include/config/auto.conf").write_text("")
-    (root / "fs").mkdir()
-    saved = [root / ".vmlinux.cmd", root / "fs/.ext4.ko.cmd", root / "fs/.super.o.cmd"]
-    for path in saved:
-        path.write_text("cmd")
-    return saved
+LOOKALIKES = [
+    ["-r", "-o", "x.o", "x.ko"],
+    ["-shared", "-o", "x.ko", "x.o"],
+    ["-r", "-o", "x.o", "vmlinux"],
+]
+LINKS = [
+    [*kind, *script, *output, *inputs]
+    for kind in ([], ["-r"], ["--relocatable"])
+    for script in (
+        *([], ["-T", "arch/powerpc/module.lds"], ["-Tscripts/module.lds"]),
+        *(["--script=/o/scripts/module.lds"], ["-T", "arch/powerpc/kernel/vmlinux.lds"]),
+        *(["--script=arch/x86/kernel/vmlinux.lds"], ["-T", "x.lds"]),
+    )
+    for output in (
+        *([], ["-o", "x.ko"], ["-om/x.ko"], ["--output=x.ko"], ["-o", "x.o"], ["-o", "vmlinux"]),
+        *(["-ovmlinux"], ["-o", "o/vmlinux.unstripped"], ["--output=.tmp_vmlinux.kallsyms1"]),
+    )
+    for inputs in (["x.o"], ["x.o", "x.mod.o", ".module-common.o"], ["@x.mod"])
+]
 
 
-def _probe(root: Path, fake: str, **env: str) -> None:
-    assert call(root, [*FLAGS["bfd"], "-v"], linker=fake, env=env).returncode == 7
+def test_the_script_passes_on_no_link_that_python_knows(tmp_path: Path, fake: str) -> None:
+    """It hands over every link of vmlinux or of a module: those to rewrite, and those to refuse."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho handed over\nexit 5\n")
+    python.chmod(0o755)
+    known = [words for words in LINKS if read(["ld", *words]).link is not None]
+    assert 300 < len(known) < len(LINKS)
+    for words in [*known, *LOOKALIKES]:
+        done = call(tmp_path, words, linker=fake, env={"SCPATCH_PYTHON": str(python)})
+        assert (done.returncode, done.stdout) == (5, "handed over\n"), words
+    for words in LOOKALIKES:
+        assert call(tmp_path, words, linker=fake).returncode == 7, words
 
 
-def test_other_flags_or_another_version_drop_the_saved_commands_of_links(
-    tmp_path: Path, fake: str
-) -> None:
-    vmlinux, module, other = _built(tmp_path)
-    _probe(tmp_path, fake)
-    _probe(tmp_path, fake)
-    assert vmlinux.exists()
-    assert module.exists()
-    _probe(tmp_path, fake, SCPATCH_FLAGS="--warn-only")
-    assert not vmlinux.exists()
-    assert not module.exists()
-    assert other.exists()
-    vmlinux.write_text("cmd")
-    _probe(tmp_path, fake, SCPATCH_FLAGS="--warn-only")
-    assert vmlinux.exists()
-    stamp = tmp_path / ".tmp_scpatch"
-    stamp.write_text(stamp.read_text().replace(scpatch.__version__, "0.0.1"))
-    _probe(tmp_path, fake, SCPATCH_FLAGS="--warn-only")
-    assert not vmlinux.exists()
+def test_a_kernel_that_it_does_not_know_is_refused(tmp_path: Path, fake: str) -> None:
+    done = call(
+        tmp_path, ["-T", "arch/x86/kernel/vmlinux.lds", "-o", "vmlinux", "x.o"], linker=fake
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("scpatch: vmlinux: it is linked like a kernel, but not by ")
 
 
-def test_a_module_outside_the_tree_has_its_own_stamp(tmp_path: Path, fake: str) -> None:
-    vmlinux, *_ = _built(tmp_path / "kernel")
-    _, module, _ = _built(tmp_path / "outside")
-    for flags in ("", "--warn-only"):
-        outside = str(tmp_path / "outside")
-        _probe(tmp_path / "kernel", fake, KBUILD_EXTMOD=outside, SCPATCH_FLAGS=flags)
-    assert vmlinux.exists()
-    assert not module.exists()
-    assert not (tmp_path / "kernel/.tmp_scpatch").exists()
+def test_the_script_knows_the_options(tmp_path: Path, fake: str) -> None:
+    """Each is skipped with its value, without Python."""
+    switches = [option.flag for option in OPTIONS if option.kind is bool]
+    others = [option.flag for option in OPTIONS if option.kind is not bool]
+    options = [*switches, *(f"{flag}=x" for flag in others), *(w for f in others for w in (f, "x"))]
+    env = {"SCPATCH_PYTHON": "/bin/false"}
+    done = call(tmp_path, ["a.o"], linker=fake, options=options, env=env)
+    assert (done.returncode, done.stdout) == (7, "1\na.o\n")
 
 
-def test_nothing_is_written_outside_an_object_tree(tmp_path: Path, fake: str) -> None:
-    before = sorted(tmp_path.iterdir())
-    _probe(tmp_path, fake)
-    assert sorted(tmp_path.iterdir()) == before
+def test_an_unknown_option_is_told_at_any_call(tmp_path: Path, fake: str) -> None:
+    done = call(tmp_path, ["--version"], linker=fake, options=["--warn-only", "--no-such"])
+    assert done.returncode == 2
+    assert done.stderr.startswith("scpatch: scpatch-ld: unknown option --no-such [SCP401]\n")
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("--help", "scpatch kbuild --help lists the options."),
+        ("-h", "usage: scpatch-ld [OPTION...] LINKER ARGUMENT...\n"),
+        ("--version", f"scpatch {scpatch.__version__}\n"),
+    ],
+)
+def test_help_and_version(tmp_path: Path, word: str, text: str) -> None:
+    done = subprocess.run([SCRIPT, word], cwd=tmp_path, text=True, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert text in done.stdout

@@ -72,6 +72,15 @@ class Settings(Values):
         strategy = self.module_strategy or strategies.for_modules(self.strategy)
         return self._options()._replace(strategy=strategy)
 
+    def check(self) -> None:
+        """Raises UsageError if options do not go together, or ScpatchError for a file without
+        offsets. The file of --asm-offsets may be one that the build makes."""
+        header = self.asm_offsets
+        missing = header is not None and not header.exists()
+        known = Settings(**{**vars(self), "asm_offsets": None}) if missing else self
+        for _ in (known.image_options, known.module_options):
+            pass
+
     def _options(self, **more: object) -> Options:
         header = self.asm_offsets or (_asm_offsets() if _asm_offsets().exists() else None)
         return o.library_options(Values(**{**vars(self), "asm_offsets": header}), **more)

@@ -12,10 +12,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from scpatch.errors import Exit, ScpatchError
+from scpatch.errors import Exit
 from scpatch.kbuild import messages
 from scpatch.kbuild.commands import settle
-from scpatch.kbuild.settings import Settings, split
+from scpatch.kbuild.settings import split
 from scpatch.options import UsageError
 
 _DRY = frozenset("nqt")
@@ -36,26 +36,12 @@ def run(make: str, words: Sequence[str]) -> int:
         raise UsageError("no linker on the command line", file="scpatch-ld", hint=messages.USAGE)
     if shutil.which(command[0]) is None:
         raise messages.no_linker(command[0], "there is no such program")
-    _check(settings)
+    settings.check()
     if not _is_dry(arguments):
         external = _variable("M", arguments) or os.environ.get("KBUILD_EXTMOD", "")
         for root in dict.fromkeys((".", external or ".")):
             settle(Path(root))
     return Exit.OK
-
-
-def _check(settings: Settings) -> None:
-    """Raises UsageError for options that do not go together.
-
-    Files may still be made: a link says whether it can read them.
-    """
-    for name in ("image_options", "module_options"):
-        try:
-            getattr(settings, name)
-        except UsageError:
-            raise
-        except ScpatchError:
-            pass
 
 
 def _arguments(make: str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import scpatch
 from scpatch.errors import Exit
 from scpatch.kbuild import arguments, link
-from scpatch.kbuild.settings import Settings, package_digest, parse, split
+from scpatch.kbuild.settings import package_digest, split
 from scpatch.options import UsageError, Values
 
 
@@ -22,11 +22,11 @@ def run(values: Values) -> int:
     Returns the exit code. Raises ScpatchError; then nothing is written.
     """
     words: tuple[str, ...] = values.files
-    if all(word.startswith("-") for word in words):
-        _check(parse(words))
+    settings, command_line = split(words)
+    if not command_line:
+        settings.check()
         print(f"scpatch {scpatch.__version__} {package_digest(str(Path(scpatch.__file__).parent))}")
         return Exit.OK
-    settings, command_line = split(words)
     command = arguments.read(command_line)
     if command.link is None:
         raise UsageError(
@@ -36,13 +36,3 @@ def run(values: Values) -> int:
             "without it",
         )
     return link.link(command, settings)
-
-
-def _check(settings: Settings) -> None:
-    """Raises UsageError if options do not go together. The file of --asm-offsets may be one that
-    the build makes."""
-    header = settings.asm_offsets
-    missing = header is not None and not header.exists()
-    known = Settings(**{**vars(settings), "asm_offsets": None}) if missing else settings
-    for _ in (known.image_options, known.module_options):
-        pass

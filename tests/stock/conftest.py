@@ -16,10 +16,16 @@ from tests.tools import CROSS, FIXTURES, run
 
 
 @pytest.fixture(scope="session", params=["newest", "release"])
-def kernel(request: pytest.FixtureRequest) -> Stock:
+def kernel(request: pytest.FixtureRequest, of_this_run: Path) -> Stock:
     """The newest for this machine's Debian, which may be a backport, and the release's own."""
     own = own_release()
-    return stock([f"{own}-backports", own] if request.param == "newest" else [own])
+    releases = [f"{own}-backports", own] if request.param == "newest" else [own]
+
+    def fetch(_: Path) -> None:
+        stock(releases)
+
+    _once(of_this_run / f"fetched-{request.param}", fetch)
+    return stock(releases)
 
 
 @pytest.fixture(scope="session")

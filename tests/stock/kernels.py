@@ -60,8 +60,8 @@ def stock(releases: Sequence[str]) -> Stock:
             warnings.warn(f"{kernel.release} is tested instead: {failure}", stacklevel=2)
         return kernel
     raise KernelError(
-        "a built kernel of Debian is needed, with its headers. It is fetched once.\n"
-        + "\n".join(failures)
+        "a built kernel of Debian is needed, with its headers. It is fetched once; "
+        "`--ignore tests/stock` leaves out what needs it.\n" + "\n".join(failures)
     )
 
 

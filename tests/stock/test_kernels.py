@@ -51,7 +51,8 @@ def test_no_kernel_is_an_error_that_says_why(archive: dict[str, set[str]]) -> No
     with pytest.raises(KernelError) as error:
         stock(["backports", "trixie"])
     assert str(error.value) == (
-        "a built kernel of Debian is needed, with its headers. It is fetched once.\n"
+        "a built kernel of Debian is needed, with its headers. It is fetched once; "
+        "`--ignore tests/stock` leaves out what needs it.\n"
         "update: exit status 100\n"
         "no kernel can be had from Debian's trixie (ppc64el): "
         "linux-image-7.2.12-powerpc64le: 404\nlinux-image-7.2.11-powerpc64le: 404"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from scpatch import strategies
 from scpatch.errors import Exit, ScpatchError
 from scpatch.report import forms
+from scpatch.report.screen import Color, Look
 from scpatch.sites.choices import DEFAULT_TRAMPOLINES, Hoist, NoNop, Undefined
 
 if TYPE_CHECKING:
@@ -171,20 +171,20 @@ STRIP_SIGNATURE = Parameter(
 )
 QUIET = Parameter("quiet", "Print errors only.", short="-q")
 VERBOSE = Parameter("verbose", "Print every call site.", short="-v")
-TABLE_FORMAT, TEXT_FORMAT = (
-    Parameter(
-        "format",
-        "Output format.",
-        str,
-        choices=partial(forms.choices, name),
-        shown_default=f"{name} on a terminal, else plain",
-    )
-    for name in ("table", "terminal")
-)
+FORMAT = Parameter("format", "Output format.", str, default="text", choices=lambda: forms.FORMS)
+COLOR = Parameter("color", "Colour text.", Color, default=Color.AUTO)
+WIDE = Parameter("wide", "Never shorten names, even if lines get longer than the terminal.")
+LOOK = (FORMAT, COLOR, WIDE)
+"""What each command with a report takes."""
 
 
 class Values(SimpleNamespace):
     """The values of the parameters of a command line, by their names."""
+
+
+def look(values: Values) -> Look:
+    """How the text of a report looks."""
+    return Look(values.color, values.wide)
 
 
 def library_options(values: Values, **more: object) -> Options:

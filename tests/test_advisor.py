@@ -97,7 +97,7 @@ def test_a_file_that_was_rewritten(tmp_path: Path) -> None:
 def test_nothing_to_do(tmp_path: Path) -> None:
     path = assemble(tmp_path, "FUNC f\n blr\nEND f\n")
     assert advised(path).recommended == ""
-    assert "nothing to do" in scpatch("advise", path, "--format", "table").stdout
+    assert "nothing to do" in scpatch("advise", path, "--format", "text").stdout
 
 
 def test_calls_that_are_refused_count_first() -> None:
@@ -176,7 +176,7 @@ def test_nothing_is_written(tmp_path: Path) -> None:
 
 
 def test_the_table() -> None:
-    done = scpatch("advise", OBJECT, MODULE, "--paca-toc-offset", "16", "--format", "table")
+    done = scpatch("advise", OBJECT, MODULE, "--paca-toc-offset", "16", "--format", "text")
     assert done.returncode == 0
     assert done.stderr == ""
     text = " ".join(done.stdout.split())

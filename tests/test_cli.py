@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from scpatch import __version__
+from tests import tools
 from tests.images import link
 from tests.sites.support import entries, key
 from tests.tools import FIXTURES, ROOT, assemble
@@ -114,8 +115,8 @@ def test_quiet_prints_nothing(copy: Path) -> None:
 def test_dry_run_writes_nothing(copy: Path) -> None:
     result = scpatch("rewrite", "--dry-run", "--diff", copy)
     assert result.returncode == 0
-    assert "ld r2,24(r1)" in result.stdout
-    assert {line.split("\t")[1] for line in result.stdout.splitlines()} == {str(copy)}
+    assert "ld    r2,24(r1)" in result.stdout
+    assert result.stdout.startswith(f"{copy} -> {copy}")
     assert copy.read_bytes() == CALLS.read_bytes()
     assert list(copy.parent.iterdir()) == [copy]
 
@@ -215,6 +216,17 @@ def test_a_file_that_cannot_be_read_matches_no_pattern_and_lacks_none(command: s
     assert "no symbol matches" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "status"), [("sites.o", 1), ("refused.o", 1), ("calls-pcrel.o", 0), ("x86_64.o", 1)]
+)
+def test_scan_is_a_gate_if_told_to_check(name: str, status: int, tmp_path: Path) -> None:
+    assert scpatch("scan", "--check", FIXTURES / name).returncode == status
+    assert scpatch("scan", FIXTURES / name).returncode == (name == "x86_64.o")
+    if name == "sites.o":
+        scpatch("rewrite", FIXTURES / name, "-o", tmp_path / name)
+        assert scpatch("scan", "--check", tmp_path / name).returncode == 0
+
+
 def test_diff_exit_codes(copy: Path) -> None:
     assert scpatch("diff", CALLS, copy).returncode == 0
     scpatch("rewrite", copy)
@@ -228,7 +240,7 @@ def test_verify_exit_codes(copy: Path) -> None:
     scpatch("rewrite", copy)
     result = scpatch("verify", CALLS, copy)
     assert result.returncode == 0
-    assert result.stdout.splitlines()[-1] == f"verdict\t{copy}\tproven"
+    assert result.stdout.splitlines()[-1].startswith(f"{copy}: proven: ")
     quiet = scpatch("verify", "-q", "--no-run", CALLS, copy)
     assert (quiet.stdout, quiet.stderr, result.stderr) == ("", "", "")
 
@@ -269,13 +281,26 @@ def test_a_pipe_gets_no_colour(copy: Path) -> None:
         assert "\x1b" not in scpatch(*command).stdout
 
 
+def test_a_pipe_gets_text_with_whole_names(copy: Path) -> None:
+    scpatch("rewrite", copy)
+    stub = re.search(r"r2save\.__SCT__\w+\.[0-9a-f]{12}", tools.run("strings", copy).stdout)
+    assert stub is not None
+    text = scpatch("diff", CALLS, copy).stdout
+    assert stub[0] in text
+    assert text == scpatch("diff", CALLS, copy, "--format", "text", "--wide").stdout
+    assert text == scpatch("diff", CALLS, copy, "--color", "never").stdout
+    colored = scpatch("diff", CALLS, copy, "--color", "always").stdout
+    assert re.sub(r"\x1b\[[0-9;]*m", "", colored).split() == text.split()
+    assert "\x1b" in colored
+
+
 def test_a_reader_that_leaves_early(copy: Path) -> None:
     scpatch("rewrite", copy)
     command = f"{sys.executable} -m scpatch diff {CALLS} {copy} | head -n 1"
     result = subprocess.run(
         ["sh", "-c", command], cwd=ROOT, text=True, capture_output=True, check=False
     )
-    assert result.stdout.startswith("file\t")
+    assert result.stdout == f"{CALLS} -> {copy}\n"
     assert "Traceback" not in result.stderr
 
 
@@ -310,7 +335,7 @@ def test_a_linked_image(tmp_path: Path) -> None:
     image = link(tmp_path)
     header = tmp_path / "asm-offsets.h"
     header.write_text("#define PACATOC 16 /* offsetof(struct paca_struct, kernel_toc) */\n")
-    assert "linked image" in scpatch("scan", "--format", "table", image).stdout
+    assert "linked image" in scpatch("scan", "--format", "text", image).stdout
     assert "[SCP104]" in scpatch("rewrite", image).stderr
     assert "[SCP115]" in scpatch("rewrite", "--strategy", "paca", image).stderr
     options = ("--strategy", "paca", "--asm-offsets", header)
@@ -318,7 +343,7 @@ def test_a_linked_image(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "3 call sites rewritten (from the PACA), +0 bytes of code" in result.stderr
     before = tmp_path / "vmlinux.orig"
-    form = ("--format", "terminal")
+    form = ("--format", "text")
     result = scpatch("verify", *form, "--asm-offsets", header, before, image)
     assert result.returncode == 0, result.stdout
     assert "proven: 3 call sites (3 paca); PACATOC 16; not executed" in result.stdout

@@ -51,6 +51,7 @@ def test_enums_offer_what_the_library_takes() -> None:
         if issubclass(parameter.kind, StrEnum)
     }
     assert kinds.pop("shell")
+    assert kinds.pop("color")
     assert kinds == {"undefined": Undefined, "no_nop": NoNop, "hoist": Hoist}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scpatch.advisor import Advice
 from scpatch.api import advise
 from scpatch.errors import Exit, ScpatchError
-from scpatch.options import Values, library_options
+from scpatch.options import Values, library_options, look
 from scpatch.report.advise import AdviseReport
 from scpatch.report.errors import print_error
 from scpatch.report.forms import print_report
@@ -26,7 +26,7 @@ def run(values: Values) -> Exit:
                 errors.append(error)
             step(path)
     if advices or not errors:
-        print_report(AdviseReport(advices), values.format)
+        print_report(AdviseReport(advices), values.format, look(values))
     note_intermediate(name for advice in advices for name in advice.intermediate)
     if advices:
         names = (name for advice in advices for name in advice.trampolines)

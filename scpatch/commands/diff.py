@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scpatch.api import diff
 from scpatch.errors import Exit
-from scpatch.options import Values
+from scpatch.options import Values, look
 from scpatch.report.diff import DiffReport
 from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate
@@ -14,5 +14,5 @@ def run(values: Values) -> Exit:
     """Prints the differences. ERROR means that there are some, as for `diff` and `cmp`."""
     files = diff(values.before, values.after, context=values.context)
     note_intermediate(file.after for file in files if file.intermediate)
-    print_report(DiffReport([file[:3] for file in files]), values.format)
+    print_report(DiffReport([file[:3] for file in files]), values.format, look(values))
     return Exit.ERROR if files else Exit.OK

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from scpatch.errors import Exit, RefusedError
 from scpatch.files.inputs import THIN_ARCHIVE, open_input
-from scpatch.options import UsageError, Values, library_options
+from scpatch.options import UsageError, Values, library_options, look
 from scpatch.report.errors import print_error
 from scpatch.report.forms import print_report
 from scpatch.report.messages import (
@@ -80,7 +80,11 @@ def _write(plans: Sequence[FilePlan], values: Values) -> None:
     if values.diff:
         from scpatch.report.diff import DiffReport
 
-        print_report(DiffReport([file for plan in plans for file in _differences(plan)]), None)
+        print_report(
+            DiffReport([file for plan in plans for file in _differences(plan)]),
+            "text",
+            look(values),
+        )
         # What cannot be shown is not written either.
         sys.stdout.flush()
     if not values.dry_run:
@@ -108,7 +112,7 @@ def _report(plans: Sequence[FilePlan], values: Values, *, written: bool) -> None
     if values.format is not None:
         from scpatch.report.rewrite import RewriteReport
 
-        print_report(RewriteReport(plans, written), values.format)
+        print_report(RewriteReport(plans, written), values.format, look(values))
     if values.quiet:
         return
     objects = [entry for plan in plans for entry in plan.objects]

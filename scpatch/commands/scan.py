@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from scpatch.errors import Exit
-from scpatch.options import Values, library_options
+from scpatch.options import Values, library_options, look
 from scpatch.report.errors import print_error
 from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate, print_unmatched
 from scpatch.report.progress import progress_bar
 from scpatch.report.scan import ScanReport
 from scpatch.rewriter import plan_all
+from scpatch.sites.actions import Common
 
 
 def run(values: Values) -> Exit:
@@ -20,11 +21,16 @@ def run(values: Values) -> Exit:
     objects = [entry for plan in plans for entry in plan.objects]
     if objects or not errors:
         report = ScanReport([(entry.name, entry.scan) for entry in objects])
-        print_report(report, values.format)
+        print_report(report, values.format, look(values))
     note_intermediate(entry.name for entry in objects if entry.intermediate)
     if objects:
         names = (name for entry in objects for name in entry.scan.names)
         print_unmatched(values.trampolines, names)
     for error in errors:
         print_error(error)
-    return Exit.ERROR if errors else Exit.OK
+    wrong = values.check and any(
+        site.state.changes or site.state is Common.REFUSED
+        for entry in objects
+        for site in entry.scan.sites
+    )
+    return Exit.ERROR if errors or wrong else Exit.OK

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scpatch.api import scan, verify, verify_link
 from scpatch.errors import Exit, ScpatchError
-from scpatch.options import UsageError, Values, library_options
+from scpatch.options import UsageError, Values, library_options, look
 from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate, print_unmatched
 from scpatch.report.verify import VerifyReport
@@ -32,7 +32,7 @@ def run(values: Values) -> Exit:
     if not values.quiet:
         if values.trampolines:
             _warn(values.files, options)
-        print_report(VerifyReport(verdicts, values.verbose), values.format)
+        print_report(VerifyReport(verdicts, values.verbose), values.format, look(values))
         note_intermediate(verdict.label for verdict in verdicts if verdict.proof.intermediate)
     return Exit.OK if all(verdict.proven for verdict in verdicts) else Exit.ERROR
 

@@ -6,7 +6,19 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch.advisor import RULE, Advice, Outlook
-from scpatch.report.blocks import GAP, Block, Cell, Line, Paragraph, Record, Style, Table, heading
+from scpatch.report.blocks import (
+    GAP,
+    Block,
+    Cell,
+    Finding,
+    Level,
+    Line,
+    Paragraph,
+    Record,
+    Style,
+    Table,
+    heading,
+)
 from scpatch.report.words import call_sites
 
 if TYPE_CHECKING:
@@ -42,6 +54,13 @@ class AdviseReport(NamedTuple):
         from scpatch.report.documents.advise import advise_document
 
         return advise_document(self.files)
+
+    def findings(self) -> Iterator[Finding]:
+        """The recommendation for each file."""
+        for advice in self.files:
+            codes = sorted({code for outlook in advice.outlooks for code in outlook.codes})
+            message = _conclusion(advice) + (f"; refused: {', '.join(codes)}" if codes else "")
+            yield Finding(Level.NOTE, "advice", str(advice.path), "", "", message)
 
 
 def _advice(advice: Advice) -> Iterator[Block]:

@@ -7,7 +7,7 @@ document for programs. Their text is as in the object; each form escapes it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -87,6 +87,30 @@ class Listing(NamedTuple):
     """Whether it is the first of its file, and the meaning of the marks comes before it."""
 
 
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "notice"
+
+
+class Finding(NamedTuple):
+    """One thing that somebody may have to act on."""
+
+    level: Level
+    title: str
+    """The code of a diagnostic, or a few words."""
+    file: str
+    """The object, as the user named it."""
+    where: str
+    """The place in the object, `.text+0x1a0 in f`; may be empty."""
+    line: str
+    """The source line, `file.c:12`, if it is known."""
+    message: str
+    hint: str = ""
+
+
 Block = Line | Paragraph | Table | Title | Listing
 Record = Sequence[object]
 """The kind of the record, the file, then fields; docs list them."""
@@ -102,6 +126,8 @@ class Report(Protocol):
     def records(self) -> Iterable[Record]: ...
 
     def document(self) -> Document: ...
+
+    def findings(self) -> Iterable[Finding]: ...
 
 
 def heading(*titles: str, style: Style = Style.HEADING) -> tuple[Cell, ...]:

@@ -21,6 +21,8 @@ from scpatch.report.blocks import (
     GAP,
     Block,
     Cell,
+    Finding,
+    Level,
     Line,
     Listing,
     Paragraph,
@@ -33,6 +35,7 @@ from scpatch.report.blocks import (
     place_cell,
 )
 from scpatch.report.listing import MARKS
+from scpatch.report.scan import refusal
 from scpatch.report.words import count, place
 from scpatch.sites.model import Site
 from scpatch.strategies.diagnostics import hint
@@ -65,6 +68,14 @@ class DiffReport(NamedTuple):
         from scpatch.report.documents.diff import diff_document
 
         return diff_document(self.files)
+
+    def findings(self) -> Iterator[Finding]:
+        """The refused calls, and what differs in each object."""
+        for _, after, diff in self.files:
+            for site in diff.refused:
+                yield refusal(after, site)
+            if not diff.same:
+                yield Finding(Level.NOTE, "differs", after, "", "", _total(diff))
 
 
 def _object(diff: ObjectDiff) -> Iterator[Block]:

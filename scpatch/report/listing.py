@@ -33,7 +33,11 @@ MARKS: Final = {
 """The style of each mark, and what the legend says of it."""
 
 SIDE_BY_SIDE: Final = 100
-"""Columns from which the two versions stand side by side; below, one is above the other."""
+"""Columns from which the two versions stand side by side; below, one is above the other. So it is
+if names are whole: two columns would be too wide."""
+
+_UNLIMITED: Final = 1 << 20
+"""A width that no name has."""
 
 _MNEMONIC: Final = 6
 _WORD: Final = 8
@@ -71,14 +75,19 @@ class Drawing:
         twice = len(sizes) == 2 and bool(counts.added or counts.removed)
         side = offset + len(_GAP) + _WORD + len(_GAP)
         fixed = 2 + side + len(_MIDDLE) + (side if twice else _WORD + len(_GAP))
-        return cls(offset, twice, (screen.width - fixed) // 2, screen.width - 3 - side)
+        stacked = _UNLIMITED if screen.whole else screen.width - 3 - side
+        return cls(offset, twice, (screen.width - fixed) // 2, stacked)
+
+
+def _has_two_sides(screen: Screen) -> bool:
+    return screen.width >= SIDE_BY_SIDE and not screen.whole
 
 
 def draw_legend(function: FunctionDiff, screen: Screen) -> Iterator[str]:
     """What the marks mean, and which side is which."""
     meanings = (f"{mark} {meaning}" for mark, (_, meaning) in MARKS.items() if meaning)
     yield screen.paint("   ".join(meanings), Style.QUIET)
-    if screen.width >= SIDE_BY_SIDE:
+    if _has_two_sides(screen):
         drawing = Drawing.of(function, screen)
         start = " " * drawing.start
         yield screen.paint(f"{start}{'before':{drawing.side}} | after", Style.QUIET)
@@ -87,7 +96,7 @@ def draw_legend(function: FunctionDiff, screen: Screen) -> Iterator[str]:
 def draw_function(function: FunctionDiff, screen: Screen) -> Iterator[str]:
     """The heading of a function and its rows, `...` between hunks."""
     drawing = Drawing.of(function, screen)
-    draw_row = _side_by_side if screen.width >= SIDE_BY_SIDE else _stacked
+    draw_row = _side_by_side if _has_two_sides(screen) else _stacked
     gap = screen.paint("     ...", Style.QUIET)
     yield _heading(function, screen)
     end = 0
@@ -108,7 +117,8 @@ def _heading(function: FunctionDiff, screen: Screen) -> str:
     if function.counts.sites:
         parts.append(call_sites(function.counts.sites))
     ending = "".join(f"  {clean(part)}" for part in parts if part)
-    name = shorten(clean(code.name) or "(no symbol)", max(screen.width - len(ending), 24))
+    width = _UNLIMITED if screen.whole else max(screen.width - len(ending), 24)
+    name = shorten(clean(code.name) or "(no symbol)", width)
     return screen.paint(name, Style.HEADING) + ending
 
 

@@ -10,6 +10,7 @@ from scpatch.report.blocks import (
     GAP,
     Block,
     Cell,
+    Finding,
     Line,
     Record,
     Style,
@@ -18,7 +19,7 @@ from scpatch.report.blocks import (
     number,
     place_cell,
 )
-from scpatch.report.scan import site_record, site_table
+from scpatch.report.scan import refusal, site_record, site_table
 from scpatch.report.words import count, place, summary_line
 from scpatch.rewriter import FilePlan, ObjectPlan
 from scpatch.rewriter.counts import Counts, count_by_section, total
@@ -61,6 +62,13 @@ class RewriteReport(NamedTuple):
         from scpatch.report.documents.calls import rewrite_document
 
         return rewrite_document(self.plans, written=self.written)
+
+    def findings(self) -> Iterator[Finding]:
+        """The refused calls."""
+        for plan in self.plans:
+            for entry in plan.objects:
+                for site in entry.plan.refused:
+                    yield refusal(entry.name, site)
 
 
 def _object(entry: ObjectPlan) -> Iterator[Block]:

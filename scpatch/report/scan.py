@@ -10,6 +10,8 @@ from scpatch.report.blocks import (
     GAP,
     Block,
     Cell,
+    Finding,
+    Level,
     Line,
     Paragraph,
     Record,
@@ -54,6 +56,19 @@ class ScanReport(NamedTuple):
         from scpatch.report.documents.calls import scan_document
 
         return scan_document(self.objects)
+
+    def findings(self) -> Iterator[Finding]:
+        """The calls that lose r2: refused ones, and those that `rewrite` would change."""
+        for name, scan in self.objects:
+            for site in scan.sites:
+                if site.state is Common.REFUSED:
+                    yield refusal(name, site)
+                elif site.state.changes:
+                    message = f"call of {site.trampoline}: r2 is lost if its target has another TOC"
+                    yield Finding(
+                        *(Level.WARNING, "r2 is not saved", name, site.place, site.line),
+                        *(message, "scpatch rewrite"),
+                    )
 
 
 def _object(name: str, scan: Scan) -> Iterator[Block]:
@@ -110,6 +125,15 @@ def _cells(site: Site, *, lined: bool) -> tuple[Cell, ...]:
     )
     path, colon, number = site.line.rpartition(":")
     return (*cells, Cell(path, colon + number)) if lined else cells
+
+
+def refusal(name: str, site: Site) -> Finding:
+    """The finding about a refused site in an object."""
+    from scpatch.strategies.diagnostics import hint
+
+    return Finding(
+        Level.ERROR, site.code, name, site.place, site.line, site.detail, hint(site.code)
+    )
 
 
 def site_record(name: str, site: Site) -> tuple[str, ...]:

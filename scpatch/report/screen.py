@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final, NamedTuple, TextIO
 
 from scpatch.report.blocks import Style
@@ -27,11 +28,33 @@ The 8 basic colours are what the user's theme makes them; yellow and white are n
 """
 
 
+class Color(StrEnum):
+    """When a report has colours."""
+
+    AUTO = "auto"
+    """As the environment says, else on a terminal."""
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Look(NamedTuple):
+    """What the user chose of how text looks."""
+
+    color: Color = Color.AUTO
+    wide: bool = False
+    """Whether names are never shortened."""
+
+
+DEFAULT_LOOK: Final = Look()
+
+
 class Screen(NamedTuple):
     """Where a report goes: its width in columns and the number of colours (0, 8 or 256)."""
 
     width: int
     colours: int
+    whole: bool = False
+    """Whether names are never shortened, even if a line gets longer than `width`."""
 
     def paint(self, text: str, style: Style) -> str:
         """The text with the escape sequences of its style, if there are colours."""
@@ -41,10 +64,16 @@ class Screen(NamedTuple):
         return f"\x1b[{parameters}m{text}\x1b[0m" if parameters else text
 
 
-def screen_of(stream: TextIO, environ: Mapping[str, str] | None = None) -> Screen:
-    """The screen that `stream` writes to. COLUMNS overrides the width that the terminal tells."""
+def screen_of(
+    stream: TextIO,
+    environ: Mapping[str, str] | None = None,
+    look: Look = DEFAULT_LOOK,
+) -> Screen:
+    """The screen that `stream` writes to. COLUMNS overrides the width that the terminal tells.
+    In a pipe or a file names are whole: nobody can make those wider."""
     environ = os.environ if environ is None else environ
-    return Screen(_width(environ), _colours(stream, environ))
+    whole = look.wide or not stream.isatty()
+    return Screen(_width(environ), _colours(stream, environ, look.color), whole)
 
 
 def _width(environ: Mapping[str, str]) -> int:
@@ -59,13 +88,16 @@ def _width(environ: Mapping[str, str]) -> int:
     return 80
 
 
-def _colours(stream: TextIO, environ: Mapping[str, str]) -> int:
-    """The conventions: NO_COLOR (no-color.org) wins; FORCE_COLOR and CLICOLOR_FORCE turn colours on
-    in a pipe too; CLICOLOR=0 and TERM=dumb turn them off on a terminal."""
-    if environ.get("NO_COLOR"):
+def _colours(stream: TextIO, environ: Mapping[str, str], color: Color) -> int:
+    """What the user chose, else the conventions: NO_COLOR (no-color.org) wins; FORCE_COLOR and
+    CLICOLOR_FORCE turn colours on in a pipe too; CLICOLOR=0 and TERM=dumb turn them off on a
+    terminal."""
+    if color is Color.NEVER or (color is Color.AUTO and environ.get("NO_COLOR")):
         return 0
     term = environ.get("TERM", "")
-    forced = any(environ.get(name, "0") not in ("", "0") for name in _FORCE)
+    forced = color is Color.ALWAYS or any(
+        environ.get(name, "0") not in ("", "0") for name in _FORCE
+    )
     if not forced and (
         environ.get("CLICOLOR") == "0"
         or environ.get("FORCE_COLOR") == "0"

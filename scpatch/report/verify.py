@@ -10,6 +10,8 @@ from scpatch.report.blocks import (
     GAP,
     Block,
     Cell,
+    Finding,
+    Level,
     Line,
     Paragraph,
     Record,
@@ -67,6 +69,19 @@ class VerifyReport(NamedTuple):
         from scpatch.report.documents.calls import verify_document
 
         return verify_document(self.verdicts)
+
+    def findings(self) -> Iterator[Finding]:
+        """What speaks against a proof, and what was not shown."""
+        for verdict in self.verdicts:
+            for error in verdict.proof.errors:
+                yield Finding(Level.ERROR, "not proven", verdict.label, "", "", error)
+            for site, runs in verdict.sites:
+                result = judge_site(site, runs)
+                if result is not Result.PROVEN:
+                    level = Level.ERROR if result is Result.NOT_PROVEN else Level.WARNING
+                    where = f"{place(site.section_name, site.offset)} in {_spot(site)}"
+                    message = "; ".join([site.why, *(runs.objections if runs else ())])
+                    yield Finding(level, str(result), verdict.label, where, "", message)
 
 
 def summary_line(verdict: Verdict) -> str:

@@ -189,7 +189,7 @@ def test_json_follows_the_schema_and_has_the_same_rows(
 
 
 def test_no_files_are_an_empty_report(capsys: pytest.CaptureFixture[str]) -> None:
-    for form in ("terminal", "plain"):
+    for form in ("text", "plain"):
         print_report(DiffReport([]), form)
     assert capsys.readouterr().out == ""
     print_report(DiffReport([]), "json")
@@ -202,8 +202,8 @@ def test_a_pipe_gets_no_escape_sequences(
     diff = compare(FIXTURES / "sites.o", rewritten("sites.o", tmp_path))
     for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    print_report(DiffReport([("a.o", "b.o", diff)]), "terminal")
+    print_report(DiffReport([("a.o", "b.o", diff)]), "text")
     assert "\x1b" not in capsys.readouterr().out
     monkeypatch.setenv("FORCE_COLOR", "1")
-    print_report(DiffReport([("a.o", "b.o", diff)]), "terminal")
+    print_report(DiffReport([("a.o", "b.o", diff)]), "text")
     assert "\x1b" in capsys.readouterr().out

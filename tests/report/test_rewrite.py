@@ -109,7 +109,7 @@ def test_the_listed_sites_in_each_form(tmp_path: Path, capsys: pytest.CaptureFix
     (entry,) = files[0]["objects"][0]["listed"]
     index = section(path, ".text").index
     assert entry == {"section": ".text", "section_index": index, "offset": 20, "key": "__SCK__x"}
-    print_report(RewriteReport([whole], True), "table")
+    print_report(RewriteReport([whole], True), "text")
     assert re.search(r"listed +\.text\+0x14 +__SCK__x", capsys.readouterr().out)
 
 
@@ -164,7 +164,7 @@ def test_stubs_of_the_report_are_in_the_file(
 
 
 def test_table_tells_states_and_stubs(capsys: pytest.CaptureFixture[str]) -> None:
-    print_report(RewriteReport([plan("sites.o"), plan("unmarked.o")], written=False), "table")
+    print_report(RewriteReport([plan("sites.o"), plan("unmarked.o")], written=False), "text")
     out = capsys.readouterr().out
     assert "  rewrite  .text+0x14 " in out
     assert "  stub  .text+0x384 " in out

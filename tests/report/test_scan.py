@@ -7,7 +7,9 @@ import re
 import pytest
 
 from scpatch.report.forms import print_report
+from scpatch.report.forms.text import draw
 from scpatch.report.scan import ScanReport
+from scpatch.report.screen import Screen
 from scpatch.sites.actions import Common
 from scpatch.sites.model import Scan, Site, Trampoline
 from tests.report.support import FIXTURES, PREFIX, plan, run, validated
@@ -61,23 +63,21 @@ def test_json_follows_the_schema_and_says_the_same(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("columns", ["40", "80", "160"])
-def test_table_fits_the_screen(
-    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", columns)
-    print_report(ScanReport([scanned("refused.o"), scanned("sites.o")]), "table")
-    out = capsys.readouterr().out
-    assert "\x1b" not in out
+def test_table_fits_the_screen(columns: str) -> None:
+    report = ScanReport([scanned("refused.o"), scanned("sites.o")])
+    out = "\n".join(draw(report, Screen(int(columns), 0))) + "\n"
     for site in [*scanned("refused.o")[1].sites, *scanned("sites.o")[1].sites]:
         assert re.search(rf"{re.escape(site.state)} +\S+\+{site.offset:#x} ", out)
     if int(columns) >= 80:
         assert max(map(len, out.splitlines())) <= int(columns)
+    whole = "\n".join(draw(report, Screen(int(columns), 0, whole=True)))
+    assert ".text.past_the_end+0x14  past_the_end+0x14" in whole
     assert "SCP203 sibling call (b) to __SCT__name" in out
     assert "  1 to rewrite, 7 refused" in out
 
 
 def test_an_object_without_call_sites(capsys: pytest.CaptureFixture[str]) -> None:
-    for form in ("table", "plain", "json"):
+    for form in ("text", "plain", "json"):
         print_report(ScanReport([("none.o", Scan((), (), (), module=False))]), form)
     out = capsys.readouterr().out
     assert out.startswith("none.o: object, 0 trampolines, 0 call sites\n{")
@@ -89,7 +89,7 @@ def test_hostile_names_stay_on_their_line(capsys: pytest.CaptureFixture[str]) ->
     site = Site(1, ".te\txt", 4, evil, 0, evil, trampoline, 0, 1, 0, 0x48000001)
     site = site._replace(state=Common.DONE)
     scan = Scan((trampoline,), (), (site,), module=False)
-    for form, lines in (("plain", 2), ("table", 7)):
+    for form, lines in (("plain", 2), ("text", 7)):
         print_report(ScanReport([(evil, scan)]), form)
         out = capsys.readouterr().out
         assert "\x1b" not in out

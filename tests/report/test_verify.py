@@ -107,7 +107,7 @@ def test_terminal(
     reasons: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    print_report(VerifyReport([verdict]), "terminal")
+    print_report(VerifyReport([verdict]), "text")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "x.o"
     assert lines[2] == row
@@ -116,7 +116,7 @@ def test_terminal(
 
 
 def test_verbose_gives_the_whole_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    print_report(VerifyReport([GOOD], True), "terminal")
+    print_report(VerifyReport([GOOD], True), "text")
     assert capsys.readouterr().out.splitlines()[3] == "        because"
 
 
@@ -161,7 +161,7 @@ def test_json_follows_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_real_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     after = rewritten("sites.o", tmp_path)
     verdicts = verify_files(FIXTURES / "sites.o", after)
-    print_report(VerifyReport(verdicts), "terminal")
+    print_report(VerifyReport(verdicts), "text")
     out = capsys.readouterr().out
     assert out.endswith("proven: 22 call sites (14 stub, 6 saved, 1 done, 1 notoc); not executed\n")
     assert "\n  ok  .text+0x104 " in out

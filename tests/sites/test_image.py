@@ -11,6 +11,7 @@ from scpatch.commands import diff
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.options import Values
+from scpatch.report.screen import Color
 from scpatch.rewriter import Options, plan_file
 from scpatch.sites.model import Scan
 from scpatch.verifier.files import verify_files
@@ -327,7 +328,9 @@ def test_the_difference(
     tmp_path: Path, how: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = link(tmp_path, SOURCE, how)
-    values = Values(before=path, after=patched(path), format="plain", context=0)
+    values = Values(
+        before=path, after=patched(path), format="plain", context=0, color=Color.AUTO, wide=False
+    )
     assert diff.run(values) == 1
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert lines[0][4] == f"linked image ({kind}) ppc64le ELFv2"

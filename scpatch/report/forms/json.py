@@ -14,11 +14,12 @@ from typing import TextIO
 import msgspec
 
 from scpatch.report.blocks import Report
+from scpatch.report.screen import Look
 
 _NOT_ASCII = re.compile(r"[^\x00-~]+")
 
 
-def write(report: Report, stream: TextIO) -> None:
+def write(report: Report, stream: TextIO, _look: Look) -> None:
     stream.writelines(_pieces(report.document(), "\n"))
     stream.write("\n")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TextIO
 
 from scpatch.report.blocks import Record, Report
+from scpatch.report.screen import Look
 from scpatch.report.words import clean
 
 
-def write(report: Report, stream: TextIO) -> None:
+def write(report: Report, stream: TextIO, _look: Look) -> None:
     for record in report.records():
         stream.write(plain_line(record))
 

@@ -17,12 +17,12 @@ from scpatch.report.blocks import (
     Table,
     Title,
 )
-from scpatch.report.screen import Screen, screen_of, shorten, wrap
+from scpatch.report.screen import Look, Screen, screen_of, shorten, wrap
 from scpatch.report.words import clean
 
 
-def write(report: Report, stream: TextIO) -> None:
-    for line in draw(report, screen_of(stream)):
+def write(report: Report, stream: TextIO, look: Look) -> None:
+    for line in draw(report, screen_of(stream, look=look)):
         stream.write(line + "\n")
 
 
@@ -97,7 +97,7 @@ def lay_out(rows: Sequence[Row], screen: Screen, indent: str = "") -> Iterator[s
     natural = [max(cell.width for cell in column) for column in zip(*rows, strict=True)]
     fixed = [max(len(cell.tail) for cell in column) for column in zip(*rows, strict=True)]
     room = screen.width - len(indent) - len(_GAP) * (len(natural) - 1)
-    widths = _fit(natural, fixed, room)
+    widths = natural if screen.whole else _fit(natural, fixed, room)
     for row in rows:
         cells = [_draw(cell, width, screen) for cell, width in zip(row, widths, strict=True)]
         yield (indent + _GAP.join(cells)).rstrip()

@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from scpatch.advisor import advise
+from scpatch.report import forms
 from scpatch.report.advise import AdviseReport
 from scpatch.report.blocks import Report
 from scpatch.report.diff import DiffReport
-from scpatch.report.forms import FORMS, OutputForm, choices, print_report
+from scpatch.report.forms import FORMS, OutputForm, print_report
 from scpatch.report.rewrite import RewriteReport
 from scpatch.report.scan import ScanReport
+from scpatch.report.screen import DEFAULT_LOOK
 from scpatch.report.verify import VerifyReport
 from scpatch.rewriter import Options
 from scpatch.verifier.files import verify_files
@@ -51,34 +53,25 @@ REPORTS = [scan_report, rewrite_report, diff_report, verify_report, advise_repor
 
 
 @pytest.mark.parametrize("make", REPORTS)
-@pytest.mark.parametrize("module", sorted(set(FORMS.values())))
+@pytest.mark.parametrize("name", FORMS)
 def test_every_form_draws_every_report(
-    module: str, make: Callable[[Path], Report], tmp_path: Path
+    name: str, make: Callable[[Path], Report], tmp_path: Path
 ) -> None:
-    form: OutputForm = import_module(f"scpatch.report.forms.{module}")
+    form: OutputForm = import_module(f"scpatch.report.forms.{name}")
     stream = io.StringIO()
-    form.write(make(tmp_path), stream)
+    form.write(make(tmp_path), stream, DEFAULT_LOOK)
     assert "SCP203" in stream.getvalue() or make is verify_report
     assert stream.getvalue().endswith("\n")
-    if module == "json":
+    if name == "json":
         assert validated(stream.getvalue())["command"] == make.__name__.removesuffix("_report")
 
 
-def test_the_form_for_a_person_has_two_names() -> None:
-    assert choices("table") == ["table", "plain", "json"]
-    assert choices("terminal") == ["terminal", "plain", "json"]
+def test_the_modules_are_the_forms() -> None:
+    folder = Path(forms.__file__).parent
+    assert sorted(FORMS) == sorted(path.stem for path in folder.glob("[a-z]*.py"))
 
 
-def test_without_a_choice_a_pipe_gets_plain_lines(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    print_report(scan_report(tmp_path), None)
-    default = capsys.readouterr().out
-    print_report(scan_report(tmp_path), "plain")
-    assert default == capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("form", "imported"), [("plain", False), ("table", False), ("json", True)])
+@pytest.mark.parametrize(("form", "imported"), [("plain", False), ("text", False), ("json", True)])
 def test_only_json_imports_msgspec(form: str, imported: bool) -> None:
     program = (
         "import sys; from scpatch.__main__ import main\n"

@@ -24,6 +24,9 @@ _CODE = tuple(
 )
 """What the products depend on beside scpatch."""
 
+_NOT_IN_ALL = frozenset({"CONFIG_BASIC_MODVERSIONS"})
+"""Options of the configuration that older kernels do not know."""
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -86,20 +89,26 @@ def object_tree(linux: Linux, variant: Variant) -> Path:
             chosen = {"KCONFIG_ALLCONFIG": str(asked), **toolchain.environment()}
             command = [*make_command(linux, tree), *toolchain.words(linux, first), "allnoconfig"]
             logged(command, log, environment=chosen)
-            _check_config(tree, config.splitlines())
+            _check_config(tree, config.splitlines(), source_tree(linux))
     return tree
 
 
-def _check_config(tree: Path, asked: Collection[str]) -> None:
+def _check_config(tree: Path, asked: Collection[str], source: Path) -> None:
     """Raises KernelError if Kconfig dropped an option; the last line for an option counts."""
     have = _options((tree / ".config").read_text().splitlines())
     wrong = [
         line
         for option, line in _options(asked).items()
         if have.get(option, f"# {option} is not set") != line
+        and (option not in _NOT_IN_ALL or _declares(source, option))
     ]
     if wrong:
         raise KernelError(f"the configuration lacks {', '.join(wrong)}")
+
+
+def _declares(source: Path, option: str) -> bool:
+    line = f"\nconfig {option.removeprefix('CONFIG_')}\n"
+    return any(line in path.read_text() for path in source.rglob("Kconfig*") if path.is_file())
 
 
 def _options(lines: Iterable[str]) -> dict[str, str]:

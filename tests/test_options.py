@@ -63,7 +63,6 @@ WRONG = [
     ("--paca-toc-offset", "0x10", "'0x10' is not a number, 0 or more"),
     ("--trampoline", "", "it is empty"),
     ("--asm-offsets", "", "it is empty"),
-    ("--strategy", "none", "'none' is not one of callsite, livepatch-stack, localentry, paca"),
 ]
 
 

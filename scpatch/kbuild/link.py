@@ -91,6 +91,7 @@ def _vmlinux(command: Command, settings: Settings) -> int:
                 messages.rewritten(entry.source, plan, skipped=skipped)
     command = command.with_inputs({entry.source: entry.path for entry in inputs})
     if messages.verbose():
+        print("+ scpatch", f"--strategy={settings.image_options.strategy}", file=sys.stderr)
         print("+", command.linker, *command.arguments, file=sys.stderr)
     if all(entry.path == entry.source for entry in inputs) and not settings.prelink:
         return _become(command)

@@ -33,7 +33,11 @@ OPTIONS: Final = (
     o.NO_NOP,
     # What is built here is a kernel: no function of it is preempted.
     o.HOIST._replace(default=Hoist.KERNEL),
-    o.STRATEGY,
+    o.STRATEGY._replace(
+        help="How to preserve r2 (see `scpatch explain`). auto: what costs least in vmlinux, "
+        f"{strategies.DEFAULT} in modules.",
+        choices=lambda: (strategies.AUTO, *strategies.names()),
+    ),
     o.STRATEGY._replace(
         name="module_strategy",
         help="How to preserve r2 in modules, if not as in vmlinux.",
@@ -62,9 +66,11 @@ class Settings(Values):
         If one input does not define a trampoline, another input does: no module loader will look
         for the nop after its calls.
         """
-        if self.undefined is Undefined.AUTO:
-            return self._options(undefined=Undefined.REWRITE)
-        return self._options()
+        undefined = Undefined.REWRITE if self.undefined is Undefined.AUTO else self.undefined
+        options = self._options()._replace(undefined=undefined)
+        if self.strategy != strategies.AUTO:
+            return options
+        return options._replace(strategy=strategies.for_images(options.choices, options.offsets))
 
     @property
     def module_options(self) -> Options:
@@ -81,9 +87,11 @@ class Settings(Values):
         for _ in (known.image_options, known.module_options):
             pass
 
-    def _options(self, **more: object) -> Options:
+    def _options(self) -> Options:
         header = self.asm_offsets or (_asm_offsets() if _asm_offsets().exists() else None)
-        return o.library_options(Values(**{**vars(self), "asm_offsets": header}), **more)
+        strategy = strategies.DEFAULT if self.strategy == strategies.AUTO else self.strategy
+        values = {**vars(self), "asm_offsets": header, "strategy": strategy}
+        return o.library_options(Values(**values))
 
     @property
     def key(self) -> str:

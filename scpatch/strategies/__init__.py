@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     # The command lines import this package for its names alone.
+    from scpatch.linux.offsets import Offsets
     from scpatch.sites.actions import Action
     from scpatch.sites.choices import Choices
     from scpatch.strategies.base import Strategy
 
 DEFAULT = "callsite"
+AUTO = "auto"
+"""In place of a name, where it is known what goes into the kernel's image and what is a module."""
 
 
 def load(name: str) -> Strategy:
@@ -53,7 +56,13 @@ def every_action() -> tuple[Action, ...]:
 
 def for_modules(name: str) -> str:
     """The strategy for the modules of a kernel whose image is rewritten with another one."""
-    return name if load(name).modules else DEFAULT
+    return name if name != AUTO and load(name).modules else DEFAULT
+
+
+def for_images(choices: Choices, offsets: Offsets) -> str:
+    """The strategy that AUTO stands for in the image of a kernel with `offsets`."""
+    suiting = (name for name in names() if load(name).suits_images(choices, offsets))
+    return next(suiting, DEFAULT)
 
 
 def undone(recorded: Sequence[str], choices: Choices) -> frozenset[str]:

@@ -69,6 +69,12 @@ class Strategy(ABC):
         """What a call costs, by what becomes of its site. What the linker adds is counted. The
         trampolines are taken to compute r2 in a prologue that calls skip."""
 
+    def suits_images(self, choices: Choices, offsets: Offsets) -> bool:
+        """Whether it is to be taken for the image of a kernel with `offsets`, unless the user names
+        another strategy: nothing is cheaper, and nothing in the kernel or in `choices` speaks
+        against it."""
+        return False
+
     def is_undone(self, choices: Choices) -> bool:
         """Whether `choices` undo it in a file that it was applied to."""
         return False

@@ -11,6 +11,7 @@ from scpatch.linux.offsets import Offsets
 from scpatch.ppc64 import insn
 from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.actions import Action, Common
+from scpatch.sites.choices import Choices, NoNop
 from scpatch.sites.model import Kind, Scan, Site
 from scpatch.strategies.base import Cost, Strategy
 from scpatch.strategies.plans import Plan
@@ -87,6 +88,13 @@ class LoadFromPaca(Strategy):
                 additions.patch(site.section, site.offset + 4, load)
         return Plan(NAME, tuple(sites))
 
+    def suits_images(self, choices: Choices, offsets: Offsets) -> bool:
+        """Wherever a static call can be made in the image, r13 points to a PACA with the kernel's
+        TOC pointer (docs/explanation/paca.md). But a thunk saves r2 on the stack, and marks are
+        undone by the strategy that needs none."""
+        fits = offsets.paca_toc is not None and _fits(offsets.paca_toc)
+        return fits and choices.no_nop is NoNop.REFUSE and not choices.unmark
+
     def cost(self, offsets: Offsets) -> Mapping[Action, Cost]:
         return {Paca.PACA: Cost(0, 0)}
 
@@ -104,9 +112,14 @@ def _offset(elf: ElfFile, offsets: Offsets) -> int:
     if offset is None:
         what = "PACATOC is not known, which strategy paca needs"
         raise ScpatchError("SCP115", what, file=elf.name)
-    if not 0 <= offset <= _LARGEST or offset % 4:
+    if not _fits(offset):
         raise ScpatchError("SCP221", f"`ld` cannot have PACATOC {offset} as offset", file=elf.name)
     return offset
+
+
+def _fits(offset: int) -> bool:
+    """Whether an `ld` can have the offset."""
+    return 0 <= offset <= _LARGEST and offset % 4 == 0
 
 
 def _refuse_modules(elf: ElfFile, scan: Scan) -> None:

@@ -40,6 +40,11 @@ AT_SITES = {
             for name in ("first", "other", "same", "null", "ret0", "again")
             for call in ("", "-call", "-saved")
         ),
+        *(
+            f"sites/M-tail-{name}{call}"
+            for name in ("first", "other", "null", "same")
+            for call in ("", "-call")
+        ),
         *("sites/MK", "sites/MKM-call", "sites/MKK-call", "sites/MKK-hidden"),
     ),
     "asleep": tuple(

@@ -20,6 +20,13 @@ def _scpatch(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_hook_links_what_rewrite_makes(modules: Path, name: str) -> None:
+    linked, rewritten = (modules / f"{kind}-{name}.ko" for kind in ("hook", "rewritten"))
+    assert linked.read_bytes() == rewritten.read_bytes()
+    assert linked.read_bytes() != (modules / f"naive-{name}.ko").read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_they_are_proven(modules: Path, name: str) -> None:
     old, new = (modules / f"{kind}-{name}.ko" for kind in ("naive", "rewritten"))
     done = _scpatch("verify", old, new)

@@ -38,6 +38,7 @@ __all__ = [
     "Source",
     "StrategyInfo",
     "Stub",
+    "Toolchain",
     "Trampoline",
     "Undefined",
     "Verdict",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from scpatch.advisor import Advice
     from scpatch.api import *
     from scpatch.differ.model import ObjectDiff
+    from scpatch.verifier.tools import Toolchain
     from scpatch.verifier.verdict import Verdict
 else:
 
@@ -70,7 +72,12 @@ else:
         return value
 
 
-_HOMES = {"Advice": "advisor", "ObjectDiff": "differ.model", "Verdict": "verifier.verdict"}
+_HOMES = {
+    "Advice": "advisor",
+    "ObjectDiff": "differ.model",
+    "Toolchain": "verifier.tools",
+    "Verdict": "verifier.verdict",
+}
 """The modules of what `api` does not import."""
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from scpatch.advisor import Advice
     from scpatch.differ.model import ObjectDiff
     from scpatch.verifier.options import VerifyOptions
+    from scpatch.verifier.tools import Toolchain
     from scpatch.verifier.verdict import Verdict
 
 Source = str | os.PathLike[str] | bytes
@@ -169,26 +170,30 @@ def verify(
     options: Options = Options(),  # noqa: B008
     *,
     run: bool = True,
+    toolchain: Toolchain | None = None,
 ) -> list[Verdict]:
     """Proves that `after` is `before` with every call right; one verdict for each object.
 
-    `run` also executes every call of both under QEMU. `options` are those of the rewrite. Module
-    signatures are left out of the comparison. The verifier reads files, so bytes, and what is
-    compressed or signed, go to temporary files.
+    `run` also executes every call of both under QEMU, or on this machine if it is a ppc64le.
+    `options` are those of the rewrite; `toolchain` says which programs to use. Module signatures
+    are left out of the comparison. The verifier reads files, so bytes, and what is compressed or
+    signed, go to temporary files.
 
-    Raises ScpatchError as `scan` does, SCP301 if a tool is missing, and SCP302 if an object
-    cannot be linked or executed. A wrong call is no error: see `Verdict.proven`.
+    Raises ScpatchError as `scan` does, SCP301 if a tool is missing, SCP302 if an object cannot
+    be linked or executed, and SCP303 for a linker that cannot link ppc64le programs. A wrong
+    call is no error: see `Verdict.proven`.
     """
-    from scpatch.verifier.execute import find_tools
     from scpatch.verifier.files import verify_files
+    from scpatch.verifier.tools import find_tools
 
-    tools = find_tools() if run else None
+    verify_options = _verify_options(options, toolchain)
+    tools = find_tools(verify_options.toolchain) if run else None
     # A linked image can be compared with another one only.
     if not all(_check(source, linked=True) for source in (before, after)):
         for source in (before, after):
             _check(source, linked=False)
     return verify_files(
-        _plain(before), _plain(after), _verify_options(options), tools, label=str(_name(after))
+        _plain(before), _plain(after), verify_options, tools, label=str(_name(after))
     )
 
 
@@ -196,6 +201,7 @@ def verify_link(
     objects: Sequence[Source],
     image: Source,
     options: Options = Options(),  # noqa: B008
+    toolchain: Toolchain | None = None,
 ) -> Verdict:
     """Proves the calls of a linked image; with the objects and archives that it was linked from,
     also that it has as many calls as they. Executes nothing. Bytes go to temporary files.
@@ -207,7 +213,7 @@ def verify_link(
     for source in objects:
         _check(source, linked=False)
     _check(image, linked=True)
-    return verify_link(objects, image, _verify_options(options))
+    return verify_link(objects, image, _verify_options(options, toolchain))
 
 
 def diff(before: Source, after: Source, *, context: int = 3) -> list[NamedDiff]:
@@ -284,11 +290,14 @@ def _plain(source: Source) -> Source:
         return bytes(file.data[:size])
 
 
-def _verify_options(options: Options) -> VerifyOptions:
+def _verify_options(options: Options, toolchain: Toolchain | None) -> VerifyOptions:
     from scpatch.verifier.options import KernelOffsets, VerifyOptions
+    from scpatch.verifier.tools import USUAL
 
     offsets = KernelOffsets(**options.offsets._asdict())
-    return VerifyOptions(options.trampolines, offsets, options.hoist is Hoist.KERNEL)
+    return VerifyOptions(
+        options.trampolines, offsets, options.hoist is Hoist.KERNEL, toolchain or USUAL
+    )
 
 
 def _check(source: Source, *, linked: bool) -> bool:

@@ -393,14 +393,25 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     ),
     "SCP301": Diagnostic(
         "a program is missing",
-        "`verify` links both objects with GNU ld and runs them under QEMU.",
-        "apt-get install binutils-powerpc64le-linux-gnu qemu-user, or verify with --no-run",
+        "`verify` links both objects with GNU ld and runs them under QEMU, or directly on a "
+        "ppc64le machine. It opens archives with `ar`. Without the Python package capstone, it "
+        "and the differences of two objects need objdump. The binutils are those of "
+        "--cross-compile or, if that is not given, of CROSS_COMPILE in the environment; else "
+        "those with a usual prefix, such as powerpc64le-linux-gnu-.",
+        "install GNU binutils for ppc64le and QEMU's user-space emulators (Debian: "
+        "binutils-powerpc64le-linux-gnu qemu-user), or verify with --no-run",
     ),
     "SCP302": Diagnostic(
         "the test program could not be built or run",
         "The assembler, the linker or QEMU failed on the object. The message shows what it "
         "printed.",
         "read the tool's message; `verify --no-run` checks without running anything",
+    ),
+    "SCP303": Diagnostic(
+        "not a linker for ppc64le",
+        "`verify` makes a program of each object with GNU ld, whose `-V` must list the emulation "
+        "elf64lppc. No other linker takes a kernel module or a vmlinux.o for a program.",
+        "name GNU ld with --ld, or its prefix with --cross-compile or CROSS_COMPILE",
     ),
     "SCP401": Diagnostic(
         "the build step cannot link",

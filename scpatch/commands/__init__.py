@@ -36,6 +36,24 @@ EXIT_CODES: Final = "Exit codes: 0 done, 1 error, 2 usage, 3 a call site was ref
 _FILES = o.argument("FILE...", "Objects (.o, .ko) and archives (.a).", repeatable=True)
 _SITES = (o.TRAMPOLINES, o.UNDEFINED, o.NO_NOP, o.HOIST)
 _OFFSETS = (o.ASM_OFFSETS, o.PACA_TOC_OFFSET)
+_TOOLCHAIN = (
+    Parameter(
+        "cross_compile",
+        "Prefix of the binutils, such as powerpc64le-linux-gnu-.",
+        str,
+        "PREFIX",
+        shown_default="CROSS_COMPILE in the environment, else a usual one",
+    ),
+    Parameter("ld", "GNU ld for ppc64le.", str, "PROGRAM"),
+    Parameter("ar", "The `ar` that opens archives.", str, "PROGRAM"),
+    Parameter(
+        "qemu",
+        "QEMU's emulator of ppc64le programs.",
+        str,
+        "PROGRAM",
+        shown_default="qemu-ppc64le; none on a ppc64le machine",
+    ),
+)
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "scan": Command(
@@ -98,6 +116,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
             o.TRAMPOLINES,
             o.HOIST._replace(help="The --hoist value that the file was rewritten with."),
             *_OFFSETS,
+            *_TOOLCHAIN,
             *o.LOOK,
             o.QUIET,
             o.VERBOSE,

@@ -13,6 +13,7 @@ from scpatch.report.messages import note_intermediate, print_unmatched
 from scpatch.report.verify import VerifyReport
 from scpatch.rewriter import Options
 from scpatch.verifier.objects.read import is_linked
+from scpatch.verifier.tools import Toolchain
 
 
 def run(values: Values) -> Exit:
@@ -22,11 +23,12 @@ def run(values: Values) -> Exit:
     missing.
     """
     options = library_options(values)
+    toolchain = Toolchain(values.cross_compile, values.ld, values.ar, values.qemu)
     *others, last = values.files
     if _is_linked(last) and not any(map(_is_linked, others)):
-        verdicts = [verify_link(others, last, options)]
+        verdicts = [verify_link(others, last, options, toolchain)]
     elif len(others) == 1:
-        verdicts = verify(others[0], last, options, run=values.run)
+        verdicts = verify(others[0], last, options, run=values.run, toolchain=toolchain)
     else:
         raise UsageError("name two files, or a linked image after the objects in it")
     if not values.quiet:

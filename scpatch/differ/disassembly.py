@@ -1,13 +1,15 @@
-"""The text of instructions: capstone's operands in the form of a listing, with symbols.
+"""The text of instructions: capstone's operands in the form of a listing, with symbols; GNU
+objdump's, if capstone is not installed.
 
-What capstone says of the immediate of a relocated instruction means nothing in an object: the
-symbol of the relocation is shown in its place. Two kinds of words are shown as `.long`: Power10
-prefixed instructions, which capstone takes for two unrelated ones, and words that it does not know.
+What they say of the immediate of a relocated instruction means nothing in an object: the symbol of
+the relocation is shown in its place. Two kinds of words are shown as `.long`: Power10 prefixed
+instructions, which capstone takes for two unrelated ones, and words that it does not know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -15,6 +17,7 @@ from scpatch.differ.model import NamedRelocation, Role, Token
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.reloc_names import SUFFIXES
 from scpatch.ppc64.variant import VARIANT
+from scpatch.verifier.objects import decoder
 
 if TYPE_CHECKING:
     from capstone import Cs, CsInsn
@@ -31,6 +34,12 @@ class Operand(NamedTuple):
 
     def __str__(self) -> str:
         return self.rest if self.number is None else f"{self.number}{self.rest}"
+
+
+def prepare(words: Iterable[int]) -> None:
+    """Has objdump, if that is what disassembles, read many words at once. Raises ScpatchError if
+    there is neither capstone nor objdump (SCP301)."""
+    decoder.prepare(words)
 
 
 def suffixes(words: Sequence[int]) -> Iterator[bool]:
@@ -80,7 +89,9 @@ def _symbol(relocation: NamedRelocation) -> str:
 
 
 @cache
-def _capstone() -> Cs:
+def _capstone() -> Cs | None:
+    if decoder.capstone() is None:
+        return None
     from capstone import CS_ARCH_PPC, CS_MODE_64, CS_MODE_LITTLE_ENDIAN, Cs
 
     disassembler = Cs(CS_ARCH_PPC, CS_MODE_64 | CS_MODE_LITTLE_ENDIAN)
@@ -99,11 +110,33 @@ def _decode(word: int) -> tuple[str, tuple[Operand, ...]]:
     """Mnemonic and operands of a word."""
     if bit := _CROR_NOPS.get(word):
         return "cror", (Operand(bit),) * 3
-    for instruction in _capstone().disasm(VARIANT.encode(word), 0):
-        return _simplified(instruction.mnemonic, _operands(instruction, word))
+    if (engine := _capstone()) is None:
+        if text := decoder.decode(word):
+            return _read_listing(text, word)
+    else:
+        for instruction in engine.disasm(VARIANT.encode(word), 0):
+            return _simplified(instruction.mnemonic, _operands(instruction, word))
     if word & _SCV_MASK == _SCV:
         return "scv", (Operand(word >> 5 & 0x7F),)
     return ".long", (Operand(None, f"{word:#010x}"),)
+
+
+_NUMBER: Final = re.compile(r"(-?\d+)((?:\(r?\d+\))?)")
+
+
+def _read_listing(text: str, word: int) -> tuple[str, tuple[Operand, ...]]:
+    """Mnemonic and operands of a line of objdump."""
+    mnemonic, _, rest = text.partition(" ")
+    parts = rest.split(",") if rest else []
+    if word >> 26 in (16, 18):  # The last operand is the target, and its number is hexadecimal.
+        target = Operand(int(parts.pop(), 16))
+        return mnemonic, (*map(_operand, parts), target)
+    return mnemonic, tuple(map(_operand, parts))
+
+
+def _operand(text: str) -> Operand:
+    match = _NUMBER.fullmatch(text)
+    return Operand(int(match[1]), match[2]) if match else Operand(None, text)
 
 
 _VSX: Final = ("xx", "xs", "xv", "lxs", "lxv", "stxs", "stxv")

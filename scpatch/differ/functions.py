@@ -10,7 +10,7 @@ from functools import cache, cached_property, partial
 from operator import attrgetter
 
 from scpatch.differ.align import Span, align
-from scpatch.differ.disassembly import suffixes, text_of
+from scpatch.differ.disassembly import prepare, suffixes, text_of
 from scpatch.differ.model import (
     CodeRow,
     FunctionDiff,
@@ -107,7 +107,15 @@ class Comparison:
                 came = Span(False, 0, 0, 0, part.words)
                 note = self.after.stubs.get((part.section, part.start), "added")
                 functions.append(self._function(None, part, [came], note))
-        return sorted((function for function in functions if function is not None), key=_place)
+        differing = sorted(filter(None, functions), key=_place)
+        prepare(word for function in differing for word in self._words(function))
+        return differing
+
+    def _words(self, function: FunctionDiff) -> Iterator[int]:
+        """The words of both versions of a function."""
+        for side, part in ((self.before, function.before), (self.after, function.after)):
+            if part is not None:
+                yield from side.code(part.section).words(part)
 
     def _pair(self, before: Range, after: Range) -> FunctionDiff | None:
         """The difference of two functions; None if there is none and no site is refused."""

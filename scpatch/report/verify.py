@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from scpatch.report.blocks import (
@@ -50,6 +51,8 @@ class VerifyReport(NamedTuple):
                     yield Line((Cell("error", style=Style.REFUSED), Cell(f" {error}")), indent=2)
             yield GAP
             yield Line((Cell(summary_line(verdict)),))
+        if text := checked_with(self.verdicts):
+            yield Line((Cell(text),))
 
     def records(self) -> Iterator[Record]:
         for verdict in self.verdicts:
@@ -63,6 +66,8 @@ class VerifyReport(NamedTuple):
                 )
             for error in verdict.proof.errors:
                 yield "error", verdict.label, error
+            if any(verdict.proof.checkers):
+                yield "checked", verdict.label, *verdict.proof.checkers, *_programs(verdict)
             yield "verdict", verdict.label, str(verdict.result)
 
     def document(self) -> VerifyDocument:
@@ -101,6 +106,21 @@ def summary_line(verdict: Verdict) -> str:
     if verdict.proof.errors:
         text += f"; {count(len(verdict.proof.errors), 'error')}"
     return f"{verdict.label}: {text}"
+
+
+def checked_with(verdicts: Sequence[Verdict]) -> str:
+    """`Checked with LIEF and capstone; run with qemu-ppc64le.`"""
+    names = {name: None for verdict in verdicts for name in verdict.proof.checkers if name}
+    text = "Checked with " + " and ".join(name.rpartition(" ")[0] for name in names)
+    emulators = {Path(v.tools.emulator or "").name for v in verdicts if v.tools is not None}
+    for emulator in sorted(emulators):
+        text += f"; run with {emulator}" if emulator else "; run on this machine"
+    return f"{text}." if names else ""
+
+
+def _programs(verdict: Verdict) -> tuple[str, str]:
+    """The linker and the emulator that the sites were executed with."""
+    return (verdict.tools.ld, verdict.tools.emulator or "") if verdict.tools else ("", "")
 
 
 def _spot(site: SiteProof) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +21,9 @@ from typing import NamedTuple
 from scpatch.errors import ScpatchError
 from scpatch.verifier.objects.read import ARCHIVES, BITCODE
 from scpatch.verifier.thin import member_files
+from scpatch.verifier.tools import USUAL, Toolchain, find
 
 _, THIN = ARCHIVES
-_PREFIX = "powerpc64le-linux-gnu-"
 _BSD_INDEX = "__.SYMDEF"
 """The symbol index of a BSD archive, which GNU ar takes for a member. It is not compared: it holds
 offsets, and GNU nm does not read it."""
@@ -71,25 +70,27 @@ def is_archive(path: Path) -> bool:
 
 
 @contextmanager
-def open_archive(archive: Path) -> Iterator[list[ArchiveMember]]:
+def open_archive(archive: Path, toolchain: Toolchain = USUAL) -> Iterator[list[ArchiveMember]]:
     """The members of an archive, each in a file of its own, as long as the context lasts.
 
     Raises ScpatchError if there is no `ar` (SCP301) or if it cannot read the archive (SCP302).
     """
     with TemporaryDirectory(prefix="scpatch-verify-") as folder:
-        yield _extract(_find("ar"), archive, Path(folder))
+        yield _extract(_find("ar", toolchain), archive, Path(folder))
 
 
 @contextmanager
-def open_archives(before: Path, after: Path, label: str) -> Iterator[MemberPairs]:
+def open_archives(
+    before: Path, after: Path, label: str, toolchain: Toolchain = USUAL
+) -> Iterator[MemberPairs]:
     """The members of two archives in pairs, as long as the context lasts. Messages call the second
     archive `label`.
 
     Raises ScpatchError if there is no `ar` or `nm` (SCP301) or if `ar` cannot read an archive
     (SCP302).
     """
-    nm = _find("nm")
-    with open_archive(before) as old, open_archive(after) as new:
+    nm = _find("nm", toolchain)
+    with open_archive(before, toolchain) as old, open_archive(after, toolchain) as new:
         renamed = {to.path.name: source.path.name for source, to in zip(old, new, strict=False)}
         if len(old) != len(new) or not all(map(_is_same_name, old, new, repeat(after))):
             yield MemberPairs((), (f"{label} has other members, or in another order.",))
@@ -100,15 +101,10 @@ def open_archives(before: Path, after: Path, label: str) -> Iterator[MemberPairs
         yield MemberPairs(pairs, errors)
 
 
-def _find(tool: str) -> str:
-    path = shutil.which(_PREFIX + tool) or shutil.which(tool)
-    if path is None:
-        raise ScpatchError(
-            "SCP301",
-            f"{_PREFIX}{tool} is needed to compare archives, and is not installed",
-            hint="install the Debian package binutils-powerpc64le-linux-gnu",
-        )
-    return path
+def _find(tool: str, toolchain: Toolchain) -> str:
+    named = toolchain.ar if tool == "ar" else None
+    purpose = "to compare archives"
+    return find(tool, toolchain=toolchain, purpose=purpose, named=named, any_machine=True)
 
 
 def _extract(ar: str, archive: Path, folder: Path) -> list[ArchiveMember]:

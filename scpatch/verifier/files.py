@@ -13,11 +13,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from scpatch.verifier.archives import is_archive, open_archive, open_archives
-from scpatch.verifier.execute import Tools, execute
+from scpatch.verifier.execute import execute
 from scpatch.verifier.linked import prove_images, prove_link
+from scpatch.verifier.objects import decoder
 from scpatch.verifier.objects.read import is_linked
 from scpatch.verifier.options import DEFAULTS, KernelOffsets, Source, VerifyOptions
 from scpatch.verifier.proof import Proof, prove
+from scpatch.verifier.tools import Toolchain, Tools
 from scpatch.verifier.verdict import SiteRuns, Verdict
 
 IN_MEMORY = "<bytes>"
@@ -42,11 +44,12 @@ def verify_files(
     Raises OSError for a file that cannot be opened, and ScpatchError if `ar` is missing (SCP301)
     or cannot read an archive, or if an object cannot be linked or started (SCP302).
     """
+    decoder.choose(options.toolchain)
     label = label or (IN_MEMORY if isinstance(after, bytes) else str(after))
     with _paths([before, after]) as (old, new):
         if not is_archive(old) and not is_archive(new):
             return [_verify_object(label, old, new, options, tools)]
-        with open_archives(old, new, label) as members:
+        with open_archives(old, new, label, options.toolchain) as members:
             verdicts = [
                 _verify_object(pair.label, pair.before, pair.after, options, tools)
                 for pair in members.pairs
@@ -66,10 +69,14 @@ def verify_link(
     Raises OSError for a file that cannot be opened, and ScpatchError as `verify_files` does for
     archives.
     """
+    decoder.choose(options.toolchain)
     label = IN_MEMORY if isinstance(image, bytes) else str(image)
     with _paths([*objects, image]) as (*inputs, linked), ExitStack() as archives:
         proof = prove_link(
-            _objects(inputs, archives), linked, options.trampolines, options.offsets.paca_toc
+            _objects(inputs, archives, options.toolchain),
+            linked,
+            options.trampolines,
+            options.offsets.paca_toc,
         )
         return Verdict(label, proof, None)
 
@@ -90,11 +97,11 @@ def _paths(sources: Sequence[Source]) -> Iterator[list[Path]]:
         yield paths
 
 
-def _objects(inputs: Iterable[Path], stack: ExitStack) -> Iterator[Path]:
+def _objects(inputs: Iterable[Path], stack: ExitStack, toolchain: Toolchain) -> Iterator[Path]:
     """The objects among the inputs of a link, those in archives too. `stack` keeps them."""
     for path in inputs:
         if is_archive(path):
-            members = stack.enter_context(open_archive(path))
+            members = stack.enter_context(open_archive(path, toolchain))
             yield from (member.path for member in members if member.is_object)
         else:
             yield path
@@ -118,7 +125,7 @@ def _verify_object(
     )
     if tools is None or proof.errors:
         return Verdict(label, proof, None)
-    return Verdict(label, proof, _run(before, after, proof, tools, offsets))
+    return Verdict(label, proof, _run(before, after, proof, tools, offsets), tools)
 
 
 def _run(

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
+from scpatch.verifier.tools import USUAL, Toolchain
+
 Source = str | os.PathLike[str] | bytes
 """A path, or the content of a file."""
 
@@ -36,6 +38,7 @@ class VerifyOptions:
     and must be the same everywhere."""
     for_kernel: bool = False
     """The object is for a kernel or a module, where nothing preempts a function."""
+    toolchain: Toolchain = USUAL
 
     def __post_init__(self) -> None:
         if isinstance(self.trampolines, str):

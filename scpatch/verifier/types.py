@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import NamedTuple, Self
 
 
 class Reason(StrEnum):
@@ -109,6 +109,15 @@ class SiteProof(CallSite):
     object nothing is known."""
 
 
+class Checkers(NamedTuple):
+    """What took part in a proof beside its own code, each with its version."""
+
+    second_opinion: str = ""
+    """The library that read the files too; empty if none did."""
+    disassembler: str = ""
+    """What decoded the instructions; empty if there was no proof."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """All call sites in the order of section and offset, and a sentence for each error."""
@@ -120,5 +129,6 @@ class Proof:
     livepatch: tuple[int, int] | None = None
     """Where the thread_info is in the PACA and the livepatch stack pointer in that, in bytes, by
     the code of trampolines that preserve r2; None if there are none."""
+    checkers: Checkers = Checkers()  # noqa: RUF009
     intermediate: bool = False
     """The second object also holds what a link with LTO would compile in place of its code."""

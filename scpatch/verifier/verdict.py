@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from scpatch.verifier.execute.judge import Outcome
+from scpatch.verifier.tools import Tools
 from scpatch.verifier.types import Common, Proof, SiteProof
 
 
@@ -52,6 +53,8 @@ class Verdict:
     proof: Proof
     runs: tuple[SiteRuns, ...] | None
     """The executed sites; None if nothing was executed."""
+    tools: Tools | None = None
+    """What they were executed with."""
 
     @property
     def result(self) -> Result:

@@ -22,9 +22,10 @@ from typing import NamedTuple
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.verifier.execute import execute, find_tools
+from scpatch.verifier.execute import execute
 from scpatch.verifier.options import KernelOffsets
 from scpatch.verifier.proof import prove
+from scpatch.verifier.tools import find_tools
 from scpatch.verifier.types import Proof
 from tests.fuzz.damage_cases import Mutation, layout, mutations
 from tests.fuzz.program import LIVEPATCH_SP, PACA_THREAD, PACA_TOC, Call, Setting, behaviour

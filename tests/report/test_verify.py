@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from scpatch.report.verify import VerifyReport, summary_line
 from scpatch.verifier.execute.judge import Outcome
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.reasons import every_reason
-from scpatch.verifier.types import CallSite, Proof, SiteProof
+from scpatch.verifier.tools import Tools
+from scpatch.verifier.types import CallSite, Checkers, Proof, SiteProof
 from scpatch.verifier.verdict import SiteRuns, Verdict
 from tests.report.support import FIXTURES, rewritten, validated
 
@@ -115,6 +117,33 @@ def test_terminal(
     assert lines[-1] == summary_line(verdict)
 
 
+@pytest.mark.parametrize(
+    ("emulator", "text"),
+    [
+        ("/usr/bin/qemu-ppc64le", "; run with qemu-ppc64le."),
+        (None, "; run on this machine."),
+    ],
+)
+def test_what_took_part_is_told(
+    emulator: str | None, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkers = Checkers("pyelftools 0.33", "GNU objdump 2.40")
+    tools = Tools("/usr/bin/ld", "/usr/bin/as", emulator)
+    report = VerifyReport(
+        [replace(GOOD, proof=replace(GOOD.proof, checkers=checkers), tools=tools), UNRUN]
+    )
+    print_report(report, "terminal")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"Checked with pyelftools and GNU objdump{text}"
+    print_report(report, "plain")
+    checked = [line.split("\t") for line in capsys.readouterr().out.splitlines()][1]
+    assert checked == ["checked", "x.o", *checkers, "/usr/bin/ld", emulator or "-"]
+    print_report(report, "json")
+    file = validated(capsys.readouterr().out)["files"][0]  # type: ignore[index]
+    said = [file[key] for key in ("second_opinion", "disassembler", "linker", "emulator")]
+    assert said == [*checkers, "/usr/bin/ld", emulator]
+
+
 def test_verbose_gives_the_whole_reason(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(VerifyReport([GOOD], True), "text")
     assert capsys.readouterr().out.splitlines()[3] == "        because"
@@ -163,7 +192,16 @@ def test_a_real_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     verdicts = verify_files(FIXTURES / "sites.o", after)
     print_report(VerifyReport(verdicts), "text")
     out = capsys.readouterr().out
-    assert out.endswith("proven: 22 call sites (14 stub, 6 saved, 1 done, 1 notoc); not executed\n")
+    *_, summary, checked = out.splitlines()
+    assert summary.endswith(
+        "proven: 22 call sites (14 stub, 6 saved, 1 done, 1 notoc); not executed"
+    )
+    opinion = verdicts[0].proof.checkers.second_opinion.split()[0]
+    assert checked in {
+        f"Checked with {opinion} and capstone.",
+        f"Checked with {opinion} and GNU objdump.",
+    }
+    assert opinion in {"LIEF", "pyelftools"}
     assert "\n  ok  .text+0x104 " in out
     print_report(VerifyReport(verdicts), "json")
     validated(capsys.readouterr().out)

@@ -11,9 +11,9 @@ import pytest
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from scpatch.verifier.execute import find_tools
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.options import KernelOffsets, VerifyOptions
+from scpatch.verifier.tools import find_tools
 from scpatch.verifier.verdict import Verdict
 from tests.tools import CROSS, FIXTURES, NOP, code, relocations, run, scan_file, sections, states
 

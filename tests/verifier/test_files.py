@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.execute import find_tools
 from scpatch.verifier.files import IN_MEMORY, verify_files, verify_link
 from scpatch.verifier.options import VerifyOptions
+from scpatch.verifier.tools import find_tools
 from tests.archives import make, objects
 from tests.tools import LD, assemble, rewritten, run
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.execute import find_tools
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.proof import prove
+from scpatch.verifier.tools import find_tools
 from scpatch.verifier.verdict import Result
 from tests import elfwriter as ew
 from tests.test_cli import scpatch

@@ -206,6 +206,17 @@ class VerifiedObject(Entry):
     paca_toc: Annotated[
         int | None, about("Offset in the PACA that calls load r2 from; null if none does.")
     ]
+    second_opinion: Annotated[
+        str, about("The library that read the files too, and its version; empty if none did.")
+    ]
+    disassembler: Annotated[
+        str, about("What decoded the instructions, and its version; empty if nothing did.")
+    ]
+    linker: Annotated[str | None, about("GNU ld, which made the programs; null if not executed.")]
+    emulator: Annotated[
+        str | None,
+        about("QEMU; null if not executed, or executed directly on a ppc64le machine."),
+    ]
     errors: list[str]
     sites: list[VerifiedCall]
 
@@ -239,6 +250,10 @@ def _verified(verdict: Verdict) -> VerifiedObject:
         verdict,
         executed=verdict.runs is not None,
         paca_toc=verdict.proof.paca_toc,
+        second_opinion=verdict.proof.checkers.second_opinion,
+        disassembler=verdict.proof.checkers.disassembler,
+        linker=verdict.tools and verdict.tools.ld,
+        emulator=verdict.tools and verdict.tools.emulator,
         errors=verdict.proof.errors,
         sites=sites,
     )

@@ -15,11 +15,11 @@ from typing import Final
 from scpatch.verifier.execute.judge import Outcome
 from scpatch.verifier.execute.link import link
 from scpatch.verifier.execute.run import run_sites
-from scpatch.verifier.execute.tools import Tools, find_tools
 from scpatch.verifier.options import NO_OFFSETS, KernelOffsets
+from scpatch.verifier.tools import Tools
 from scpatch.verifier.types import CallSite
 
-__all__ = ["TIME_LIMIT", "Outcome", "Tools", "execute", "find_tools"]
+__all__ = ["TIME_LIMIT", "Outcome", "execute"]
 
 TIME_LIMIT: Final = 0.5
 """Processor time that a site gets, in seconds. It needs microseconds."""

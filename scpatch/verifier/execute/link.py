@@ -14,11 +14,13 @@ from pathlib import Path
 
 from scpatch.errors import ScpatchError, damaged
 from scpatch.verifier.execute.program import COMPLAINT, SLOT, STARTS, Program, read_program
-from scpatch.verifier.execute.tools import Tools
 from scpatch.verifier.objects.read import Image, UnreadableError, read
+from scpatch.verifier.tools import EMULATION, Tools
 from scpatch.verifier.types import CallSite
 
+_AS_OPTIONS = ("-a64", "-mlittle")
 _LD_OPTIONS = (
+    *("-m", EMULATION),
     *("-static", "--unresolved-symbols=ignore-all", "--noinhibit-exec", "--no-multi-toc"),
     *("--build-id=none", "--strip-debug", "-Map=map", "--entry=scpatch_harness_start"),
     "--verbose",  # otherwise the linker reports only the first ten overflows
@@ -47,7 +49,7 @@ def link(path: Path, sites: Sequence[CallSite], tools: Tools, directory: Path) -
     text = _trampolines(undefined, marked) + (_hidden(image, undefined) if image else "")
     (directory / "tramps.s").write_text(text, "utf-8", "surrogateescape")
     for name in ("harness", "tramps"):
-        _call([tools.assembler, "-o", f"{name}.o", f"{name}.s"], directory, path)
+        _call([tools.assembler, *_AS_OPTIONS, "-o", f"{name}.o", f"{name}.s"], directory, path)
     errors = _call([tools.ld, *_LD_OPTIONS], directory, path)
     if image is None:
         raise damaged(str(path), "its section headers cannot be read")

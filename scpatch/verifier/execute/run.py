@@ -11,9 +11,9 @@ from scpatch.errors import ScpatchError
 from scpatch.verifier.execute import state
 from scpatch.verifier.execute.judge import Outcome, judge, signal_name
 from scpatch.verifier.execute.program import Program
-from scpatch.verifier.execute.tools import Tools
 from scpatch.verifier.objects.variant import BL, LD_R2, LOCAL_ENTRY, NOP, STRUCT, B
 from scpatch.verifier.options import KernelOffsets
+from scpatch.verifier.tools import Tools
 from scpatch.verifier.types import CallSite
 
 _BATCH = 128

@@ -16,16 +16,14 @@ from pathlib import Path
 
 from scpatch.verifier.linked.image import Linked, find_trampolines, read_image
 from scpatch.verifier.linked.judge import judge
-from scpatch.verifier.objects import record
+from scpatch.verifier.objects import decoder, record
 from scpatch.verifier.objects.calls import find_calls
 from scpatch.verifier.objects.forms import read_object
-from scpatch.verifier.objects.insn import decode
 from scpatch.verifier.objects.read import Image, Place, UnreadableError
-from scpatch.verifier.objects.second_opinion import disagreements
 from scpatch.verifier.objects.variant import NOPS, STRUCT
-from scpatch.verifier.proof import headers, loads_of, one_offset, same
+from scpatch.verifier.proof import checkers, headers, loads_of, look_again, one_offset, same
 from scpatch.verifier.reasons import image_patches, not_in_images
-from scpatch.verifier.types import Common, Proof, Reason, SiteProof
+from scpatch.verifier.types import Checkers, Common, Proof, Reason, SiteProof
 
 __all__ = ["prove_images", "prove_link"]
 
@@ -43,12 +41,13 @@ def prove_link(
         linked = find_trampolines(read_image(image), trampolines)
         if fault := not_in_images(record.strategies(linked.image)):
             return Proof((), (fault,))
+        decoder.prepare(linked.image.words)
         sites = tuple(judge(linked))
         errors = [*_lost(_count(objects, trampolines), linked, sites)]
         errors += one_offset(loads_of(linked.image, sites), paca_toc)
         if not linked.entries:
             errors.append("no symbol names a trampoline's code: nothing can be said.")
-        return Proof(sites, tuple(errors))
+        return Proof(sites, tuple(errors), checkers=Checkers(disassembler=decoder.name()))
     except UnreadableError as reason:
         return Proof((), (f"{reason}.",))
 
@@ -89,13 +88,13 @@ def prove_images(
     """As `scpatch.verifier.proof.prove`, for two linked images. Raises OSError."""
     try:
         images = read_image(before), read_image(after)
-        errors = [text for image in images for text in disagreements(image)]
+        errors = look_again(*images)
         errors += headers.check(*images)
         errors += _moved(*images)
         if errors:
-            return Proof((), tuple(errors))
+            return Proof((), tuple(errors), checkers=checkers(*images))
         old, new = (find_trampolines(image, trampolines) for image in images)
-        return _compare(old, new, paca_toc)
+        return replace(_compare(old, new, paca_toc), checkers=checkers(*images))
     except UnreadableError as reason:
         return Proof((), (f"{reason}.",))
 
@@ -168,5 +167,5 @@ def _change_errors(before: Linked, after: Linked, was: SiteProof, now: SiteProof
         yield f"{where}: the restore overwrote an instruction that is not a nop."
     if was.right and was.state is not Common.NOTOC:  # There a load of r2 does nothing.
         yield f"{where}: the call was changed although r2 was right after it."
-    if not decode(after.word(place), after.address(place)).startswith("bl "):
-        yield f"{where}: capstone does not decode this as a call."
+    if not decoder.decode(after.word(place)).startswith("bl "):
+        yield f"{where}: the disassembler does not decode this as a call."

@@ -1,8 +1,8 @@
 """What one instruction does to r1, r2 and the TOC save doubleword, and where control goes next.
 
 Branches are read from the instruction word (Power ISA: I-form, B-form, XL-form). Most others are
-judged from capstone's text, which takes a third of the time of its typed operands; what it cannot
-decode (data, Power10 prefixes) is UNKNOWN, apart from a few opcodes.
+judged from the disassembler's text, which takes a third of the time of capstone's typed operands;
+what it cannot decode (data, Power10 prefixes) is UNKNOWN, apart from a few opcodes.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from scpatch.verifier.objects.variant import BYTE_ORDER, TOC_SLOT
-
-if TYPE_CHECKING:
-    from capstone import Cs
+from scpatch.verifier.objects.decoder import decode
+from scpatch.verifier.objects.variant import TOC_SLOT
 
 _I_FORM, _B_FORM, _XL_FORM = 18, 16, 19
 _BCLR, _BCCTR, _BCTAR = 16, 528, 560
@@ -28,8 +26,8 @@ _WIDEST = 32
 _MANY_REGISTERS = ("lmw", "stmw", "lsw", "stsw", "lq", "stq")
 _SOURCE_FIRST = ("st", "cmp", "tw", "td", "mt", "dcb", "icb")
 _WRITES_NONE = (206, 238, 274, 306, 498)
-"""`msgsnd`, `msgclr`, `tlbiel`, `tlbie` and `slbia`, which capstone 5 does not know, or not in all
-their forms. None writes a general register (Power ISA, Book III)."""
+"""`msgsnd`, `msgclr`, `tlbiel`, `tlbie` and `slbia`, which capstone 5 does not know in all their
+forms. None writes a general register (Power ISA, Book III)."""
 _FLOATING_POINT = (59, 63)
 """The primary opcodes of floating-point arithmetic. The targets are FPRs, VSRs, accumulators and
 status registers, never a general register or memory (Power ISA, Book I, chapters 4, 5 and 7, and
@@ -115,7 +113,7 @@ def target(word: int, offset: int) -> int | None:
 
 
 class _Text(NamedTuple):
-    """Capstone's text of an instruction: `std`, `r2`, `24(r1)`. Where the last operand is such an
+    """The text of an instruction: `std`, `r2`, `24(r1)`. Where the last operand is such an
     address, `base` and `displacement` are its parts."""
 
     name: str
@@ -139,24 +137,10 @@ class _Text(NamedTuple):
         return written
 
 
-def decode(word: int, address: int = 0) -> str:
-    """What capstone makes of a word, `ld r2, 0x18(r1)`; empty for what it cannot decode."""
-    for _, _, name, operands in _decoder().disasm_lite(word.to_bytes(4, BYTE_ORDER), address):
-        return f"{name} {operands}".rstrip()
-    return ""
-
-
-@cache
-def _decoder() -> Cs:
-    import capstone
-
-    return capstone.Cs(capstone.CS_ARCH_PPC, capstone.CS_MODE_64 | capstone.CS_MODE_LITTLE_ENDIAN)
-
-
 @cache
 def _text(word: int) -> _Text:
     name, _, rest = decode(word).partition(" ")
-    operands = rest.split(", ") if rest else []
+    operands = rest.replace(" ", "").split(",") if rest else []
     address = _ADDRESS.fullmatch(operands[-1]) if operands else None
     if address is None:
         return _Text(name, operands)
@@ -166,12 +150,12 @@ def _text(word: int) -> _Text:
 @cache
 def effect(word: int) -> Effect:
     """What the instruction `word` does, by itself: what a relocation changes is no register."""
-    if word >> 26 in _FLOATING_POINT:
+    opcode = word >> 26
+    if opcode in _FLOATING_POINT or (opcode == 31 and word >> 1 & 0x3FF in _WRITES_NONE):
         return Effect.NONE
     text = _text(word)
     if not text.name:
-        is_known = word >> 26 == 31 and word >> 1 & 0x3FF in _WRITES_NONE
-        return Effect.NONE if is_known else Effect.UNKNOWN  # data, or the prefix of a Power10 pair
+        return Effect.UNKNOWN  # data, or the prefix of a Power10 pair
     name, operands = text.name, text.operands
     if name.startswith(_MANY_REGISTERS):
         return Effect.UNKNOWN

@@ -1,7 +1,7 @@
 """Reads an ELF64 little-endian relocatable object for the proof.
 
 This reader shares nothing with `scpatch.elf`. It takes the tables as the gABI lays them out, record
-by record with `struct`; `second_opinion` has LIEF read the same file and compares section by
+by record with `struct`; `second_opinion` has a library read the same file and compares section by
 section and symbol by symbol, so that an error here is noticed. Relocations are read here
 alone: LIEF has no name for R_PPC64_REL24_NOTOC and R_PPC64_REL24_P9NOTOC.
 """
@@ -11,9 +11,10 @@ from __future__ import annotations
 import mmap
 import struct
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +41,7 @@ _EHDR = struct.Struct(STRUCT + "16xHH20xQI")
 _SHDR = struct.Struct(STRUCT + "IIQQQQIIQQ")
 _SYM = struct.Struct(STRUCT + "IBBHQQ")
 _RELA = struct.Struct(STRUCT + "QIIq")
+_WORD = struct.Struct(STRUCT + "I")
 
 
 class UnreadableError(Exception):
@@ -186,6 +188,13 @@ class Image:
     def code(self) -> tuple[Section, ...]:
         """The sections that hold instructions, whatever their type, but for the file's tables."""
         return tuple(s for s in self.sections if s.has_bytes and s.is_executable)
+
+    @property
+    def words(self) -> Iterator[int]:
+        """All words of the code."""
+        for section in self.code:
+            code = self.content(section.number)
+            yield from map(itemgetter(0), _WORD.iter_unpack(code[: len(code) & ~3]))
 
     @cached_property
     def functions(self) -> dict[int, list[Symbol]]:

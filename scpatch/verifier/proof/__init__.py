@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scpatch.verifier.objects import record
+from scpatch.verifier.objects import decoder, record, second_opinion
 from scpatch.verifier.objects.calls import find_calls
 from scpatch.verifier.objects.forms import has_intermediate, read_object
 from scpatch.verifier.objects.read import Image, Place, UnreadableError
-from scpatch.verifier.objects.second_opinion import disagreements
 from scpatch.verifier.proof import headers, same, site_table
 from scpatch.verifier.proof.added import Added, check
 from scpatch.verifier.proof.change import Change, hoist_fault
@@ -23,7 +22,7 @@ from scpatch.verifier.reasons import strategies
 from scpatch.verifier.reasons.interface import Block, Load, Strategy
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.search.object_entries import ObjectEntries
-from scpatch.verifier.types import Proof, Reason, SiteProof
+from scpatch.verifier.types import Checkers, Proof, Reason, SiteProof
 
 __all__ = ["Proof", "SiteProof", "prove"]
 
@@ -47,23 +46,35 @@ def prove(
     """
     try:
         images = read_object(before), read_object(after)
-        errors = [text for image in images for text in disagreements(image)]
+        errors = look_again(*images)
         old, new = (Code(ObjectEntries(find_calls(image, trampolines))) for image in images)
         applied = [strategy(old, new) for strategy in strategies()]
         others = {number for strategy in applied for number in strategy.symbols_that_differ()}
         errors += headers.check(*images, others)
         if errors:
-            return Proof((), tuple(errors))
+            return Proof((), tuple(errors), checkers=checkers(*images))
         proof = _compare(old, new, applied, paca_toc, for_kernel=for_kernel)
         used = [strategy.livepatch_offsets(livepatch_offsets) for strategy in applied]
         return replace(
             proof,
             errors=(*proof.errors, *(error for _, wrong in used for error in wrong)),
+            checkers=checkers(*images),
             livepatch=next((offsets for offsets, _ in used if offsets is not None), None),
             intermediate=has_intermediate(images[1]),
         )
     except UnreadableError as reason:
         return Proof((), (f"{reason}.",))
+
+
+def look_again(*images: Image) -> list[str]:
+    """What another library reads otherwise. Has the code decoded that the proof will look at."""
+    decoder.prepare(word for image in images for word in image.words)
+    return [text for image in images for text in second_opinion.disagreements(image)]
+
+
+def checkers(*images: Image) -> Checkers:
+    """What read the files and the instructions."""
+    return Checkers(second_opinion.names(*images), decoder.name())
 
 
 @dataclass(eq=False)

@@ -15,9 +15,9 @@ from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
 from scpatch.sites.actions import Common
-from scpatch.verifier.execute import find_tools
 from scpatch.verifier.files import verify_files, verify_link
 from scpatch.verifier.options import KernelOffsets, VerifyOptions
+from scpatch.verifier.tools import find_tools
 from scpatch.verifier.types import Common as Reason
 from scpatch.verifier.verdict import Verdict
 from tests.fuzz.programs import toolchain

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from scpatch.verifier.execute import Outcome, execute, find_tools
+from scpatch.verifier.execute import Outcome, execute
 from scpatch.verifier.options import KernelOffsets
+from scpatch.verifier.tools import find_tools
 from scpatch.verifier.types import CallSite
 from tests.strategies.livepatch_support import CODE
 from tests.verifier.execute.support import AS, assemble, labels, site_at

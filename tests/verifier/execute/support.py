@@ -4,8 +4,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from scpatch.verifier.execute import Outcome, execute, find_tools
+from scpatch.verifier.execute import Outcome, execute
 from scpatch.verifier.options import NO_OFFSETS, KernelOffsets
+from scpatch.verifier.tools import find_tools
 from scpatch.verifier.types import CallSite
 
 AS = "powerpc64le-linux-gnu-as"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.execute import Outcome, execute, find_tools
+from scpatch.verifier.execute import Outcome, execute
+from scpatch.verifier.tools import find_tools
 from tests.verifier.execute.support import TARGET, TRAMPOLINE, assemble, run, run_one, site_at
 
 SAVE = "std 2, 24(1)\n"

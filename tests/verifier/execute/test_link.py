@@ -2,12 +2,14 @@
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from scpatch.errors import ScpatchError
-from scpatch.verifier.execute import Tools, execute, find_tools
+from scpatch.verifier.execute import execute
+from scpatch.verifier.tools import Tools, find_tools
 from tests.verifier.execute.support import STUB, TRAMPOLINE, assemble, run, site_at
 
 GOOD = ".text\nsite: bl stub\n ld 2, 24(1)\n nop\n" + STUB + TRAMPOLINE
@@ -21,47 +23,6 @@ def program(path: Path, text: str) -> str:
     return str(path)
 
 
-def test_missing_programs_name_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    steps = [
-        ("powerpc64le-linux-gnu-ld", "binutils-powerpc64le-linux-gnu"),
-        ("powerpc64le-linux-gnu-as", "binutils-powerpc64le-linux-gnu"),
-        ("qemu-ppc64le", "qemu-user"),
-    ]
-    for name, package in steps:
-        with pytest.raises(ScpatchError) as error:
-            find_tools()
-        assert error.value.code == "SCP301"
-        assert error.value.message.startswith(name)
-        assert package in error.value.hint.replace(",", "").split()
-        assert "--no-run" in error.value.hint
-        program(tmp_path / name, "exit 1")
-    assert find_tools().emulator == str(tmp_path / "qemu-ppc64le")
-
-
-def test_a_ppc64le_machine_needs_no_emulator(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("platform.machine", lambda: "ppc64le")
-    with pytest.raises(ScpatchError, match="ld is needed") as error:
-        find_tools()
-    assert "binutils," in error.value.hint
-    for name in ("ld", "as"):
-        program(tmp_path / name, "exit 1")
-    assert find_tools() == Tools(str(tmp_path / "ld"), str(tmp_path / "as"), None)
-
-
-def test_programs_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program(tmp_path / "mine", "exit 1")
-    monkeypatch.chdir(tmp_path)
-    tools = find_tools(ld="./mine", assembler="./mine", emulator="./mine")
-    assert tools == Tools(*[str(tmp_path / "mine")] * 3)
-    with pytest.raises(ScpatchError, match="no-such-program is needed"):
-        find_tools(ld="no-such-program")
-
-
 def failing(tmp_path: Path, tools: Tools) -> ScpatchError:
     path = assemble(tmp_path, GOOD)
     with pytest.raises(ScpatchError) as error:
@@ -72,9 +33,8 @@ def failing(tmp_path: Path, tools: Tools) -> ScpatchError:
 
 
 def test_a_linker_that_fails(tmp_path: Path) -> None:
-    error = failing(
-        tmp_path, find_tools(ld=program(tmp_path / "ld", "echo no such luck >&2; exit 1"))
-    )
+    linker = program(tmp_path / "ld", "echo no such luck >&2; exit 1")
+    error = failing(tmp_path, replace(find_tools(), ld=linker))
     assert error.code == "SCP302"
     assert error.message == "cannot be linked into a program to run: no such luck"
 
@@ -83,23 +43,23 @@ def test_a_linker_that_makes_something_else(tmp_path: Path) -> None:
     """The addresses in its map would be those of other code."""
     other = assemble(tmp_path, GOOD + "nop\n", "other")
     steps = f'ln -sf {other} object.o; exec {find_tools().ld} "$@"'
-    error = failing(tmp_path, find_tools(ld=program(tmp_path / "ld", steps)))
+    error = failing(tmp_path, replace(find_tools(), ld=program(tmp_path / "ld", steps)))
     assert error.code == "SCP302"
     assert error.message == "section 1 (.text) is not in the linked program as it is in the file"
 
 
 def test_an_assembler_that_fails(tmp_path: Path) -> None:
-    error = failing(tmp_path, find_tools(assembler="/bin/false"))
+    error = failing(tmp_path, replace(find_tools(), assembler="/bin/false"))
     assert error.code == "SCP302"
     assert error.message == "cannot be linked into a program to run: no reason was given"
 
 
 def test_an_emulator_that_fails(tmp_path: Path) -> None:
     emulator = program(tmp_path / "qemu", "echo no memory >&2; exit 3")
-    error = failing(tmp_path, find_tools(emulator=emulator))
+    error = failing(tmp_path, replace(find_tools(), emulator=emulator))
     assert error.code == "SCP302"
     assert error.message == "the program to run the call sites does not start: no memory"
-    error = failing(tmp_path, find_tools(emulator="/bin/false"))
+    error = failing(tmp_path, replace(find_tools(), emulator="/bin/false"))
     assert error.message.endswith("does not start: the process left with status 1")
 
 
@@ -108,9 +68,10 @@ def test_the_program_runs_in_a_folder_of_its_own(
 ) -> None:
     path = assemble(tmp_path, GOOD)
     # It may write no file, but make a folder.
-    steps = f'mkdir "{tmp_path}/was-$(basename "$PWD")"; exec {find_tools().emulator} "$@"'
+    steps = f'mkdir "{tmp_path}/was-$(basename "$PWD")"; exec {find_tools().emulator or ""} "$@"'
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    (outcome,) = execute(path, [site_at(path)], find_tools(emulator=program(tmp_path / "q", steps)))
+    tools = replace(find_tools(), emulator=program(tmp_path / "q", steps))
+    (outcome,) = execute(path, [site_at(path)], tools)
     assert outcome.passed
     (seen,) = tmp_path.glob("was-scpatch-run-*")
     assert not (tmp_path / seen.name.removeprefix("was-")).exists()
@@ -120,7 +81,7 @@ def test_an_emulator_that_does_nothing(tmp_path: Path) -> None:
     """It says that it is ready, and then gives no result: the site has not passed."""
     path = assemble(tmp_path, GOOD)
     emulator = program(tmp_path / "qemu", "printf SCPREADY")
-    (outcome,) = execute(path, [site_at(path)], find_tools(emulator=emulator))
+    (outcome,) = execute(path, [site_at(path)], replace(find_tools(), emulator=emulator))
     assert outcome.reasons == (f"{ENDED}the process left with status 0",)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.execute import execute, find_tools
+from scpatch.verifier.execute import execute
+from scpatch.verifier.tools import find_tools
 from tests.verifier.execute.livepatch_support import (
     LINES,
     OFFSETS,

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from scpatch.errors import ScpatchError
-from scpatch.verifier.execute import execute, find_tools
+from scpatch.verifier.execute import execute
+from scpatch.verifier.tools import find_tools
 from tests.verifier.execute.support import (
     STUB,
     TARGET,

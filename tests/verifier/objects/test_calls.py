@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.execute import find_tools
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.proof import prove
+from scpatch.verifier.tools import find_tools
 from scpatch.verifier.verdict import Result
 from tests.awkward import LOCAL, SOURCES
 from tests.test_cli import scpatch
@@ -97,8 +97,8 @@ def test_a_restore_without_a_save_is_not_shown(tmp_path: Path) -> None:
         done = scpatch("verify", *options, "--format", "plain", path, path)
         assert done.returncode == 1
         lines = [line.split("\t") for line in done.stdout.splitlines()]
-        assert [line[0] for line in lines] == ["site", "verdict"]
-        assert (lines[0][5], lines[0][6], lines[1][2]) == ("restored", "not shown", "not shown")
+        assert [line[0] for line in lines] == ["site", "checked", "verdict"]
+        assert (lines[0][5], lines[0][6], lines[2][2]) == ("restored", "not shown", "not shown")
     (verdict,) = verify_files(path, path)
     assert verdict.result is Result.NOT_SHOWN
     assert not verdict.proven

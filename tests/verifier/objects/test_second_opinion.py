@@ -1,5 +1,6 @@
-"""LIEF confirms what the proof reads, and disagrees when either is wrong."""
+"""Another library confirms what the proof reads, and disagrees when either is wrong."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,18 @@ import pytest
 
 from scpatch.verifier.objects.read import Image, read
 from scpatch.verifier.objects.second_opinion import disagreements
+from tests.elfwriter import Elf, Symbol, build
 from tests.tools import FIXTURES
 
 OBJECTS = ("sites.o", "calls-clang.o", "calls-gcc-dwarf.o", "calls-pcrel.o", "module.ko")
+
+
+@pytest.fixture(params=["LIEF", "pyelftools"], autouse=True)
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The library that is asked."""
+    if request.param == "pyelftools":
+        monkeypatch.setitem(sys.modules, "lief", None)
+    return str(request.param)
 
 
 @pytest.mark.parametrize("name", OBJECTS)
@@ -29,12 +39,12 @@ SYMBOL_FIELDS = ("name", "value", "size", "info", "other", "section")
 
 
 @pytest.mark.parametrize("field", SECTION_FIELDS)
-def test_a_section_read_otherwise_is_told(image: Image, field: str) -> None:
+def test_a_section_read_otherwise_is_told(image: Image, field: str, library: str) -> None:
     section = image.sections[2]
     changed = section._replace(**{field: other(getattr(section, field))})
     wrong = replace(image, sections=(*image.sections[:2], changed, *image.sections[3:]))
     (text,) = disagreements(wrong)
-    assert text.startswith("LIEF reads sites.o otherwise: section 2 is")
+    assert text.startswith(f"{library} reads sites.o otherwise: section 2 is")
 
 
 @pytest.mark.parametrize("field", SYMBOL_FIELDS)
@@ -61,7 +71,16 @@ def test_few_of_many_differences_are_shown(image: Image) -> None:
     assert len(disagreements(replace(image, symbols=moved))) == 5
 
 
-def test_a_file_that_lief_cannot_read(image: Image, tmp_path: Path) -> None:
+def test_a_file_that_it_cannot_read(image: Image, tmp_path: Path, library: str) -> None:
     path = tmp_path / "text.o"
     path.write_text("no object")
-    assert disagreements(replace(image, path=path)) == ("LIEF cannot read text.o",)
+    assert disagreements(replace(image, path=path)) == (f"{library} cannot read text.o",)
+
+
+def test_every_st_other_and_odd_names_are_read_alike(tmp_path: Path) -> None:
+    symbols = [Symbol(name=f"caf\udce9{other}", other=other) for other in range(256)]
+    path = tmp_path / "x.o"
+    path.write_bytes(build(Elf(symbols=symbols)))
+    image = read(path)
+    assert {symbol.other for symbol in image.symbols} == set(range(256))
+    assert disagreements(image) == ()

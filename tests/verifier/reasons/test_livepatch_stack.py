@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.execute import find_tools
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.proof import prove
 from scpatch.verifier.reasons.livepatch_stack import Offsets, read_code
+from scpatch.verifier.tools import find_tools
 from scpatch.verifier.types import Proof
 from tests.elfwriter import STB_WEAK, STT_FUNC, Elf, Symbol
 from tests.elfwriter import words as packed

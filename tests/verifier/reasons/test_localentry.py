@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.execute import execute, find_tools
+from scpatch.verifier.execute import execute
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.options import KernelOffsets, VerifyOptions
 from scpatch.verifier.proof import prove
+from scpatch.verifier.tools import find_tools
 from tests import tools
 from tests.strategies.localentry_support import CALLER, PACA_TOC, TRAMPOLINE, marked
 from tests.tools import NOP, assemble

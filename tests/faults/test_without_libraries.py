@@ -74,7 +74,7 @@ def test_without_capstone_and_objdump(
     monkeypatch.setenv("CROSS_COMPILE", "nowhere-")
     options = ["--no-run"] if name == "verify" else []
     done = without(LIBRARIES, name, *options, before, after)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert (
         "scpatch: nowhere-objdump is needed to decode instructions, since capstone is not "
         "installed, and is not installed [SCP301]"

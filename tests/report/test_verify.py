@@ -132,7 +132,7 @@ def test_what_took_part_is_told(
     report = VerifyReport(
         [replace(GOOD, proof=replace(GOOD.proof, checkers=checkers), tools=tools), UNRUN]
     )
-    print_report(report, "terminal")
+    print_report(report, "text")
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"Checked with pyelftools and GNU objdump{text}"
     print_report(report, "plain")

@@ -73,8 +73,7 @@ def _key_of_scpatch() -> str:
 
 def object_tree(linux: Linux, variant: Variant) -> Path:
     """The configured object tree of a variant. To be called with the lock held."""
-    files = [KERNEL / "config", *([KERNEL / "config-at-sites"] if variant.at_sites else [])]
-    config = "".join(file.read_text() for file in files)
+    config = "".join((KERNEL / name).read_text() for name in variant.configurations)
     tree = linux.folder / variant.tree
     # Others of the same tree may have another linker.
     first = replace(variant, flags=None, linker=LD)

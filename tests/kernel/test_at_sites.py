@@ -19,7 +19,7 @@ from tests.kernel.cases import cases
 from tests.kernel.conftest import Booted
 from tests.kernel.images import module
 from tests.kernel.linux import Linux
-from tests.kernel.variants import AT_SITES, AT_SITES_BY_LLD, UNLISTED, Variant
+from tests.kernel.variants import AT_SITES, AT_SITES_BARE, AT_SITES_BY_LLD, UNLISTED, Variant
 from tests.tools import CROSS
 
 TABLE = ".static_call_sites"
@@ -66,6 +66,18 @@ def selftest(log: Log) -> tuple[bool, int]:
 def test_the_kernels_own_test_passes(log: Log) -> None:
     assert selftest(log) == (True, 0)
     assert not [line for line in log.lines if "WARNING:" in line]
+
+
+def test_a_kernel_in_which_only_static_calls_patch_code(booted: Booted) -> None:
+    """Its text is read-only when the kernel's own test patches it."""
+    steps = ("plain", "irq", "load", "toc", "sites", "asleep")
+    log = booted(AT_SITES_BARE, *steps, debug=True)
+    assert {name: case.detail for name, case in log.cases.items() if not case.ok} == {}
+    assert set(log.cases) == cases(*steps)
+    assert log.finished
+    assert not log.oops
+    assert not log.errors
+    assert selftest(log) == (True, 0)
 
 
 def test_the_kernels_own_test_can_fail(kernel: Kernel, tmp_path: Path) -> None:

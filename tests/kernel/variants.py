@@ -27,6 +27,8 @@ class Variant:
     """Whether the step stands in the tree's Makefiles, instead of scpatch-ld."""
     at_sites: bool = False
     """Whether the kernel is configured to patch call sites."""
+    bare: bool = False
+    """Whether nothing else patches its code: neither ftrace, nor kprobes, nor live patches."""
     clang: bool = False
     """Whether clang compiles it, and LLVM's tools do the rest, the linker too."""
 
@@ -53,8 +55,14 @@ class Variant:
     @property
     def tree(self) -> str:
         """The name of its object tree: what has one configuration and one compiler."""
-        kinds = [*["clang"] * self.clang, *["at-sites"] * self.at_sites]
-        return "-".join(kinds) or "objects"
+        kinds = {"clang": self.clang, "at-sites": self.at_sites, "bare": self.bare}
+        return "-".join(kind for kind, is_one in kinds.items() if is_one) or "objects"
+
+    @property
+    def configurations(self) -> tuple[str, ...]:
+        """Files in fixtures/kernel. A later line for an option counts."""
+        kinds = {"config": True, "config-at-sites": self.at_sites, "config-bare": self.bare}
+        return tuple(name for name, is_used in kinds.items() if is_used)
 
 
 NAIVE = Variant("naive", flags=None)
@@ -72,5 +80,6 @@ AT_SITES = Variant("at-sites", flags="--emit-sites", at_sites=True)
 AT_SITES_BY_LLD = Variant("at-sites-lld", "--emit-sites", LLD, at_sites=True)
 UNLISTED = Variant("unlisted", at_sites=True)
 """The same kernel, which is not told where its call sites are."""
+AT_SITES_BARE = Variant("at-sites-bare", "--emit-sites", at_sites=True, bare=True)
 BY_CLANG = Variant("clang", linker=LLD, clang=True)
 NAIVE_BY_CLANG = Variant("naive-clang", flags=None, linker=LLD, clang=True)

@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "short: also for kernels that are not tested in full")
+    config.addinivalue_line("markers", "thorough: only for kernels that --linux names")
     config.addinivalue_line(
         "markers", "unless(why): not for a kernel for which the function returns a reason"
     )

@@ -44,9 +44,11 @@ class Selection(NamedTuple):
     """The kernels of a test run, the newest first."""
 
     full: tuple[Linux, ...]
-    """These go through all tests that hold for them."""
+    """These go through all tests that hold for them, but for those that compile yet another tree
+    where `thorough` is false."""
     short: tuple[Linux, ...] = ()
     """These go through the short list only."""
+    thorough: bool = True
 
     @property
     def every(self) -> tuple[Linux, ...]:
@@ -55,14 +57,14 @@ class Selection(NamedTuple):
 
 def select(words: str | None = None) -> Selection:
     """The kernels that `--linux` names: `all`, or versions with commas between them. Without it
-    the newest in full and the others by the short list.
+    what a run of CI has the time for.
 
     Raises KernelError where one cannot be had.
     """
     if words not in (None, "all"):
         return Selection(_sorted([_of_version(word) for word in str(words).split(",")]))
     every = _sorted([Linux(newest(_PREFIX + _ANY, Lists(name, ALL))) for name in RELEASES])
-    return Selection(every) if words else Selection(every[:1], every[1:])
+    return Selection(every) if words else Selection(every[:1], every[1:], thorough=False)
 
 
 def _of_version(version: str) -> Linux:

@@ -12,6 +12,7 @@ from tests.kernel.linux import Linux, Selection
 
 _LEFT_OUT = "scpatch-linux"
 SHORT = "is not in the short list"
+THOROUGH = "compiles a tree of its own, which takes --linux"
 
 
 class Plugin:
@@ -52,6 +53,8 @@ class Plugin:
     def _why_not(self, item: pytest.Item, linux: Linux) -> str:
         if linux in self.selected.short and item.get_closest_marker("short") is None:
             return SHORT
+        if not self.selected.thorough and item.get_closest_marker("thorough") is not None:
+            return THOROUGH
         reasons = (str(mark.args[0](linux)) for mark in item.iter_markers("unless"))
         return next(filter(None, reasons), "")
 

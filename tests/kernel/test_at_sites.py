@@ -68,6 +68,7 @@ def test_the_kernels_own_test_passes(log: Log) -> None:
     assert not [line for line in log.lines if "WARNING:" in line]
 
 
+@pytest.mark.thorough
 def test_a_kernel_in_which_only_static_calls_patch_code(booted: Booted) -> None:
     """Its text is read-only when the kernel's own test patches it."""
     steps = ("plain", "irq", "load", "toc", "sites", "asleep")

@@ -16,6 +16,7 @@ from tests.tools import ROOT, run
 
 ALWAYS = "test_every_case_passes[rewritten-"
 IN_FULL = "test_a_module_reads_the_wrong_data["
+THOROUGH = "test_a_kernel_in_which_only_static_calls_patch_code["
 
 
 def collected(*words: str) -> str:
@@ -33,6 +34,7 @@ def test_the_newest_is_tested_in_full_and_the_others_by_a_short_list() -> None:
     assert len(versions) > 1
     assert kernels(text, IN_FULL) == versions[:1]
     assert sorted(kernels(text, ALWAYS)) == sorted(versions)
+    assert kernels(text, THOROUGH) == []
     for version in versions[1:]:
         assert re.search(
             rf"^Linux {version}\..*: \d+ tests\n  without \d+ more: is not", text, re.M
@@ -42,8 +44,9 @@ def test_the_newest_is_tested_in_full_and_the_others_by_a_short_list() -> None:
 @pytest.mark.parametrize(("words", "count"), [("all", len(select().every)), ("6.1,6.12", 2)])
 def test_those_that_are_asked_for_are_tested_in_full(words: str, count: int) -> None:
     text = collected(f"--linux={words}")
-    assert len(kernels(text, IN_FULL)) == len(kernels(text, ALWAYS)) == count
-    assert "short list" not in text
+    for test in (IN_FULL, ALWAYS, THOROUGH):
+        assert len(kernels(text, test)) == count
+    assert "without" not in text.partition("= kernels =")[2]
 
 
 def test_a_kernel_that_no_release_has() -> None:

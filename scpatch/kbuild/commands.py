@@ -97,5 +97,7 @@ def _settle(note: _Note) -> bool:
             variable, assigned, _ = file.readline().partition(" := ")
             file.seek(0, os.SEEK_END)
             if assigned:
-                file.write(_LINES.format(flags=note.flags.replace("$", "$$"), variable=variable))
+                # A backslash at the end of a line would join it with the next.
+                flags = note.flags.replace("$", "$$") + " " * note.flags.endswith("\\")
+                file.write(_LINES.format(flags=flags, variable=variable))
     return True

@@ -49,6 +49,17 @@ def test_a_module_is_the_linkers_after_rewrite(tree: Path, linker: str) -> None:
     assert snapshot(tree).keys() - before.keys() == {"fs/fs.ko", ".tmp_scpatch"}
 
 
+@pytest.mark.parametrize("script", ["arch/powerpc/module.lds", "/o/scripts/module.lds", "x.lds"])
+def test_a_module_of_a_headers_package(tree: Path, tmp_path: Path, script: str) -> None:
+    """Debian's has the linker script elsewhere. The module is one whatever its script is."""
+    path = tmp_path / script.removeprefix("/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (tree / "scripts/module.lds").rename(path)
+    words = [str(path) if word == "scripts/module.lds" else word for word in module_arguments()]
+    assert link(tree, words).stdout == "  SCPATCH fs/fs.ko\n"
+    assert len(stubs(tree / "fs/fs.ko")) == 1
+
+
 def test_a_module_whose_sites_are_left_to_the_loader_is_unchanged(tree: Path) -> None:
     assemble(tree / "fs", CALLER.format(name="probe"), "fs.o")
     run(LD, *module_arguments(), cwd=tree)

@@ -136,3 +136,13 @@ def test_auto_sees_that_the_kernel_has_other_offsets_now(tree: Path, header: Pat
         header.write_text(now)
         assert _chosen(tree) == expected
         assert len(stubs(tree / "vmlinux")) == (3 if expected == "callsite" else 0)
+
+
+def test_the_offsets_are_those_of_the_kernels_tree(tree: Path, header: Path) -> None:
+    """Kbuild names it in `objtree`. Since Linux 6.13 an external module is linked elsewhere."""
+    kernel = tree.parent / "kernel"
+    (kernel / "include").mkdir(parents=True)
+    header.parent.rename(kernel / "include/generated")
+    assert "[SCP115]" in call(tree, image_arguments(), env=FLAGS).stderr
+    link(tree, env={**FLAGS, "objtree": str(kernel)})
+    assert restores(tree / "vmlinux") == ["16(r13)"] * 3

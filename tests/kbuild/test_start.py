@@ -177,7 +177,7 @@ def test_options_of_make(monkeypatch: pytest.MonkeyPatch, words: Sequence[str], 
         assert not _is_dry([])
 
 
-WRONG = "scpatch: scpatch-ld: invalid value for --strategy: 'pcaa' is not one of callsite, "
+WRONG = "scpatch: scpatch-ld: invalid value for --strategy: 'pcaa' is not one of "
 
 
 @pytest.mark.parametrize("goal", [KO, "below"])

@@ -94,8 +94,9 @@ def test_a_file_that_was_rewritten(tmp_path: Path) -> None:
     assert advice.recommended == ""
 
 
-def test_nothing_to_do(tmp_path: Path) -> None:
-    path = assemble(tmp_path, "FUNC f\n blr\nEND f\n")
+@pytest.mark.parametrize("call", ["", " bl __SCT__x@notoc\n"])
+def test_nothing_to_do(tmp_path: Path, call: str) -> None:
+    path = assemble(tmp_path, f"FUNC f\n{call} blr\nEND f\n")
     assert advised(path).recommended == ""
     assert "nothing to do" in scpatch("advise", path, "--format", "text").stdout
 

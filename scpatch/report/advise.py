@@ -88,7 +88,9 @@ def _advice(advice: Advice) -> Iterator[Block]:
 def _conclusion(advice: Advice) -> str:
     if advice.recommended:
         return f"take {advice.recommended}"
-    return "take none: no possible strategy fixes a call" if advice.sites else "nothing to do"
+    if any(outlook.left or not outlook.possible for outlook in advice.outlooks) and advice.sites:
+        return "take none: no possible strategy fixes a call"
+    return "nothing to do"
 
 
 def _notes(outlook: Outlook) -> Iterator[str]:

@@ -15,7 +15,7 @@ QEMU = [
     "qemu-system-ppc64",
     "-M",
     "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off",
-    *("-cpu", "power9", "-m", "512"),
+    *("-m", "512"),
     *("-display", "none", "-monitor", "none", "-serial", "stdio", "-nodefaults", "-no-reboot"),
 ]
 """The capabilities that are switched off have no meaning without hardware acceleration."""
@@ -65,6 +65,7 @@ def boot(
     hash_mmu: bool = False,
     debug: bool = False,
     processors: int = 2,
+    cpu: str = "power9",
 ) -> Log:
     """Boots and has init take the steps. The first oops ends the run.
 
@@ -79,7 +80,7 @@ def boot(
     words = ["console=hvc0", "oops=panic", "panic=-1", "printk.devkmsg=on", "rdinit=/init"]
     words += ["disable_radix"] if hash_mmu else []
     words += ["initcall_debug", "ignore_loglevel"] if debug else []
-    command = [*QEMU, "-smp", str(processors)]
+    command = [*QEMU, "-cpu", cpu, "-smp", str(processors)]
     command += ["-kernel", str(kernel.vmlinux), "-initrd", str(image)]
     command += ["-append", " ".join([*words, "--", *steps])]
     with log.open("wb") as out:

@@ -63,9 +63,10 @@ def booted(linux: Linux, of_this_run: Path) -> Booted:
                 raise KernelError((scratch / "failed").read_text())
             try:
                 kernel = build(linux, variant)
-                log = boot(kernel, steps, scratch, hash_mmu=hash_mmu, debug=debug)
+                how = {"hash_mmu": hash_mmu, "debug": debug}
+                log = boot(kernel, steps, scratch, cpu=variant.cpu, **how)
                 if says_nothing(log):
-                    log = boot(kernel, steps, scratch, hash_mmu=hash_mmu, debug=debug)
+                    log = boot(kernel, steps, scratch, cpu=variant.cpu, **how)
             except KernelError as error:
                 (scratch / "failed").write_text(str(error))
                 raise

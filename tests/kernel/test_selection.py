@@ -10,7 +10,8 @@ import pytest
 
 from tests.debian import ALL, Lists, Package
 from tests.kernel.linux import Linux, select
-from tests.kernel.selection import Plugin
+from tests.kernel.selection import SHORT, Plugin
+from tests.kernel.selection import THOROUGH as _THOROUGH
 from tests.kernel.store import KernelError
 from tests.tools import ROOT, run
 
@@ -46,7 +47,8 @@ def test_those_that_are_asked_for_are_tested_in_full(words: str, count: int) -> 
     text = collected(f"--linux={words}")
     for test in (IN_FULL, ALWAYS, THOROUGH):
         assert len(kernels(text, test)) == count
-    assert "without" not in text.partition("= kernels =")[2]
+    assert SHORT not in text
+    assert _THOROUGH not in text
 
 
 def test_a_kernel_that_no_release_has() -> None:

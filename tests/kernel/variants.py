@@ -29,6 +29,8 @@ class Variant:
     """Whether the kernel is configured to patch call sites."""
     bare: bool = False
     """Whether nothing else patches its code: neither ftrace, nor kprobes, nor live patches."""
+    pcrel: bool = False
+    """Whether it is configured for pc-relative code: it runs on a Power10."""
     clang: bool = False
     """Whether clang compiles it, and LLVM's tools do the rest, the linker too."""
 
@@ -55,14 +57,29 @@ class Variant:
     @property
     def tree(self) -> str:
         """The name of its object tree: what has one configuration and one compiler."""
-        kinds = {"clang": self.clang, "at-sites": self.at_sites, "bare": self.bare}
+        kinds = {
+            "clang": self.clang,
+            "pcrel": self.pcrel,
+            "at-sites": self.at_sites,
+            "bare": self.bare,
+        }
         return "-".join(kind for kind, is_one in kinds.items() if is_one) or "objects"
 
     @property
     def configurations(self) -> tuple[str, ...]:
         """Files in fixtures/kernel. A later line for an option counts."""
-        kinds = {"config": True, "config-at-sites": self.at_sites, "config-bare": self.bare}
+        kinds = {
+            "config": True,
+            "config-pcrel": self.pcrel,
+            "config-at-sites": self.at_sites,
+            "config-bare": self.bare,
+        }
         return tuple(name for name, is_used in kinds.items() if is_used)
+
+    @property
+    def cpu(self) -> str:
+        """What QEMU is to run it on."""
+        return "power10" if self.pcrel else "power9"
 
 
 NAIVE = Variant("naive", flags=None)
@@ -81,5 +98,8 @@ AT_SITES_BY_LLD = Variant("at-sites-lld", "--emit-sites", LLD, at_sites=True)
 UNLISTED = Variant("unlisted", at_sites=True)
 """The same kernel, which is not told where its call sites are."""
 AT_SITES_BARE = Variant("at-sites-bare", "--emit-sites", at_sites=True, bare=True)
+PCREL = Variant("pcrel", pcrel=True)
+PCREL_BY_PACA = Variant("pcrel-paca", "--strategy=paca", pcrel=True)
+PCREL_AT_SITES = Variant("pcrel-at-sites", "--emit-sites", at_sites=True, pcrel=True)
 BY_CLANG = Variant("clang", linker=LLD, clang=True)
 NAIVE_BY_CLANG = Variant("naive-clang", flags=None, linker=LLD, clang=True)

@@ -29,9 +29,11 @@ def test_the_hook_links_what_rewrite_makes(modules: Path, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_they_are_proven(modules: Path, name: str) -> None:
     old, new = (modules / f"{kind}-{name}.ko" for kind in ("naive", "rewritten"))
-    done = _scpatch("verify", old, new)
+    done = _scpatch("verify", "--format", "plain", old, new)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "proven" in done.stdout.splitlines()[-1]
+    assert f"verdict\t{new}\tproven" in done.stdout.splitlines()
+    # A line for each call that was run: before and after.
+    assert "failed\tpassed" in done.stdout
 
 
 def test_calls_of_the_other_module_are_left_to_the_loader(modules: Path) -> None:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.tools import CLANG, CROSS, FIXTURES, GCC, compile_c, rewrite, run
+from tests.tools import CLANG, CROSS, FIXTURES, GCC, QEMU, compile_c, rewrite, run
 
 AR = CROSS + "ar"
 LLVM_AR = "llvm-ar"
@@ -98,7 +98,7 @@ def output_of(folder: Path, main: Path, archive: Path, linker: str) -> str:
     """What a program prints that is linked with the archive."""
     built = folder / f"program-{linker}"
     run(*LINKERS[linker], "-static", main, archive, "-o", built)
-    return run("qemu-ppc64le", built).stdout
+    return run(*QEMU, built).stdout
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.tools import QEMU
+
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "fixtures" / "demo" / "build.sh"
 CALLERS = ("caller.o", "libcaller.o")
@@ -42,16 +44,8 @@ def rewrite(before: Path, after: Path) -> None:
 
 
 def run(program: Path, *cases: str, cpu: str = "power9") -> subprocess.CompletedProcess[str]:
-    """Run the program on an emulated processor, all cases or those named."""
-    command = [
-        "qemu-ppc64le",
-        "-cpu",
-        cpu,
-        "-L",
-        "/usr/powerpc64le-linux-gnu",
-        str(program),
-        *cases,
-    ]
+    """Run the program, all cases or those named; under QEMU on a processor of this kind."""
+    command = [*QEMU, *(("-cpu", cpu) if QEMU else ()), str(program), *cases]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=program.parent)
 
 

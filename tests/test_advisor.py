@@ -21,7 +21,7 @@ from scpatch.sites.choices import Choices
 from scpatch.sites.model import Scan
 from scpatch.strategies.base import Cost
 from scpatch.strategies.scan import scan
-from tests.tools import FIXTURES, LD, ROOT, assemble, run
+from tests.tools import CROSS, FIXTURES, LD, ROOT, assemble, run
 
 MODULE = FIXTURES / "module.ko"
 OBJECT = FIXTURES / "merged.o"
@@ -146,7 +146,7 @@ def test_each_file_is_opened_and_scanned_once(
         path, files = tmp_path / name, [tmp_path / "a.o", tmp_path / "b.o"]
         for file in files:
             file.write_bytes(OBJECT.read_bytes())
-        run("powerpc64le-linux-gnu-ar", "rcT", path, *files)
+        run(CROSS + "ar", "rcT", path, *files)
         files.append(path)
     opened: list[str] = []
     scanned: list[str] = []

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools import NATIVE
+
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 
 
@@ -85,9 +87,15 @@ def test_set_up_without_a_home(programs: Path, home: str | None) -> None:
     assert (programs / "scpatch").exists()
 
 
-FOR_TESTS = {"g++-powerpc64le-linux-gnu", "qemu-user", "make", "strace", "clang", "lld"}
+TOOLCHAIN = {"gcc"} if NATIVE else {"gcc-powerpc64le-linux-gnu", "qemu-user"}
+COMPILER = (
+    "a C compiler (Debian: gcc)"
+    if NATIVE
+    else "a ppc64le cross compiler (Debian: gcc-powerpc64le-linux-gnu)"
+)
+FOR_TESTS = {*TOOLCHAIN, "make", "strace", "clang", "lld"}
 MISSING = {
-    "demo": {"gcc-powerpc64le-linux-gnu", "qemu-user"},
+    "demo": TOOLCHAIN,
     "test": FOR_TESTS,
     "kernel": {*FOR_TESTS, "gcc", "bison", "flex", "qemu-system-ppc"},
 }
@@ -96,7 +104,7 @@ MISSING = {
 
 @pytest.mark.parametrize("kind", MISSING)
 def test_set_up_tells_a_user_what_is_missing(tmp_path: Path, kind: str) -> None:
-    for name in ("cut", "dirname", "flock", "getent", "mkdir"):
+    for name in ("cut", "dirname", "flock", "getent", "mkdir", "uname"):
         (tmp_path / name).symlink_to(shutil.which(name) or name)
     (tmp_path / "id").write_text("#!/bin/sh\necho 1000\n")
     (tmp_path / "id").chmod(0o755)
@@ -104,7 +112,8 @@ def test_set_up_tells_a_user_what_is_missing(tmp_path: Path, kind: str) -> None:
     result = script("setup.sh", kind, PATH=str(tmp_path), XDG_CACHE_HOME=str(cache))
     assert (result.returncode, result.stdout) == (1, "")
     message = result.stderr.splitlines()[-1]
-    assert message.startswith("setup: install them as root: apt-get install ")
+    assert message.startswith("setup: install them; with Debian, as root: apt-get install ")
+    assert f"setup:   {COMPILER}" in result.stderr.splitlines()
     assert set(message.split()) >= MISSING[kind]
     assert not (cache / "scpatch" / "venv").exists()
 

@@ -44,6 +44,7 @@ from tests.elfwriter import (
     words,
     write,
 )
+from tests.tools import CROSS, LD, LLD
 
 CODE = SHF_ALLOC | SHF_EXECINSTR
 CALLS = [
@@ -161,7 +162,7 @@ def test_lief_reads_the_same_contents(put: Put, name: str) -> None:
     assert sorted(relocations) == [(0, -8), (0, 0), (8, 4)]
 
 
-@pytest.mark.parametrize("tool", ["powerpc64le-linux-gnu-objcopy", "llvm-objcopy"])
+@pytest.mark.parametrize("tool", [CROSS + "objcopy", "llvm-objcopy"])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_copy_by_objcopy_reads_the_same(put: Put, tmp_path: Path, name: str, tool: str) -> None:
     path, copy = put(VARIANTS[name]), tmp_path / "copy.o"
@@ -174,7 +175,7 @@ def test_a_copy_by_objcopy_reads_the_same(put: Put, tmp_path: Path, name: str, t
 @pytest.mark.parametrize("name", VARIANTS)
 def test_linkers_take_the_file_without_a_word(put: Put, tmp_path: Path, name: str) -> None:
     path = put(VARIANTS[name])
-    for linker in ("powerpc64le-linux-gnu-ld", "ld.lld"):
+    for linker in (LD, LLD):
         out = tmp_path / "out.o"
         assert run(linker, "-m", "elf64lppc", "-r", path, "-o", out) == ""
         assert any("__SCT__x" in row for row in rows(run("readelf", "-rW", out), "0"))

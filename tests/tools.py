@@ -5,6 +5,8 @@ Nothing is optional: a tool that is missing fails the test that calls it.
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 import subprocess
 from collections import defaultdict
@@ -22,13 +24,18 @@ from scpatch.strategies.scan import decided, scan
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = ROOT / "fixtures"
 
-CROSS = "powerpc64le-linux-gnu-"
+NATIVE = platform.machine() == "ppc64le"
+"""This machine runs what the tests compile, and its own compilers make it."""
+CROSS = os.environ.get("CROSS_COMPILE") or ("" if NATIVE else "powerpc64le-linux-gnu-")
+_SYSROOT = os.environ.get("SYSROOT", "/usr/powerpc64le-linux-gnu")
+_LIBRARIES = "/usr/lib/powerpc64le-linux-gnu" if NATIVE else f"{_SYSROOT}/lib"
+LIBC = Path(_LIBRARIES, "libc.a")
 GCC = [CROSS + "gcc"]
 GXX = [CROSS + "g++"]
 CLANG = ["clang", "--target=powerpc64le-linux-gnu"]
 LD = CROSS + "ld"
 LLD = "ld.lld"
-QEMU = ["qemu-ppc64le", "-L", "/usr/powerpc64le-linux-gnu"]
+QEMU = [] if NATIVE else ["qemu-ppc64le", "-L", _SYSROOT]
 
 NOP, STD_R2, LD_R2, BL, B, BLR = (
     0x60000000,

@@ -12,8 +12,9 @@ import pytest
 from tests.bench.code import INSNS
 from tests.bench.generate import main, make_elf, shape_for
 from tests.elfwriter import build, write
+from tests.tools import CROSS
 
-TOOL = "powerpc64le-linux-gnu-"
+TOOL = CROSS
 OBJECTS = {
     "small": ["--size", "6K"],
     "medium": ["--size", "3M"],

@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 
 from tests.bench.measure import Command
+from tests.tools import CROSS
 
-BINUTILS = "powerpc64le-linux-gnu-"
+BINUTILS = CROSS
 LIEF = "import sys, lief; b = lief.ELF.parse(sys.argv[1]); b.write(sys.argv[2])"
 # What a scan needs at least, as one writes it with pyelftools: names of call sites' symbols.
 PYELFTOOLS = """
 import sys
 from elftools.elf.elffile import ELFFile
+from tests.tools import CROSS
 with open(sys.argv[1], 'rb') as file:
     elf, sites, names = ELFFile(file), 0, {}
     symtab = elf.get_section_by_name('.symtab')

@@ -15,7 +15,6 @@ from scpatch.ppc64.reloc_names import NAMES, SUFFIXES, name
 from tests import elfwriter
 from tests.report.support import (
     FIXTURES,
-    LIBC,
     PREFIX,
     Listed,
     compare,
@@ -25,6 +24,7 @@ from tests.report.support import (
     rows,
     run,
 )
+from tests.tools import LIBC
 
 SYNONYMS = {
     ("mtvsrd", "mtfprd"),

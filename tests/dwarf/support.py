@@ -9,8 +9,9 @@ from pathlib import Path
 from scpatch.dwarf.lines import line_of
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
+from tests.tools import CROSS
 
-PREFIX = "powerpc64le-linux-gnu-"
+PREFIX = CROSS
 COMPILERS = {
     "gcc": [PREFIX + "gcc"],
     "clang": ["clang", "--target=powerpc64le-linux-gnu"],

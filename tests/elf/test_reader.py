@@ -13,13 +13,14 @@ import pytest
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from tests import elfwriter as ew
-from tests.real.objects import LIBC, libc_object
+from tests.real.objects import libc_object
 from tests.tools import (
     CLANG,
     CROSS,
     FIXTURES,
     GXX,
     LD,
+    LIBC,
     LLD,
     compile_c,
     relocations,

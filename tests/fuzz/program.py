@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from elftools.elf.elffile import ELFFile
 
-from tests.tools import LD, assemble, run
+from tests.tools import LD, QEMU, assemble, run
 
 PACA_TOC, PACA_THREAD, LIVEPATCH_SP = 16, 2312, 16
 _POKES = 8
@@ -152,7 +152,7 @@ def behaviour(folder: Path, obj: Path, setting: Setting) -> tuple[int, bytes] | 
         return None
     try:
         done = subprocess.run(
-            ["qemu-ppc64le", str(path)],
+            [*QEMU, str(path)],
             capture_output=True,
             preexec_fn=_limit,
             timeout=60,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.tools import CROSS, run
-
-LIBC = Path("/usr/powerpc64le-linux-gnu/lib/libc.a")
+from tests.tools import CROSS, LIBC, run
 
 
 def libc_object(folder: Path) -> Path:

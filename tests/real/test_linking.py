@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.objects import LIBC
 from tests.real.programs import CALLER, INLINE, MAIN, PRINTED, TARGETS
 from tests.tools import (
     CLANG,
     CROSS,
     GCC,
     LD,
+    LIBC,
     LLD,
     QEMU,
     compile_c,
@@ -40,7 +40,7 @@ def test_many_objects(tmp_path: Path, linker: str) -> None:
     objects = []
     for number in range(12):
         path = compile_c(tmp_path, CALLER.replace("twice", f"twice{number}"), name=f"{number}.o")
-        run("powerpc64le-linux-gnu-objcopy", "--keep-global-symbol", f"twice{number}", path)
+        run(CROSS + "objcopy", "--keep-global-symbol", f"twice{number}", path)
         objects.append(rewritten(path))
     merged = tmp_path / "merged.o"
     quiet(linker, "-r", "-o", merged, *objects)

@@ -18,11 +18,11 @@ from scpatch.differ.objects import diff_objects
 from scpatch.elf.reader import ElfFile
 from scpatch.files.inputs import open_input, read_object
 from scpatch.rewriter import FilePlan, Options, plan_file, write
+from tests.tools import CROSS
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "fixtures"
-PREFIX = "powerpc64le-linux-gnu-"
-LIBC = Path("/usr/powerpc64le-linux-gnu/lib/libc.a")
+PREFIX = CROSS
 
 
 def plan(name: str, target: Path | None = None, *, thunks: bool = False) -> FilePlan:

@@ -19,7 +19,7 @@ from scpatch.strategies.callsite import Rewrite
 from scpatch.strategies.plans import ListedSite, NewStub, Plan
 from tests.report.support import FIXTURES, plan, rewritten, run, validated
 from tests.sites.support import key
-from tests.tools import assemble, section
+from tests.tools import CROSS, assemble, section
 
 
 def made(*states: Action, stubs: int = 0, thunks: int = 0, listed: int = 0) -> ObjectPlan:
@@ -124,7 +124,7 @@ def test_bytes_of_code_are_what_size_tells(tmp_path: Path) -> None:
     after = rewritten("sites.o", tmp_path)
     sizes = []
     for path in (FIXTURES / "sites.o", after):
-        lines = run("powerpc64le-linux-gnu-size", "-A", "-d", path).splitlines()
+        lines = run(CROSS + "size", "-A", "-d", path).splitlines()
         fields = [line.split() for line in lines if "text" in line]
         sizes.append(sum(int(field[1]) for field in fields))
     assert sizes[1] > sizes[0]
@@ -152,7 +152,7 @@ def test_stubs_of_the_report_are_in_the_file(
     files = document["files"]
     assert isinstance(files, list)
     stubs = files[0]["objects"][0]["stubs"]
-    listed = run("powerpc64le-linux-gnu-nm", after)
+    listed = run(CROSS + "nm", after)
     for stub in stubs:
         kind = "W" if stub["kind"] == "stub" else "[tTW]"
         assert any(

@@ -12,9 +12,8 @@ from scpatch.sites.actions import Common
 from scpatch.strategies.callsite import Rewrite
 from tests import archives, tools
 from tests.archives import AR, make, make_bsd, make_sym64, objects, tree
-from tests.tools import CROSS, rewrite, run
+from tests.tools import CROSS, LIBC, QEMU, rewrite, run
 
-LIBC = Path("/usr/powerpc64le-linux-gnu/lib/libc.a")
 ARCH, THIN = b"!<arch>\n", b"!<thin>\n"
 
 
@@ -191,7 +190,7 @@ def test_a_static_program_runs_on_a_rewritten_libc(tmp_path: Path) -> None:
     for linker in archives.LINKERS:
         built = tmp_path / f"program-{linker}"
         run(*archives.LINKERS[linker], "-static", f"-L{tmp_path}", source, "-o", built)
-        assert run("qemu-ppc64le", built).stdout == "1 2 3 2.500\n"
+        assert run(*QEMU, built).stdout == "1 2 3 2.500\n"
         symbols = run(CROSS + "nm", built).stdout
         assert {"malloc", "free"} <= set(_stub_targets(symbols))
     names = archives.names(LIBC)

@@ -11,13 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.tools import CROSS, LD, LLD
+from tests.tools import CROSS, LD, LLD, NATIVE
 
 HERE: Final = Path(__file__).parent
 TARGET: Final = "--target=powerpc64le-linux-gnu"
 START: Final = ("-static", "-e", "_start", "-z", "noexecstack")
 # Any instruction that one of the option sets permits.
-QEMU: Final = ("qemu-ppc64le", "-cpu", "power10")
+QEMU: Final = () if NATIVE else ("qemu-ppc64le", "-cpu", "power10")
 
 PACA_TOC, PACA_THREAD_INFO, LIVEPATCH_SP = 16, 64, 80
 """Offsets in bytes, as in start.S."""

@@ -12,6 +12,7 @@ from scpatch.verifier.options import KernelOffsets
 from scpatch.verifier.tools import find_tools
 from scpatch.verifier.types import CallSite
 from tests.strategies.livepatch_support import CODE
+from tests.tools import CROSS
 from tests.verifier.execute.support import AS, assemble, labels, site_at
 
 OFFSETS = KernelOffsets(paca_thread_info=2312, livepatch_sp=16)
@@ -24,7 +25,7 @@ def words(lines: Sequence[str], directory: Path) -> list[int]:
     source = ".machine power9\n" + "\n".join(lines) + "\n"
     subprocess.run([AS, "-o", path, "-"], input=source, text=True, check=True)
     flat = directory / "words.bin"
-    objcopy = "powerpc64le-linux-gnu-objcopy"
+    objcopy = CROSS + "objcopy"
     subprocess.run([objcopy, "-O", "binary", "-j", ".text", str(path), str(flat)], check=True)
     data = flat.read_bytes()
     return [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]

@@ -8,9 +8,10 @@ from scpatch.verifier.execute import Outcome, execute
 from scpatch.verifier.options import NO_OFFSETS, KernelOffsets
 from scpatch.verifier.tools import find_tools
 from scpatch.verifier.types import CallSite
+from tests.tools import CROSS
 
-AS = "powerpc64le-linux-gnu-as"
-READELF = "powerpc64le-linux-gnu-readelf"
+AS = CROSS + "as"
+READELF = CROSS + "readelf"
 TARGET = "__SCT__x"
 
 # A trampoline as the kernel has it: one instruction that is patched at run time.

@@ -35,6 +35,7 @@ from tests.elfwriter import (
     build,
     words,
 )
+from tests.tools import CROSS
 
 STUB = "r2save.__SCT__x.0123456789ab"
 THUNK = "r2thunk.__SCT__x.0123456789ab"
@@ -76,7 +77,7 @@ def assemble(directory: Path, source: str) -> Elf:
     """The description of what GNU as makes of `source`."""
     path = directory / "assembled.o"
     text = ".abiversion 2\n.machine power9\n" + source
-    command = ["powerpc64le-linux-gnu-as", "-o", str(path), "-"]
+    command = [CROSS + "as", "-o", str(path), "-"]
     subprocess.run(command, input=text, text=True, check=True)
     return describe(path)
 

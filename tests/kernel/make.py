@@ -16,7 +16,7 @@ from tests.kernel.linux import Linux
 from tests.kernel.source import source_tree
 from tests.kernel.store import KernelError, logged
 from tests.kernel.variants import SCPATCH, Variant
-from tests.tools import CROSS
+from tests.tools import CROSS, LLD
 
 TESTS = "arch/powerpc/static_call_test"
 JOBS = str(len(os.sched_getaffinity(0)))
@@ -49,7 +49,7 @@ def make(
     dwarf = tree / ".dwarf"
     dwarf.touch() if variant.dwarf else dwarf.unlink(missing_ok=True)
     environment = {
-        "PATH": f"{_programs(tree)}:{os.environ['PATH']}",
+        "PATH": f"{_programs(tree, toolchain.linker(linux, variant))}:{os.environ['PATH']}",
         "PYTHONPATH": str(SCPATCH.parent),
         "SCPATCH_PYTHON": sys.executable,
         "SCPATCH_FLAGS": f"{variant.flags or ''} {flags}".strip(),
@@ -76,16 +76,18 @@ def edited(linux: Linux, tree: Path, variant: Variant) -> Iterator[None]:
         edit(source, undo=True)
 
 
-def _programs(tree: Path) -> Path:
-    """A directory with lld under the name by which gcc looks for it when it links the vDSO."""
-    lld = shutil.which("ld.lld")
-    if lld is None:
-        raise KernelError("there is no ld.lld")
+def _programs(tree: Path, linker: str) -> Path:
+    """A directory with lld, if that is the linker, under the name by which gcc looks for it when it
+    links the vDSO."""
     folder = tree / "programs"
     folder.mkdir(exist_ok=True)
-    link = folder / f"{CROSS}ld.lld"
+    link = folder / f"{CROSS}{LLD}"
     link.unlink(missing_ok=True)
-    link.symlink_to(lld)
+    if linker.startswith(LLD):
+        lld = shutil.which(linker)
+        if lld is None:
+            raise KernelError(f"there is no {linker}")
+        link.symlink_to(lld)
     return folder
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.kernel.linux import Linux, Selection
+from tests.kernel.toolchain import no_llvm
+from tests.kernel.variants import Variant
 
 _LEFT_OUT = "scpatch-linux"
 SHORT = "is not in the short list"
@@ -55,7 +57,9 @@ class Plugin:
             return SHORT
         if not self.selected.thorough and item.get_closest_marker("thorough") is not None:
             return THOROUGH
-        reasons = (str(mark.args[0](linux)) for mark in item.iter_markers("unless"))
+        reasons = [str(mark.args[0](linux)) for mark in item.iter_markers("unless")]
+        if any(isinstance(value, Variant) and value.llvm for value in _parameters(item).values()):
+            reasons.append(no_llvm(linux))
         return next(filter(None, reasons), "")
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -87,6 +91,9 @@ class Plugin:
 
 
 def _linux(item: pytest.Item) -> Linux | None:
-    callspec = getattr(item, "callspec", None)
-    linux = callspec.params.get("linux") if callspec is not None else None
+    linux = _parameters(item).get("linux")
     return linux if isinstance(linux, Linux) else None
+
+
+def _parameters(item: pytest.Item) -> dict[str, object]:
+    return dict(item.callspec.params) if hasattr(item, "callspec") else {}

@@ -11,10 +11,10 @@ from tests.kernel.cases import CASES, SAFE, cases, corrupts
 from tests.kernel.conftest import Booted
 from tests.kernel.images import calls, relocations
 from tests.kernel.linux import Linux
-from tests.kernel.toolchain import no_clang
+from tests.kernel.toolchain import no_llvm
 from tests.kernel.variants import BY_CLANG, NAIVE_BY_CLANG
 
-pytestmark = [pytest.mark.thorough, pytest.mark.unless.with_args(no_clang)]
+pytestmark = [pytest.mark.thorough, pytest.mark.unless.with_args(no_llvm)]
 
 
 def test_without_scpatch_r2_is_foreign_in_the_same_cases(booted: Booted) -> None:

@@ -62,6 +62,9 @@ class Marked:
     def __init__(self, *marks: pytest.Mark) -> None:
         self.marks = marks
 
+    def get_closest_marker(self, name: str) -> None:
+        assert name
+
     def iter_markers(self, name: str) -> Sequence[pytest.Mark]:
         return [mark for mark in self.marks if mark.name == name]
 

@@ -33,7 +33,7 @@ def environment() -> dict[str, str]:
 
 
 def linker(linux: Linux, variant: Variant) -> str:
-    return LLD + suffix(linux) if variant.clang else variant.linker
+    return LLD + suffix(linux) if variant.llvm else variant.linker
 
 
 def version(linux: Linux, variant: Variant) -> str:
@@ -46,7 +46,7 @@ def version(linux: Linux, variant: Variant) -> str:
 
 def programs(linux: Linux, variant: Variant) -> tuple[str, ...]:
     """What setup.sh is to install for a variant, beside what all need."""
-    return (f"clang{suffix(linux)}",) if variant.clang else ()
+    return (f"clang{suffix(linux)}",) if variant.llvm else ()
 
 
 def suffix(linux: Linux) -> str:
@@ -56,21 +56,21 @@ def suffix(linux: Linux) -> str:
     Raises KernelError where there is none.
     """
     if (found := _suffix(minimum(linux))) is None:
-        raise KernelError(no_clang(linux))
+        raise KernelError(no_llvm(linux))
     return found
 
 
-def no_clang(linux: Linux) -> str:
-    """Why the kernel cannot be compiled by clang on this machine; empty if it can."""
+def no_llvm(linux: Linux) -> str:
+    """Why LLVM's tools cannot build the kernel on this machine; empty if they can."""
     if _suffix(minimum(linux)) is not None:
         return ""
     needed = ".".join(map(str, minimum(linux)))
-    return f"needs clang {needed} or newer, and no package clang-N of this machine is so new"
+    return f"needs clang and lld {needed}, and no package clang-N of this machine is so new"
 
 
 @cache
 def minimum(linux: Linux) -> tuple[int, ...]:
-    """The oldest clang that the kernel takes, by its own word."""
+    """The oldest clang and lld that the kernel takes, by its own word."""
     script = pristine_tree(linux) / "scripts" / "min-tool-version.sh"
     said = run("env", "SRCARCH=powerpc", "ARCH=powerpc", "sh", script, "llvm").stdout
     return tuple(map(int, said.strip().split(".")))

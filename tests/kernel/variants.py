@@ -35,6 +35,11 @@ class Variant:
     """Whether clang compiles it, and LLVM's tools do the rest, the linker too."""
 
     @property
+    def llvm(self) -> bool:
+        """Whether any of LLVM's tools takes part, which a kernel may want newer ones of."""
+        return self.clang or self.linker == LLD
+
+    @property
     def rewritten(self) -> bool:
         return self.flags is not None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -219,6 +220,22 @@ def test_the_message_stays_in_a_log(tree: Path, tmp_path: Path) -> None:
     lines = log.read_text().splitlines()
     assert any(line.startswith(WRONG) for line in lines)
     assert "make: *** [outer:2: all] Terminated" in log.read_text()
+
+
+def test_a_make_that_cannot_be_told_goes_on_to_the_link(tree: Path) -> None:
+    """Nobody can open a socket to add a message. Silence would be worse than a late one."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            command = ["make", f"LD={SCRIPT} --strategy=pcaa {LD}"]
+            stream = theirs.fileno()
+            status = subprocess.run(
+                command, cwd=tree, env=environment(), stdout=stream, stderr=stream, check=False
+            ).returncode
+        text = ours.makefile().read()
+    assert status == 2
+    assert text.startswith(WRONG)
+    assert f"[Makefile:11: {KO}] Error 2" in text
 
 
 def test_a_message_that_is_shown_is_enough(tree: Path) -> None:

@@ -51,6 +51,9 @@ export SCPATCH SCPATCH_FLAGS
 # A wrong option or a missing program ends the build here, before anything is compiled.
 ifneq ($(SCPATCH),)
 ifneq ($(filter-out {_LINKS_NOTHING},$(or $(MAKECMDGOALS),all)),)
+ifneq ($(findstring scpatch-ld,$(LD)),)
+$(error the tree runs scpatch itself: leave scpatch-ld out of LD, or make SCPATCH=)
+endif
 export SCPATCH_BUILD := $(shell $(SCPATCH) kbuild step $(SCPATCH_FLAGS))
 ifeq ($(SCPATCH_BUILD),)
 $(error cannot run $(SCPATCH) with SCPATCH_FLAGS=$(SCPATCH_FLAGS): see above, or make SCPATCH=)

@@ -255,6 +255,7 @@ def test_make_n_changes_nothing(shaped: Path, state: str) -> None:
         (["SCPATCH_FLAGS=--strategy=none"], "--strategy"),
         (["SCPATCH_FLAGS=--strategy=paca --unmark"], "--unmark"),
         (["SCPATCH=no-such-scpatch"], "cannot run no-such-scpatch"),
+        ([f"LD=scpatch-ld {LD}"], "leave scpatch-ld out of LD"),
     ],
 )
 @pytest.mark.parametrize("goals", [[], ["clean", "modules"]])
@@ -308,8 +309,14 @@ def test_an_unknown_link_ends_the_build(tree: Path) -> None:
     path.write_text(path.read_text().replace("--script=./${KBUILD_LDS}", ""))
     edit(tree)
     output = _make(tree, status=2)
-    assert "neither the link of vmlinux nor that of a module" in output
+    assert "not by arch/powerpc/kernel/vmlinux.lds" in output
     assert not (tree / "vmlinux").exists()
+    command = [sys.executable, "-m", "scpatch", "kbuild", "step", LD, "-r", "-o", "x.o", "fs/fs.o"]
+    env = environment(PYTHONPATH=str(ROOT))
+    done = subprocess.run(command, cwd=tree, env=env, text=True, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert "neither the link of vmlinux nor that of a module" in done.stderr
+    assert not (tree / "x.o").exists()
 
 
 def test_each_rewritten_module_has_a_line_as_with_the_linker(tree: Path) -> None:

@@ -89,6 +89,8 @@ def _vmlinux(command: Command, settings: Settings) -> int:
             if entry.planned and entry.planned.changed:
                 plan, _, _, skipped = entry.planned
                 messages.rewritten(entry.source, plan, skipped=skipped)
+            elif entry.planned:
+                messages.unchanged(entry.planned.plan)
     command = command.with_inputs({entry.source: entry.path for entry in inputs})
     if messages.verbose():
         print("+ scpatch", f"--strategy={settings.image_options.strategy}", file=sys.stderr)
@@ -141,6 +143,7 @@ def _module(command: Command, settings: Settings) -> int:
             write([plan], allow_refused=settings.warn_only)
             messages.rewritten(command.output, plan)
         else:
+            messages.unchanged(plan)
             temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -59,6 +59,12 @@ def rewritten(name: str, plan: FilePlan, *, skipped: int = 0) -> None:
     summary(plan, skipped=skipped)
 
 
+def unchanged(plan: FilePlan) -> None:
+    """With V=1, says why nothing is done about the calls of a file."""
+    if any(entry.plan.sites for entry in plan.objects):
+        summary(plan)
+
+
 def summary(plan: FilePlan, *, skipped: int = 0) -> None:
     """With V=1, says what was done. `skipped` members are as an earlier run made them."""
     if not verbose():

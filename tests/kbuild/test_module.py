@@ -74,6 +74,17 @@ def test_verbose_adds_a_summary(tree: Path) -> None:
     assert "fs/fs.ko: 1 call site rewritten (by 1 stub)" in done.stdout
 
 
+@pytest.mark.parametrize("flags", ["", "--strategy=paca", "--strategy=livepatch-stack"])
+def test_calls_that_need_no_r2_are_told_of(tree: Path, flags: str) -> None:
+    """In a kernel of pc-relative code all are such, and none of the offsets is needed."""
+    assemble(tree / "fs", "FUNC probe\n bl __SCT__work@notoc\n blr\nEND probe\n", "fs.o")
+    env = {"SCPATCH_FLAGS": flags}
+    done = link(tree, module_arguments(), env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = link(tree, module_arguments(), env={**env, "KBUILD_VERBOSE": "1"})
+    assert "fs/fs.ko: nothing to do: 1 not in need of r2" in done.stdout
+
+
 def test_a_module_outside_the_tree(tree: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -203,6 +203,23 @@ def test_verbose_shows_the_command_and_what_was_done(tree: Path) -> None:
     assert COPIES in done.stderr
 
 
+@pytest.mark.parametrize("strategy", ["callsite", "localentry", "livepatch-stack", "paca"])
+def test_calls_that_need_no_r2_are_told_of(tree: Path, strategy: str) -> None:
+    """In a kernel of pc-relative code all are such, and none of the offsets is needed."""
+    call = "FUNC {}\n bl __SCT__work@notoc\n blr\nEND {}\n"
+    for folder, name in (("init", "one"), ("init", "two"), ("lib", "helper")):
+        more = "FUNC __SCT__work\n b one@notoc\nEND __SCT__work\n" + USES_LIB
+        source = call.format(name, name) + (more if name == "two" else "")
+        assemble(tree / folder, source, f"{name}.o")
+    members = [f"init/{name}.o" for name in ("one", "two", "three")]
+    archives.make(tree / "vmlinux.a", *members, options="cDPrST")
+    archives.make(tree / "lib/lib.a", "helper.o", options="rcsT")
+    done = link(tree, env={"SCPATCH_FLAGS": f"--strategy={strategy}", "KBUILD_VERBOSE": "1"})
+    assert "vmlinux.a: nothing to do: 2 not in need of r2\n" in done.stdout
+    assert "SCPATCH" not in done.stdout
+    assert COPIES not in done.stderr
+
+
 def test_objects_and_regular_archives_are_copied_too(tree: Path) -> None:
     (tree / "lib/lib.a").unlink()
     archives.make(tree / "lib/lib.a", "helper.o")

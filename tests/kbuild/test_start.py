@@ -21,7 +21,8 @@ KO = "fs/fs.ko"
 MAKEFILE = f"""\
 # As Kbuild does it: an option of the linker is tried first, and its messages are hidden.
 -include flags.mk
-ask := $(shell if ($(LD) -EL -v) >/dev/null 2>&1; then echo yes; fi)
+ask := $(shell trap "rm -rf .tmp_$$$$" EXIT; mkdir .tmp_$$$$; \
+	if ($(LD) -EL -v) >/dev/null 2>&1; then echo yes; else echo no; fi)
 arguments := {" ".join(module_arguments())}
 command = $(LD) $(arguments)
 empty :=
@@ -202,6 +203,7 @@ def test_what_is_wrong_ends_the_make_at_its_start(
     assert done.returncode == -signal.SIGTERM
     assert done.stderr.startswith(message)
     assert snapshot(tree) == before
+    assert list(tree.glob(".tmp_*")) == []
 
 
 def test_the_message_stays_in_a_log(tree: Path, tmp_path: Path) -> None:

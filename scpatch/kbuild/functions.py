@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from scpatch import strategies
 from scpatch.ar.headers import Archive, read_archive
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
@@ -75,7 +76,8 @@ def with_functions(
     `record` has what earlier runs have read; it depends on `key` and the files. What cannot be read
     defines nothing here: planning it raises the error.
     """
-    if options.hoist is not Hoist.KERNEL:
+    strategy = strategies.load(options.strategy or strategies.DEFAULT)
+    if options.hoist is not Hoist.KERNEL or not strategy.hoists:
         return options
     known = _read_record(record, key)
     entries = {

@@ -36,6 +36,7 @@ OPTIONS: Final = (
     o.STRATEGY._replace(
         help="How to preserve r2 (see `scpatch explain`). auto: what costs least in vmlinux, "
         f"{strategies.DEFAULT} in modules.",
+        default=strategies.AUTO,
         choices=lambda: (strategies.AUTO, *strategies.names()),
     ),
     o.STRATEGY._replace(

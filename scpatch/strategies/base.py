@@ -36,6 +36,8 @@ class Strategy(ABC):
     """Whether it can be applied to kernel modules."""
     images: ClassVar[bool] = False
     """Whether it can be applied to linked images."""
+    hoists: ClassVar[bool] = False
+    """Whether it turns nops before a call into saves of r2."""
     takes: ClassVar[frozenset[str]] = frozenset()
     """The options that it takes beside those that all strategies take: `offsets`, `unmark`."""
 

@@ -1,7 +1,7 @@
 """What the strategies cost: `python -m tests.bench.costs --write PAGE [FILE...]`.
 
 FILE... are objects whose call sites are counted; without them it is the test kernel's vmlinux.o,
-which is built where it is not there yet.
+and its linked images, which are built where they are not there yet.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file
 from scpatch.sites.actions import Action
 from scpatch.strategies.callsite import Rewrite
+from scpatch.verifier.files import verify_link
 from tests.bench import calls
 from tests.bench.calls import LINKERS, MARKED, NAIVE, OFFSETS, TARGETS, Counted, Rewritten, extra
 
@@ -227,7 +228,27 @@ def share_table(path: Path, offsets: Offsets, programs: dict[str, Program]) -> I
             )
 
 
-def page(files: Sequence[Path], offsets: Offsets) -> str:
+_FREE = {"saved", "paca"}
+"""What the proof says of calls in an image that execute no extra instruction."""
+
+
+def image_table(images: Mapping[str, Path]) -> Iterator[str]:
+    """A row for each linked vmlinux, by the options that it was linked with."""
+    cost = strategies.load(strategies.DEFAULT).cost(OFFSETS)[Rewrite.REWRITE]
+    assert cost.same == cost.other, "the column is for both"
+    yield "| `scpatch-ld` | sites | free | stubs | extra per call |"
+    yield "|---|---:|---:|---:|---:|"
+    for options, path in images.items():
+        proof = verify_link([], path).proof
+        states = Counter(str(site.state) for site in proof.sites)
+        assert not proof.errors, proof.errors
+        assert states.keys() <= _FREE | {"stub"}, states
+        sites, stubs = states.total(), states["stub"]
+        free = f"{sites - stubs} ({(sites - stubs) / sites:.1%})"
+        yield f"| {options} | {sites} | {free} | {stubs} | {cost.same * stubs / sites:.3f} |"
+
+
+def page(files: Sequence[Path], images: Mapping[str, Path], offsets: Offsets) -> str:
     with tempfile.TemporaryDirectory(prefix="scpatch-costs-") as folder:
         programs = measure(Path(folder))
     text = HEAD + "\n" + "\n".join(program_table(programs)) + "\n" + RIGHT
@@ -236,6 +257,8 @@ def page(files: Sequence[Path], offsets: Offsets) -> str:
         text += (
             OBJECT.format(name=path.name) + "\n".join(share_table(path, offsets, programs)) + "\n"
         )
+    if images:
+        text += IMAGE + "\n".join(image_table(images)) + "\n"
     return text + THREAD
 
 
@@ -258,6 +281,15 @@ last column is for targets with the caller's TOC and with another.
 
 """
 
+IMAGE = """
+## All calls of the image
+
+`scpatch-ld` knows all objects of the image, and hoists saves after calls of other objects'
+functions. These are the call sites of the linked vmlinux, by what `scpatch verify` says of each.
+The figure is the same for a target with the caller's TOC and with another.
+
+"""
+
 
 def code_table(programs: dict[str, Program]) -> Iterator[str]:
     for name, program in programs.items():
@@ -272,21 +304,29 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="write the page here, not to stdout")
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE")
     asked = parser.parse_args()
-    files = asked.files or [_kernel()]
-    text = page(files, OFFSETS)
+    images = {} if asked.files else _images()
+    files = asked.files or [images.pop("").with_name("vmlinux.o")]
+    text = page(files, images, OFFSETS)
     if asked.write:
         asked.write.write_text(text)
     else:
         print(text, end="")
 
 
-def _kernel() -> Path:
+def _images() -> dict[str, Path]:
+    """The test kernel's vmlinux by the options of scpatch-ld; without scpatch by no name."""
+    from tests.kernel import variants
     from tests.kernel.build import build
     from tests.kernel.linux import select
-    from tests.kernel.variants import NAIVE as NAIVE_KERNEL
 
+    kinds = {
+        "": variants.NAIVE,
+        "no option": variants.BY_PACA,
+        "`--strategy=callsite`": variants.REWRITTEN,
+        "`--strategy=callsite --prelink`": variants.PRELINKED,
+    }
     (linux, *_) = select().full
-    return build(linux, NAIVE_KERNEL).vmlinux.with_name("vmlinux.o")
+    return {options: build(linux, variant).vmlinux for options, variant in kinds.items()}
 
 
 if __name__ == "__main__":

@@ -88,23 +88,24 @@ class Variant:
 
 
 NAIVE = Variant("naive", flags=None)
-REWRITTEN = Variant("rewritten")
-IN_TREE = Variant("in-tree", in_tree=True)
-PRELINKED = Variant("prelink", flags="--prelink")
-BY_LLD = Variant("lld", linker=LLD)
-WITH_DWARF = Variant("dwarf", dwarf=True)
+_CALLSITE = "--strategy=callsite"
+REWRITTEN = Variant("rewritten", _CALLSITE)
+IN_TREE = Variant("in-tree", _CALLSITE, in_tree=True)
+PRELINKED = Variant("prelink", f"{_CALLSITE} --prelink")
+BY_LLD = Variant("lld", _CALLSITE, LLD)
+WITH_DWARF = Variant("dwarf", _CALLSITE, dwarf=True)
 REWRITTEN_VARIANTS = (REWRITTEN, IN_TREE, PRELINKED, BY_LLD, WITH_DWARF)
 """All of these are booted through all cases."""
-BY_PACA = Variant("paca", flags="--strategy=paca")
-"""The image alone: its modules are rewritten by callsite."""
+BY_PACA = Variant("paca")
+"""The image alone: its modules are rewritten by callsite. So it is without any option."""
 BY_LIVEPATCH = Variant("livepatch", flags="--strategy=livepatch-stack")
-AT_SITES = Variant("at-sites", flags="--emit-sites", at_sites=True)
-AT_SITES_BY_LLD = Variant("at-sites-lld", "--emit-sites", LLD, at_sites=True)
-UNLISTED = Variant("unlisted", at_sites=True)
+AT_SITES = Variant("at-sites", f"{_CALLSITE} --emit-sites", at_sites=True)
+AT_SITES_BY_LLD = Variant("at-sites-lld", f"{_CALLSITE} --emit-sites", LLD, at_sites=True)
+UNLISTED = Variant("unlisted", _CALLSITE, at_sites=True)
 """The same kernel, which is not told where its call sites are."""
-AT_SITES_BARE = Variant("at-sites-bare", "--emit-sites", at_sites=True, bare=True)
+AT_SITES_BARE = Variant("at-sites-bare", f"{_CALLSITE} --emit-sites", at_sites=True, bare=True)
 PCREL = Variant("pcrel", pcrel=True)
 PCREL_BY_PACA = Variant("pcrel-paca", "--strategy=paca", pcrel=True)
 PCREL_AT_SITES = Variant("pcrel-at-sites", "--emit-sites", at_sites=True, pcrel=True)
-BY_CLANG = Variant("clang", linker=LLD, clang=True)
+BY_CLANG = Variant("clang", _CALLSITE, LLD, clang=True)
 NAIVE_BY_CLANG = Variant("naive-clang", flags=None, linker=LLD, clang=True)

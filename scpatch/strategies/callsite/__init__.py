@@ -54,6 +54,7 @@ class CallSite(Strategy):
     summary = "save r2 before each call, restore it in the nop after it"
     text = TEXT
     actions = Rewrite
+    hoists = True
     takes = frozenset({"unmark"})
 
     def find_traces(self, elf: ElfFile, patterns: Sequence[str]) -> Traces:

@@ -17,7 +17,7 @@ from scpatch import strategies
 from scpatch.ar.headers import Archive, read_archive
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
-from scpatch.files.inputs import is_archive, is_object, open_input, read_object
+from scpatch.files.inputs import is_archive, is_object, open_input
 from scpatch.kbuild.record import Identities, identities
 from scpatch.rewriter import Options
 from scpatch.sites.choices import Hoist
@@ -126,13 +126,13 @@ def _definitions(path: str, patterns: Sequence[str]) -> Iterator[Definitions]:
     with open_input(Path(path)) as source:
         if not is_archive(source.data):
             if is_object(source.data, path):
-                yield definitions(read_object(source.data, path), patterns)
+                yield definitions(ElfFile(source.data, path), patterns)
             return
         archive = read_archive(source.data, path)
         for member in () if archive.thin else archive.members:
             content, name = archive.content(member), f"{path}({member.label})"
             if is_object(content, name):
-                yield definitions(read_object(content, name), patterns)
+                yield definitions(ElfFile(content, name), patterns)
 
 
 _SEPARATOR = "\0"

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
-from scpatch.elf.structures import Relocation
+from scpatch.elf.structures import Relocation, Symbol
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.variant import clobbers_r2
 
@@ -81,23 +81,21 @@ class OtherCalls(NamedTuple):
         if entry.st_shndx == c.SHN_UNDEF and not self.module:
             return entry.binding == c.STB_GLOBAL and symbols.name(symbol) in self.image_functions
         is_fixed = entry.binding in (c.STB_LOCAL, c.STB_GLOBAL)
-        return is_fixed and preserves_r2(self.elf, symbol)
+        return is_fixed and preserves_r2(self.elf, entry, symbols.section_index(symbol))
 
 
-def preserves_r2(elf: ElfFile, symbol: int) -> bool:
+def preserves_r2(elf: ElfFile, symbol: Symbol, home: int) -> bool:
     """Whether a symbol is a function of the object that returns to its caller with r2 as it was.
 
-    A section of a group may be discarded for that of another object.
+    `home` is its section. A section of a group may be discarded for that of another object.
     """
-    assert elf.symbols is not None, "it has the symbol"
-    entry, home = elf.symbols[symbol], elf.symbols.section_index(symbol)
     return (
-        home != c.SHN_UNDEF
-        and (home < c.SHN_LORESERVE or entry.st_shndx == c.SHN_XINDEX)
-        and entry.type == c.STT_FUNC
+        symbol.type == c.STT_FUNC
+        and home != c.SHN_UNDEF
+        and (home < c.SHN_LORESERVE or symbol.st_shndx == c.SHN_XINDEX)
         and not elf.sections[home].sh_flags & c.SHF_GROUP
-        and not clobbers_r2(entry.st_other)
-        and entry.st_other >> 5 != _RESERVED_OTHER
+        and not clobbers_r2(symbol.st_other)
+        and symbol.st_other >> 5 != _RESERVED_OTHER
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
-from scpatch.elf.functions import section_of
 from scpatch.elf.reader import ElfFile
+from scpatch.elf.structures import Symbol
+from scpatch.elf.symtab import SymbolTable
 from scpatch.saved.other_calls import preserves_r2
 from scpatch.sites.symbols import find_trampolines
 
@@ -38,33 +39,40 @@ def image_functions(parts: Iterable[Definitions]) -> frozenset[str]:
 
 def definitions(elf: ElfFile, patterns: Sequence[str]) -> Definitions:
     """What an object defines; `patterns` are those of trampolines, under any of their names."""
-    symbols = elf.symbols
-    if symbols is None:
-        return Definitions(frozenset(), frozenset())
-    trampolines = find_trampolines(symbols, patterns)
-    places = {(it.section, it.value) for it in trampolines if it.section}
     functions: set[str] = set()
     others: set[str] = set()
-    for index in range(elf.sections[symbols.index].sh_info, len(symbols)):
-        if symbols.st_shndx[index] == c.SHN_UNDEF:
-            continue
-        keeps = preserves_r2(elf, index)
-        if keeps and places:
-            keeps = (section_of(symbols, index), symbols.st_value[index]) not in places
-        if not keeps:
-            others.add(symbols.name(index))
-        elif symbols.st_info[index] >> 4 == c.STB_GLOBAL:
-            functions.add(symbols.name(index))
+    if elf.symbols is not None:
+        trampolines = find_trampolines(elf.symbols, patterns)
+        places = {(it.section, it.value) for it in trampolines if it.section}
+        for index, symbol, name in _for_others(elf.symbols, elf, defined=True):
+            home = elf.symbols.section_index(index)
+            if (home, symbol.st_value) in places or not preserves_r2(elf, symbol, home):
+                others.add(name)
+            elif symbol.binding == c.STB_GLOBAL:
+                functions.add(name)
     return Definitions(frozenset(functions), frozenset(others))
 
 
 def undefined(elf: ElfFile) -> set[str]:
     """The names that an object takes from others."""
-    symbols = elf.symbols
-    if symbols is None:
+    if elf.symbols is None:
         return set()
-    return {
-        symbols.name(index)
-        for index in range(elf.sections[symbols.index].sh_info, len(symbols))
-        if symbols.st_shndx[index] == c.SHN_UNDEF
-    }
+    return {name for _, _, name in _for_others(elf.symbols, elf, defined=False)}
+
+
+def _for_others(
+    symbols: SymbolTable, elf: ElfFile, *, defined: bool
+) -> Iterator[tuple[int, Symbol, str]]:
+    """(index, symbol, name) of the symbols that are not local, which come last. Many strings are
+    needed, so their table is copied."""
+    first = elf.sections[symbols.index].sh_info
+    strings = bytes(symbols.strings)
+    entries = symbols.encoding.symbol.iter_unpack(symbols.data[first * c.SYM_SIZE :])
+    for index, symbol in enumerate(map(Symbol._make, entries), first):
+        if (symbol.st_shndx != c.SHN_UNDEF) != defined:
+            continue
+        end = strings.find(b"\0", symbol.st_name)
+        if end < 0:
+            symbols.name(index)  # raises
+        name = strings[symbol.st_name : end].decode("utf-8", "surrogateescape")
+        yield index, symbol, name

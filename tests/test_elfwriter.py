@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import lief
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +43,7 @@ from tests.elfwriter import (
     words,
     write,
 )
-from tests.tools import CROSS, LD, LLD
+from tests.tools import CROSS, LD, LLD, library
 
 CODE = SHF_ALLOC | SHF_EXECINSTR
 CALLS = [
@@ -149,7 +148,7 @@ def test_readelf_reads_what_was_described(put: Put, name: str) -> None:
 # LIEF 1.0.0 does not know the extended numbering: it finds no section there.
 @pytest.mark.parametrize("name", [name for name in VARIANTS if "extended" not in name])
 def test_lief_reads_the_same_contents(put: Put, name: str) -> None:
-    binary = lief.ELF.parse(put(VARIANTS[name]))
+    binary = library("lief").ELF.parse(put(VARIANTS[name]))
     assert binary is not None
     contents = {section.name: bytes(section.content) for section in binary.sections}
     for section in SAMPLE.sections:

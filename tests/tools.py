@@ -12,7 +12,11 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from scpatch.elf.layout import Layout
 from scpatch.files.inputs import open_input, read_object
@@ -102,6 +106,23 @@ def run(
     if check:
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done
+
+
+_WHEELS = {"capstone": ("x86_64", "aarch64"), "keystone": ("x86_64",)}
+_WHEELS["lief"] = _WHEELS["capstone"]
+
+
+def has_wheels(name: str) -> bool:
+    """Whether an optional library can be installed on this machine. Where it can it must be."""
+    return platform.machine() in _WHEELS[name]
+
+
+def library(name: str) -> Any:
+    """An optional library, to hold results against; what calls this is skipped on machines for
+    which the library has no wheels."""
+    if not has_wheels(name):
+        pytest.skip(f"{name} has no wheels for {platform.machine()}", allow_module_level=True)
+    return import_module(name)
 
 
 def quiet(*command: str | Path, cwd: Path | None = None) -> None:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import lief
 import pytest
 
 from scpatch.elf.reader import ElfFile
@@ -23,6 +22,7 @@ from tests.tools import (
     LIBC,
     LLD,
     compile_c,
+    library,
     relocations,
     run,
     sections,
@@ -128,7 +128,7 @@ def test_relocations_against_readelf(path: Path) -> None:
 
 def test_addends_against_lief(path: Path) -> None:
     elf = read(path)
-    other = lief.ELF.parse(str(path))
+    other = library("lief").ELF.parse(str(path))
     assert other is not None
     ours: Counter[tuple[str, int, int]] = Counter()
     for target in elf.relocated:

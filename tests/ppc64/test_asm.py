@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from scpatch.ppc64.asm import RECORDED, assemble, branch, encode
 from scpatch.ppc64.variant import VARIANT
-from tests.tools import CROSS
+from tests.tools import CROSS, library
+
+library("keystone")
 
 
 @pytest.mark.parametrize("line", RECORDED)

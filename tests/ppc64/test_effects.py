@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import capstone
 import pytest
 
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import ANY, NONE, effects
+from tests.tools import library
 
+capstone = library("capstone")
 READS = re.compile(r"st|cmp(?!b)|mt|t[wd]|dcb|icb|tlb|slb(?!mf|fee)|sync|nop|cp_|paste|wait")
 
 

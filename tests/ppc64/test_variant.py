@@ -11,6 +11,7 @@ import pytest
 import scpatch
 from scpatch.ppc64.asm import encode
 from scpatch.ppc64.variant import VARIANT
+from tests.tools import library
 
 PACKAGE = Path(scpatch.__file__).parent
 MACHINE = re.compile(r"0x[ef]8410018|[\"']little[\"']|[\"']<[BHIQbhiq]+[\"']", re.IGNORECASE)
@@ -26,6 +27,7 @@ def rewriter_files() -> list[Path]:
 
 
 def test_save_and_restore_are_what_keystone_makes() -> None:
+    library("keystone")
     assert VARIANT.save_r2 == encode("std 2,24(1)")
     assert VARIANT.restore_r2 == encode("ld 2,24(1)")
     assert VARIANT.toc_save == 24

@@ -9,6 +9,7 @@ import pytest
 
 from scpatch.verifier.objects.read import Image, read
 from scpatch.verifier.objects.second_opinion import disagreements
+from tests import tools
 from tests.elfwriter import Elf, Symbol, build
 from tests.tools import FIXTURES
 
@@ -18,7 +19,9 @@ OBJECTS = ("sites.o", "calls-clang.o", "calls-gcc-dwarf.o", "calls-pcrel.o", "mo
 @pytest.fixture(params=["LIEF", "pyelftools"], autouse=True)
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The library that is asked."""
-    if request.param == "pyelftools":
+    if request.param == "LIEF":
+        tools.library("lief")
+    else:
         monkeypatch.setitem(sys.modules, "lief", None)
     return str(request.param)
 

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from scpatch.report.words import clean
 
-SCHEMA: Final = "scpatch/1"
+SCHEMA: Final = "scpatch/2"
 """Goes into every document; the number grows with every change of the documents."""
 
 
@@ -43,7 +43,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Document(Entry):
-    schema: Annotated[Literal["scpatch/1"], about("The version of the documents.")]
+    schema: Annotated[Literal["scpatch/2"], about("The version of the documents.")]
 
 
 _Entry = TypeVar("_Entry", bound=Entry)

@@ -240,7 +240,9 @@ def test_verify_exit_codes(copy: Path) -> None:
     scpatch("rewrite", copy)
     result = scpatch("verify", CALLS, copy)
     assert result.returncode == 0
-    assert result.stdout.splitlines()[-1].startswith(f"{copy}: proven: ")
+    verdict, checked = result.stdout.splitlines()[-2:]
+    assert verdict.startswith(f"{copy}: proven: ")
+    assert checked.startswith("Checked with ")
     quiet = scpatch("verify", "-q", "--no-run", CALLS, copy)
     assert (quiet.stdout, quiet.stderr, result.stderr) == ("", "", "")
 

@@ -80,5 +80,5 @@ def test_files_and_members(
         assert "Traceback" not in done.stderr
         assert SHOWN in done.stdout
     done = run(*scpatch, "verify", "--no-run", archive, new)
-    assert "\tproven" in done.stdout
+    assert ": proven: " in done.stdout
     assert SHOWN in done.stdout

@@ -129,7 +129,7 @@ def test_no_folder_for_temporary_files(tmp_path: Path) -> None:
 def test_a_dry_run_needs_no_folder_for_temporary_files() -> None:
     words = ("rewrite", "--dry-run", "--diff", FIXTURES / "calls-gcc.o")
     done = run(sys.executable, "-c", _NO_FOLDER, *words, cwd=ROOT)
-    assert "ld r2,24(r1)" in done.stdout
+    assert "ld    r2,24(r1)" in done.stdout
 
 
 def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:

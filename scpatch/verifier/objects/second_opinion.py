@@ -142,8 +142,6 @@ def _replaced(name: str) -> str:
 
 
 def _read_by_elftools(image: Image) -> _Tables | None:
-    from elftools.common.exceptions import ELFError
-    from elftools.construct import ConstructError
     from elftools.elf.elffile import ELFFile
 
     with image.path.open("rb") as file:
@@ -155,7 +153,9 @@ def _read_by_elftools(image: Image) -> _Tables | None:
                 _elftools_symbol(symbol, partial(wide.get_section_index, index) if wide else None)
                 for index, symbol in enumerate(table.iter_symbols() if table else ())
             ]
-        except (ELFError, ConstructError):
+        except MemoryError:
+            raise
+        except Exception:  # beside its own errors, those of seeking, decoding and looking up
             return None
     fields = ("sh_offset", "sh_size", "sh_link", "sh_info", "sh_addralign", "sh_entsize")
     return _Tables([(part.name, *(part[field] for field in fields)) for part in parts], symbols)

@@ -187,11 +187,24 @@ def _variant(variant: Variant, result: Result) -> list[str]:
     pairs += [("a.o", "new-a.o"), ("b.o", "new-b.o")] if variant.apart else [("merged.o", "new.o")]
     for before, after in pairs:
         lines.append(shlex.join(["scpatch", "rewrite", *options, *given, before, "-o", after]))
-        check = ["scpatch", "verify", "--hoist", variant.hoist, *given, before, after]
+        check = [
+            "scpatch",
+            "verify",
+            "--format=plain",
+            "--hoist",
+            variant.hoist,
+            *given,
+            before,
+            after,
+        ]
         lines.append(shlex.join(check))
     if variant.apart:
         lines.append(f"{LD} -r -o new.o new-a.o inside.o new-b.o")
     lines += _linked(variant.linker, "new.o", "new-outside.o", variant.targets, "program")
     lines.append("cmp reference.txt program.txt")
-    lines.append(shlex.join(["scpatch", "verify", *given, "new.o", "new-outside.o", "program"]))
+    lines.append(
+        shlex.join(
+            ["scpatch", "verify", "--format=plain", *given, "new.o", "new-outside.o", "program"]
+        )
+    )
     return lines

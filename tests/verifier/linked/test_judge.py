@@ -248,7 +248,7 @@ def test_the_command(tmp_path: Path) -> None:
         ([bad], 1),
         ([after], 2),
         ([before, after, after], 2),
-        ([after, tmp_path / "none"], 1),
+        ([after, tmp_path / "none"], 2),
     ):
         done = scpatch("verify", *words)
         assert done.returncode == status, (words, done.stderr)

@@ -25,10 +25,15 @@ def _command_line() -> int:
         from typer.completion import completion_init  # type: ignore[attr-defined]
 
         completion_init()
-    app = application(sys.argv[1] if sys.argv[1:] else "")
+    arguments = sys.argv[1:]
+    if any(argument.startswith("@") for argument in arguments):
+        from scpatch.files.selection import expand_response_files
+
+        arguments = expand_response_files(arguments)
+    app = application(arguments[0] if arguments else "")
     try:
         # Not in "standalone mode", which handles signals and closed pipes differently.
-        return int(app(prog_name="scpatch", standalone_mode=False) or 0)
+        return int(app(arguments, prog_name="scpatch", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         return error.exit_code

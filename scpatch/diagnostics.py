@@ -165,6 +165,12 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "alternatives (__ftr_alt_*). It would not copy a stub at the end of the section.",
         'mark the section as executable (flags "ax"), or keep static calls out of it',
     ),
+    "SCP122": Diagnostic(
+        "a worker process ended",
+        "With --jobs, other processes do the work. One of them was killed before it was done, "
+        "perhaps by the kernel for want of memory. Nothing was written.",
+        "try again with fewer --jobs; `dmesg` says if the kernel killed it",
+    ),
     "SCP135": Diagnostic(
         "call sites were refused",
         "scpatch writes a file with refused call sites only if you allow it: the refused "

@@ -40,9 +40,21 @@ class ScpatchError(Exception):
         self.where = where
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """For another process: its class, and all that it holds."""
+        return _again, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         message = f"{self.message} [{self.code}]" if self.code else self.message
         return ": ".join(filter(None, (self.file, self.where, message)))
+
+
+def _again(
+    kind: type[ScpatchError], arguments: tuple[object, ...], fields: dict[str, object]
+) -> ScpatchError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(fields)
+    return error
 
 
 class RefusedError(ScpatchError):

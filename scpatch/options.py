@@ -20,6 +20,7 @@ from scpatch.report.screen import Color, Look
 from scpatch.sites.choices import DEFAULT_TRAMPOLINES, Hoist, NoNop, Undefined
 
 if TYPE_CHECKING:
+    from scpatch.files.selection import Selection
     from scpatch.rewriter import Options
 
 Value = bool | int | str | Path
@@ -169,6 +170,24 @@ EMIT_SITES = Parameter("emit_sites", "Add the table of call sites, .static_call_
 STRIP_SIGNATURE = Parameter(
     "strip_signature", "Rewrite signed modules too, without their signatures."
 )
+FILES_FROM = Parameter(
+    "files_froms",
+    "Also take the files and folders that FILE lists, one a line; - is stdin; repeatable.",
+    Path,
+    "FILE",
+    repeatable=True,
+)
+NULL = Parameter("null", "In such a list, a NUL ends a name, as of `find -print0`.", short="-0")
+JOBS = Parameter(
+    "jobs",
+    "Processes that work on the files.",
+    int,
+    "N",
+    shown_default="one for each processor if there are many files",
+    short="-j",
+)
+SELECTION = (FILES_FROM, NULL, JOBS)
+"""What each command takes that works on any number of files."""
 QUIET = Parameter("quiet", "Print errors only.", short="-q")
 VERBOSE = Parameter("verbose", "Print every call site.", short="-v")
 FORMAT = Parameter("format", "Output format.", str, default="text", choices=lambda: forms.FORMS)
@@ -185,6 +204,16 @@ class Values(SimpleNamespace):
 def look(values: Values) -> Look:
     """How the text of a report looks."""
     return Look(values.color, values.wide)
+
+
+def selection(values: Values) -> Selection:
+    """The files that a command line names. Raises UsageError if it names none, and ScpatchError as
+    `select` does."""
+    from scpatch.files.selection import select
+
+    if not values.files and not values.files_froms:
+        raise UsageError("Missing argument 'FILE...'.")
+    return select(values.files, values.files_froms, null=values.null)
 
 
 def library_options(values: Values, **more: object) -> Options:

@@ -34,6 +34,12 @@ TEXT: Final = "Make static calls preserve r2 in ppc64le ELFv2 objects, and prove
 EXIT_CODES: Final = "Exit codes: 0 done, 1 error, 2 usage, 3 a call site was refused."
 
 _FILES = o.argument("FILE...", "Objects (.o, .ko) and archives (.a).", repeatable=True)
+_TREES = o.argument(
+    "FILE...",
+    "Objects (.o, .ko) and archives (.a), or folders of them; @LIST names a file of arguments.",
+    repeatable=True,
+    required=False,
+)
 _SITES = (o.TRAMPOLINES, o.UNDEFINED, o.NO_NOP, o.HOIST)
 _OFFSETS = (o.ASM_OFFSETS, o.PACA_TOC_OFFSET)
 _TOOLCHAIN = (
@@ -59,7 +65,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "scan": Command(
         "List trampolines and call sites, and what each site needs.",
         (
-            _FILES,
+            _TREES,
+            *o.SELECTION,
             *_SITES,
             Parameter("lines", "Look up source lines in DWARF.", default=True),
             Parameter("check", "Exit with 1 if a call has to be rewritten, or would be refused."),

@@ -8,7 +8,6 @@ than the growth and the alignments require.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
@@ -37,7 +36,7 @@ class NewSection(NamedTuple):
 class Edits(NamedTuple):
     """What happens to an object."""
 
-    sections: Mapping[int, SectionEdit] = MappingProxyType({})
+    sections: Mapping[int, SectionEdit] = {}
     """Section index -> edit."""
     new: tuple[NewSection, ...] = ()
     """Sections to add, from the first free index on."""

@@ -87,7 +87,7 @@ def open_input(path: Path | bytes, *, unpacked: bool = False) -> Iterator[Input]
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
-        raise _cannot_read(path, error) from error
+        raise cannot_read(path, error) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -98,7 +98,7 @@ def open_input(path: Path | bytes, *, unpacked: bool = False) -> Iterator[Input]
         try:
             data = _content(descriptor, status.st_size)
         except (OSError, ValueError) as error:
-            raise _cannot_read(path, error) from error
+            raise cannot_read(path, error) from error
         source = Input(path, descriptor, data, identity(status))
         yield _unpacked(source) if unpacked else source
     finally:
@@ -120,7 +120,8 @@ def _content(descriptor: int, size: int) -> memoryview:
         return memoryview(file.readall())
 
 
-def _cannot_read(path: Path, error: Exception) -> ScpatchError:
+def cannot_read(path: Path, error: Exception) -> ScpatchError:
+    """The error for a file that cannot be opened or read: SCP109."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return ScpatchError("SCP109", f"cannot read: {reason}", file=str(path))
 

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scpatch.report.words import clean
+from scpatch.report.words import clean, count
 
 if TYPE_CHECKING:
     from scpatch.rewriter import FilePlan
@@ -65,6 +66,18 @@ def note_intermediate(names: Iterable[str]) -> None:
             "LTO compiles that, and throws this machine code away",
             file=sys.stderr,
         )
+
+
+def note_left_out(links: Sequence[Path], foreign: Sequence[Path]) -> None:
+    """Notes what there is in folders that was not looked at."""
+    for paths, verb, noun, what in (
+        (links, "did not follow", "symbolic link", "to folders"),
+        (foreign, "left out", "file", "for other machines"),
+    ):
+        if paths:
+            others = ", ..." if len(paths) > 1 else ""
+            names = f"{verb} {count(len(paths), noun)} {what}: {clean(str(paths[0]))}{others}"
+            print(f"scpatch: note: {names}", file=sys.stderr)
 
 
 def print_unmatched(patterns: Sequence[str], names: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from scpatch.report.blocks import (
     Record,
     Style,
     Table,
+    number,
     place_cell,
 )
 from scpatch.report.words import by_state, call_sites, count, enumerate_states, place, spot
@@ -30,8 +31,13 @@ if TYPE_CHECKING:
 class ScanReport(NamedTuple):
     objects: Sequence[tuple[str, Scan]]
     """The name of each object, and what it holds."""
+    brief: bool = False
+    """Whether a person gets one line for each object with call sites, and their total."""
 
     def blocks(self) -> Iterator[Block]:
+        if self.brief:
+            yield from _overview(self.objects)
+            return
         for index, (name, scan) in enumerate(self.objects):
             if index:
                 yield GAP
@@ -69,6 +75,24 @@ class ScanReport(NamedTuple):
                         *(Level.WARNING, "r2 is not saved", name, site.place, site.line),
                         *(message, "scpatch rewrite"),
                     )
+
+
+def _overview(objects: Sequence[tuple[str, Scan]]) -> Iterator[Block]:
+    called = [(name, scan) for name, scan in objects if scan.sites]
+    if called:
+        yield Table(
+            [
+                (Cell(name), number(len(scan.sites)), Cell(enumerate_states(by_state(scan.sites))))
+                for name, scan in called
+            ],
+            indent=0,
+        )
+        yield GAP
+    sites = [site for _, scan in called for site in scan.sites]
+    states = f": {enumerate_states(by_state(sites))}" if sites else ""
+    objects_called = f"{len(called):,} of {count(len(objects), 'object')}"
+    text = f"total: {call_sites(len(sites))} in {objects_called}{states}"
+    yield Line((Cell(text, style=Style.HEADING),))
 
 
 def _object(name: str, scan: Scan) -> Iterator[Block]:

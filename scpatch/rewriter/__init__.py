@@ -6,6 +6,7 @@ archives; `object` and `site_table` for objects; `model` and `options`.
 
 from scpatch.rewriter.files import plan_all as plan_all
 from scpatch.rewriter.files import plan_file as plan_file
+from scpatch.rewriter.files import try_plan as try_plan
 from scpatch.rewriter.model import FilePlan as FilePlan
 from scpatch.rewriter.model import ObjectPlan as ObjectPlan
 from scpatch.rewriter.model import Output as Output

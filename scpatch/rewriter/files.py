@@ -54,6 +54,14 @@ def _plan_archive(source: Input, plan_member: PlanObject, target: Path | None) -
     return plan_of(source, planned.objects, planned.layout, target)
 
 
+def try_plan(path: Path, options: Options, target: Path | None = None) -> FilePlan | ScpatchError:
+    """The plan of a file, or why there is none."""
+    try:
+        return plan_file(path, options, target)
+    except ScpatchError as error:
+        return error
+
+
 def plan_all(
     paths: Sequence[Path], options: Options, target: Path | None, progress: Progress | None = None
 ) -> tuple[list[FilePlan], list[ScpatchError]]:

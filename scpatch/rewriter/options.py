@@ -96,6 +96,10 @@ class Options(_Options):
         # `_replace` makes the new one with this.
         return cls(**dict(zip(cls._fields, iterable, strict=True)))
 
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
+        # For `pickle`.
+        return (), self._asdict()
+
     @property
     def choices(self) -> Choices:
         """What the scan for call sites takes."""

@@ -1,0 +1,165 @@
+"""The files that a command line names: files, folders, lists of files, and response files.
+
+A folder stands for the objects, archives and kernel images in it, at any depth, also compressed
+ones. What comes first in a folder is by name, so that the order is the same on each machine.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from scpatch.errors import ScpatchError
+from scpatch.files.inputs import cannot_read
+
+_OBJECT: Final = re.compile(r"(.*\.(o|ko|a)|vmlinux(-[0-9].*)?)(\.(gz|xz|zst|bz2))?", re.DOTALL)
+"""What a folder is searched for. The image of a kernel is `vmlinux`, in /boot with its release."""
+
+_NOT_OBJECT: Final = re.compile(r"vmlinux-.*\.(py|lds)")
+
+
+_FOREIGN: Final = "SCP102"
+"""The code of objects for another machine. The tree of a kernel has some: programs of the build."""
+
+T = TypeVar("T")
+
+
+class Selected(NamedTuple):
+    """A file to work on."""
+
+    path: Path
+    relative: Path
+    """Its place in the folder that it was found in; of a file that was named itself, its name."""
+    found: bool = False
+    """It was found in a folder. The user may not know of it."""
+
+
+class Sorted(NamedTuple, Generic[T]):
+    """What came of some files."""
+
+    results: list[T]
+    errors: list[ScpatchError]
+    foreign: list[Path]
+    """Files for another machine that were found in folders, and that nobody has asked for."""
+
+
+class Selection(NamedTuple):
+    files: tuple[Selected, ...]
+    """In the order of the command line, each once."""
+    errors: tuple[ScpatchError, ...] = ()
+    """Of folders that cannot be read."""
+    links: tuple[Path, ...] = ()
+    """Symbolic links to folders, in folders. They are not followed, so that `build` in
+    /lib/modules/RELEASE does not stand for a kernel's whole tree."""
+    many: bool = False
+    """A folder or a list was named, so that the user wants to know about the whole of them."""
+
+    @property
+    def paths(self) -> list[Path]:
+        return [file.path for file in self.files]
+
+    def sort_out(self, results: Iterable[T | ScpatchError]) -> Sorted[T]:
+        """What came of each file, `results` being in the order of `files`."""
+        good: list[T] = []
+        errors = list(self.errors)
+        foreign: list[Path] = []
+        for file, result in zip(self.files, results, strict=True):
+            if not isinstance(result, ScpatchError):
+                good.append(result)
+            elif file.found and result.code == _FOREIGN:
+                foreign.append(file.path)
+            else:
+                errors.append(result)
+        return Sorted(good, errors, foreign)
+
+
+def select(
+    arguments: Sequence[Path], lists: Sequence[Path] = (), *, null: bool = False
+) -> Selection:
+    """The files that are named by arguments and in lists of files. A list has a name a line, or
+    with `null` before each NUL; `-` is stdin.
+
+    A file that is named twice, perhaps by a link, is selected once. One that does not exist is
+    selected: its reader says so. Raises SCP109 for a list that cannot be read, and for a folder
+    without objects: a typing error would look like a tree without faults.
+    """
+    names = [*arguments, *(name for path in lists for name in _listed(path, null=null))]
+    files: dict[str, Selected] = {}
+    errors: list[ScpatchError] = []
+    links: list[Path] = []
+    folders = False
+    for name in names:
+        if not os.path.isdir(name):
+            files.setdefault(os.path.realpath(name), Selected(name, Path(name.name)))
+            continue
+        folders = True
+        before = len(files), len(errors)
+        empty = True
+        for path in _walk(name, errors, links):
+            empty = False
+            file = Selected(path, path.relative_to(name), found=True)
+            files.setdefault(os.path.realpath(path), file)
+        if empty and before[1] == len(errors):
+            raise ScpatchError(
+                "SCP109",
+                "the folder has no objects: no .o, .ko, .a or vmlinux",
+                file=str(name),
+                hint="name the folder that has them, or the files themselves",
+            )
+    return Selection(tuple(files.values()), tuple(errors), tuple(links), folders or bool(lists))
+
+
+def _walk(folder: Path, errors: list[ScpatchError], links: list[Path]) -> Iterator[Path]:
+    """The files in a folder that may be objects: by name, and before those in its folders."""
+
+    def failed(error: OSError) -> None:
+        errors.append(cannot_read(Path(error.filename), error))
+
+    for root, folders, names in os.walk(folder, onerror=failed):
+        folders.sort()
+        links += (Path(root, name) for name in folders if os.path.islink(os.path.join(root, name)))
+        for name in sorted(names):
+            if _OBJECT.fullmatch(name) and not _NOT_OBJECT.fullmatch(name):
+                yield Path(root, name)
+
+
+def _listed(path: Path, *, null: bool) -> Iterator[Path]:
+    """The names in a list; empty lines name nothing."""
+    try:
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    for name in data.split(b"\0" if null else b"\n"):
+        if name:
+            yield Path(os.fsdecode(name))
+
+
+def expand_response_files(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the content of FILE in place of `@FILE`, as GNU's programs do it: words
+    with quotes and backslashes as in a shell. If there is no FILE, `@FILE` stays as it is.
+
+    Raises SCP109 for a file that cannot be read, or that names itself.
+    """
+    return list(_expanded(arguments, ()))
+
+
+def _expanded(arguments: Sequence[str], inside: tuple[str, ...]) -> Iterator[str]:
+    for argument in arguments:
+        name = argument[1:]
+        if not argument.startswith("@") or not os.path.exists(name):
+            yield argument
+            continue
+        if (real := os.path.realpath(name)) in inside:
+            raise ScpatchError("SCP109", "the response file names itself", file=name)
+        try:
+            words = shlex.split(os.fsdecode(Path(name).read_bytes()))
+        except OSError as error:
+            raise cannot_read(Path(name), error) from error
+        except ValueError as error:
+            raise ScpatchError("SCP109", f"cannot read: {error}", file=name) from error
+        yield from _expanded(words, (*inside, real))

@@ -193,6 +193,9 @@ VERBOSE = Parameter("verbose", "Print every call site.", short="-v")
 FORMAT = Parameter("format", "Output format.", str, default="text", choices=lambda: forms.FORMS)
 COLOR = Parameter("color", "Colour text.", Color, default=Color.AUTO)
 WIDE = Parameter("wide", "Never shorten names, even if lines get longer than the terminal.")
+CONTEXT = Parameter(
+    "context", "Unchanged instructions to show around changed code.", int, "N", 3, short="-U"
+)
 LOOK = (FORMAT, COLOR, WIDE)
 """What each command with a report takes."""
 

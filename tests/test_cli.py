@@ -240,7 +240,7 @@ def test_verify_exit_codes(copy: Path) -> None:
     scpatch("rewrite", copy)
     result = scpatch("verify", CALLS, copy)
     assert result.returncode == 0
-    verdict, checked = result.stdout.splitlines()[-2:]
+    verdict, *_, checked = result.stdout.splitlines()
     assert verdict.startswith(f"{copy}: proven: ")
     assert checked.startswith("Checked with ")
     quiet = scpatch("verify", "-q", "--no-run", CALLS, copy)

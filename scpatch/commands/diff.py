@@ -14,5 +14,6 @@ def run(values: Values) -> Exit:
     """Prints the differences. ERROR means that there are some, as for `diff` and `cmp`."""
     files = diff(values.before, values.after, context=values.context)
     note_intermediate(file.after for file in files if file.intermediate)
-    print_report(DiffReport([file[:3] for file in files]), values.format, look(values))
+    report = DiffReport([file[:3] for file in files], values.stat)
+    print_report(report, values.format, look(values))
     return Exit.ERROR if files else Exit.OK

@@ -81,7 +81,7 @@ def _write(plans: Sequence[FilePlan], values: Values) -> None:
         from scpatch.report.diff import DiffReport
 
         print_report(
-            DiffReport([file for plan in plans for file in _differences(plan)]),
+            DiffReport([file for plan in plans for file in _differences(plan, values.context)]),
             "text",
             look(values),
         )
@@ -91,14 +91,14 @@ def _write(plans: Sequence[FilePlan], values: Values) -> None:
         write(plans, backup=values.backup, allow_refused=values.keep_going)
 
 
-def _differences(plan: FilePlan) -> Iterator[tuple[str, str, ObjectDiff]]:
+def _differences(plan: FilePlan, context: int) -> Iterator[tuple[str, str, ObjectDiff]]:
     """What a plan changes in each object, with the names before and after."""
     from scpatch.api import diff
 
     for output in plan.outputs:
         # A thin archive holds no code. Its members are other outputs.
         if output.source != plan.path or not _is_thin(output.source):
-            for file in diff(output.source, output.data):
+            for file in diff(output.source, output.data, context=context):
                 after = file.before.replace(str(output.source), str(output.target), 1)
                 yield file.before, after, file.diff
 

@@ -65,8 +65,9 @@ class AdviseReport(NamedTuple):
 
 def _advice(advice: Advice) -> Iterator[Block]:
     after = f", strategy {' and '.join(advice.applied)}" if advice.applied else ""
-    about = f": {advice.kind}, {call_sites(advice.sites)}{after}"
-    yield Line((Cell(str(advice.path), style=Style.HEADING), Cell(about)))
+    name = Cell(str(advice.path), style=Style.HEADING)
+    yield Line((name, Cell(": "), Cell(_conclusion(advice), style=Style.CHANGED)))
+    yield Line((Cell(f"{advice.kind}, {call_sites(advice.sites)}{after}"),), indent=2)
     yield GAP
     rows = [
         (Cell(outlook.strategy), *(Cell("", text, right=True) for text in _numbers(outlook)))
@@ -81,8 +82,7 @@ def _advice(advice: Advice) -> Iterator[Block]:
             text = f"{outlook.strategy}: {outlook.code} {outlook.reason}"
             yield Paragraph(text, indent=2, hanging=4)
         for note in _notes(outlook):
-            yield Line((Cell(f"{outlook.strategy}: {note}"),), indent=2)
-    yield Line((Cell(_conclusion(advice), style=Style.CHANGED),), indent=2)
+            yield Paragraph(f"{outlook.strategy}: {note}", indent=2, hanging=4)
 
 
 def _conclusion(advice: Advice) -> str:

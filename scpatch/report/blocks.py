@@ -6,7 +6,7 @@ document for programs. Their text is as in the object; each form escapes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -128,6 +128,16 @@ class Report(Protocol):
     def document(self) -> Document: ...
 
     def findings(self) -> Iterable[Finding]: ...
+
+
+def legend(meanings: Mapping[str, str]) -> Iterator[Block]:
+    """What words of a report mean, one a line; nothing if there are none."""
+    if meanings:
+        yield GAP
+    width = max(map(len, meanings), default=0)
+    for word, meaning in meanings.items():
+        lead = Cell(f"{word:{width}} ", style=Style.QUIET)
+        yield Paragraph(meaning, indent=2, hanging=width + 2, lead=lead)
 
 
 def heading(*titles: str, style: Style = Style.HEADING) -> tuple[Cell, ...]:

@@ -36,7 +36,7 @@ from scpatch.report.blocks import (
 )
 from scpatch.report.listing import MARKS
 from scpatch.report.scan import refusal
-from scpatch.report.words import count, place
+from scpatch.report.words import call_sites, count, place
 from scpatch.sites.model import Site
 from scpatch.strategies.diagnostics import hint
 
@@ -46,10 +46,18 @@ if TYPE_CHECKING:
 _MANY: Final = 20
 """How many rows of a table a person gets."""
 
+_IN_SHORT: Final = ("file", "function", "refused", "summary")
+"""The kinds of records that there are with `stat` too."""
+
+_GRAPH: Final = 24
+"""The width of the widest graph, in columns."""
+
 
 class DiffReport(NamedTuple):
     files: Sequence[tuple[str, str, ObjectDiff]]
     """The names before and after, and the difference."""
+    stat: bool = False
+    """Whether there is one line a function instead of its code."""
 
     def blocks(self) -> Iterator[Block]:
         for index, (before, after, diff) in enumerate(self.files):
@@ -57,12 +65,13 @@ class DiffReport(NamedTuple):
                 yield GAP
             strategy = f"   strategy {diff.strategy}" if diff.strategy else ""
             yield Title(f"{before} -> {after}", diff.kind + strategy)
-            yield from _object(diff)
+            yield from (_stat if self.stat else _object)(diff)
 
     def records(self) -> Iterator[Record]:
         for before, after, diff in self.files:
             for kind, *fields in _records(before, diff):
-                yield kind, after, *fields
+                if kind in _IN_SHORT or not self.stat:
+                    yield kind, after, *fields
 
     def document(self) -> DiffDocument:
         from scpatch.report.documents.diff import diff_document
@@ -84,6 +93,10 @@ def _object(diff: ObjectDiff) -> Iterator[Block]:
         return
     if diff.only_layout:
         yield _line("the same contents: only file offsets or padding between sections differ")
+    yield from _summary(diff)
+    if diff.refused:
+        yield from _section("Refused")
+        yield from _refused(diff.refused)
     for index, function in enumerate(diff.functions):
         yield Listing(function, legend=not index)
     if diff.symbols:
@@ -113,10 +126,37 @@ def _object(diff: ObjectDiff) -> Iterator[Block]:
                 for mark, entry in sorted(section.relocations, key=lambda pair: pair[1].at)
             ]
             yield Table(rows, indent=0, limit=_MANY)
-    if diff.refused:
-        yield from _section("Refused")
-        yield from _refused(diff.refused)
-    yield from _summary(diff)
+
+
+def _stat(diff: ObjectDiff) -> Iterator[Block]:
+    """One line a function: the words that differ, as a number and as a graph."""
+    if diff.same or not diff.functions:
+        yield from _object(diff)
+        return
+    yield _line(_total(diff))
+    yield GAP
+    most = max(_words(function.counts) for function in diff.functions)
+    yield Table([_stat_cells(function, most) for function in diff.functions])
+
+
+def _words(counts: Totals) -> int:
+    return counts.changed + counts.added + counts.removed
+
+
+def _stat_cells(function: FunctionDiff, most: int) -> tuple[Cell, ...]:
+    counts = function.counts
+    parts = (Mark.WORD, counts.changed), (Mark.ADDED, counts.added), (Mark.REMOVED, counts.removed)
+    scale = min(1.0, _GRAPH / max(most, 1))
+    graph = "".join(mark * max(round(scale * number), 1) for mark, number in parts if number)
+    sites = call_sites(counts.sites) if counts.sites else ""
+    refused = f", {counts.refused:,} refused" if counts.refused else ""
+    return (
+        Cell(function.name or "(no symbol)"),
+        place_cell(function.range.section_name, function.range.start),
+        number(_words(counts)),
+        Cell("", graph),
+        Cell("", sites + refused),
+    )
 
 
 def _line(text: str) -> Line:
@@ -148,15 +188,8 @@ def _refused(refused: Sequence[Site]) -> Iterator[Block]:
 
 
 def _summary(diff: ObjectDiff) -> Iterator[Block]:
+    yield _line(_total(diff))
     titles = partial(heading, style=Style.QUIET)
-    if diff.functions:
-        yield from _section("Functions")
-        rows = [(Cell(""), *titles("place", "changed", "added", "removed", "sites", "refused"))]
-        for function in diff.functions:
-            where = place_cell(function.range.section_name, function.range.start)
-            numbers = (number(n, zero="") for n in function.counts[1:])
-            rows.append((Cell(function.name), where, *numbers))
-        yield Table(rows, limit=_MANY + 1)
     if diff.sections:
         yield from _section("Sections")
         totals = diff.by_section
@@ -173,8 +206,6 @@ def _summary(diff: ObjectDiff) -> Iterator[Block]:
     if diff.header:
         yield GAP
         yield Line((Cell("ELF header", style=Style.HEADING), Cell(f"  {_changes(diff.header)}")))
-    yield GAP
-    yield _line(_total(diff))
 
 
 def _section_cells(section: SectionDiff, total: Totals) -> tuple[Cell, ...]:

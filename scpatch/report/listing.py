@@ -203,13 +203,24 @@ def _half(
     )
     taken = _WORD + len(_GAP) + sum(map(len, texts))
     lines = [_Line(word + _GAP + "".join(painted), taken)]
-    differ = row.before is not None and row.after is not None and row.relocations_differ
+    repeated = _repeats(row)
     for relocation in instruction.relocations:
-        if differ or not shows(instruction.tokens, relocation):
+        if not (repeated and shows(instruction.tokens, relocation)):
             same = other is not None and relocation in other.relocations
             text = _relocation(relocation, width)
             lines.append(_Line(screen.paint(text, Style.PLAIN if same else style), len(text)))
     return lines
+
+
+def _repeats(row: CodeRow) -> bool:
+    """Whether the texts of a row say what its relocations say: their kinds, which no text says, do
+    not differ between the sides."""
+    if row.before is None or row.after is None:
+        return True
+    before, after = (
+        [relocation.kind for relocation in side.relocations] for side in (row.before, row.after)
+    )
+    return before == after
 
 
 def _fit(tokens: Sequence[Token], width: int) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from scpatch.report.blocks import (
     number,
     place_cell,
 )
-from scpatch.report.scan import refusal, site_record, site_table
+from scpatch.report.scan import refusal, site_record, site_table, state_legend
 from scpatch.report.words import count, place, summary_line
 from scpatch.rewriter import FilePlan, ObjectPlan
 from scpatch.rewriter.counts import Counts, count_by_section, total
@@ -36,11 +36,15 @@ class RewriteReport(NamedTuple):
     """Whether the outputs were written."""
 
     def blocks(self) -> Iterator[Block]:
-        for plan in self.plans:
-            for entry in plan.objects:
-                if entry.plan.sites or len(plan.objects) == 1:
-                    yield from _object(entry)
+        for index, plan in enumerate(self.plans):
+            if index:
+                yield GAP
             yield Line((Cell(summary_line(plan, written=self.written)),))
+            for entry in plan.objects:
+                if entry.plan.sites or entry.plan.trampolines:
+                    yield from _object(entry, titled=len(plan.objects) > 1)
+        objects = (entry for plan in self.plans for entry in plan.objects)
+        yield from state_legend(site for entry in objects for site in entry.plan.sites)
 
     def records(self) -> Iterator[Record]:
         for name, plan in (
@@ -71,9 +75,11 @@ class RewriteReport(NamedTuple):
                     yield refusal(entry.name, site)
 
 
-def _object(entry: ObjectPlan) -> Iterator[Block]:
+def _object(entry: ObjectPlan, *, titled: bool) -> Iterator[Block]:
     plan = entry.plan
-    yield Line((Cell(entry.name, style=Style.HEADING),))
+    if titled:
+        yield GAP
+        yield Line((Cell(entry.name, style=Style.HEADING),))
     tables = (
         [
             (
@@ -105,7 +111,6 @@ def _object(entry: ObjectPlan) -> Iterator[Block]:
     for table in (*site_table(plan.sites), *(Table(rows) for rows in tables if rows)):
         yield GAP
         yield table
-    yield GAP
 
 
 def stats(plans: Sequence[Plan]) -> Iterator[Block]:

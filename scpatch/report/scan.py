@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +17,7 @@ from scpatch.report.blocks import (
     Record,
     Style,
     Table,
+    legend,
     number,
     place_cell,
 )
@@ -42,6 +43,7 @@ class ScanReport(NamedTuple):
             if index:
                 yield GAP
             yield from _object(name, scan)
+        yield from state_legend(site for _, scan in self.objects for site in scan.sites)
 
     def records(self) -> Iterator[Record]:
         for name, scan in self.objects:
@@ -100,6 +102,8 @@ def _object(name: str, scan: Scan) -> Iterator[Block]:
     after = f", strategy {' and '.join(scan.strategies)}" if scan.strategies else ""
     total = f"{count(len(scan.trampolines), 'trampoline')}, {call_sites(len(scan.sites))}"
     yield Line((Cell(name, style=Style.HEADING), Cell(f": {kind}, {total}{after}")))
+    if scan.sites:
+        yield Paragraph(enumerate_states(by_state(scan.sites)), indent=2)
     if scan.trampolines:
         calls = scan.calls
         ordered = sorted(scan.trampolines, key=attrgetter("section", "value", "name"))
@@ -108,8 +112,6 @@ def _object(name: str, scan: Scan) -> Iterator[Block]:
     if scan.sites:
         yield GAP
         yield from site_table(scan.sites)
-        yield GAP
-        yield Paragraph(enumerate_states(by_state(scan.sites)), indent=2)
 
 
 def _trampoline_cells(trampoline: Trampoline, calls: int) -> tuple[Cell, ...]:
@@ -135,6 +137,11 @@ def site_table(sites: Sequence[Site]) -> Iterator[Block]:
     }
     if sites:
         yield Table([_cells(site, lined=lined) for site in sites], notes=notes)
+
+
+def state_legend(sites: Iterable[Site]) -> Iterator[Block]:
+    """What the states of these sites mean."""
+    yield from legend({str(state): state.meaning for state in by_state(sites)})
 
 
 def _cells(site: Site, *, lined: bool) -> tuple[Cell, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -18,12 +18,13 @@ from scpatch.report.blocks import (
     Record,
     Style,
     Table,
+    legend,
     place_cell,
 )
 from scpatch.report.words import call_sites, count, place, spot
 from scpatch.verifier.execute.judge import Outcome
 from scpatch.verifier.reasons import every_reason
-from scpatch.verifier.types import SiteProof
+from scpatch.verifier.types import Reason, SiteProof
 from scpatch.verifier.verdict import Result, SiteRuns, Verdict, judge_site
 
 if TYPE_CHECKING:
@@ -40,8 +41,11 @@ class VerifyReport(NamedTuple):
     """Whether each row has its whole reason below it."""
 
     def blocks(self) -> Iterator[Block]:
-        for verdict in self.verdicts:
-            yield Line((Cell(verdict.label, style=Style.HEADING),))
+        for index, verdict in enumerate(self.verdicts):
+            if index:
+                yield GAP
+            summary = summary_line(verdict).removeprefix(verdict.label)
+            yield Line((Cell(verdict.label, style=Style.HEADING), Cell(summary)))
             if verdict.proof.sites:
                 yield GAP
                 yield _site_table(verdict, verbose=self.verbose)
@@ -49,9 +53,10 @@ class VerifyReport(NamedTuple):
                 yield GAP
                 for error in verdict.proof.errors:
                     yield Line((Cell("error", style=Style.REFUSED), Cell(f" {error}")), indent=2)
-            yield GAP
-            yield Line((Cell(summary_line(verdict)),))
+        sites = (site for verdict in self.verdicts for site in verdict.proof.sites)
+        yield from legend({s.text: s.meaning for s in _by_reason(sites)})
         if text := checked_with(self.verdicts):
+            yield GAP
             yield Line((Cell(text),))
 
     def records(self) -> Iterator[Record]:
@@ -91,8 +96,8 @@ class VerifyReport(NamedTuple):
 
 def summary_line(verdict: Verdict) -> str:
     """`core.o: proven: 12 call sites (9 stub, 3 saved); 12 executed: 12 failed before, ...`"""
-    states = Counter(site.state for site in verdict.proof.sites)
-    shown = ", ".join(f"{states[state]:,} {state}" for state in every_reason() if states[state])
+    states = _by_reason(verdict.proof.sites)
+    shown = ", ".join(f"{number:,} {state}" for state, number in states.items())
     text = str(verdict.result) if verdict.proven else verdict.result.upper()
     text += ": " + call_sites(len(verdict.proof.sites)) + (f" ({shown})" if shown else "")
     if (offset := verdict.proof.paca_toc) is not None:
@@ -106,6 +111,12 @@ def summary_line(verdict: Verdict) -> str:
     if verdict.proof.errors:
         text += f"; {count(len(verdict.proof.errors), 'error')}"
     return f"{verdict.label}: {text}"
+
+
+def _by_reason(sites: Iterable[SiteProof]) -> dict[Reason, int]:
+    """The number of sites of each state that occurs, in the order of reports."""
+    numbers = Counter(site.state for site in sites)
+    return {state: numbers[state] for state in every_reason() if state in numbers}
 
 
 def checked_with(verdicts: Sequence[Verdict]) -> str:

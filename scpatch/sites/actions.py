@@ -12,11 +12,13 @@ class Action(StrEnum):
 
     words: str
     """What reports say of such sites: `to rewrite`."""
+    meaning: str
+    """What a legend says of the state."""
 
-    def __new__(cls, value: str, words: str) -> Self:
+    def __new__(cls, value: str, words: str, meaning: str) -> Self:
         action = str.__new__(cls, value)
         action._value_ = value
-        action.words = words
+        action.words, action.meaning = words, meaning
         return action
 
     @property
@@ -31,19 +33,17 @@ class Action(StrEnum):
 
 
 class Undecided(Action):
-    UNDECIDED = "undecided", "not decided yet"
+    UNDECIDED = "undecided", "not decided yet", "no strategy has looked at it"
 
 
 class Common(Action):
     """What any strategy may say of a call site."""
 
-    DONE = "done", "done already"
-    """The restore is in place."""
-    LINKER = "linker", "left to the linker"
-    LOADER = "loader", "left to the module loader"
-    NOTOC = "notoc", "not in need of r2"
-    REFUSED = "refused", "refused"
-    """Cannot be rewritten; `code` says why."""
+    DONE = "done", "done already", "the restore of r2 is in place"
+    LINKER = "linker", "left to the linker", "the linker saves and restores r2"
+    LOADER = "loader", "left to the module loader", "the module loader saves and restores r2"
+    NOTOC = "notoc", "not in need of r2", "the caller does not use r2"
+    REFUSED = "refused", "refused", "cannot be rewritten, so r2 is lost; the code says why"
 
     @property
     def changes(self) -> bool:

@@ -8,19 +8,21 @@ from typing import NamedTuple, Self
 
 
 class Reason(StrEnum):
-    """Why r2 is right after a call, or that it is not: one word, and `text` for a column.
+    """Why r2 is right after a call, or that it is not: one word, `text` for a column, and what a
+    legend says of it.
 
     The members of `Common` belong to no strategy. Each file of `reasons` has an enum of its own.
     """
 
     text: str
+    meaning: str
     by_change: bool
     """What a change makes of a call: one that was so before is `done`."""
 
-    def __new__(cls, word: str, text: str, by_change: bool = False) -> Self:
+    def __new__(cls, word: str, text: str, meaning: str, by_change: bool = False) -> Self:
         member = str.__new__(cls, word)
         member._value_ = word
-        member.text, member.by_change = text, by_change
+        member.text, member.meaning, member.by_change = text, meaning, by_change
         return member
 
     @property
@@ -32,23 +34,28 @@ class Reason(StrEnum):
 class Common(Reason):
     """The reasons that belong to no strategy."""
 
-    SAVED = "saved", "saved by function", True
-    """Restores what the function itself has saved on every path."""
-    DONE = "done", "right before"
-    """Saved and restored before already."""
-    RESTORED = "restored", "save not shown"
-    """Restored before already, no save was found: not right, but no error."""
-    LINKER = "linker", "saved by linker"
-    """The linker saves and restores r2: the trampoline is marked (st_other bits 5-7 = 1), or is to
-    be where it is defined."""
-    LOADER = "loader", "saved by loader"
-    """An undefined trampoline in a module: the module loader saves and restores r2."""
-    NOTOC = "notoc", "r2 not needed"
-    """A call that needs no r2 (REL24_NOTOC, REL24_P9NOTOC)."""
-    LEFT = "left", "wrong, as before"
-    """Unchanged, and r2 is wrong after it."""
-    WRONG = "wrong", "wrong now"
-    """Changed, and r2 is wrong after it: an error."""
+    SAVED = (
+        *("saved", "saved by function"),
+        "restores what the function itself has saved on every path",
+        True,
+    )
+    DONE = "done", "right before", "was saved and restored before already"
+    RESTORED = (
+        *("restored", "save not shown"),
+        "was restored before already, but no save was found: neither right nor an error",
+    )
+    LINKER = (
+        *("linker", "saved by linker"),
+        "the linker saves and restores r2: the trampoline is marked (st_other bits 5-7 = 1), or is "
+        "to be where it is defined",
+    )
+    LOADER = (
+        *("loader", "saved by loader"),
+        "the module loader saves and restores r2, as the module does not define the trampoline",
+    )
+    NOTOC = "notoc", "r2 not needed", "needs no r2 (REL24_NOTOC, REL24_P9NOTOC)"
+    LEFT = "left", "wrong, as before", "is unchanged, and r2 is wrong after it"
+    WRONG = "wrong", "wrong now", "was changed, and r2 is wrong after it: an error"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,10 @@ from tests.report.support import (
     plan,
     rewritten,
     rows,
+    run,
     validated,
 )
+from tests.tools import CROSS
 
 
 def lines(fixture: str, folder: Path, width: int, colours: int = 0) -> list[str]:
@@ -32,15 +34,13 @@ def test_side_by_side(tmp_path: Path) -> None:
     drawn = lines("calls-gcc.o", tmp_path, 100)
     assert drawn[0] == "before.o -> after.o   ET_REL ppc64le ELFv2   strategy callsite"
     start = drawn.index("returns_the_call  .text+0xf0  1 call site")
-    assert [line.rstrip() for line in drawn[start + 1 : start + 10]] == [
+    assert [line.rstrip() for line in drawn[start + 1 : start + 9]] == [
         "     ...",
         "     8  7c0802a6  mflr  r0                           | 7c0802a6  mflr  r0",
         "     c  f8010010  std   r0,16(r1)                    | f8010010  std   r0,16(r1)",
         "    10  f821ffe1  stdu  r1,-32(r1)                   | f821ffe1  stdu  r1,-32(r1)",
         "~   14  48000001  bl    __SCT__elsewhere             | "
         + re.sub(r".* \| ", "", drawn[start + 5]),
-        "        REL24     __SCT__elsewhere                   | "
-        + re.sub(r".* \| ", "", drawn[start + 6]),
         "*   18  60000000  nop                                | e8410018  ld    r2,24(r1)",
         "    1c  38210020  addi  r1,r1,32                     | 38210020  addi  r1,r1,32",
         "    20  e8010010  ld    r0,16(r1)                    | e8010010  ld    r0,16(r1)",
@@ -58,14 +58,28 @@ def test_stacked_below_100_columns(tmp_path: Path) -> None:
         for stub in plan("calls-gcc.o").objects[0].plan.stubs
         if stub.trampoline == "__SCT__elsewhere" and stub.section_name == ".text"
     }
-    assert drawn[start + 4 : start + 11] == [
+    assert drawn[start + 4 : start + 9] == [
         "     10  f821ffe1  stdu  r1,-32(r1)",
         "~-   14  48000001  bl    __SCT__elsewhere",
-        " -       REL24     __SCT__elsewhere",
         f"~+   14  48000001  bl    {name}",
-        f" +       REL24     {name}",
         "*-   18  60000000  nop",
         "*+   18  e8410018  ld    r2,24(r1)",
+    ]
+
+
+def test_a_relocation_has_its_own_line_if_no_text_says_it(tmp_path: Path) -> None:
+    """`bl f` looks the same with REL24 and with REL24_NOTOC."""
+    before, after = tmp_path / "before.o", tmp_path / "after.o"
+    for path, kind in ((before, "R_PPC64_REL24"), (after, "R_PPC64_REL24_NOTOC")):
+        source = tmp_path / "f.s"
+        source.write_text(f"f: .reloc ., {kind}, g\n bl 0\n nop\n .type f, @function\n")
+        run(CROSS + "as", "-mpower10", "-o", path, source)
+    drawn = list(draw(DiffReport([("b.o", "a.o", compare(before, after))]), Screen(80, 0)))
+    assert drawn[drawn.index("f  .text+0x0") + 1 :][:4] == [
+        "~-    0  48000001  bl    g",
+        " -       REL24     g",
+        "~+    0  48000001  bl    g",
+        " +       REL24_NOTOC g",
     ]
 
 
@@ -118,7 +132,8 @@ def test_refused_sites_come_with_hints(tmp_path: Path) -> None:
         "SCP203 sibling call (b) to __SCT__name: left as it is",
     ]
     assert sum(line.startswith("  hint: ") for line in drawn) == 7
-    assert drawn[-1].endswith("8 call sites, 7 refused; 6 sections, 1 symbol")
+    assert drawn[1].endswith("8 call sites, 7 refused; 6 sections, 1 symbol")
+    assert drawn.index("Refused") < at
 
 
 def test_a_long_file_name_has_its_own_line(tmp_path: Path) -> None:
@@ -207,3 +222,21 @@ def test_a_pipe_gets_no_escape_sequences(
     monkeypatch.setenv("FORCE_COLOR", "1")
     print_report(DiffReport([("a.o", "b.o", diff)]), "text")
     assert "\x1b" in capsys.readouterr().out
+
+
+def test_stat_is_one_line_a_function(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    diff = compare(FIXTURES / "calls-gcc.o", FIXTURES / "calls-clang.o")
+    report = DiffReport([("a.o", "b.o", diff)], stat=True)
+    _, total, gap, *table = draw(report, Screen(100, 0))
+    assert total.startswith("11 functions: 29 words changed, 78 added, 118 removed")
+    assert not gap
+    assert len(table) == len(diff.functions) == 11
+    for function, line in zip(diff.functions, table, strict=True):
+        name, _, words, graph, *_ = line.split()
+        counts = function.counts
+        assert name == function.name
+        assert int(words) == counts.changed + counts.added + counts.removed
+        assert [mark in graph for mark in "*+-"] == [n > 0 for n in counts[1:4]]
+    print_report(report, "plain")
+    kinds = {line.split("\t")[0] for line in capsys.readouterr().out.splitlines()}
+    assert kinds == {"file", "function", "summary"}

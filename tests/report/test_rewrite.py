@@ -168,7 +168,8 @@ def test_table_tells_states_and_stubs(capsys: pytest.CaptureFixture[str]) -> Non
     out = capsys.readouterr().out
     assert "  rewrite  .text+0x14 " in out
     assert "  stub  .text+0x384 " in out
-    assert out.endswith(summary_line(plan("unmarked.o"), written=False) + "\n")
+    for name in ("sites.o", "unmarked.o"):
+        assert summary_line(plan(name), written=False) in out.splitlines()
 
 
 def test_verbose_has_one_line_a_site(capsys: pytest.CaptureFixture[str]) -> None:

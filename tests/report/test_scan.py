@@ -73,7 +73,9 @@ def test_table_fits_the_screen(columns: str) -> None:
     whole = "\n".join(draw(report, Screen(int(columns), 0, whole=True)))
     assert ".text.past_the_end+0x14  past_the_end+0x14" in whole
     assert "SCP203 sibling call (b) to __SCT__name" in out
-    assert "  1 to rewrite, 7 refused" in out
+    assert out.splitlines()[1] == "  1 to rewrite, 7 refused"
+    for state in ("rewrite", "refused", "saved"):
+        assert re.search(rf"^  {state} +[a-z]", out.rpartition("\n\n")[2], re.M)
 
 
 def test_an_object_without_call_sites(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +91,7 @@ def test_hostile_names_stay_on_their_line(capsys: pytest.CaptureFixture[str]) ->
     site = Site(1, ".te\txt", 4, evil, 0, evil, trampoline, 0, 1, 0, 0x48000001)
     site = site._replace(state=Common.DONE)
     scan = Scan((trampoline,), (), (site,), module=False)
-    for form, lines in (("plain", 2), ("text", 7)):
+    for form, lines in (("plain", 2), ("text", 8)):
         print_report(ScanReport([(evil, scan)]), form)
         out = capsys.readouterr().out
         assert "\x1b" not in out

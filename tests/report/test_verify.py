@@ -111,10 +111,12 @@ def test_terminal(
 ) -> None:
     print_report(VerifyReport([verdict]), "text")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "x.o"
+    assert lines[0] == summary_line(verdict)
     assert lines[2] == row
-    assert [line.strip() for line in lines[3:-2]] == reasons
-    assert lines[-1] == summary_line(verdict)
+    listed, _, legend = "\n".join(["", *lines[3:]]).partition("\n\n")
+    assert [line.strip() for line in listed.strip().splitlines()] == reasons
+    meanings = [site.state for site in verdict.proof.sites]
+    assert " ".join(legend.split()) == " ".join(f"{s.text} {s.meaning}" for s in meanings)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ def test_a_real_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     verdicts = verify_files(FIXTURES / "sites.o", after)
     print_report(VerifyReport(verdicts), "text")
     out = capsys.readouterr().out
-    *_, summary, checked = out.splitlines()
+    summary, *_, checked = out.splitlines()
     assert summary.endswith(
         "proven: 22 call sites (14 stub, 6 saved, 1 done, 1 notoc); not executed"
     )

@@ -46,6 +46,7 @@ def draw_block(block: Block, screen: Screen) -> Iterator[str]:
             from scpatch.report.listing import draw_function, draw_legend
 
             if legend:
+                yield ""
                 yield from draw_legend(function, screen)
             yield ""
             yield from draw_function(function, screen)

@@ -40,13 +40,18 @@ TOC. If r2 was saved already, it executes no extra instruction. It is option 1 o
 
 
 class Rewrite(Action):
-    REWRITE = "rewrite", "to rewrite"
-    """`bl` + nop: a stub saves r2, and the nop becomes the restore."""
-    SAVED = "saved", "to restore only (r2 is saved already)"
-    """r2 is in 24(r1) on every path to the call, or nops before it can put it there: only nops
-    change."""
-    THUNK = "thunk", "to get a thunk"
-    """`bl` without a usable nop: the call goes through a thunk of its own (`--no-nop thunk`)."""
+    REWRITE = (
+        *("rewrite", "to rewrite"),
+        "needs a stub that saves r2, and the nop after it becomes the restore",
+    )
+    SAVED = (
+        *("saved", "to restore only (r2 is saved already)"),
+        "r2 is at 24(r1) on every path to it, or nops before it can put it there: only nops change",
+    )
+    THUNK = (
+        *("thunk", "to get a thunk"),
+        "has no usable nop, and needs a thunk of its own (--no-nop thunk)",
+    )
 
 
 class CallSite(Strategy):

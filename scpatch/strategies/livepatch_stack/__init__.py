@@ -50,8 +50,10 @@ the caller. It is option 2 of the thread "Out-of-line static calls for powerpc64
 
 
 class Kept(Action):
-    TRAMPOLINE = "trampoline", "kept right by the trampoline"
-    """The call stays as it is: its trampoline keeps r2, or is to."""
+    TRAMPOLINE = (
+        *("trampoline", "kept right by the trampoline"),
+        "stays as it is: its trampoline keeps r2, or is to",
+    )
 
     @property
     def changes(self) -> bool:

@@ -42,8 +42,10 @@ _MODULE_ENTRIES = ("init_module", "cleanup_module")
 
 
 class Paca(Action):
-    PACA = "paca", "to reload r2 from the PACA"
-    """`bl` + nop: the nop becomes a load of r2 from the PACA, nothing is saved."""
+    PACA = (
+        *("paca", "to reload r2 from the PACA"),
+        "the nop after it becomes a load of r2 from the PACA; nothing is saved",
+    )
 
 
 class LoadFromPaca(Strategy):

@@ -29,10 +29,12 @@ from scpatch.verifier.types import Common, Reason
 
 
 class _Reason(Reason):
-    STUB = "stub", "saved by a stub", True
-    """Calls a stub that saves r2, and restores it."""
-    THUNK = "thunk", "saved by a thunk", True
-    """Branches to a thunk that saves, calls, restores and branches back."""
+    STUB = "stub", "saved by a stub", "calls a stub that saves r2, and restores it", True
+    THUNK = (
+        *("thunk", "saved by a thunk"),
+        "branches to a thunk that saves, calls, restores and branches back",
+        True,
+    )
 
 
 class _Callsite(Strategy):

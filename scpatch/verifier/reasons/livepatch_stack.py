@@ -86,10 +86,14 @@ def read_code(words: Collection[int]) -> Offsets | None:
 
 
 class _Reason(Reason):
-    TRAMPOLINE = "trampoline", "kept by trampoline"
-    """Its trampoline saves r2 on the livepatch stack."""
-    ELSEWHERE = "elsewhere", "kept elsewhere"
-    """Its trampoline is another object's, and is to save r2 there."""
+    TRAMPOLINE = (
+        *("trampoline", "kept by trampoline"),
+        "its trampoline saves r2 on the livepatch stack",
+    )
+    ELSEWHERE = (
+        *("elsewhere", "kept elsewhere"),
+        "its trampoline is another object's, and is to save r2 there",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,7 @@ from scpatch.verifier.types import Common, Reason
 
 
 class _Reason(Reason):
-    PACA = "paca", "loaded from PACA", True
-    """The word after the call loads r2 from the PACA."""
+    PACA = "paca", "loaded from PACA", "the word after it loads r2 from the PACA", True
 
 
 class _Paca(Strategy):

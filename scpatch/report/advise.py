@@ -30,6 +30,10 @@ _TITLES = ("", "sites", "left", "stubs", "trampolines", "bytes", "same TOC", "ot
 class AdviseReport(NamedTuple):
     files: Sequence[Advice]
 
+    @property
+    def command(self) -> str:
+        return "advise"
+
     def blocks(self) -> Iterator[Block]:
         for advice in self.files:
             yield from _advice(advice)

@@ -95,6 +95,19 @@ class Level(StrEnum):
     NOTE = "notice"
 
 
+class CodePlace(NamedTuple):
+    """Where an instruction is. Offsets are in bytes."""
+
+    section_name: str
+    offset: int
+    """Section offset."""
+    function: str
+    """Empty if no symbol covers it."""
+    function_offset: int
+    file_offset: int = -1
+    """From the start of the object; -1 if it is not known."""
+
+
 class Finding(NamedTuple):
     """One thing that somebody may have to act on."""
 
@@ -109,6 +122,8 @@ class Finding(NamedTuple):
     """The source line, `file.c:12`, if it is known."""
     message: str
     hint: str = ""
+    at: CodePlace | None = None
+    """The instruction, if it is about one."""
 
 
 Block = Line | Paragraph | Table | Title | Listing
@@ -120,6 +135,10 @@ GAP = Line()
 
 class Report(Protocol):
     """The result of one command, for any form."""
+
+    @property
+    def command(self) -> str:
+        """`scan`"""
 
     def blocks(self) -> Iterable[Block]: ...
 

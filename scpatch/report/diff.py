@@ -59,6 +59,10 @@ class DiffReport(NamedTuple):
     stat: bool = False
     """Whether there is one line a function instead of its code."""
 
+    @property
+    def command(self) -> str:
+        return "diff"
+
     def blocks(self) -> Iterator[Block]:
         for index, (before, after, diff) in enumerate(self.files):
             if index:

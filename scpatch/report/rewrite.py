@@ -35,6 +35,10 @@ class RewriteReport(NamedTuple):
     written: bool
     """Whether the outputs were written."""
 
+    @property
+    def command(self) -> str:
+        return "rewrite"
+
     def blocks(self) -> Iterator[Block]:
         for index, plan in enumerate(self.plans):
             if index:

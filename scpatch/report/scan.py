@@ -10,6 +10,7 @@ from scpatch.report.blocks import (
     GAP,
     Block,
     Cell,
+    CodePlace,
     Finding,
     Level,
     Line,
@@ -34,6 +35,10 @@ class ScanReport(NamedTuple):
     """The name of each object, and what it holds."""
     brief: bool = False
     """Whether a person gets one line for each object with call sites, and their total."""
+
+    @property
+    def command(self) -> str:
+        return "scan"
 
     def blocks(self) -> Iterator[Block]:
         if self.brief:
@@ -75,7 +80,7 @@ class ScanReport(NamedTuple):
                     message = f"call of {site.trampoline}: r2 is lost if its target has another TOC"
                     yield Finding(
                         *(Level.WARNING, "r2 is not saved", name, site.place, site.line),
-                        *(message, "scpatch rewrite"),
+                        *(message, "scpatch rewrite", code_place(site)),
                     )
 
 
@@ -163,7 +168,14 @@ def refusal(name: str, site: Site) -> Finding:
     from scpatch.strategies.diagnostics import hint
 
     return Finding(
-        Level.ERROR, site.code, name, site.place, site.line, site.detail, hint(site.code)
+        *(Level.ERROR, site.code, name, site.place, site.line, site.detail),
+        *(hint(site.code), code_place(site)),
+    )
+
+
+def code_place(site: Site) -> CodePlace:
+    return CodePlace(
+        site.section_name, site.offset, site.function, site.function_offset, site.file_offset
     )
 
 

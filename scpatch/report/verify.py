@@ -11,6 +11,7 @@ from scpatch.report.blocks import (
     GAP,
     Block,
     Cell,
+    CodePlace,
     Finding,
     Level,
     Line,
@@ -39,6 +40,10 @@ class VerifyReport(NamedTuple):
     verdicts: Sequence[Verdict]
     verbose: bool = False
     """Whether each row has its whole reason below it."""
+
+    @property
+    def command(self) -> str:
+        return "verify"
 
     def blocks(self) -> Iterator[Block]:
         for index, verdict in enumerate(self.verdicts):
@@ -91,7 +96,10 @@ class VerifyReport(NamedTuple):
                     level = Level.ERROR if result is Result.NOT_PROVEN else Level.WARNING
                     where = f"{place(site.section_name, site.offset)} in {_spot(site)}"
                     message = "; ".join([site.why, *(runs.objections if runs else ())])
-                    yield Finding(level, str(result), verdict.label, where, "", message)
+                    at = CodePlace(
+                        site.section_name, site.offset, site.function, site.function_offset
+                    )
+                    yield Finding(level, str(result), verdict.label, where, "", message, at=at)
 
 
 def summary_line(verdict: Verdict) -> str:

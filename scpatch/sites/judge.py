@@ -208,6 +208,7 @@ def site_at(elf: ElfFile, functions: Functions, section: int, offset: int, calle
         symbol=callee.symbol,
         word=_word_at(code, offset) or 0,
         after=_word_at(code, offset + 4),
+        file_offset=elf.sections[section].sh_offset + offset,
     )
 
 

@@ -208,6 +208,8 @@ class Site(NamedTuple):
     """One sentence: why it is refused, or what restores r2."""
     line: str = ""
     """`FILE:LINE`, if DWARF has it."""
+    file_offset: int = -1
+    """Of the branch, in bytes from the start of the object; -1 if it is not known."""
 
     @property
     def place(self) -> str:

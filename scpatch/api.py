@@ -148,19 +148,21 @@ def rewrite(
     output: str | os.PathLike[str] | None = None,
     backup: bool = False,
     allow_refused: bool = False,
+    sync: bool | None = None,
 ) -> FilePlan:
     """Plans and writes: to `output`, or in place. Nothing is written for bytes: the new content
     is `FilePlan.data`.
 
     All files are written, or none: each is made beside its target, then renamed. `backup` keeps
-    the old file as NAME.orig.
+    the old file as NAME.orig. `sync` says whether to wait until the new file is on the disk; None:
+    only if it replaces the old one.
 
     Raises RefusedError (SCP135) if a call cannot be rewritten, unless `allow_refused`; such
     calls then stay as they are. Raises ScpatchError if a file cannot be written (SCP110) or
     changed while it was read (SCP112), and as `plan` does.
     """
     planned = plan(source, strategy, options, output=output)
-    rewriter.write([planned], backup=backup, allow_refused=allow_refused)
+    rewriter.write([planned], backup=backup, allow_refused=allow_refused, sync=sync)
     return planned
 
 

@@ -42,7 +42,8 @@ class Parameter(NamedTuple):
     """Of the value. An option is `--NAME`, with dashes, and in the singular if it is repeatable."""
     help: str
     kind: type[Value] = bool
-    """Of the value. A bool is a switch; one that is on has a `--no-NAME` to turn it off."""
+    """Of the value. A bool is a switch; one that may be on unless it is given has a `--no-NAME` to
+    turn it off."""
     metavar: str = ""
     """What the help calls the value; an enum needs none."""
     default: Value | None = None
@@ -64,8 +65,9 @@ class Parameter(NamedTuple):
 
     @property
     def off_flag(self) -> str:
-        """The flag that turns a switch off that is on; else empty."""
-        return f"--no-{self.name}" if self.kind is bool and self.default else ""
+        """The flag that turns a switch off that may be on; else empty."""
+        may_be_on = self.default or self.shown_default
+        return f"--no-{self.name}" if self.kind is bool and may_be_on else ""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -84,13 +86,15 @@ class Parameter(NamedTuple):
         """The value that it has unless one is given."""
         if self.repeatable:
             return ()
-        return bool(self.default) if self.kind is bool else self.default
+        if self.kind is bool and not self.shown_default:
+            return bool(self.default)
+        return self.default
 
     @property
     def full_help(self) -> str:
         """The help, with the default."""
         default = self.shown_default or ("" if self.default is None else str(self.default))
-        if self.kind is bool:
+        if self.kind is bool and not self.shown_default:
             default = self.name if self.default else ""
         return f"{self.help}  [default: {default}]" if default else self.help
 
@@ -188,6 +192,11 @@ JOBS = Parameter(
 )
 SELECTION = (FILES_FROM, NULL, JOBS)
 """What each command takes that works on any number of files."""
+SYNC = Parameter(
+    "sync",
+    "Wait until new files are on the disk.",
+    shown_default="only for a file that replaces its old content",
+)
 QUIET = Parameter("quiet", "Print errors only.", short="-q")
 VERBOSE = Parameter("verbose", "Print every call site.", short="-v")
 FORMAT = Parameter("format", "Output format.", str, default="text", choices=lambda: forms.FORMS)

@@ -88,6 +88,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
             Parameter("diff", "Show the changed code."),
             o.CONTEXT,
             Parameter("backup", "Keep the old file as FILE.orig."),
+            o.SYNC,
             Parameter("keep_going", "Rewrite the rest if a site or file is refused.", short="-k"),
             Parameter("stats", "Print counts by section and state."),
             o.FORMAT._replace(help="Also print the result on stdout.", default=None),

@@ -88,7 +88,7 @@ def _write(plans: Sequence[FilePlan], values: Values) -> None:
         # What cannot be shown is not written either.
         sys.stdout.flush()
     if not values.dry_run:
-        write(plans, backup=values.backup, allow_refused=values.keep_going)
+        write(plans, backup=values.backup, allow_refused=values.keep_going, sync=values.sync)
 
 
 def _differences(plan: FilePlan, context: int) -> Iterator[tuple[str, str, ObjectDiff]]:

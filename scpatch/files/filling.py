@@ -1,4 +1,4 @@
-"""Fills a new file: with ranges of the old file, new bytes, mode and owner; then syncs it."""
+"""Fills a new file: with ranges of the old file, new bytes, mode and owner; syncs it if asked."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _CHUNK = 1 << 26
 _BACKGROUND_SYNC = 1 << 23
 
 
-def fill(descriptor: int, source: int, layout: Layout) -> None:
+def fill(descriptor: int, source: int, layout: Layout, *, sync: bool) -> None:
     """Makes the empty file `descriptor` what `layout` makes of the open file `source`, with the
-    mode and owner of that, and waits until the content is on the disk. Raises OSError."""
-    with _syncing(descriptor, layout.size):
+    mode and owner of that. With `sync`, waits until the content is on the disk. Raises OSError."""
+    with _syncing(descriptor, layout.size) if sync else contextlib.nullcontext():
         _copy(descriptor, source, layout)
     _take_attributes(descriptor, source)
 

@@ -1,10 +1,10 @@
 """Writes output files whole or not at all.
 
-A new file is staged in its target's directory without a name (O_TMPFILE), synced, given a hidden
-name with linkat(2), and renamed over the target in one step. A killed run leaves no file, unless it
-is killed between these last two steps. If the file system has no files without names, or /proc is
-not mounted, the file has its hidden name from the start. Several files can be staged first and then
-put in place together.
+A new file is staged in its target's directory without a name (O_TMPFILE), synced if the caller
+wants that, given a hidden name with linkat(2), and renamed over the target in one step. A killed
+run leaves no file, unless it is killed between these last two steps. If the file system has no
+files without names, or /proc is not mounted, the file has its hidden name from the start. Several
+files can be staged first and then put in place together.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class Staged(NamedTuple):
     new_folder: bool = False
     """Whether the target's directory is new too. Without a name, the file is in the one above it
     until `commit` makes the directory."""
+    sync: bool = False
+    """Whether the content is on the disk already, and has to be before the file gets its name."""
 
     @property
     def path(self) -> Path:
@@ -69,28 +71,34 @@ def resolve(path: Path) -> Path:
 
 
 def stage(
-    path: Path, source: int, layout: Layout, *, unnamed: bool = True, folder: bool = False
+    path: Path,
+    source: int,
+    layout: Layout,
+    *,
+    sync: bool = False,
+    unnamed: bool = True,
+    folder: bool = False,
 ) -> Staged:
     """Writes a new file that is to replace `path`, with the mode and owner of `source`. It has no
     name, if that is possible and `unnamed` permits it.
 
-    `source` is the open input file. With `folder` the target's directory is made if it is missing.
-    Raises SCP110; nothing is left then. The caller must call `discard` in the end, even after
-    `commit`.
+    `source` is the open input file. With `sync` the content is on the disk before this returns.
+    With `folder` the target's directory is made if it is missing. Raises SCP110; nothing is left
+    then. The caller must call `discard` in the end, even after `commit`.
     """
     target = resolve(path)
     new_folder = folder and not target.parent.exists()
-    staged = Staged(_beside(target, "scpatch"), target, -1, new_folder)
+    staged = Staged(_beside(target, "scpatch"), target, -1, new_folder, sync)
     try:
         if unnamed:
             staged = staged._replace(
                 descriptor=_open_unnamed(target.parent.parent if new_folder else target.parent)
             )
         if staged.descriptor >= 0:
-            fill(staged.descriptor, source, layout)
+            fill(staged.descriptor, source, layout, sync=sync)
         else:
             _make_folder(staged)
-            _fill_named(staged.temporary, source, layout)
+            _fill_named(staged.temporary, source, layout, sync=sync)
     except BaseException as error:
         discard([staged])
         if isinstance(error, OSError):
@@ -110,10 +118,10 @@ def _open_unnamed(folder: Path) -> int:
         return -1
 
 
-def _fill_named(path: Path, source: int, layout: Layout) -> None:
+def _fill_named(path: Path, source: int, layout: Layout, *, sync: bool) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        fill(descriptor, source, layout)
+        fill(descriptor, source, layout, sync=sync)
     finally:
         os.close(descriptor)
 
@@ -125,8 +133,9 @@ def _beside(target: Path, suffix: str) -> Path:
     return target.with_name(f".{name}.{os.urandom(6).hex()}.{suffix}")
 
 
-def commit(staged: Sequence[Staged], *, backup: bool = False) -> None:
-    """Puts staged files in place; with `backup` the old file stays as NAME.orig.
+def commit(staged: Sequence[Staged], *, backup: bool = False, sync: bool = False) -> None:
+    """Puts staged files in place; with `backup` the old file stays as NAME.orig, and with `sync`
+    the new names are on the disk in the end.
 
     All files get their names first: if the directory has no room for one of them, none is put in
     place.
@@ -144,6 +153,24 @@ def commit(staged: Sequence[Staged], *, backup: bool = False) -> None:
             os.replace(file.temporary, file.target)
         except OSError as error:
             raise _cannot_write(file.target, error) from error
+    if sync:
+        _sync_folders(staged)
+
+
+def _sync_folders(staged: Sequence[Staged]) -> None:
+    folders = {file.target.parent for file in staged}
+    folders |= {file.target.parent.parent for file in staged if file.new_folder}
+    for folder in folders:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            # Not every filesystem of a network syncs directories.
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise _cannot_write(folder, error) from error
 
 
 def _give_name(file: Staged) -> None:
@@ -157,7 +184,7 @@ def _give_name(file: Staged) -> None:
         # The file system cannot do it after all, or the file now has an owner whose files the
         # kernel does not let us link (fs.protected_hardlinks).
         size = os.fstat(file.descriptor).st_size
-        _fill_named(file.temporary, file.descriptor, unchanged(size))
+        _fill_named(file.temporary, file.descriptor, unchanged(size), sync=file.sync)
 
 
 def _make_folder(file: Staged) -> None:

@@ -89,7 +89,7 @@ def prepare(
     return inputs
 
 
-def make(entry: LinkInput, *, allow_refused: bool) -> None:
+def make(entry: LinkInput, *, allow_refused: bool, sync: bool) -> None:
     """Writes a planned copy and then its record, so that no record is ever without its copy.
 
     Raises RefusedError if call sites were refused, unless they are allowed.
@@ -102,7 +102,7 @@ def make(entry: LinkInput, *, allow_refused: bool) -> None:
     entry.record.remove()
     copies = known.copies
     if entry.path != entry.source:
-        write([plan], allow_refused=allow_refused)
+        write([plan], allow_refused=allow_refused, sync=sync)
         copies = {**copies, **identities(str(output.target) for output in plan.outputs)}
         _remove_others(Path(entry.path + ".members"), set(map(os.path.basename, copies)))
     entry.record.write(known._replace(copies=copies))

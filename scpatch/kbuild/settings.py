@@ -52,6 +52,10 @@ OPTIONS: Final = (
         help="Add the table of call sites, .static_call_sites, for a kernel with "
         "HAVE_STATIC_CALL_INLINE."
     ),
+    o.SYNC._replace(
+        help="Wait until the files that scpatch writes are on the disk.",
+        shown_default="",
+    ),
     Parameter("prelink", "Link vmlinux from one rewritten object, not from an archive."),
 )
 """What `scpatch-ld` takes before the linker, as --NAME or --NAME=VALUE."""
@@ -103,7 +107,8 @@ class Settings(Values):
         """
         code = package_digest(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         offsets = identity(str(self.asm_offsets or _asm_offsets()))
-        values = [f"{name}={value}" for name, value in vars(self).items() if name != "prelink"]
+        others = ("prelink", "sync")  # they change no copy
+        values = [f"{name}={value}" for name, value in vars(self).items() if name not in others]
         return repr((__version__, code, offsets, values))
 
 

@@ -10,7 +10,7 @@ from scpatch.elf.layout import Layout
 from scpatch.errors import RefusedError
 from scpatch.files import output as files
 from scpatch.files.inputs import identity, open_input
-from scpatch.rewriter.model import FilePlan, Output, new_content, source_changed
+from scpatch.rewriter.model import FilePlan, Output, is_same, new_content, source_changed
 
 
 def check_refused(plans: Sequence[FilePlan]) -> None:
@@ -23,10 +23,13 @@ def check_refused(plans: Sequence[FilePlan]) -> None:
 
 @contextmanager
 def staged(
-    plans: Sequence[FilePlan], *, allow_refused: bool = False
+    plans: Sequence[FilePlan], *, allow_refused: bool = False, sync: bool | None = None
 ) -> Iterator[list[files.Staged]]:
     """All outputs of `plans` as finished files for `files.output.commit`. At the end of the
     context, whatever was not committed is removed, with the directories that were made for it.
+
+    `sync` says whether a file is on the disk before it gets its name; None: if it replaces its own
+    source, whose content would otherwise be lost in a crash of the machine.
 
     Raises RefusedError if call sites were refused, unless `allow_refused`: then they stay as they
     are. Raises ScpatchError if an output cannot be written, or if a source has changed since the
@@ -39,13 +42,13 @@ def staged(
     try:
         for plan in plans:
             for output in plan.outputs:
-                done.append(_stage(output, unnamed=len(done) < most_unnamed))
+                done.append(_stage(output, sync=sync, unnamed=len(done) < most_unnamed))
         yield done
     finally:
         files.discard(done)
 
 
-def _stage(output: Output, *, unnamed: bool) -> files.Staged:
+def _stage(output: Output, *, sync: bool | None, unnamed: bool) -> files.Staged:
     """Stages an output. Raises SCP112 if its source has changed since the plan, or has changed
     when all is copied."""
     with open_input(output.source, unpacked=True) as source:
@@ -59,6 +62,7 @@ def _stage(output: Output, *, unnamed: bool) -> files.Staged:
             output.target,
             source.descriptor,
             layout,
+            sync=is_same(output.source, output.target) if sync is None else sync,
             unnamed=unnamed,
             folder=output.folder,
         )
@@ -72,10 +76,17 @@ def _stage(output: Output, *, unnamed: bool) -> files.Staged:
     return new
 
 
-def write(plans: Sequence[FilePlan], *, backup: bool = False, allow_refused: bool = False) -> None:
+def write(
+    plans: Sequence[FilePlan],
+    *,
+    backup: bool = False,
+    allow_refused: bool = False,
+    sync: bool | None = None,
+) -> None:
     """Writes all outputs of `plans`, or none if one of them cannot be written.
 
+    `sync` is that of `staged`; if it is true, the new names are on the disk in the end as well.
     Raises what `staged` and `files.output.commit` raise.
     """
-    with staged(plans, allow_refused=allow_refused) as new:
-        files.commit(new, backup=backup)
+    with staged(plans, allow_refused=allow_refused, sync=sync) as new:
+        files.commit(new, backup=backup, sync=bool(sync))

@@ -158,10 +158,10 @@ def test_all_is_staged_before_anything_is_put_in_place(
     assert len(plan.outputs) == 3
     calls, real = 0, filling.fill
 
-    def fill(*arguments: object) -> None:
+    def fill(*arguments: object, sync: bool) -> None:
         nonlocal calls
         calls += 1
-        real(*arguments)  # type: ignore[arg-type]
+        real(*arguments, sync=sync)  # type: ignore[arg-type]
         if calls == failing:
             raise KeyboardInterrupt
 

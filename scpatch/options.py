@@ -205,7 +205,12 @@ WIDE = Parameter("wide", "Never shorten names, even if lines get longer than the
 CONTEXT = Parameter(
     "context", "Unchanged instructions to show around changed code.", int, "N", 3, short="-U"
 )
-LOOK = (FORMAT, COLOR, WIDE)
+PAGER = Parameter(
+    "pager",
+    "Page text that is longer than the terminal with SCPATCH_PAGER, PAGER or less.",
+    default=True,
+)
+LOOK = (FORMAT, COLOR, WIDE, PAGER)
 """What each command with a report takes."""
 
 
@@ -215,7 +220,7 @@ class Values(SimpleNamespace):
 
 def look(values: Values) -> Look:
     """How the text of a report looks."""
-    return Look(values.color, values.wide)
+    return Look(values.color, values.wide, values.pager)
 
 
 def selection(values: Values) -> Selection:

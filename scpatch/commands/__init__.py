@@ -94,6 +94,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
             o.FORMAT._replace(help="Also print the result on stdout.", default=None),
             o.COLOR,
             o.WIDE,
+            o.PAGER._replace(help=f"With --dry-run: {o.PAGER.help}"),
             o.QUIET,
             o.VERBOSE,
         ),

@@ -25,6 +25,7 @@ from scpatch.rewriter import FilePlan, Options, check_refused, plan_all, write
 
 if TYPE_CHECKING:
     from scpatch.differ.model import ObjectDiff
+    from scpatch.report.screen import Look
 
 _NOTE = (
     "note: Kbuild makes {file} for modpost and links the image from vmlinux.a on powerpc; to get "
@@ -61,6 +62,11 @@ def run(values: Values) -> Exit:
     return Exit.REFUSED if any(plan.refused for plan in plans) else Exit.OK
 
 
+def _look(values: Values) -> Look:
+    """How a report looks. What is to be written must not wait for a user to leave a pager."""
+    return look(values)._replace(pager=values.pager and values.dry_run)
+
+
 def _options(values: Values) -> Options:
     if values.output is not None and (len(values.files) != 1 or values.backup):
         other = "--backup" if values.backup else "several files"
@@ -83,7 +89,7 @@ def _write(plans: Sequence[FilePlan], values: Values) -> None:
         print_report(
             DiffReport([file for plan in plans for file in _differences(plan, values.context)]),
             "text",
-            look(values),
+            _look(values),
         )
         # What cannot be shown is not written either.
         sys.stdout.flush()
@@ -112,7 +118,7 @@ def _report(plans: Sequence[FilePlan], values: Values, *, written: bool) -> None
     if values.format is not None:
         from scpatch.report.rewrite import RewriteReport
 
-        print_report(RewriteReport(plans, written), values.format, look(values))
+        print_report(RewriteReport(plans, written), values.format, _look(values))
     if values.quiet:
         return
     objects = [entry for plan in plans for entry in plan.objects]

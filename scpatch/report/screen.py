@@ -43,6 +43,8 @@ class Look(NamedTuple):
     color: Color = Color.AUTO
     wide: bool = False
     """Whether names are never shortened."""
+    pager: bool = True
+    """Whether a report that is longer than the terminal goes to a pager."""
 
 
 DEFAULT_LOOK: Final = Look()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 
 import click
 from click.shell_completion import CompletionItem
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from scpatch import __version__
+from scpatch.command_line import run
 from scpatch.commands import COMMANDS, EXIT_CODES, KBUILD, KBUILD_TEXT, TEXT, Command
-from scpatch.errors import Exit, ScpatchError
 from scpatch.options import Parameter, UsageError, Values
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -115,19 +114,25 @@ def _caller(package: str, name: str, command: Command) -> Callable[..., int]:
     """What runs a command with the values of its parameters."""
 
     def call(**values: object) -> int:
-        module = import_module(f"scpatch.{package}.{name}")
         try:
-            return int(module.run(Values(**values)))
+            return run(package, name, command, Values(**values))
         except UsageError as error:
-            if error.hint:
-                raise  # it says more than the usage of the command
-            raise click.UsageError(error.message, click.get_current_context()) from error
-        except ScpatchError as error:
-            if command.compares:
-                error.status = Exit.USAGE
-            raise
+            raise with_usage(error, click.get_current_context()) from error
 
     return call
+
+
+def with_usage(error: UsageError, context: click.Context) -> Exception:
+    """The error as click shows it, with the usage of the command, unless it has a hint, which says
+    more."""
+    return error if error.hint else click.UsageError(error.message, context)
+
+
+def context_of(name: str) -> click.Context:
+    """What click knows when it has read a command line of the command `name`."""
+    app = application(name)
+    above = click.Context(app, info_name="scpatch")
+    return click.Context(app.commands[name], info_name=name, parent=above)
 
 
 def _parameter(parameter: Parameter) -> click.Parameter:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import threading
 from collections.abc import Iterator
 
 from scpatch.elf.layout import Layout
@@ -72,6 +71,12 @@ def _syncing(descriptor: int, size: int) -> Iterator[None]:
     Writing to the page cache and from there to the disk then overlap: for a 1 GB file that
     takes about as long as the slower of the two instead of the sum.
     """
+    if size < _BACKGROUND_SYNC:
+        yield
+        os.fsync(descriptor)
+        return
+    import threading
+
     stop = threading.Event()
     errors: list[OSError] = []
 
@@ -83,15 +88,13 @@ def _syncing(descriptor: int, size: int) -> Iterator[None]:
             # The kernel reports a failed write-back only once, so it must not be lost.
             errors.append(error)
 
-    thread = threading.Thread(target=sync) if size >= _BACKGROUND_SYNC else None
-    if thread is not None:
-        thread.start()
+    thread = threading.Thread(target=sync)
+    thread.start()
     try:
         yield
     finally:
-        if thread is not None:
-            stop.set()
-            thread.join()
+        stop.set()
+        thread.join()
     for error in errors:
         raise error
     os.fsync(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import stat
 import sys
@@ -115,6 +114,8 @@ def _unpacked(source: Input) -> Input:
 
 def _content(descriptor: int, size: int) -> memoryview:
     if size >= _MAPPED:
+        import mmap
+
         return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
     with open(descriptor, "rb", buffering=0, closefd=False) as file:
         return memoryview(file.readall())

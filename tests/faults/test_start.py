@@ -63,8 +63,8 @@ def without(
     ("module", "package", "command"),
     [
         ("elftools", "pyelftools", "scan"),
-        ("typer", "typer", "scan"),
-        ("click", "click", "scan"),
+        ("typer", "typer", "kbuild"),
+        ("click", "click", "kbuild"),
     ],
 )
 def test_a_package_that_is_missing(tmp_path: Path, module: str, package: str, command: str) -> None:

@@ -1,0 +1,137 @@
+"""Ordinary command lines are read without click, and as click reads them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scpatch.cli import application
+from scpatch.command_line import read
+from scpatch.commands import COMMANDS
+from scpatch.options import Parameter
+from tests.test_cli import scpatch
+from tests.tools import FIXTURES, ROOT
+
+ODD = ["-", "--", "-h", "-x", "--help", "--strat", "-vq", "-ofile", "", "x.o", "7", "-3", "a=b"]
+"""Words that are no option, or one only to click, or none at all."""
+
+
+def spellings(parameter: Parameter) -> st.SearchStrategy[list[str]]:
+    """Ways to write an option or an argument, right and wrong."""
+    good = list(parameter.words) or (["3"] if parameter.kind is int else ["file"])
+    value = st.sampled_from([*good, *ODD])
+    if parameter.is_argument:
+        return value.map(lambda text: [text])
+    flags = [flag for flag in (parameter.flag, parameter.off_flag, parameter.short) if flag]
+    flag = st.sampled_from(flags)
+    forms = [flag.map(lambda f: [f]), st.builds(lambda f, v: [f"{f}={v}"], flag, value)]
+    if parameter.kind is not bool:
+        forms += [st.builds(lambda f, v: [f, v], flag, value)] * 3
+    return st.one_of(forms)
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> list[str]:
+    name = draw(st.sampled_from(sorted(COMMANDS)))
+    parameters = COMMANDS[name].parameters
+    pieces = draw(st.lists(st.sampled_from(parameters).flatmap(spellings), max_size=5))
+    files = draw(st.lists(st.sampled_from(["x.o", "y.ko", "bash", *ODD]), max_size=2))
+    return [name, *(word for piece in pieces for word in piece), *files]
+
+
+def by_click(words: list[str]) -> dict[str, object] | None:
+    command = application(words[0]).commands[words[0]]
+    try:
+        return command.make_context(words[0], words[1:]).params
+    except (click.ClickException, click.exceptions.Exit):
+        return None
+
+
+@given(lines())
+def test_the_values_are_those_of_click(words: list[str]) -> None:
+    command = read(words)
+    if command is not None:
+        values = vars(command.args[-1])  # type: ignore[attr-defined]
+        assert values == by_click(words)
+        kinds = {name: type(value) for name, value in values.items()}
+        assert kinds == {name: type(value) for name, value in (by_click(words) or {}).items()}
+
+
+ORDINARY = [
+    "scan x.o",
+    "scan --check --no-lines -t __SCT__* -t foo x.o y.o",
+    "rewrite x.o -o y.o",
+    "rewrite --strategy=paca --paca-toc-offset 8 --hoist never -q x.o",
+    "rewrite -n --no-sync --format json x.o",
+    "diff x.o y.o -U 5",
+    "verify --no-run x.o y.o",
+    "explain",
+    "explain SCP203",
+]
+
+
+@pytest.mark.parametrize("line", ORDINARY)
+def test_an_ordinary_line_needs_no_click(line: str) -> None:
+    words = line.split()
+    command = read(words)
+    assert command is not None
+    assert vars(command.args[-1]) == by_click(words)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "--version", "diff", "scan --help x", "scan -x x", "diff x.o", "explain a b", "x y"],
+)
+def test_click_reads_the_rest(line: str) -> None:
+    assert read(line.split()) is None
+
+
+def test_an_option_that_the_command_refuses() -> None:
+    """Read without click, and shown as click shows it."""
+    done = scpatch("rewrite", "-q", "-v", FIXTURES / "sites.o")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: scpatch rewrite [OPTIONS] FILE...\n")
+    assert "--verbose does not go with --quiet" in done.stderr
+
+
+NOT_FOR_ONE_OBJECT = {
+    *("click", "typer", "inspect", "dataclasses", "threading", "subprocess", "concurrent.futures"),
+    *("multiprocessing", "msgspec", "json", "zlib", "lzma", "bz2", "mmap", "tempfile", "shutil"),
+    *("lief", "capstone", "keystone", "rich", "elftools", "dask", "logging", "argparse", "ast"),
+    *("scpatch.cli", "scpatch.api", "scpatch.verifier", "scpatch.differ", "scpatch.dwarf"),
+    *("scpatch.ar", "scpatch.batch", "scpatch.kbuild", "scpatch.advisor"),
+}
+MOST = 150
+"""Modules that a rewrite of one object imports at most, those of Python's start included."""
+
+
+def imported(program: str, *arguments: str | Path, cwd: Path) -> set[str]:
+    """The modules that are there when the program ends, without what `site` imports for an
+    editable installation."""
+    code = (
+        f"import sys; sys.argv[1:1] = []; sys.path.insert(0, {str(ROOT)!r})\n"
+        f"from {program} import main\n"
+        "try: main()\n"
+        "finally: open('modules', 'w').write('\\n'.join(sys.modules))"
+    )
+    subprocess.run(
+        [sys.executable, "-S", "-c", code, *map(str, arguments)],
+        cwd=cwd,
+        check=True,
+        capture_output=True,
+    )
+    return set((cwd / "modules").read_text().split("\n"))
+
+
+def test_what_a_rewrite_of_one_object_imports(tmp_path: Path) -> None:
+    out = tmp_path / "out.o"
+    names = imported("scpatch.__main__", "rewrite", FIXTURES / "sites.o", "-o", out, cwd=tmp_path)
+    assert out.exists()
+    assert names & NOT_FOR_ONE_OBJECT == set()
+    assert len(names) <= MOST

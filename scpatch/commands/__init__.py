@@ -78,6 +78,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         (
             _FILES,
             Parameter("output", "Write here, not in place.", Path, "OUT", short="-o"),
+            Parameter("depfile", "Write for make or ninja what OUT was made from.", Path, "FILE"),
             o.STRATEGY,
             *_SITES,
             *_OFFSETS,

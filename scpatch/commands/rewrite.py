@@ -21,7 +21,7 @@ from scpatch.report.messages import (
 )
 from scpatch.report.progress import progress_bar
 from scpatch.report.words import summary_line
-from scpatch.rewriter import FilePlan, Options, check_refused, plan_all, write
+from scpatch.rewriter import FilePlan, Options, check_refused, is_same, plan_all, write
 
 if TYPE_CHECKING:
     from scpatch.differ.model import ObjectDiff
@@ -71,6 +71,8 @@ def _options(values: Values) -> Options:
     if values.output is not None and (len(values.files) != 1 or values.backup):
         other = "--backup" if values.backup else "several files"
         raise UsageError(f"--output does not go with {other}")
+    if values.depfile is not None and values.output is None:
+        raise UsageError("--depfile needs --output: a file is not made from itself")
     if values.quiet and values.verbose:
         raise UsageError("--verbose does not go with --quiet")
     return library_options(values, lines="all" if values.verbose else "refused")
@@ -94,7 +96,35 @@ def _write(plans: Sequence[FilePlan], values: Values) -> None:
         # What cannot be shown is not written either.
         sys.stdout.flush()
     if not values.dry_run:
-        write(plans, backup=values.backup, allow_refused=values.keep_going, sync=values.sync)
+        depfile = None if values.depfile is None else (values.depfile, _depfile(plans, values))
+        write(
+            plans,
+            backup=values.backup,
+            allow_refused=values.keep_going,
+            sync=values.sync,
+            depfile=depfile,
+        )
+
+
+def _depfile(plans: Sequence[FilePlan], values: Values) -> str:
+    """What the outputs were made from. Copies of a thin archive's members are left out: no rule of
+    a build names them. Raises ScpatchError SCP110, UsageError for an output that is an input."""
+    from scpatch.files.depfile import depfile
+    from scpatch.files.members import paths_of
+
+    outputs = [output for plan in plans for output in plan.outputs if output.source == plan.path]
+    if any(is_same(plan.path, values.output) for plan in plans):
+        raise UsageError(
+            "--depfile needs another file for --output: a file is not made from itself"
+        )
+    members = [member for plan in plans for member in paths_of(plan.path)[1:]]
+    offsets = [] if values.asm_offsets is None else [values.asm_offsets]
+    return depfile(
+        values.depfile,
+        [str(output.target) for output in outputs],
+        [str(plan.path) for plan in plans],
+        [*members, *map(str, offsets)],
+    )
 
 
 def _differences(plan: FilePlan, context: int) -> Iterator[tuple[str, str, ObjectDiff]]:

@@ -34,6 +34,19 @@ def open_objects(path: Path | bytes) -> Iterator[dict[str, memoryview]]:
         yield objects
 
 
+def paths_of(path: Path) -> list[str]:
+    """The files that a file consists of: itself and, if it is a thin archive, its members.
+
+    Raises ScpatchError SCP108 or SCP109.
+    """
+    with open_input(path, unpacked=True) as source:
+        if not is_archive(source.data):
+            return [str(path)]
+        archive = read_archive(source.data, str(path))
+        members = archive.members if archive.thin else ()
+        return [str(path), *(os.path.join(path.parent, member.name) for member in members)]
+
+
 def _content(archive: Archive, member: Member, path: Path, stack: ExitStack) -> memoryview:
     if not archive.thin:
         return archive.content(member)

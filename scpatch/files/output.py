@@ -107,6 +107,12 @@ def stage(
     return staged
 
 
+def stage_text(path: Path, text: str, source: int) -> Staged:
+    """Writes a new file with this text, as `stage` does."""
+    data = os.fsencode(text)
+    return stage(path, source, Layout(len(data), (), ((0, data),)))
+
+
 def _open_unnamed(folder: Path) -> int:
     """A new file without a name; -1 if there is none, for whatever reason: if the reason prevents a
     file with a name too, opening that reports it."""

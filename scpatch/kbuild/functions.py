@@ -18,6 +18,7 @@ from scpatch.ar.headers import Archive, read_archive
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import is_archive, is_object, open_input
+from scpatch.files.members import paths_of
 from scpatch.kbuild.record import Identities, identities
 from scpatch.rewriter import Options
 from scpatch.sites.choices import Hoist
@@ -53,10 +54,7 @@ def stale(callees: Mapping[str, Sequence[str]], functions: frozenset[str]) -> se
 
 def sources_of(name: str) -> Identities:
     """The files that an input consists of now: itself and, if it is a thin archive, its members."""
-    with open_input(Path(name)) as source:
-        if is_archive(source.data):
-            return sources_in(read_archive(source.data, name))
-        return identities([name])
+    return identities(paths_of(Path(name)))
 
 
 def sources_in(archive: Archive) -> Identities:

@@ -10,6 +10,7 @@ from scpatch.rewriter.files import try_plan as try_plan
 from scpatch.rewriter.model import FilePlan as FilePlan
 from scpatch.rewriter.model import ObjectPlan as ObjectPlan
 from scpatch.rewriter.model import Output as Output
+from scpatch.rewriter.model import is_same as is_same
 from scpatch.rewriter.model import outputs_of as outputs_of
 from scpatch.rewriter.object import plan_object as plan_object
 from scpatch.rewriter.object import plan_scanned as plan_scanned

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from scpatch.elf.layout import Layout
 from scpatch.errors import RefusedError
@@ -82,11 +83,16 @@ def write(
     backup: bool = False,
     allow_refused: bool = False,
     sync: bool | None = None,
+    depfile: tuple[Path, str] | None = None,
 ) -> None:
     """Writes all outputs of `plans`, or none if one of them cannot be written.
 
     `sync` is that of `staged`; if it is true, the new names are on the disk in the end as well.
+    `depfile` is the path and the content of a dependency file; it is there before the outputs are.
     Raises what `staged` and `files.output.commit` raise.
     """
     with staged(plans, allow_refused=allow_refused, sync=sync) as new:
+        if depfile is not None:
+            with open_input(plans[0].path) as source:
+                new.insert(0, files.stage_text(*depfile, source.descriptor))
         files.commit(new, backup=backup, sync=bool(sync))

@@ -11,7 +11,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from scpatch import __version__
 from scpatch.command_line import run
 from scpatch.commands import COMMANDS, EXIT_CODES, KBUILD, KBUILD_TEXT, TEXT, Command
-from scpatch.options import Parameter, UsageError, Values
+from scpatch.options import Parameter, UsageError, Values, suggestion
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -31,13 +31,40 @@ class _Type(click.ParamType):  # type: ignore[type-arg]
         try:
             return self._parameter.read(value)
         except UsageError as error:
-            raise click.UsageError(error.message, ctx) from error
+            raise _with_hint(error, ctx) from error
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         words = self._parameter.words
         return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+class _Group(TyperGroup):
+    """A command that has commands."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        word = args[0]
+        if not word.startswith("-") and self.get_command(ctx, word) is None:
+            error = UsageError(f"unknown command {word!r}", hint=suggestion(word, self.commands))
+            raise _with_hint(error, ctx)
+        return super().resolve_command(ctx, args)
+
+
+def usage_error(error: click.ClickException) -> UsageError:
+    """The message for what the parser does not understand."""
+    if isinstance(error, click.NoSuchOption):
+        hint = f"did you mean {' or '.join(error.possibilities)}?" if error.possibilities else ""
+        return _with_hint(UsageError(f"unknown option {error.option_name}", hint=hint), error.ctx)
+    text = error.format_message().rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return _with_hint(UsageError(text[:1].lower() + text[1:]), context)
+
+
+def _with_hint(error: UsageError, context: click.Context | None) -> UsageError:
+    return error.with_hint(context.command_path if context is not None else "scpatch")
 
 
 def application(first: str) -> TyperGroup:
@@ -62,7 +89,7 @@ def application(first: str) -> TyperGroup:
         callback=_print_version,
         help="Print the version.",
     )
-    return TyperGroup(
+    return _Group(
         commands=commands,
         params=[version],
         help=TEXT,
@@ -73,7 +100,7 @@ def application(first: str) -> TyperGroup:
     )
 
 
-class _Kbuild(TyperGroup):
+class _Kbuild(_Group):
     """`scpatch kbuild`, whose help also has the options of `scpatch-ld`."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -114,25 +141,9 @@ def _caller(package: str, name: str, command: Command) -> Callable[..., int]:
     """What runs a command with the values of its parameters."""
 
     def call(**values: object) -> int:
-        try:
-            return run(package, name, command, Values(**values))
-        except UsageError as error:
-            raise with_usage(error, click.get_current_context()) from error
+        return run(package, name, command, Values(**values))
 
     return call
-
-
-def with_usage(error: UsageError, context: click.Context) -> Exception:
-    """The error as click shows it, with the usage of the command, unless it has a hint, which says
-    more."""
-    return error if error.hint else click.UsageError(error.message, context)
-
-
-def context_of(name: str) -> click.Context:
-    """What click knows when it has read a command line of the command `name`."""
-    app = application(name)
-    above = click.Context(app, info_name="scpatch")
-    return click.Context(app.commands[name], info_name=name, parent=above)
 
 
 def _parameter(parameter: Parameter) -> click.Parameter:

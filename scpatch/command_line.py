@@ -85,7 +85,10 @@ def run(package: str, name: str, command: Command, values: Values) -> int:
     module = import_module(f"scpatch.{package}.{name}")
     try:
         return int(module.run(values))
+    except UsageError as error:
+        above = "" if package == "commands" else f"{package} "
+        raise error.with_hint(f"scpatch {above}{name}") from None
     except ScpatchError as error:
-        if command.compares and not isinstance(error, UsageError):
+        if command.compares:
             error.status = Exit.USAGE
         raise

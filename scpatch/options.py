@@ -7,7 +7,7 @@ import: a build starts scpatch for each link.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +33,19 @@ class UsageError(ScpatchError):
 
     def __init__(self, message: str, *, file: str = "", hint: str = "") -> None:
         super().__init__("SCP401", message, file=file, hint=hint)
+
+    def with_hint(self, command: str) -> UsageError:
+        """The error with a hint: its own, or how to get the help of a command."""
+        self.hint = self.hint or f"`{command} --help` says how to call it"
+        return self
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The hint for a word that nobody knows: the known words that are like it, if there are any."""
+    from difflib import get_close_matches
+
+    names = " or ".join(get_close_matches(word, list(known)))
+    return f"did you mean {names}?" if names else ""
 
 
 class Parameter(NamedTuple):
@@ -102,16 +115,17 @@ class Parameter(NamedTuple):
         """The value that `text` stands for. Raises UsageError."""
         words = self.words
         if words and text not in words:
-            raise self.wrong(f"{text!r} is not one of {', '.join(words)}")
+            hint = suggestion(text, words)
+            raise self.wrong(f"{text!r} is not one of {', '.join(words)}", hint=hint)
         if not text:
             raise self.wrong("it is empty")
         if self.kind is int and not (text.isascii() and text.isdecimal()):
             raise self.wrong(f"{text!r} is not a number, 0 or more")
         return self.kind(text)
 
-    def wrong(self, reason: str) -> UsageError:
+    def wrong(self, reason: str, *, hint: str = "") -> UsageError:
         """The error for a value that is wrong, or that does not go with another one."""
-        return UsageError(f"invalid value for {self.flag}: {reason}")
+        return UsageError(f"invalid value for {self.flag}: {reason}", hint=hint)
 
 
 def argument(
@@ -229,7 +243,7 @@ def selection(values: Values) -> Selection:
     from scpatch.files.selection import select
 
     if not values.files and not values.files_froms:
-        raise UsageError("Missing argument 'FILE...'.")
+        raise UsageError("missing argument 'FILE...'")
     return select(values.files, values.files_froms, null=values.null)
 
 

@@ -73,7 +73,7 @@ def test_both_programs_say_the_same_of_a_wrong_value(
     message = f"invalid value for {flag}: {reason}"
     done = scpatch("rewrite", f"{flag}={value}", "x.o")
     assert done.returncode == 2
-    assert done.stderr.endswith(f"Error: {message}\n")
+    assert done.stderr.startswith(f"scpatch: error: {message} [SCP401]\nhint: ")
     with pytest.raises(UsageError) as caught:
         parse([f"{flag}={value}"])
     assert caught.value.message == message
@@ -84,7 +84,7 @@ def test_the_build_step_ends_with_that_message(tmp_path: Path) -> None:
     done = call(tree, image_arguments(), env={"SCPATCH_FLAGS": "--no-nop=thnk"})
     assert done.returncode == 2
     assert done.stderr.startswith(
-        "scpatch: scpatch-ld: invalid value for --no-nop: 'thnk' is not one of refuse, thunk "
+        "scpatch: error: scpatch-ld: invalid value for --no-nop: 'thnk' is not one of refuse"
     )
     assert not (tree / "vmlinux").exists()
 

@@ -119,7 +119,7 @@ def test_an_installation_has_the_programs_and_the_man_pages(wheel: Path, tmp_pat
         capture_output=True,
         check=False,
     )
-    assert done.stderr.startswith("scpatch: @inputs: a response file ")
+    assert done.stderr.startswith("scpatch: error: @inputs: a response file ")
 
 
 def test_the_package_is_whole(wheel: Path) -> None:

@@ -84,7 +84,7 @@ def test_objects_for_other_machines_are_left_out_of_a_tree_and_told(tree: Path) 
 def test_without_files() -> None:
     result = scpatch("scan")
     assert result.returncode == 2
-    assert "Missing argument 'FILE...'" in result.stderr
+    assert "missing argument 'FILE...'" in result.stderr
 
 
 def test_one_file_imports_no_executor(tmp_path: Path) -> None:

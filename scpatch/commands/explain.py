@@ -6,7 +6,7 @@ import textwrap
 
 from scpatch import strategies
 from scpatch.errors import Exit, ScpatchError
-from scpatch.options import Values
+from scpatch.options import Values, suggestion
 from scpatch.strategies.diagnostics import every_diagnostic
 
 _WIDTH = 80
@@ -19,7 +19,8 @@ def run(values: Values) -> Exit:
 
 
 def _text(topic: str) -> str:
-    if (diagnostic := every_diagnostic().get(topic.upper())) is not None:
+    diagnostics = every_diagnostic()
+    if (diagnostic := diagnostics.get(topic.upper())) is not None:
         return "\n\n".join(
             (
                 f"{topic.upper()}: {diagnostic.title}",
@@ -30,8 +31,12 @@ def _text(topic: str) -> str:
     if topic in strategies.names():
         strategy = strategies.load(topic)
         return f"{topic}: {strategy.summary}\n\n{strategy.text}"
+    word = topic.upper() if topic[:1] in "sS" else topic.lower()
+    known = [*diagnostics, *strategies.names()]
     raise ScpatchError(
-        "", f"unknown code or strategy {topic!r}", hint="`scpatch explain` lists them"
+        "",
+        f"unknown code or strategy {topic!r}",
+        hint=suggestion(word, known) or "`scpatch explain` lists them",
     )
 
 

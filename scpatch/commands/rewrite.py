@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from scpatch.errors import Exit, RefusedError
 from scpatch.files.inputs import THIN_ARCHIVE, open_input
 from scpatch.options import UsageError, Values, library_options, look
-from scpatch.report.errors import print_error
+from scpatch.report.errors import Kind, print_error, print_message
 from scpatch.report.forms import print_report
 from scpatch.report.messages import (
     note_intermediate,
@@ -20,17 +20,17 @@ from scpatch.report.messages import (
     print_unmatched,
 )
 from scpatch.report.progress import progress_bar
-from scpatch.report.words import summary_line
+from scpatch.report.words import clean, summary_line
 from scpatch.rewriter import FilePlan, Options, check_refused, is_same, plan_all, write
 
 if TYPE_CHECKING:
     from scpatch.differ.model import ObjectDiff
     from scpatch.report.screen import Look
 
-_NOTE = (
-    "note: Kbuild makes {file} for modpost and links the image from vmlinux.a on powerpc; to get "
-    "an image that is right, build with LD='scpatch-ld LINKER', or with LD='scpatch-ld --prelink "
-    "LINKER' from one object (scpatch kbuild --help)"
+_NOTE = "Kbuild makes it for modpost, and links the image from vmlinux.a on powerpc"
+_ADVICE = (
+    "to get an image that is right, build with LD='scpatch-ld LINKER', or with LD='scpatch-ld "
+    "--prelink LINKER' from one object (scpatch kbuild --help)"
 )
 """About an object of Kbuild's that is not linked into anything. It has no mark but its name."""
 
@@ -56,7 +56,7 @@ def run(values: Values) -> Exit:
     if not writing:
         rest = any(plan.outputs for plan in plans)
         advice = "; --keep-going rewrites the rest" if rest else ""
-        print(f"scpatch: nothing was written{advice}", file=sys.stderr)
+        print_message(Kind.NOTE, f"nothing was written{advice}")
     if errors:
         return Exit.ERROR
     return Exit.REFUSED if any(plan.refused for plan in plans) else Exit.OK
@@ -161,6 +161,6 @@ def _report(plans: Sequence[FilePlan], values: Values, *, written: bool) -> None
             print_sites(plan)
         print(summary_line(plan, written=written), file=sys.stderr)
         if plan.path.name == "vmlinux.o":
-            print(_NOTE.format(file=plan.path), file=sys.stderr)
+            print_message(Kind.NOTE, f"{clean(str(plan.path))}: {_NOTE}", _ADVICE)
     if values.stats:
         print_stats(plans)

@@ -36,10 +36,11 @@ def check(plans: Sequence[FilePlan], settings: Settings) -> None:
         note_intermediate(names)
     if not any(plan.refused for plan in plans):
         return
+    from scpatch.report.errors import Kind
     from scpatch.report.messages import print_refusals
     from scpatch.rewriter import check_refused
 
-    print_refusals(plans)
+    print_refusals(plans, Kind.WARNING if settings.warn_only else Kind.ERROR)
     if settings.warn_only:
         return
     try:

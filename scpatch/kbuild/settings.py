@@ -160,7 +160,7 @@ def _read(words: Sequence[str], values: dict[str, Any]) -> tuple[str, ...]:
         option = known.get(flag)
         try:
             if option is None:
-                raise UsageError(f"unknown option {word}")
+                raise UsageError(f"unknown option {word}", hint=o.suggestion(flag, known))
             if option.kind is bool and equals:
                 raise option.wrong("it takes none")
             if option.kind is not bool and not equals:
@@ -169,14 +169,14 @@ def _read(words: Sequence[str], values: dict[str, Any]) -> tuple[str, ...]:
                 text = rest.pop(0)
             value = option.kind is bool or option.read(text)
         except UsageError as error:
-            raise _error(error.message) from error
+            raise _error(error.message, error.hint) from error
         values[option.name] = (*values[option.name], value) if option.repeatable else value
     return tuple(rest)
 
 
-def _error(message: str) -> UsageError:
-    hint = "the options are " + ", ".join(map(spelling, OPTIONS))
-    return UsageError(message, file="scpatch-ld", hint=hint)
+def _error(message: str, hint: str = "") -> UsageError:
+    every = "the options are " + ", ".join(map(spelling, OPTIONS))
+    return UsageError(message, file="scpatch-ld", hint=hint or every)
 
 
 def spelling(option: Parameter) -> str:

@@ -1,8 +1,13 @@
-"""Errors on stderr: what is wrong and where, then what to do."""
+"""Messages on stderr: how much it matters, where it is, what it is, then what to do.
+
+`scpatch: error: FILE: .text+0x1a0 in tcp_sendmsg: what is wrong [CODE]`, and on the next line
+`hint: what to do`: the problem matchers in `docs/how-to/ci.md` read that form.
+"""
 
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 
 from scpatch.errors import ScpatchError
 
@@ -14,13 +19,29 @@ _PACKAGES = {
 """The names that pip has for the modules of other projects."""
 
 
+class Kind(StrEnum):
+    """How much a message matters."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+def print_message(kind: Kind, text: str, advice: str = "") -> None:
+    print(f"scpatch: {kind}: {text}", file=sys.stderr)
+    print_hint(advice)
+
+
+def print_hint(advice: str) -> None:
+    """Prints what to do about the messages before it, if there is anything."""
+    if advice:
+        print(f"hint: {advice}", file=sys.stderr)
+
+
 def print_error(error: ScpatchError) -> None:
     from scpatch.strategies.diagnostics import hint
 
-    advice = error.hint or hint(error.code)
-    print(f"scpatch: {error}", file=sys.stderr)
-    if advice:
-        print(f"\nhint: {advice}\n", file=sys.stderr)
+    print_message(Kind.ERROR, str(error), error.hint or hint(error.code))
 
 
 def as_message(error: Exception) -> ScpatchError:

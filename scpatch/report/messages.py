@@ -1,4 +1,4 @@
-"""Messages on stderr: what is wrong and where, then what to do; and notes."""
+"""Messages about plans, on stderr: refused call sites, notes, and what `--verbose` adds."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scpatch.report.errors import Kind, print_hint, print_message
 from scpatch.report.words import clean, count
 
 if TYPE_CHECKING:
     from scpatch.rewriter import FilePlan
 
 
-def print_refusals(plans: Sequence[FilePlan]) -> None:
+def print_refusals(plans: Sequence[FilePlan], kind: Kind = Kind.ERROR) -> None:
     """Prints each refused site, and after those with the same code what to do."""
     entries = [entry for plan in plans for entry in plan.objects]
     refused = [(site.code, entry.name, site) for entry in entries for site in entry.plan.refused]
@@ -31,9 +32,8 @@ def print_refusals(plans: Sequence[FilePlan]) -> None:
         for _, name, site in group:
             line = f" ({site.line})" if site.line else ""
             text = clean(f"{name}: {site.place}{line}: {site.detail}")
-            print(f"scpatch: {text} {screen.paint(f'[{code}]', Style.REFUSED)}", file=sys.stderr)
-        advice = hint(code)
-        print(f"\nhint: {advice}\n" if advice else "", file=sys.stderr)
+            print_message(kind, f"{text} {screen.paint(f'[{code}]', Style.REFUSED)}")
+        print_hint(hint(code))
 
 
 def print_sites(plan: FilePlan) -> None:
@@ -61,10 +61,10 @@ def print_stats(plans: Sequence[FilePlan]) -> None:
 def note_intermediate(names: Iterable[str]) -> None:
     """Notes that a link with LTO would not use the machine code of these files."""
     for name in names:
-        print(
-            f"scpatch: {name}: note: it also holds code for link-time optimisation; a link with "
-            "LTO compiles that, and throws this machine code away",
-            file=sys.stderr,
+        print_message(
+            Kind.NOTE,
+            f"{clean(name)}: it also holds code for link-time optimisation; a link with LTO "
+            "compiles that, and throws this machine code away",
         )
 
 
@@ -77,7 +77,7 @@ def note_left_out(links: Sequence[Path], foreign: Sequence[Path]) -> None:
         if paths:
             others = ", ..." if len(paths) > 1 else ""
             names = f"{verb} {count(len(paths), noun)} {what}: {clean(str(paths[0]))}{others}"
-            print(f"scpatch: note: {names}", file=sys.stderr)
+            print_message(Kind.NOTE, names)
 
 
 def print_unmatched(patterns: Sequence[str], names: Iterable[str]) -> None:
@@ -90,5 +90,4 @@ def print_unmatched(patterns: Sequence[str], names: Iterable[str]) -> None:
     known = set(names)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in known):
-            what = f"no symbol matches --trampoline {pattern!r}"
-            print(f"scpatch: warning: {what}", file=sys.stderr)
+            print_message(Kind.WARNING, f"no symbol matches --trampoline {pattern!r}")

@@ -72,7 +72,7 @@ def test_a_package_that_is_missing(tmp_path: Path, module: str, package: str, co
     before.write_bytes((FIXTURES / "calls-gcc-dwarf.o").read_bytes())
     done = without([module], command, before)
     assert done.returncode == 1
-    assert f"scpatch: the Python package {package} cannot be imported: " in done.stderr
+    assert f"scpatch: error: the Python package {package} cannot be imported: " in done.stderr
     assert "[SCP137]\n" in done.stderr
     assert f"\nhint: {sys.executable} -m pip install {package}\n" in done.stderr
     assert "Traceback" not in done.stderr
@@ -100,7 +100,7 @@ def test_what_nothing_expected(statement: str, message: str, code: str) -> None:
     done = run(sys.executable, "-c", _FAULTS.format(statement=statement), cwd=ROOT, check=False)
     assert done.returncode == 1
     *trace, told, _, hint, _ = done.stderr.split("\n")[:-1]
-    assert told.startswith(f"scpatch: {message}")
+    assert told.startswith(f"scpatch: error: {message}")
     assert told.endswith(f" [{code}]")
     assert hint.startswith("hint: ")
     # Whoever is to mend it needs to know where it is; nobody else needs a traceback.
@@ -122,7 +122,9 @@ def test_no_folder_for_temporary_files(tmp_path: Path) -> None:
     files = before, rewritten(before)
     done = run(sys.executable, "-c", _NO_FOLDER, "verify", *files, cwd=ROOT, check=False)
     assert done.returncode == 1
-    assert "scpatch: No usable temporary directory found in ['/proc/1'] [SCP138]" in done.stderr
+    assert (
+        "scpatch: error: No usable temporary directory found in ['/proc/1'] [SCP138]" in done.stderr
+    )
     assert "Traceback" not in done.stderr
 
 

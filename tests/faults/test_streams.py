@@ -64,9 +64,9 @@ def scpatch(
 def test_a_full_disk_behind_stdout(folder: Path, command: str) -> None:
     done = scpatch(command, folder, ">/dev/full")
     assert done.returncode == 1
-    message = "scpatch: stdout: cannot write the report: No space left on device [SCP136]\n"
+    message = "scpatch: error: stdout: cannot write the report: No space left on device [SCP136]\n"
     assert message in done.stderr
-    assert done.stderr.count("scpatch: stdout") == 1
+    assert done.stderr.count("scpatch: error: stdout") == 1
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
     assert len(list(folder.iterdir())) == 2

@@ -80,7 +80,7 @@ def test_without_capstone_and_objdump(
     done = without(LIBRARIES, name, *options, before, after)
     assert done.returncode == 2
     assert (
-        "scpatch: nowhere-objdump is needed to decode instructions, since capstone is not "
+        "scpatch: error: nowhere-objdump is needed to decode instructions, since capstone is not "
         "installed, and is not installed [SCP301]"
     ) in done.stderr
     assert "pip install capstone" in done.stderr

@@ -334,7 +334,7 @@ def test_a_refused_site_ends_the_build_without_warn_only(tree: Path) -> None:
     assemble(tree / "init", SIBLING, "three.o")
     for _ in range(2):
         output = _make(tree, status=2)
-        assert "scpatch: vmlinux.a(init/three.o): .text+0x0 in tail+0x0: " in output
+        assert "scpatch: error: vmlinux.a(init/three.o): .text+0x0 in tail+0x0: " in output
         assert "hint: " in output
         assert not (tree / "vmlinux").exists()
     output = _make(tree, "SCPATCH_FLAGS=--warn-only")

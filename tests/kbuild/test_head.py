@@ -79,6 +79,6 @@ def test_an_image_that_would_not_boot_is_removed(tmp_path: Path, strategy: str) 
         assert "start_text" in run(CROSS + "nm", tree / "vmlinux").stdout
         return
     assert done.returncode == 1
-    assert "scpatch: vmlinux: the linker moved start_text to 0xc0000000000000" in done.stderr
+    assert "scpatch: error: vmlinux: the linker moved start_text to 0xc0000000000000" in done.stderr
     assert "hint: link without `--prelink`" in done.stderr
     assert not (tree / "vmlinux").exists()

@@ -104,7 +104,7 @@ def test_a_refused_site_leaves_no_module(tree: Path) -> None:
     _refuse(tree)
     done = call(tree, module_arguments())
     assert done.returncode == 3
-    assert done.stderr.startswith("scpatch: fs/fs.ko: .text+")
+    assert done.stderr.startswith("scpatch: error: fs/fs.ko: .text+")
     assert "[SCP203]" in done.stderr
     assert {path.name for path in (tree / "fs").iterdir()} == {"fs.o", "fs.mod.o"}
 
@@ -142,7 +142,7 @@ def test_a_damaged_result_is_one_message(tree: Path) -> None:
     fake.chmod(0o755)
     done = call(tree, module_arguments(), linker="./fake-ld")
     assert done.returncode == 1
-    assert done.stderr.startswith("scpatch: fs/fs.ko: ")
+    assert done.stderr.startswith("scpatch: error: fs/fs.ko: ")
     assert "Traceback" not in done.stderr
     assert not (tree / "fs/fs.ko").exists()
 
@@ -185,7 +185,7 @@ def test_a_missing_python_module_is_one_message(tree: Path, tmp_path: Path) -> N
     wrapper.chmod(0o755)
     done = call(tree, module_arguments(), env={"SCPATCH_PYTHON": str(wrapper)})
     assert done.returncode == 1
-    assert "scpatch: the Python package pyelftools cannot be imported: " in done.stderr
+    assert "scpatch: error: the Python package pyelftools cannot be imported: " in done.stderr
     assert "[SCP137]" in done.stderr
     assert f"hint: {real} -m pip install pyelftools\n" in done.stderr
     assert "Traceback" not in done.stderr

@@ -102,7 +102,9 @@ def test_a_kernel_that_it_does_not_know_is_refused(tmp_path: Path, fake: str) ->
         tmp_path, ["-T", "arch/x86/kernel/vmlinux.lds", "-o", "vmlinux", "x.o"], linker=fake
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("scpatch: vmlinux: it is linked like a kernel, but not by ")
+    assert done.stderr.startswith(
+        "scpatch: error: vmlinux: it is linked like a kernel, but not by "
+    )
 
 
 def test_the_script_knows_the_options(tmp_path: Path, fake: str) -> None:
@@ -118,7 +120,7 @@ def test_the_script_knows_the_options(tmp_path: Path, fake: str) -> None:
 def test_an_unknown_option_is_told_at_any_call(tmp_path: Path, fake: str) -> None:
     done = call(tmp_path, ["--version"], linker=fake, options=["--warn-only", "--no-such"])
     assert done.returncode == 2
-    assert done.stderr.startswith("scpatch: scpatch-ld: unknown option --no-such [SCP401]\n")
+    assert done.stderr.startswith("scpatch: error: scpatch-ld: unknown option --no-such [SCP401]\n")
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_options_of_make(monkeypatch: pytest.MonkeyPatch, words: Sequence[str], 
         assert not _is_dry([])
 
 
-WRONG = "scpatch: scpatch-ld: invalid value for --strategy: 'pcaa' is not one of "
+WRONG = "scpatch: error: scpatch-ld: invalid value for --strategy: 'pcaa' is not one of "
 
 
 @pytest.mark.parametrize("goal", [KO, "below"])
@@ -190,9 +190,19 @@ WRONG = "scpatch: scpatch-ld: invalid value for --strategy: 'pcaa' is not one of
         ([], f"{SCRIPT} {LD}", {"SCPATCH_FLAGS": "--strategy pcaa"}, WRONG),
         ([], f"{SCRIPT} --strategy pcaa {LD}", {}, WRONG),
         ([], f"{SCRIPT} --strategy=pcaa {LD}", {}, WRONG),
-        ([], f"{SCRIPT} --strategy=localentry --unmark {LD}", {}, "scpatch: invalid value for --u"),
-        ([], f"{SCRIPT} --warn-only no-such-ld", {}, "scpatch: no-such-ld: cannot run the linker"),
-        ([], f"{SCRIPT} {LD}", {"SCPATCH_PYTHON": "/no/python"}, f"{SCRIPT}: "),
+        (
+            [],
+            f"{SCRIPT} --strategy=localentry --unmark {LD}",
+            {},
+            "scpatch: error: invalid value for --u",
+        ),
+        (
+            [],
+            f"{SCRIPT} --warn-only no-such-ld",
+            {},
+            "scpatch: error: no-such-ld: cannot run the linker",
+        ),
+        ([], f"{SCRIPT} {LD}", {"SCPATCH_PYTHON": "/no/python"}, "scpatch: error: /no/python: "),
     ],
 )
 def test_what_is_wrong_ends_the_make_at_its_start(

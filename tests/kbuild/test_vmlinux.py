@@ -261,7 +261,7 @@ def test_a_refused_site_ends_the_build(tree: Path) -> None:
         assert done.returncode == 3
         assert done.stdout == ""
         first, *_ = done.stderr.splitlines()
-        assert first.startswith("scpatch: vmlinux.a(init/three.o): .text+0x0 in tail+0x0 (")
+        assert first.startswith("scpatch: error: vmlinux.a(init/three.o): .text+0x0 in tail+0x0 (")
         assert ":2): " in first
         assert "[SCP203]" in first
         assert "hint: " in done.stderr

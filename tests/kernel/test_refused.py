@@ -71,7 +71,7 @@ def test_it_ends_the_build_unless_told_to_warn_only(tree: Tree) -> None:
         tree.make()
     text = tree.log.read_text()
     place = f"vmlinux.a(sct_tail.o): .text+0x0 in sct_tail+0x0 ({tree.source}:5): "
-    assert text.count(f"scpatch: {place}sibling call (b) to __SCT__sct_k") == 1
+    assert text.count(f"scpatch: error: {place}sibling call (b) to __SCT__sct_k") == 1
     assert "[SCP203]" in text
     assert "hint: make it a call: `bl` followed by a nop" in text
     assert "1 call site was refused, so the link is not done" in text

@@ -87,7 +87,7 @@ def test_the_command_says_what_to_do(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "scpatch", "rewrite", copy]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert f"scpatch: {copy}: a signed module" in done.stderr
+    assert f"scpatch: error: {copy}: a signed module" in done.stderr
     assert "--strip-signature" in done.stderr
     assert "sign-file" in done.stderr
     subprocess.run([*command, "--strip-signature"], cwd=ROOT, check=True)

@@ -67,7 +67,7 @@ def test_other_strategies_are_refused(
     done = _scpatch("rewrite", *options, module)
     what, code = REFUSED[strategy]
     assert done.returncode == 1
-    assert done.stderr.startswith(f"scpatch: {module}: {what} [{code}]\n")
+    assert done.stderr.startswith(f"scpatch: error: {module}: {what} [{code}]\n")
     assert "hint: " in done.stderr
     assert not output.exists()
 

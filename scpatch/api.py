@@ -25,6 +25,7 @@ from scpatch.rewriter import Lines as Lines
 from scpatch.rewriter import ObjectPlan as ObjectPlan
 from scpatch.rewriter import Options as Options
 from scpatch.sites.actions import Action as Action
+from scpatch.sites.choices import DEFAULT_TRAMPOLINES
 from scpatch.sites.choices import Hoist as Hoist
 from scpatch.sites.choices import NoNop as NoNop
 from scpatch.sites.choices import Undefined as Undefined
@@ -218,10 +219,17 @@ def verify_link(
     return verify_link(objects, image, _verify_options(options, toolchain))
 
 
-def diff(before: Source, after: Source, *, context: int = 3) -> list[NamedDiff]:
+def diff(
+    before: Source,
+    after: Source,
+    *,
+    context: int = 3,
+    trampolines: Sequence[str] = DEFAULT_TRAMPOLINES,
+) -> list[NamedDiff]:
     """What differs between two versions of an object, or of each object in an archive; objects
     that are the same are left out. `context` is the number of unchanged instructions to give
-    before and after changed ones.
+    before and after changed ones. `trampolines` are patterns, as in `Options`: calls of these are
+    counted.
 
     Raises ScpatchError as `scan` does, and SCP113 if one archive lacks a member of the other.
     """
@@ -240,7 +248,7 @@ def diff(before: Source, after: Source, *, context: int = 3) -> list[NamedDiff]:
                 linked = is_linked(old_data) and is_linked(new_data)
                 old_file = read_object(old_data, labels[0], linked=linked)
                 new_file = read_object(new_data, labels[1], linked=linked)
-                difference = diff_objects(old_file, new_file, context)
+                difference = diff_objects(old_file, new_file, context, trampolines)
                 differences.append(NamedDiff(*labels, difference, has_intermediate(new_file)))
     return differences
 

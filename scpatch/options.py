@@ -21,6 +21,7 @@ from scpatch.sites.choices import DEFAULT_TRAMPOLINES, Hoist, NoNop, Undefined
 
 if TYPE_CHECKING:
     from scpatch.files.selection import Selection
+    from scpatch.report.filters import Filter
     from scpatch.rewriter import Options
 
 Value = bool | int | str | Path
@@ -224,6 +225,38 @@ PAGER = Parameter(
     "Page text that is longer than the terminal with SCPATCH_PAGER, PAGER or less.",
     default=True,
 )
+FUNCTION = Parameter(
+    "functions",
+    "Show only what is in these functions, a shell pattern; repeatable.",
+    str,
+    "GLOB",
+    repeatable=True,
+)
+SECTION = Parameter(
+    "sections",
+    "Show only what is in these sections, a shell pattern; repeatable.",
+    str,
+    "GLOB",
+    repeatable=True,
+)
+CALLEE = Parameter(
+    "callees",
+    "Show only calls of these trampolines, a shell pattern; repeatable. (--trampoline says which "
+    "symbols are trampolines.)",
+    str,
+    "GLOB",
+    repeatable=True,
+)
+STATE = Parameter(
+    "states",
+    "Show only calls in this state; repeatable.",
+    str,
+    "STATE",
+    repeatable=True,
+    choices=lambda: [str(state) for state in strategies.every_action()],
+)
+FILTERS = (FUNCTION, SECTION, CALLEE)
+"""What selects the contents of a report. What is done and counted does not depend on them."""
 LOOK = (FORMAT, COLOR, WIDE, PAGER)
 """What each command with a report takes."""
 
@@ -235,6 +268,13 @@ class Values(SimpleNamespace):
 def look(values: Values) -> Look:
     """How the text of a report looks."""
     return Look(values.color, values.wide, values.pager)
+
+
+def shown(values: Values) -> Filter:
+    """What a report shows."""
+    from scpatch.report.filters import Filter
+
+    return Filter(*(getattr(values, name, ()) for name in Filter._fields))
 
 
 def selection(values: Values) -> Selection:

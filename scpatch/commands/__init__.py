@@ -61,6 +61,13 @@ _TOOLCHAIN = (
     ),
 )
 
+
+def _reasons() -> list[str]:
+    from scpatch.verifier.reasons import every_reason
+
+    return [str(reason) for reason in every_reason()]
+
+
 COMMANDS: Final[Mapping[str, Command]] = {
     "scan": Command(
         "List trampolines and call sites, and what each site needs.",
@@ -70,6 +77,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
             *_SITES,
             Parameter("lines", "Look up source lines in DWARF.", default=True),
             Parameter("check", "Exit with 1 if a call has to be rewritten, or would be refused."),
+            *o.FILTERS,
+            o.STATE,
             *o.LOOK,
         ),
     ),
@@ -92,12 +101,14 @@ COMMANDS: Final[Mapping[str, Command]] = {
             o.SYNC,
             Parameter("keep_going", "Rewrite the rest if a site or file is refused.", short="-k"),
             Parameter("stats", "Print counts by section and state."),
+            *o.FILTERS,
+            o.STATE,
             o.FORMAT._replace(help="Also print the result on stdout.", default=None),
             o.COLOR,
             o.WIDE,
             o.PAGER._replace(help=f"With --dry-run: {o.PAGER.help}"),
             o.QUIET,
-            o.VERBOSE,
+            o.VERBOSE._replace(help="Also print each call site on stderr, and why."),
         ),
     ),
     "diff": Command(
@@ -106,6 +117,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
         (
             o.argument("BEFORE", "The object as it was."),
             o.argument("AFTER", "The object as it is now."),
+            o.TRAMPOLINES,
+            *o.FILTERS,
             *o.LOOK,
             o.CONTEXT,
             Parameter("stat", "Print one line a function, instead of its code."),
@@ -129,9 +142,11 @@ COMMANDS: Final[Mapping[str, Command]] = {
             o.HOIST._replace(help="The --hoist value that the file was rewritten with."),
             *_OFFSETS,
             *_TOOLCHAIN,
+            *o.FILTERS,
+            o.STATE._replace(choices=_reasons),
             *o.LOOK,
-            o.QUIET,
-            o.VERBOSE,
+            o.QUIET._replace(help="Print only what is wrong, on stderr."),
+            o.VERBOSE._replace(help="Also print why each call is right."),
         ),
         compares=True,
     ),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from scpatch.errors import Exit, RefusedError
 from scpatch.files.inputs import THIN_ARCHIVE, open_input
-from scpatch.options import UsageError, Values, library_options, look
+from scpatch.options import UsageError, Values, library_options, look, shown
 from scpatch.report.errors import Kind, print_error, print_message
 from scpatch.report.forms import print_report
 from scpatch.report.messages import (
@@ -22,6 +22,7 @@ from scpatch.report.messages import (
 from scpatch.report.progress import progress_bar
 from scpatch.report.words import clean, summary_line
 from scpatch.rewriter import FilePlan, Options, check_refused, is_same, plan_all, write
+from scpatch.sites.choices import DEFAULT_TRAMPOLINES
 
 if TYPE_CHECKING:
     from scpatch.differ.model import ObjectDiff
@@ -89,7 +90,7 @@ def _write(plans: Sequence[FilePlan], values: Values) -> None:
         from scpatch.report.diff import DiffReport
 
         print_report(
-            DiffReport([file for plan in plans for file in _differences(plan, values.context)]),
+            DiffReport(list(_differences(plans, values)), shown=shown(values)),
             "text",
             _look(values),
         )
@@ -127,14 +128,19 @@ def _depfile(plans: Sequence[FilePlan], values: Values) -> str:
     )
 
 
-def _differences(plan: FilePlan, context: int) -> Iterator[tuple[str, str, ObjectDiff]]:
-    """What a plan changes in each object, with the names before and after."""
+def _differences(
+    plans: Sequence[FilePlan], values: Values
+) -> Iterator[tuple[str, str, ObjectDiff]]:
+    """What plans change in each object, with the names before and after."""
     from scpatch.api import diff
 
-    for output in plan.outputs:
+    patterns = values.trampolines or DEFAULT_TRAMPOLINES
+    context = values.context
+    for path, output in ((plan.path, output) for plan in plans for output in plan.outputs):
         # A thin archive holds no code. Its members are other outputs.
-        if output.source != plan.path or not _is_thin(output.source):
-            for file in diff(output.source, output.data, context=context):
+        if output.source != path or not _is_thin(output.source):
+            data = output.data
+            for file in diff(output.source, data, context=context, trampolines=patterns):
                 after = file.before.replace(str(output.source), str(output.target), 1)
                 yield file.before, after, file.diff
 
@@ -148,7 +154,7 @@ def _report(plans: Sequence[FilePlan], values: Values, *, written: bool) -> None
     if values.format is not None:
         from scpatch.report.rewrite import RewriteReport
 
-        print_report(RewriteReport(plans, written), values.format, _look(values))
+        print_report(RewriteReport(plans, written, shown(values)), values.format, _look(values))
     if values.quiet:
         return
     objects = [entry for plan in plans for entry in plan.objects]
@@ -158,7 +164,7 @@ def _report(plans: Sequence[FilePlan], values: Values, *, written: bool) -> None
         print_unmatched(values.trampolines, names)
     for plan in plans:
         if values.verbose:
-            print_sites(plan)
+            print_sites(plan, shown(values))
         print(summary_line(plan, written=written), file=sys.stderr)
         if plan.path.name == "vmlinux.o":
             print_message(Kind.NOTE, f"{clean(str(plan.path))}: {_NOTE}", _ADVICE)

@@ -6,7 +6,7 @@ from functools import partial
 
 from scpatch import batch
 from scpatch.errors import Exit
-from scpatch.options import Values, library_options, look, selection
+from scpatch.options import Values, library_options, look, selection, shown
 from scpatch.report.errors import print_error
 from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate, note_left_out, print_unmatched
@@ -30,6 +30,7 @@ def run(values: Values) -> Exit:
     objects = [entry for plan in plans for entry in plan.objects]
     if objects or not errors:
         report = ScanReport([(entry.name, entry.scan) for entry in objects], brief=files.many)
+        report = report._replace(shown=shown(values))
         print_report(report, values.format, look(values))
     note_intermediate(entry.name for entry in objects if entry.intermediate)
     note_left_out(files.links, foreign)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from scpatch.api import scan, verify, verify_link
 from scpatch.errors import Exit, ScpatchError
-from scpatch.options import UsageError, Values, library_options, look
+from scpatch.options import UsageError, Values, library_options, look, shown
+from scpatch.report.filters import EVERYTHING
 from scpatch.report.forms import print_report
-from scpatch.report.messages import note_intermediate, print_unmatched
+from scpatch.report.messages import note_intermediate, print_findings, print_unmatched
 from scpatch.report.verify import VerifyReport
 from scpatch.rewriter import Options
 from scpatch.verifier.objects.read import is_linked
@@ -31,10 +32,13 @@ def run(values: Values) -> Exit:
         verdicts = verify(others[0], last, options, run=values.run, toolchain=toolchain)
     else:
         raise UsageError("name two files, or a linked image after the objects in it")
-    if not values.quiet:
+    report = VerifyReport(verdicts, values.verbose, shown(values))
+    if values.quiet:
+        print_findings(report._replace(shown=EVERYTHING).findings())
+    else:
         if values.trampolines:
             _warn(values.files, options)
-        print_report(VerifyReport(verdicts, values.verbose), values.format, look(values))
+        print_report(report, values.format, look(values))
         note_intermediate(verdict.label for verdict in verdicts if verdict.proof.intermediate)
     return Exit.OK if all(verdict.proven for verdict in verdicts) else Exit.ERROR
 

@@ -15,20 +15,25 @@ from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
 from scpatch.ppc64.variant import local_entry_offset
 from scpatch.sites.actions import Common
-from scpatch.sites.choices import Choices
+from scpatch.sites.choices import DEFAULT_TRAMPOLINES, Choices
 from scpatch.sites.model import Scan
 from scpatch.strategies.scan import decided, scan
 
 
-def diff_objects(before: ElfFile, after: ElfFile, context: int = 3) -> ObjectDiff:
+def diff_objects(
+    before: ElfFile,
+    after: ElfFile,
+    context: int = 3,
+    trampolines: Sequence[str] = DEFAULT_TRAMPOLINES,
+) -> ObjectDiff:
     """All that differs. `context` is the number of unchanged instructions to show before and after
-    changed ones.
+    changed ones; `trampolines` are patterns of names whose calls are sites.
 
     Raises ScpatchError (SCP107) if one of the files is damaged.
     """
     if same_bytes(before.data, after.data):
         return ObjectDiff(same=True)
-    old, new = (Side(ObjectNames(elf), _scan(elf)) for elf in (before, after))
+    old, new = (Side(ObjectNames(elf), _scan(elf, trampolines)) for elf in (before, after))
     same = same_symbols(before, after)
     sections = SectionPairs(old.names, new.names, same)
     refused = tuple(site for site in new.scan.sites if site.state is Common.REFUSED)
@@ -47,9 +52,9 @@ def diff_objects(before: ElfFile, after: ElfFile, context: int = 3) -> ObjectDif
     )
 
 
-def _scan(elf: ElfFile) -> Scan:
+def _scan(elf: ElfFile, trampolines: Sequence[str]) -> Scan:
     """The call sites, of a linked image as well."""
-    return Scan() if elf.symbols is None else decided(elf, scan(elf, Choices()))
+    return Scan() if elf.symbols is None else decided(elf, scan(elf, Choices(trampolines)))
 
 
 def _kind(elf: ElfFile, scan: Scan) -> str:

@@ -159,6 +159,11 @@ def legend(meanings: Mapping[str, str]) -> Iterator[Block]:
         yield Paragraph(meaning, indent=2, hanging=width + 2, lead=lead)
 
 
+def note_shown(shown: int, whole: int, noun: str) -> Line:
+    """How much a filter leaves: `3 of 12 call sites shown`."""
+    return Line((Cell(f"{shown:,} of {whole:,} {noun}s shown", style=Style.QUIET),), indent=2)
+
+
 def heading(*titles: str, style: Style = Style.HEADING) -> tuple[Cell, ...]:
     """The first row of a table: the first title flush left, the others, of numbers, right."""
     return tuple(Cell("", title, style, right=at > 0) for at, title in enumerate(titles))

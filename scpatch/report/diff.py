@@ -31,9 +31,11 @@ from scpatch.report.blocks import (
     Table,
     Title,
     heading,
+    note_shown,
     number,
     place_cell,
 )
+from scpatch.report.filters import EVERYTHING, Filter
 from scpatch.report.listing import MARKS
 from scpatch.report.scan import refusal
 from scpatch.report.words import call_sites, count, place
@@ -58,6 +60,7 @@ class DiffReport(NamedTuple):
     """The names before and after, and the difference."""
     stat: bool = False
     """Whether there is one line a function instead of its code."""
+    shown: Filter = EVERYTHING
 
     @property
     def command(self) -> str:
@@ -69,40 +72,42 @@ class DiffReport(NamedTuple):
                 yield GAP
             strategy = f"   strategy {diff.strategy}" if diff.strategy else ""
             yield Title(f"{before} -> {after}", diff.kind + strategy)
-            yield from (_stat if self.stat else _object)(diff)
+            yield from (_stat if self.stat else _object)(diff, self.shown)
 
     def records(self) -> Iterator[Record]:
         for before, after, diff in self.files:
-            for kind, *fields in _records(before, diff):
+            for kind, *fields in _records(before, diff, self.shown):
                 if kind in _IN_SHORT or not self.stat:
                     yield kind, after, *fields
 
     def document(self) -> DiffDocument:
         from scpatch.report.documents.diff import diff_document
 
-        return diff_document(self.files)
+        return diff_document(self.files, self.shown, code=not self.stat)
 
     def findings(self) -> Iterator[Finding]:
         """The refused calls, and what differs in each object."""
         for _, after, diff in self.files:
-            for site in diff.refused:
+            for site in self.shown.calls(diff.refused):
                 yield refusal(after, site)
             if not diff.same:
                 yield Finding(Level.NOTE, "differs", after, "", "", _total(diff))
 
 
-def _object(diff: ObjectDiff) -> Iterator[Block]:
+def _object(diff: ObjectDiff, shown: Filter) -> Iterator[Block]:
     if diff.same:
         yield _line("no difference")
         return
     if diff.only_layout:
         yield _line("the same contents: only file offsets or padding between sections differ")
-    yield from _summary(diff)
-    if diff.refused:
+    yield from _summary(diff, shown)
+    if refused := shown.calls(diff.refused):
         yield from _section("Refused")
-        yield from _refused(diff.refused)
-    for index, function in enumerate(diff.functions):
+        yield from _refused(refused)
+    for index, function in enumerate(shown.code(diff.functions)):
         yield Listing(function, legend=not index)
+    if shown.active:
+        return
     if diff.symbols:
         yield from _section("Symbols")
         yield Table(
@@ -132,15 +137,19 @@ def _object(diff: ObjectDiff) -> Iterator[Block]:
             yield Table(rows, indent=0, limit=_MANY)
 
 
-def _stat(diff: ObjectDiff) -> Iterator[Block]:
+def _stat(diff: ObjectDiff, shown: Filter) -> Iterator[Block]:
     """One line a function: the words that differ, as a number and as a graph."""
     if diff.same or not diff.functions:
-        yield from _object(diff)
+        yield from _object(diff, shown)
         return
+    functions = shown.code(diff.functions)
     yield _line(_total(diff))
-    yield GAP
-    most = max(_words(function.counts) for function in diff.functions)
-    yield Table([_stat_cells(function, most) for function in diff.functions])
+    if shown.active:
+        yield note_shown(len(functions), len(diff.functions), "function")
+    if functions:
+        yield GAP
+        most = max(_words(function.counts) for function in functions)
+        yield Table([_stat_cells(function, most) for function in functions])
 
 
 def _words(counts: Totals) -> int:
@@ -191,8 +200,11 @@ def _refused(refused: Sequence[Site]) -> Iterator[Block]:
             yield Paragraph(f"hint: {advice}", indent=2, hanging=2)
 
 
-def _summary(diff: ObjectDiff) -> Iterator[Block]:
+def _summary(diff: ObjectDiff, shown: Filter) -> Iterator[Block]:
     yield _line(_total(diff))
+    if shown.active:
+        yield note_shown(len(shown.code(diff.functions)), len(diff.functions), "function")
+        return
     titles = partial(heading, style=Style.QUIET)
     if diff.sections:
         yield from _section("Sections")
@@ -245,13 +257,13 @@ def _total(diff: ObjectDiff) -> str:
     return "; ".join(parts)
 
 
-def _records(before: str, diff: ObjectDiff) -> Iterator[Record]:
+def _records(before: str, diff: ObjectDiff, shown: Filter) -> Iterator[Record]:
     """The records of one comparison, without the name of the second file."""
     state = "same" if diff.same else "layout" if diff.only_layout else "different"
     yield "file", before, state, diff.kind, diff.strategy
     for change in diff.header:
         yield "header", change.name, change.before, change.after
-    for function in diff.functions:
+    for function in shown.code(diff.functions):
         yield from _function_records(function)
     for section in diff.sections:
         sizes = ("" if size is None else size for size in (section.size_before, section.size_after))
@@ -261,7 +273,7 @@ def _records(before: str, diff: ObjectDiff) -> Iterator[Record]:
             yield "relocation", str(mark), where, entry.type_name, entry.target
     for symbol in diff.symbols:
         yield "symbol", str(symbol.mark), symbol.name, symbol.what, _changes(symbol.fields)
-    for site in diff.refused:
+    for site in shown.calls(diff.refused):
         yield "refused", site.place, site.code, site.detail
     for name, total in [*diff.by_section.items(), ("total", diff.total)]:
         yield "summary", name, *total

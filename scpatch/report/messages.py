@@ -13,6 +13,8 @@ from scpatch.report.errors import Kind, print_hint, print_message
 from scpatch.report.words import clean, count
 
 if TYPE_CHECKING:
+    from scpatch.report.blocks import Finding
+    from scpatch.report.filters import Filter
     from scpatch.rewriter import FilePlan
 
 
@@ -36,10 +38,20 @@ def print_refusals(plans: Sequence[FilePlan], kind: Kind = Kind.ERROR) -> None:
         print_hint(hint(code))
 
 
-def print_sites(plan: FilePlan) -> None:
+def print_findings(findings: Iterable[Finding]) -> None:
+    """Prints what is wrong, one line each (`verify --quiet`)."""
+    from scpatch.report.blocks import Level
+
+    for finding in findings:
+        place = ": ".join(filter(None, (finding.file, finding.where)))
+        kind = Kind.ERROR if finding.level is Level.ERROR else Kind.WARNING
+        print_message(kind, clean(f"{place}: {finding.message}"))
+
+
+def print_sites(plan: FilePlan, shown: Filter) -> None:
     """Prints one line a call site (`--verbose`)."""
     for entry in plan.objects:
-        for site in entry.plan.sites:
+        for site in shown.calls(entry.plan.sites):
             notes = [text for text in (site.line, site.code, site.detail) if text]
             ending = f" ({': '.join(notes)})" if notes else ""
             line = f"{entry.name}: {site.place}: {site.trampoline}: {site.state.words}{ending}"

@@ -16,9 +16,11 @@ from scpatch.report.blocks import (
     Style,
     Table,
     heading,
+    note_shown,
     number,
     place_cell,
 )
+from scpatch.report.filters import EVERYTHING, Filter
 from scpatch.report.scan import refusal, site_record, site_table, state_legend
 from scpatch.report.words import count, place, summary_line
 from scpatch.rewriter import FilePlan, ObjectPlan
@@ -34,6 +36,7 @@ class RewriteReport(NamedTuple):
     plans: Sequence[FilePlan]
     written: bool
     """Whether the outputs were written."""
+    shown: Filter = EVERYTHING
 
     @property
     def command(self) -> str:
@@ -46,15 +49,17 @@ class RewriteReport(NamedTuple):
             yield Line((Cell(summary_line(plan, written=self.written)),))
             for entry in plan.objects:
                 if entry.plan.sites or entry.plan.trampolines:
-                    yield from _object(entry, titled=len(plan.objects) > 1)
+                    yield from _object(entry, self.shown, titled=len(plan.objects) > 1)
         objects = (entry for plan in self.plans for entry in plan.objects)
-        yield from state_legend(site for entry in objects for site in entry.plan.sites)
+        yield from state_legend(
+            site for entry in objects for site in self.shown.calls(entry.plan.sites)
+        )
 
     def records(self) -> Iterator[Record]:
         for name, plan in (
             (entry.name, entry.plan) for file in self.plans for entry in file.objects
         ):
-            for site in plan.sites:
+            for site in self.shown.calls(plan.sites):
                 yield site_record(name, site)
             for edit in plan.trampolines:
                 where = place(edit.section_name, edit.offset)
@@ -69,21 +74,24 @@ class RewriteReport(NamedTuple):
     def document(self) -> RewriteDocument:
         from scpatch.report.documents.calls import rewrite_document
 
-        return rewrite_document(self.plans, written=self.written)
+        return rewrite_document(self.plans, self.shown, written=self.written)
 
     def findings(self) -> Iterator[Finding]:
         """The refused calls."""
         for plan in self.plans:
             for entry in plan.objects:
-                for site in entry.plan.refused:
+                for site in self.shown.calls(entry.plan.refused):
                     yield refusal(entry.name, site)
 
 
-def _object(entry: ObjectPlan, *, titled: bool) -> Iterator[Block]:
+def _object(entry: ObjectPlan, shown: Filter, *, titled: bool) -> Iterator[Block]:
     plan = entry.plan
+    sites = shown.calls(plan.sites)
     if titled:
         yield GAP
         yield Line((Cell(entry.name, style=Style.HEADING),))
+    if shown.active:
+        yield note_shown(len(sites), len(plan.sites), "call site")
     tables = (
         [
             (
@@ -112,7 +120,7 @@ def _object(entry: ObjectPlan, *, titled: bool) -> Iterator[Block]:
             for listed in plan.listed
         ],
     )
-    for table in (*site_table(plan.sites), *(Table(rows) for rows in tables if rows)):
+    for table in (*site_table(sites), *(Table(rows) for rows in tables if rows)):
         yield GAP
         yield table
 

@@ -19,9 +19,11 @@ from scpatch.report.blocks import (
     Style,
     Table,
     legend,
+    note_shown,
     number,
     place_cell,
 )
+from scpatch.report.filters import EVERYTHING, Filter
 from scpatch.report.words import by_state, call_sites, count, enumerate_states, place, spot
 from scpatch.sites.actions import Common
 from scpatch.sites.model import Scan, Site, Trampoline
@@ -35,6 +37,7 @@ class ScanReport(NamedTuple):
     """The name of each object, and what it holds."""
     brief: bool = False
     """Whether a person gets one line for each object with call sites, and their total."""
+    shown: Filter = EVERYTHING
 
     @property
     def command(self) -> str:
@@ -42,13 +45,15 @@ class ScanReport(NamedTuple):
 
     def blocks(self) -> Iterator[Block]:
         if self.brief:
-            yield from _overview(self.objects)
+            yield from _overview(self.objects, self.shown)
             return
         for index, (name, scan) in enumerate(self.objects):
             if index:
                 yield GAP
-            yield from _object(name, scan)
-        yield from state_legend(site for _, scan in self.objects for site in scan.sites)
+            yield from _object(name, scan, self.shown)
+        yield from state_legend(
+            site for _, scan in self.objects for site in self.shown.calls(scan.sites)
+        )
 
     def records(self) -> Iterator[Record]:
         for name, scan in self.objects:
@@ -62,18 +67,18 @@ class ScanReport(NamedTuple):
                     *(trampoline.name, f"st_other={trampoline.st_other:#x}"),
                     calls[trampoline.name],
                 )
-            for site in scan.sites:
+            for site in self.shown.calls(scan.sites):
                 yield site_record(name, site)
 
     def document(self) -> ScanDocument:
         from scpatch.report.documents.calls import scan_document
 
-        return scan_document(self.objects)
+        return scan_document(self.objects, self.shown)
 
     def findings(self) -> Iterator[Finding]:
         """The calls that lose r2: refused ones, and those that `rewrite` would change."""
         for name, scan in self.objects:
-            for site in scan.sites:
+            for site in self.shown.calls(scan.sites):
                 if site.state is Common.REFUSED:
                     yield refusal(name, site)
                 elif site.state.changes:
@@ -84,39 +89,43 @@ class ScanReport(NamedTuple):
                     )
 
 
-def _overview(objects: Sequence[tuple[str, Scan]]) -> Iterator[Block]:
-    called = [(name, scan) for name, scan in objects if scan.sites]
-    if called:
-        yield Table(
-            [
-                (Cell(name), number(len(scan.sites)), Cell(enumerate_states(by_state(scan.sites))))
-                for name, scan in called
-            ],
-            indent=0,
-        )
-        yield GAP
-    sites = [site for _, scan in called for site in scan.sites]
-    states = f": {enumerate_states(by_state(sites))}" if sites else ""
+def _overview(objects: Sequence[tuple[str, Scan]], shown: Filter) -> Iterator[Block]:
+    states = [(name, by_state(shown.calls(scan.sites))) for name, scan in objects]
+    called = [(name, numbers) for name, numbers in states if numbers]
+    sites = [site for _, scan in objects for site in shown.calls(scan.sites)]
+    ending = f": {enumerate_states(by_state(sites))}" if sites else ""
     objects_called = f"{len(called):,} of {count(len(objects), 'object')}"
-    text = f"total: {call_sites(len(sites))} in {objects_called}{states}"
+    text = f"total: {call_sites(len(sites))} in {objects_called}{ending}"
     yield Line((Cell(text, style=Style.HEADING),))
+    if called:
+        yield GAP
+        rows = [
+            (Cell(name), number(sum(numbers.values())), Cell(enumerate_states(numbers)))
+            for name, numbers in called
+        ]
+        yield Table(rows, indent=0)
 
 
-def _object(name: str, scan: Scan) -> Iterator[Block]:
+def _object(name: str, scan: Scan, shown: Filter) -> Iterator[Block]:
     kind = "kernel module" if scan.module else "linked image" if scan.image else "object"
     after = f", strategy {' and '.join(scan.strategies)}" if scan.strategies else ""
     total = f"{count(len(scan.trampolines), 'trampoline')}, {call_sites(len(scan.sites))}"
     yield Line((Cell(name, style=Style.HEADING), Cell(f": {kind}, {total}{after}")))
     if scan.sites:
         yield Paragraph(enumerate_states(by_state(scan.sites)), indent=2)
-    if scan.trampolines:
+    sites, trampolines = shown.calls(scan.sites), scan.trampolines
+    if shown.active:
+        yield note_shown(len(sites), len(scan.sites), "call site")
+        called = {site.trampoline for site in sites}
+        trampolines = tuple(entry for entry in trampolines if entry.name in called)
+    if trampolines:
         calls = scan.calls
-        ordered = sorted(scan.trampolines, key=attrgetter("section", "value", "name"))
+        ordered = sorted(trampolines, key=attrgetter("section", "value", "name"))
         yield GAP
         yield Table([_trampoline_cells(entry, calls[entry.name]) for entry in ordered])
-    if scan.sites:
+    if sites:
         yield GAP
-        yield from site_table(scan.sites)
+        yield from site_table(sites)
 
 
 def _trampoline_cells(trampoline: Trampoline, calls: int) -> tuple[Cell, ...]:

@@ -20,8 +20,10 @@ from scpatch.report.blocks import (
     Style,
     Table,
     legend,
+    note_shown,
     place_cell,
 )
+from scpatch.report.filters import EVERYTHING, Filter
 from scpatch.report.words import call_sites, count, place, spot
 from scpatch.verifier.execute.judge import Outcome
 from scpatch.verifier.reasons import every_reason
@@ -40,6 +42,7 @@ class VerifyReport(NamedTuple):
     verdicts: Sequence[Verdict]
     verbose: bool = False
     """Whether each row has its whole reason below it."""
+    shown: Filter = EVERYTHING
 
     @property
     def command(self) -> str:
@@ -51,22 +54,28 @@ class VerifyReport(NamedTuple):
                 yield GAP
             summary = summary_line(verdict).removeprefix(verdict.label)
             yield Line((Cell(verdict.label, style=Style.HEADING), Cell(summary)))
-            if verdict.proof.sites:
+            rows = self._rows(verdict)
+            if self.shown.active:
+                yield note_shown(len(rows), len(verdict.proof.sites), "call site")
+            if rows:
                 yield GAP
-                yield _site_table(verdict, verbose=self.verbose)
+                yield _site_table(rows, verbose=self.verbose, executed=bool(verdict.runs))
             if verdict.proof.errors:
                 yield GAP
                 for error in verdict.proof.errors:
                     yield Line((Cell("error", style=Style.REFUSED), Cell(f" {error}")), indent=2)
-        sites = (site for verdict in self.verdicts for site in verdict.proof.sites)
+        sites = (site for verdict in self.verdicts for site, _ in self._rows(verdict))
         yield from legend({s.text: s.meaning for s in _by_reason(sites)})
         if text := checked_with(self.verdicts):
             yield GAP
             yield Line((Cell(text),))
 
+    def _rows(self, verdict: Verdict) -> list[tuple[SiteProof, SiteRuns | None]]:
+        return [(site, runs) for site, runs in verdict.sites if self.shown.calls([site])]
+
     def records(self) -> Iterator[Record]:
         for verdict in self.verdicts:
-            for site, runs in verdict.sites:
+            for site, runs in self._rows(verdict):
                 yield (
                     *("site", verdict.label, place(site.section_name, site.offset)),
                     *(_spot(site), site.trampoline, site.state),
@@ -83,14 +92,14 @@ class VerifyReport(NamedTuple):
     def document(self) -> VerifyDocument:
         from scpatch.report.documents.calls import verify_document
 
-        return verify_document(self.verdicts)
+        return verify_document(self.verdicts, self.shown)
 
     def findings(self) -> Iterator[Finding]:
         """What speaks against a proof, and what was not shown."""
         for verdict in self.verdicts:
             for error in verdict.proof.errors:
                 yield Finding(Level.ERROR, "not proven", verdict.label, "", "", error)
-            for site, runs in verdict.sites:
+            for site, runs in self._rows(verdict):
                 result = judge_site(site, runs)
                 if result is not Result.PROVEN:
                     level = Level.ERROR if result is Result.NOT_PROVEN else Level.WARNING
@@ -152,11 +161,13 @@ def _word(outcome: Outcome) -> str:
     return "failed" if outcome.reached else "not reached"
 
 
-def _site_table(verdict: Verdict, *, verbose: bool) -> Table:
+def _site_table(
+    sites: Sequence[tuple[SiteProof, SiteRuns | None]], *, verbose: bool, executed: bool
+) -> Table:
     rows, notes = [], {}
-    for index, (site, runs) in enumerate(verdict.sites):
+    for index, (site, runs) in enumerate(sites):
         result = judge_site(site, runs)
-        rows.append(_cells(site, runs, result, executed=bool(verdict.runs)))
+        rows.append(_cells(site, runs, result, executed=executed))
         reasons = [site.why] if verbose or result is not Result.PROVEN else []
         reasons += runs.objections if runs else ()
         notes[index] = [Paragraph(reason, indent=8, hanging=2) for reason in reasons]

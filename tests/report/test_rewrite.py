@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.elf.layout import Edits, SectionEdit
+from scpatch.report.filters import EVERYTHING
 from scpatch.report.forms import print_report
 from scpatch.report.messages import print_refusals, print_sites, print_stats
 from scpatch.report.rewrite import RewriteReport
@@ -173,7 +174,7 @@ def test_table_tells_states_and_stubs(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_verbose_has_one_line_a_site(capsys: pytest.CaptureFixture[str]) -> None:
-    print_sites(plan("refused.o"))
+    print_sites(plan("refused.o"), EVERYTHING)
     captured = capsys.readouterr()
     assert captured.out == ""
     lines = captured.err.splitlines()

@@ -25,6 +25,7 @@ from scpatch.report.words import by_state, summary_line
 from scpatch.verifier.verdict import Result, Verdict, judge_site, worst
 
 if TYPE_CHECKING:
+    from scpatch.report.filters import Filter
     from scpatch.rewriter import FilePlan, ObjectPlan
     from scpatch.sites.model import Scan, Site
 
@@ -92,13 +93,13 @@ class ScanDocument(Document):
     files: list[ScannedObject]
 
 
-def scan_document(objects: Iterable[tuple[str, Scan]]) -> ScanDocument:
+def scan_document(objects: Iterable[tuple[str, Scan]], shown: Filter) -> ScanDocument:
     files = [
         entry(
             ScannedObject,
             scan,
             file=name,
-            sites=_sites(scan.sites),
+            sites=_sites(shown.calls(scan.sites)),
             states=by_state(scan.sites),
             trampolines=[
                 entry(CalledTrampoline, trampoline, sites=calls[trampoline.name])
@@ -161,24 +162,28 @@ class RewriteDocument(Document):
     files: list[RewrittenFile]
 
 
-def rewrite_document(plans: Iterable[FilePlan], *, written: bool) -> RewriteDocument:
+def rewrite_document(plans: Iterable[FilePlan], shown: Filter, *, written: bool) -> RewriteDocument:
     files = [
         entry(
             RewrittenFile,
             file=str(plan.path),
             outputs=[str(output.target) for output in plan.outputs],
             summary=summary_line(plan, written=written),
-            objects=list(map(_planned, plan.objects)),
+            objects=[_planned(planned, shown) for planned in plan.objects],
         )
         for plan in plans
     ]
     return RewriteDocument(SCHEMA, "rewrite", written, files)
 
 
-def _planned(planned: ObjectPlan) -> PlannedObject:
+def _planned(planned: ObjectPlan, shown: Filter) -> PlannedObject:
     sites = planned.plan.sites
     return entry(
-        PlannedObject, planned.plan, name=planned.name, states=by_state(sites), sites=_sites(sites)
+        PlannedObject,
+        planned.plan,
+        name=planned.name,
+        states=by_state(sites),
+        sites=_sites(shown.calls(sites)),
     )
 
 
@@ -228,13 +233,13 @@ class VerifyDocument(Document):
     files: list[VerifiedObject]
 
 
-def verify_document(verdicts: Sequence[Verdict]) -> VerifyDocument:
-    files = list(map(_verified, verdicts))
+def verify_document(verdicts: Sequence[Verdict], shown: Filter) -> VerifyDocument:
+    files = [_verified(verdict, shown) for verdict in verdicts]
     result = worst(verdict.result for verdict in verdicts)
     return VerifyDocument(SCHEMA, "verify", result is Result.PROVEN, result, files)
 
 
-def _verified(verdict: Verdict) -> VerifiedObject:
+def _verified(verdict: Verdict, shown: Filter) -> VerifiedObject:
     sites = [
         entry(
             VerifiedCall,
@@ -244,6 +249,7 @@ def _verified(verdict: Verdict) -> VerifiedObject:
             run_after=runs and runs.after,
         )
         for site, runs in verdict.sites
+        if shown.calls([site])
     ]
     return entry(
         VerifiedObject,

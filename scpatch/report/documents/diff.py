@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, field
@@ -22,6 +23,7 @@ from scpatch.report.documents import (
 
 if TYPE_CHECKING:
     from scpatch.differ.model import FunctionDiff, ObjectDiff
+    from scpatch.report.filters import Filter
 
 
 class ChangedField(Entry):
@@ -119,22 +121,27 @@ class DiffDocument(Document):
     files: Annotated[list[ComparedObject], about("Empty if the files are the same.")]
 
 
-def diff_document(files: Sequence[tuple[str, str, ObjectDiff]]) -> DiffDocument:
+def diff_document(
+    files: Sequence[tuple[str, str, ObjectDiff]], shown: Filter, *, code: bool
+) -> DiffDocument:
+    """The document of what is shown; without `code`, functions have no hunks."""
     compared = (
         entry(
             ComparedObject,
             diff,
             before=before,
             after=after,
-            functions=map(_function, diff.functions),
+            refused=shown.calls(diff.refused),
+            functions=map(partial(_function, code=code), shown.code(diff.functions)),
         )
         for before, after, diff in files
     )
     return entry(DiffDocument, schema=SCHEMA, command="diff", files=compared)
 
 
-def _function(function: FunctionDiff) -> ComparedFunction:
-    return entry(ComparedFunction, function, **function.counts._asdict(), hunks=_hunks(function))
+def _function(function: FunctionDiff, *, code: bool) -> ComparedFunction:
+    hunks = _hunks(function) if code else []
+    return entry(ComparedFunction, function, **function.counts._asdict(), hunks=hunks)
 
 
 def _hunks(function: FunctionDiff) -> Iterator[list[ComparedRow]]:

@@ -9,12 +9,12 @@ import io
 import os
 import re
 import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from signal import SIG_IGN, SIGINT, signal
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
+from scpatch.report.errors import Kind, print_message
 from scpatch.report.screen import Look
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _command(environ: Mapping[str, str]) -> str:
         words = [word for word in shlex.split(command) if not re.match(r"\w+=", word)]
         if words and which(words[0]) is None:
             if named is not None:
-                print(f"scpatch: warning: there is no pager {words[0]!r}", file=sys.stderr)
+                print_message(Kind.WARNING, f"there is no pager {words[0]!r}")
             return ""
     return command
 
@@ -129,5 +129,5 @@ class _Pages(io.TextIOBase):
             self._process.communicate()
         signal(SIGINT, self._on_ctrl_c)
         if self._process.returncode in (126, 127):  # the shell could not run it
-            hint = "hint: see PAGER, or use --no-pager"
-            print(f"scpatch: warning: cannot run {self._command!r}\n{hint}", file=sys.stderr)
+            text = f"cannot run the pager {self._command!r}"
+            print_message(Kind.WARNING, text, "set PAGER, or use --no-pager")

@@ -6,6 +6,7 @@ executes their call sites. Nothing below imports it.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -111,6 +112,26 @@ def _verify_object(
     label: str, before: Path, after: Path, options: VerifyOptions, tools: Tools | None
 ) -> Verdict:
     """The verdict on two objects, or on two linked images."""
+    with _no_collector():
+        return _judge_object(label, before, after, options, tools)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Python's collector of cycles visits all relocations and symbols again and again. The proof
+    makes no cycles, and without it takes three quarters of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _judge_object(
+    label: str, before: Path, after: Path, options: VerifyOptions, tools: Tools | None
+) -> Verdict:
     offsets = options.offsets
     if is_linked(before) or is_linked(after):
         proof = prove_images(before, after, options.trampolines, offsets.paca_toc)

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -121,7 +122,9 @@ def _first(names: list[str]) -> str | None:
     return next((str(Path(path).absolute()) for path in paths), None)
 
 
+@cache
 def _check_linker(ld: str) -> None:
+    """Asks once: a program stays what it is while this process lasts."""
     done = subprocess.run(
         [ld, "-V"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )

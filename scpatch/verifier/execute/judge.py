@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from scpatch.verifier.execute import state
@@ -14,14 +14,14 @@ from scpatch.verifier.options import KernelOffsets
 from scpatch.verifier.types import CallSite
 
 # ELFv2 ABI, 2.2.2.2 and 2.2.4: arguments, results, and the registers that a call leaves alone.
-_ARGUMENTS = {"r": range(3, 11), "f": range(1, 14), "v": range(2, 14)}
-_RESULTS = {"r": range(3, 11), "f": range(1, 9), "v": range(2, 10)}
-_PRESERVED = {
-    "r": (1, *range(13, 32)),
-    "f": range(14, 32),
-    "v": range(20, 32),
-    "cr": range(2, 5),
-}
+_ARGUMENTS = ("r", range(3, 11)), ("f", range(1, 14)), ("v", range(2, 14))
+_RESULTS = ("r", range(3, 11)), ("f", range(1, 9)), ("v", range(2, 10))
+_PRESERVED = (
+    *(("r", range(1, 2)), ("r", range(13, 32))),
+    *(("f", range(14, 32)), ("v", range(20, 32)), ("cr", range(2, 5))),
+)
+_ON_THE_WAY = ("r", range(1, 3)), ("r", range(13, 14))
+"""The stack pointer, the TOC pointer, and the address of the PACA."""
 _CANNOT_PATCH = 0x1000
 """STATUS_PLANT in harness.s."""
 
@@ -99,7 +99,7 @@ def _end(recording: Recording, program: Program, limit: float) -> Iterator[str]:
 def _on_the_way_there(recording: Recording, before: bytes) -> Iterator[str]:
     """Between the site and the target only 24(r1) may change, and volatile r0, r11, r12."""
     after, when = recording.arrival, "on the way to the target"
-    yield from _compare({"r": (1, 2, 13)}, before, after.registers, when)
+    yield from _compare(_ON_THE_WAY, before, after.registers, when)
     yield from _compare(_ARGUMENTS, before, after.registers, f"{when}: an argument register")
     saved = state.FRAME_R1 + TOC_SLOT
     expected = state.frame_at_site()
@@ -147,11 +147,13 @@ def _toc(before: int, after: int) -> Iterator[str]:
 
 
 def _compare(
-    numbers: Mapping[str, Sequence[int]], before: bytes, after: bytes, when: str
+    rows: Iterable[tuple[str, range]], before: bytes, after: bytes, when: str
 ) -> Iterator[str]:
-    """Compare the registers with these numbers, by kind."""
-    for kind, chosen in numbers.items():
-        for number in chosen:
+    """Compare rows of registers: their kind and their numbers."""
+    for kind, row in rows:
+        if kind != "cr" and state.row(before, kind, row) == state.row(after, kind, row):
+            continue
+        for number in row:
             old, new = register(before, kind, number), register(after, kind, number)
             if old != new:
                 yield f"{kind}{number} changed from {old:#x} to {new:#x} {when}"

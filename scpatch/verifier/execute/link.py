@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Collection, Sequence, Set
 from importlib import resources
 from pathlib import Path
+from typing import Final
 
 from scpatch.errors import ScpatchError, damaged
 from scpatch.verifier.execute.program import COMPLAINT, SLOT, STARTS, Program, read_program
@@ -27,6 +28,9 @@ _LD_OPTIONS = (
     *(f"--section-start={name}={start:#x}" for name, start in STARTS.items()),
     *("-o", "prog", "harness.o", "tramps.o", "object.o"),
 )
+_assembled: Final[dict[tuple[str, bytes], bytes]] = {}
+"""Objects, by assembler and source."""
+_KEPT: Final = 64
 _VISIBILITY, _STT_TLS = 3, 6
 """The bits of st_other that hold it, and the type of a thread-local symbol (gABI 4)."""
 
@@ -43,13 +47,12 @@ def link(path: Path, sites: Sequence[CallSite], tools: Tools, directory: Path) -
         image = None  # the linker says what is wrong with it
     (directory / "object.o").symlink_to(path.resolve())
     harness = resources.files("scpatch.verifier.execute").joinpath("harness.s").read_bytes()
-    (directory / "harness.s").write_bytes(harness)
     undefined = sorted({site.trampoline for site in sites if not site.trampoline_section})
     marked = {site.trampoline for site in sites if site.marked}
     text = _trampolines(undefined, marked) + (_hidden(image, undefined) if image else "")
-    (directory / "tramps.s").write_text(text, "utf-8", "surrogateescape")
-    for name in ("harness", "tramps"):
-        _call([tools.assembler, *_AS_OPTIONS, "-o", f"{name}.o", f"{name}.s"], directory, path)
+    trampolines = text.encode("utf-8", "surrogateescape")
+    for name, source in ("harness", harness), ("tramps", trampolines):
+        _assemble(name, source, tools.assembler, directory, path)
     errors = _call([tools.ld, *_LD_OPTIONS], directory, path)
     if image is None:
         raise damaged(str(path), "its section headers cannot be read")
@@ -91,6 +94,20 @@ def _trampolines(undefined: list[str], marked: Set[str]) -> str:
         text += f".balign {SLOT}\n.globl {quoted}\n.type {quoted}, @function\n{quoted}:\n"
         text += f".localentry {quoted}, 1\n" * (name in marked) + "b .\n"
     return text
+
+
+def _assemble(name: str, source: bytes, assembler: str, directory: Path, path: Path) -> None:
+    """Makes NAME.o in `directory`. The same source is assembled once: the harness, and trampolines
+    that both versions of an object, or all modules, call."""
+    output, key = directory / f"{name}.o", (assembler, source)
+    if key in _assembled:
+        output.write_bytes(_assembled[key])
+        return
+    (directory / f"{name}.s").write_bytes(source)
+    _call([assembler, *_AS_OPTIONS, "-o", output.name, f"{name}.s"], directory, path)
+    if len(_assembled) >= _KEPT:
+        _assembled.clear()
+    _assembled[key] = output.read_bytes()
 
 
 def _call(command: list[str], directory: Path, path: Path) -> str:

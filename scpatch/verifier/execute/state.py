@@ -134,6 +134,7 @@ def make_paca(offsets: KernelOffsets, toc: int, thread: int) -> bytes:
     return bytes(block)
 
 
+@cache
 def make_thread(offsets: KernelOffsets, address: int) -> bytes:
     """The thread's block for the address that it is at.
 
@@ -182,8 +183,9 @@ def frame_at_site() -> bytes:
 def frame_after_target(arrived: bytes) -> bytes:
     """What the target makes of the watched memory: see `hostile` in harness.s."""
     frame = bytearray(arrived)
-    for offset in (*range(-BELOW_R1, 0, 8), 8, 16, *range(32, 96, 8)):
-        frame[FRAME_R1 + offset : FRAME_R1 + offset + 8] = pack_words([_GPR_WRECKED])
+    for start, end in (-BELOW_R1, 0), (8, 24), (32, 96):
+        wreck = pack_words([_GPR_WRECKED]) * ((end - start) // 8)
+        frame[FRAME_R1 + start : FRAME_R1 + end] = wreck
     return bytes(frame)
 
 
@@ -223,6 +225,12 @@ def register(block: bytes, kind: str, number: int) -> int:
     start, size = _KINDS[kind]
     at = start + size * number
     return int.from_bytes(block[at : at + size], BYTE_ORDER)
+
+
+def row(block: bytes, kind: str, numbers: range) -> bytes:
+    """The bytes of registers of one kind, but of CR."""
+    start, size = _KINDS[kind]
+    return block[start + size * numbers.start : start + size * numbers.stop]
 
 
 def unpack_recording(data: bytes) -> Recording:

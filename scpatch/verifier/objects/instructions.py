@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from array import array
 from collections import Counter
@@ -16,8 +17,14 @@ from scpatch.verifier.objects.variant import BL, BYTE_ORDER, NOP
 
 MCOUNT = "_mcount"
 """The kernel patches calls of it at any time."""
-_BRANCHES = frozenset((*range(0x40, 0x44), *range(0x48, 0x4C)))
-"""The last bytes, in memory, of the B-form and the I-form: primary opcodes 16 and 18."""
+_BRANCH = re.compile(rb"[\x40-\x43\x48-\x4b]")
+"""The last byte, in memory, of the B-form and the I-form: primary opcodes 16 and 18."""
+
+
+def branches_among(words: array[int]) -> Iterator[int]:
+    """Which of the words are branches that name their target."""
+    last_bytes = words.tobytes()[3 if sys.byteorder == "little" else 0 :: 4]
+    return (match.start() for match in _BRANCH.finditer(last_bytes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +66,7 @@ class Instructions:
         that knows the distance of two places writes it into the branch. All are section offsets. A
         branch with a relocation looks like a branch to itself."""
         words = self.words(section)
-        last_bytes = words.tobytes()[3 if sys.byteorder == "little" else 0 :: 4]
-        for at in [number for number, byte in enumerate(last_bytes) if byte in _BRANCHES]:
+        for at in branches_among(words):
             to = target(words[at], 4 * at)
             if to in places and to is not None and to != 4 * at:
                 yield 4 * at, to

@@ -7,11 +7,9 @@ arch/powerpc/lib/feature-fixups.c.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import accumulate
 
 from scpatch.verifier.objects.insn import Effect, Flow, base_is_r1, effect, flow
 from scpatch.verifier.objects.instructions import Instructions
@@ -96,7 +94,7 @@ def form(name: str) -> tuple[int, int]:
 
 def make(code: Instructions, entries: Sequence[Entry]) -> Patches:
     """The patches that `entries` describe; none at all if one of them is not understood."""
-    changes: dict[int, tuple[array[int], array[int]]] = {}
+    steps: dict[int, dict[int, list[int]]] = {}
     edges: set[Place] = set()
     for name, places in entries:
         patch = _read_entry(code, name, places)
@@ -105,19 +103,22 @@ def make(code: Instructions, entries: Sequence[Entry]) -> Patches:
         start, end, kind = patch
         edges |= {start, end}
         last = code.image.sections[start.section].size // 4
-        if start.section not in changes:
-            empty = bytes(4 * (last + 1))
-            changes[start.section] = array("i", empty), array("i", empty)
-        steps = changes[start.section][kind is Patch.LOUD]
-        steps[min(start.offset // 4, last)] += 1
-        steps[min(end.offset // 4, last)] -= 1
-    words = {}
-    for section, (weak, strong) in changes.items():
-        words[section] = bytes(
-            Patch.LOUD if loud else Patch.QUIET if quiet else Patch.NONE
-            for quiet, loud in zip(accumulate(weak), accumulate(strong), strict=True)
-        )
+        here = steps.setdefault(start.section, {last: [0, 0]})
+        for place, by in (start, 1), (end, -1):
+            here.setdefault(min(place.offset // 4, last), [0, 0])[kind is Patch.LOUD] += by
+    words = {section: b"".join(_runs(here)) for section, here in steps.items()}
     return Patches(words, frozenset(edges))
+
+
+def _runs(steps: Mapping[int, Sequence[int]]) -> Iterator[bytes]:
+    """The words of a section in runs with the same Patch, given by how many more quiet and loud
+    entries are at a word than at the word before it."""
+    at = quiet = loud = 0
+    for word, (more_quiet, more_loud) in sorted(steps.items()):
+        kind = Patch.LOUD if loud else Patch.QUIET if quiet else Patch.NONE
+        yield bytes([kind]) * (word - at)
+        at, quiet, loud = word, quiet + more_quiet, loud + more_loud
+    yield bytes([Patch.LOUD if loud else Patch.QUIET if quiet else Patch.NONE])
 
 
 def _read_entry(

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from scpatch.verifier.objects.changes import Changes
 from scpatch.verifier.objects.insn import CallEffect, target
+from scpatch.verifier.objects.instructions import branches_among
 from scpatch.verifier.objects.read import STT_FILE, STT_SECTION, Image, Place, Rela, Symbol
 
 PAIRS = {"__ex_table": 8, "__jump_table": 16}
@@ -84,9 +85,10 @@ class Entries(ABC):
         """Branches of a section without relocation, by the section offset of their target."""
         if section not in self._branches:
             sources: dict[int, list[int]] = {}
-            for at, word in enumerate(self.calls.words(section)):
-                if word >> 26 in (16, 18) and Place(section, at * 4) not in self.calls.branches:
-                    to = target(word, at * 4)
+            words = self.calls.words(section)
+            for at in branches_among(words):
+                if Place(section, at * 4) not in self.calls.branches:
+                    to = target(words[at], at * 4)
                     if to is not None:
                         sources.setdefault(to, []).append(at * 4)
             self._branches[section] = sources

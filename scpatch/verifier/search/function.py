@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,11 +67,25 @@ class Function:
     def place(self, offset: int) -> Place:
         return Place(self.symbol.section, offset)
 
+    @cached_property
+    def _words(self) -> array[int]:
+        return self.entries.calls.words(self.symbol.section)
+
     def word(self, offset: int) -> int:
-        return self.entries.calls.word(self.place(offset))
+        at = offset // 4
+        return self._words[at] if 0 <= at < len(self._words) else 0
 
     def effect(self, offset: int) -> Effect:
         """What the instruction does, if it is what its word says."""
+        if offset not in self._effects:
+            self._effects[offset] = self._read_effect(offset)
+        return self._effects[offset]
+
+    @cached_property
+    def _effects(self) -> dict[int, Effect]:
+        return {}
+
+    def _read_effect(self, offset: int) -> Effect:
         if self.entries.changes.may_save(self.place(offset)):
             return Effect.SAVE
         does = effect(self.word(offset))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 from scpatch.verifier.objects.insn import CallEffect, Effect, Flow, flow
 from scpatch.verifier.objects.variant import FRAME_HEADER
@@ -13,7 +13,7 @@ _STDU_R1 = 0xF821
 """`stdu r1,N(r1)`, upper half."""
 
 
-class Need(Enum):
+class Need(IntEnum):
     SLOT = auto()
     """24(r1) must hold the function's r2."""
     R2 = auto()

@@ -16,7 +16,7 @@ from scpatch import strategies as _strategies
 from scpatch.elf.constants import ET_REL
 from scpatch.errors import RefusedError as RefusedError
 from scpatch.errors import ScpatchError as ScpatchError
-from scpatch.files.inputs import IN_MEMORY, is_archive, open_input, read_object
+from scpatch.files.inputs import is_archive, name_of, open_input, read_object
 from scpatch.files.packing import signature_size
 from scpatch.linux.offsets import Offsets as Offsets
 from scpatch.linux.offsets import read_asm_offsets as read_asm_offsets
@@ -280,7 +280,7 @@ def _input(source: Source) -> Path | bytes:
 
 def _name(source: Source) -> Path:
     """The path of a source, or what messages call it."""
-    return IN_MEMORY if isinstance(source, bytes) else Path(source)
+    return name_of(_input(source))
 
 
 def _plan(

@@ -205,6 +205,12 @@ JOBS = Parameter(
     shown_default="one for each processor if there are many files",
     short="-j",
 )
+OUTPUT_DIR = Parameter(
+    "output_dir",
+    "Write to the same places in DIR, changed or not; folders are made.",
+    Path,
+    "DIR",
+)
 SELECTION = (FILES_FROM, NULL, JOBS)
 """What each command takes that works on any number of files."""
 SYNC = Parameter(
@@ -277,14 +283,14 @@ def shown(values: Values) -> Filter:
     return Filter(*(getattr(values, name, ()) for name in Filter._fields))
 
 
-def selection(values: Values) -> Selection:
-    """The files that a command line names. Raises UsageError if it names none, and ScpatchError as
-    `select` does."""
+def selection(values: Values, *, copies: bool = False) -> Selection:
+    """The files that a command line names; `copies` as for `select`. Raises UsageError
+    if it names none, and ScpatchError as `select` does."""
     from scpatch.files.selection import select
 
     if not values.files and not values.files_froms:
         raise UsageError("missing argument 'FILE...'")
-    return select(values.files, values.files_froms, null=values.null)
+    return select(values.files, values.files_froms, null=values.null, copies=copies)
 
 
 def library_options(values: Values, **more: object) -> Options:

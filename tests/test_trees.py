@@ -39,9 +39,9 @@ def tree(tmp_path: Path) -> Path:
 def test_scan_of_a_tree_has_a_line_per_file_with_sites_and_a_total(tree: Path) -> None:
     result = scpatch("scan", tree)
     lines = result.stdout.splitlines()
-    assert [line.split()[0] for line in lines[:2]] == [f"{tree}/sites.o", f"{tree}/net/module.ko"]
-    assert lines[-1].startswith("total: ")
-    assert "in 2 of 3 objects" in lines[-1]
+    assert lines[0].startswith("total: ")
+    assert "in 2 of 3 objects" in lines[0]
+    assert [line.split()[0] for line in lines[2:]] == [f"{tree}/sites.o", f"{tree}/net/module.ko"]
     assert (len(lines), result.returncode, result.stderr) == (4, 0, "")
 
 
@@ -70,6 +70,155 @@ def test_lists_and_response_files_name_the_same(tree: Path, tmp_path: Path) -> N
     ):
         result = scpatch("scan", "--format", "plain", *arguments, stdin=stdin)
         assert (result.stdout, result.stderr) == (by_name.stdout, "")
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+OPTIONS = ("--no-nop", "thunk", "--undefined", "rewrite")
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_rewrite_mirrors_a_tree(tree: Path, tmp_path: Path, jobs: int) -> None:
+    (tree / "again.o").symlink_to("net/module.ko")
+    (tree / "notes.txt").write_text("no object\n")
+    old = _bytes(tree)
+    out = tmp_path / "a" / "b"
+    result = scpatch("rewrite", *OPTIONS, tree, "--output-dir", out, "--jobs", jobs)
+    assert result.returncode == 0, result.stderr
+    assert _bytes(tree) == old
+    new = _bytes(out)
+    assert sorted(new) == ["again.o", "net/module.ko", "nocalls.o", "sites.o"]
+    for name, content in new.items():
+        alone = scpatch("rewrite", *OPTIONS, tree / name, "-o", tmp_path / "alone.o")
+        assert alone.returncode == 0, alone.stderr
+        assert content == (tmp_path / "alone.o").read_bytes()
+    lines = result.stderr.splitlines()
+    assert [line.partition(" ")[0] for line in lines] == [
+        *(f"{tree}/again.o", f"{tree}/sites.o", f"{tree}/net/module.ko", "total:"),
+    ]
+    assert "in 3 of 4 objects" in lines[-1]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_bad_file_in_a_tree(tree: Path, jobs: int) -> None:
+    (tree / "bad.o").write_text("no object\n")
+    old = _bytes(tree)
+    result = scpatch("rewrite", *OPTIONS, tree, "--jobs", jobs)
+    assert result.returncode == 1
+    assert "bad.o: not an ELF file [SCP101]" in result.stderr
+    assert "nothing was written; --keep-going rewrites the rest" in result.stderr
+    assert _bytes(tree) == old
+    result = scpatch("rewrite", "-k", *OPTIONS, tree, "--jobs", jobs)
+    assert result.returncode == 1
+    changed = [name for name, content in _bytes(tree).items() if content != old[name]]
+    assert changed == ["net/module.ko", "sites.o"]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_file_that_cannot_be_written(tree: Path, tmp_path: Path, jobs: int) -> None:
+    """All or nothing, folders included; with --keep-going the others."""
+    out = tmp_path / "out"
+    (out / "sites.o").mkdir(parents=True)
+    arguments = ("rewrite", *OPTIONS, tree, "--output-dir", out, "--jobs", jobs)
+    result = scpatch(*arguments)
+    assert (result.returncode, "cannot write: it is a directory" in result.stderr) == (1, True)
+    assert [path.name for path in out.rglob("*")] == ["sites.o"]
+    result = scpatch(*arguments, "--keep-going")
+    assert (result.returncode, "cannot write: it is a directory" in result.stderr) == (1, True)
+    assert sorted(_bytes(out)) == ["net/module.ko", "nocalls.o"]
+
+
+def test_two_files_for_one_place(tree: Path, tmp_path: Path) -> None:
+    shutil.copy(FIXTURES / "module.ko", tree / "x.o")
+    shutil.copy(FIXTURES / "marked.o", tree / "net" / "x.o")
+    names = [tree / "x.o", tree / "net" / "x.o"]
+    result = scpatch("rewrite", *names, "--output-dir", tmp_path / "out")
+    assert result.returncode == 1
+    assert "two of the files would be written here" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def _stream(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "scpatch", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("name", ["module.ko", "members.a"])
+def test_streams(tmp_path: Path, name: str) -> None:
+    content = (FIXTURES / name).read_bytes()
+    (tmp_path / name).write_bytes(content)
+    wanted = tmp_path / "out"
+    assert scpatch("rewrite", *OPTIONS, tmp_path / name, "-o", wanted).returncode == 0
+    filtered = _stream("rewrite", *OPTIONS, "-", stdin=content)
+    assert filtered.stderr.startswith(b"<stdin>: ")
+    assert (filtered.returncode, filtered.stdout) == (0, wanted.read_bytes())
+    out = _stream("rewrite", *OPTIONS, tmp_path / name, "-o", "-")
+    assert (out.returncode, out.stdout) == (0, wanted.read_bytes())
+    read = scpatch("rewrite", *OPTIONS, "-", "-o", tmp_path / "read", stdin=content)
+    assert read.returncode == 0, read.stderr
+    assert (tmp_path / "read").read_bytes() == wanted.read_bytes()
+    assert (tmp_path / name).read_bytes() == content
+    scan = scpatch("scan", "-", "--format", "plain", stdin=content)
+    assert scan.stdout.startswith("trampoline\t<stdin>")
+
+
+def test_refused_sites_write_nothing_to_a_stream() -> None:
+    result = _stream("rewrite", FIXTURES / "refused.o", "-o", "-")
+    assert (result.returncode, result.stdout) == (3, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["-", "x.o"], "- does not go with other files"),
+        (["-", "--output-dir", "d"], "nor with --output-dir"),
+        (
+            ["x.o", "-o", "-", "--format", "json"],
+            "--format does not go with a file from stdin or on stdout",
+        ),
+        (["-", "--diff"], "--diff does not go with a file from stdin or on stdout"),
+        ([".", "-o", "y.o"], "--output does not go with a folder; --output-dir does"),
+        (["x.o", "-o", "y.o", "--output-dir", "d"], "--output does not go with --output-dir"),
+        (["x.o", "--output-dir", "d", "--backup"], "--output-dir does not go with --backup"),
+    ],
+)
+def test_outputs_that_do_not_go_together(
+    arguments: list[str], what: str, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tree)
+    result = scpatch("rewrite", *arguments)
+    assert result.returncode == 2
+    assert what in result.stderr
+
+
+_KILLED = """
+import os, signal
+from scpatch.files import filling, output
+
+def fill(*arguments, **options):
+    filling.fill(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+output.fill = fill
+from scpatch.__main__ import main
+main()
+"""
+
+
+def test_a_worker_that_is_killed_leaves_the_tree_as_it_was(tree: Path, tmp_path: Path) -> None:
+    """Killed when it has written a new file, before that has its name."""
+    old = _bytes(tree)
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", _KILLED, "rewrite", *OPTIONS, str(tree), "--jobs", "2"]
+    for more in ([], ["--output-dir", str(out)]):
+        result = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
+        assert result.returncode == 1
+        assert "[SCP122]" in result.stderr
+        assert _bytes(tree) == old
+        assert not out.exists()
 
 
 def test_objects_for_other_machines_are_left_out_of_a_tree_and_told(tree: Path) -> None:

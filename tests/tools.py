@@ -19,8 +19,10 @@ from typing import Any
 import pytest
 
 from scpatch.elf.layout import Layout
+from scpatch.errors import ScpatchError
 from scpatch.files.inputs import open_input, read_object
-from scpatch.rewriter import FilePlan, Options, plan_file, write
+from scpatch.files.selection import select
+from scpatch.rewriter import FilePlan, Options, plan_file, try_plan, without_repeats, write
 from scpatch.sites.actions import Common
 from scpatch.sites.model import Scan
 from scpatch.strategies.scan import decided, scan
@@ -290,6 +292,16 @@ def rewrite(path: Path, target: Path | None = None, **choices: object) -> FilePl
     plan = plan_file(path, options(**choices), target)
     write([plan], allow_refused=True)
     return plan
+
+
+def plan_all(
+    paths: Sequence[Path], options: Options, target: Path | None = None
+) -> tuple[list[FilePlan], list[ScpatchError]]:
+    """The plans of files, and the errors of those that have none, as `scpatch rewrite` has them."""
+    files = select(paths)
+    plans, errors, _ = files.sort_out(try_plan((f.source, target), options) for f in files.files)
+    good, clashes = without_repeats(plans)
+    return good, errors + clashes
 
 
 def rewritten(path: Path, **choices: object) -> Path:

@@ -85,8 +85,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "rewrite": Command(
         "Rewrite call sites, in place or to OUT.\n\nAll files are written, or none of them.",
         (
-            _FILES,
-            Parameter("output", "Write here, not in place.", Path, "OUT", short="-o"),
+            _TREES,
+            *o.SELECTION,
+            Parameter("output", "Write here, not in place; - is stdout.", Path, "OUT", short="-o"),
+            o.OUTPUT_DIR,
             Parameter("depfile", "Write for make or ninja what OUT was made from.", Path, "FILE"),
             o.STRATEGY,
             *_SITES,

@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scpatch.errors import Exit, RefusedError
+from scpatch import batch
+from scpatch.errors import Exit, RefusedError, ScpatchError
 from scpatch.files.inputs import THIN_ARCHIVE, open_input
-from scpatch.options import UsageError, Values, library_options, look, shown
+from scpatch.files.output import write_content
+from scpatch.files.selection import Selected, Selection
+from scpatch.options import UsageError, Values, library_options, look, selection, shown
 from scpatch.report.errors import Kind, print_error, print_message
 from scpatch.report.forms import print_report
 from scpatch.report.messages import (
     note_intermediate,
+    note_left_out,
     print_refusals,
     print_sites,
     print_stats,
     print_unmatched,
 )
 from scpatch.report.progress import progress_bar
-from scpatch.report.words import clean, summary_line
-from scpatch.rewriter import FilePlan, Options, check_refused, is_same, plan_all, write
+from scpatch.report.words import clean, summary_line, total_line
+from scpatch.rewriter import (
+    FilePlan,
+    Options,
+    check_refused,
+    is_same,
+    try_plan,
+    without_repeats,
+    write,
+)
 from scpatch.sites.choices import DEFAULT_TRAMPOLINES
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from scpatch.differ.model import ObjectDiff
     from scpatch.report.screen import Look
+
+_STDOUT = Path("-")
 
 _NOTE = "Kbuild makes it for modpost, and links the image from vmlinux.a on powerpc"
 _ADVICE = (
@@ -42,23 +59,39 @@ def run(values: Values) -> Exit:
     Raises UsageError for options that do not go together.
     """
     options = _options(values)
-    with progress_bar(len(values.files), "rewriting", quiet=values.quiet) as step:
-        plans, errors = plan_all(values.files, options, values.output, step)
-    for error in errors:
+    files = selection(values, copies=values.output_dir is not None)
+    stream = _is_stream(values, files)
+    steps = len(files.files) * (1 if values.dry_run else 2)
+    with (
+        progress_bar(steps, "rewriting", quiet=values.quiet) as step,
+        batch.workers(values.jobs, len(files.files)) as executor,
+    ):
+        jobs = [(file.source, _target(file, values)) for file in files.files]
+        work = partial(try_plan, options=options)
+        sorted_out = files.sort_out(batch.run(work, jobs, executor, progress=step))
+        plans, clashes = without_repeats(sorted_out.results)
+        errors = [*sorted_out.errors, *clashes]
+        for error in errors:
+            print_error(error)
+        print_refusals(plans)
+        writing = values.keep_going or not errors
+        failed: list[ScpatchError] = []
+        try:
+            if writing and stream:
+                for plan in plans:
+                    _write_stream(plan, values)
+            elif writing:
+                _write(plans, values, executor, failed, step)
+        except RefusedError:
+            writing = False
+    for error in failed:
         print_error(error)
-    print_refusals(plans)
-    writing = values.keep_going or not errors
-    try:
-        if writing:
-            _write(plans, values)
-    except RefusedError:
-        writing = False
-    _report(plans, values, written=writing and not values.dry_run)
+    _report(plans, values, files, sorted_out.foreign, written=writing and not values.dry_run)
     if not writing:
         rest = any(plan.outputs for plan in plans)
         advice = "; --keep-going rewrites the rest" if rest else ""
         print_message(Kind.NOTE, f"nothing was written{advice}")
-    if errors:
+    if errors or failed:
         return Exit.ERROR
     return Exit.REFUSED if any(plan.refused for plan in plans) else Exit.OK
 
@@ -69,9 +102,13 @@ def _look(values: Values) -> Look:
 
 
 def _options(values: Values) -> Options:
-    if values.output is not None and (len(values.files) != 1 or values.backup):
-        other = "--backup" if values.backup else "several files"
-        raise UsageError(f"--output does not go with {other}")
+    if values.output is not None and (len(values.files) != 1 or values.files_froms):
+        raise UsageError("--output does not go with several files")
+    for other in ("output", "output_dir"):
+        if getattr(values, other) is not None and values.backup:
+            raise UsageError(f"--{other.replace('_', '-')} does not go with --backup")
+    if values.output is not None and values.output_dir is not None:
+        raise UsageError("--output does not go with --output-dir")
     if values.depfile is not None and values.output is None:
         raise UsageError("--depfile needs --output: a file is not made from itself")
     if values.quiet and values.verbose:
@@ -79,8 +116,59 @@ def _options(values: Values) -> Options:
     return library_options(values, lines="all" if values.verbose else "refused")
 
 
-def _write(plans: Sequence[FilePlan], values: Values) -> None:
-    """Puts the outputs in place, all or none; before that, shows what would differ.
+def _target(file: Selected, values: Values) -> Path | None:
+    """Where the new file goes; None: in place, or where its content is written to."""
+    if values.output_dir is not None:
+        return Path(values.output_dir, file.relative)
+    return None if values.output == _STDOUT or isinstance(file.source, bytes) else values.output
+
+
+def _is_stream(values: Values, files: Selection) -> bool:
+    """Whether the file comes from stdin or goes to stdout. Raises UsageError if something else is
+    to go there too, and for what cannot be."""
+    from_stdin = any(isinstance(file.source, bytes) for file in files.files)
+    if values.output is not None and files.many:
+        raise UsageError("--output does not go with a folder; --output-dir does")
+    if from_stdin and (len(files.files) > 1 or values.output_dir is not None):
+        raise UsageError("- does not go with other files, nor with --output-dir")
+    if values.output != _STDOUT and not from_stdin:
+        return False
+    to_stdout = values.output in (None, _STDOUT)
+    for other in ("diff", "backup", "depfile", *["format"] * to_stdout):
+        if getattr(values, other):
+            raise UsageError(f"--{other} does not go with a file from stdin or on stdout")
+    if to_stdout and sys.stdout.isatty() and not values.dry_run:
+        raise UsageError("stdout is a terminal: name a file by --output, or redirect it")
+    return True
+
+
+def _write_stream(plan: FilePlan, values: Values) -> None:
+    """Writes the new file to stdout, or what came from stdin to a file. Raises RefusedError as
+    `_write`, and SCP110 if it is several files."""
+    if not values.keep_going:
+        check_refused([plan])
+    try:
+        data = plan.data
+    except ValueError as error:
+        what = "cannot write a thin archive and its members to stdout"
+        raise ScpatchError("SCP110", what, file=str(plan.path)) from error
+    if values.dry_run:
+        return
+    if values.output in (None, _STDOUT):
+        sys.stdout.buffer.write(data)
+    else:
+        write_content(values.output, data)
+
+
+def _write(
+    plans: Sequence[FilePlan],
+    values: Values,
+    executor: Executor | None,
+    failed: list[ScpatchError],
+    step: batch.Progress,
+) -> None:
+    """Puts the outputs in place, all or none; with --keep-going, all but those that fail. Before
+    that, shows what would differ.
 
     Raises RefusedError if call sites were refused, without --keep-going.
     """
@@ -104,6 +192,10 @@ def _write(plans: Sequence[FilePlan], values: Values) -> None:
             allow_refused=values.keep_going,
             sync=values.sync,
             depfile=depfile,
+            new_folders=values.output_dir is not None,
+            executor=executor,
+            failed=failed if values.keep_going else None,
+            progress=step,
         )
 
 
@@ -150,23 +242,35 @@ def _is_thin(path: Path) -> bool:
         return bytes(source.data[:8]) == THIN_ARCHIVE
 
 
-def _report(plans: Sequence[FilePlan], values: Values, *, written: bool) -> None:
+def _report(
+    plans: Sequence[FilePlan],
+    values: Values,
+    files: Selection,
+    foreign: Sequence[Path],
+    *,
+    written: bool,
+) -> None:
     if values.format is not None:
         from scpatch.report.rewrite import RewriteReport
 
-        print_report(RewriteReport(plans, written, shown(values)), values.format, _look(values))
+        report = RewriteReport(plans, written, shown(values), brief=files.many)
+        print_report(report, values.format, _look(values))
     if values.quiet:
         return
     objects = [entry for plan in plans for entry in plan.objects]
     note_intermediate(entry.name for entry in objects if entry.intermediate)
+    note_left_out(files.links, foreign)
     if objects:
         names = (name for entry in objects for name in entry.scan.names)
         print_unmatched(values.trampolines, names)
     for plan in plans:
         if values.verbose:
             print_sites(plan, shown(values))
-        print(summary_line(plan, written=written), file=sys.stderr)
+        if not files.many or plan.changed or plan.refused:
+            print(summary_line(plan, written=written), file=sys.stderr)
         if plan.path.name == "vmlinux.o":
             print_message(Kind.NOTE, f"{clean(str(plan.path))}: {_NOTE}", _ADVICE)
+    if files.many and plans:
+        print(total_line(plans, written=written), file=sys.stderr)
     if values.stats:
         print_stats(plans)

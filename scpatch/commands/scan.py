@@ -25,7 +25,8 @@ def run(values: Values) -> Exit:
         progress_bar(len(files.files), "scanning") as step,
         batch.workers(values.jobs, len(files.files)) as executor,
     ):
-        results = list(batch.run(work, files.paths, executor, progress=step))
+        jobs = [(file.source, None) for file in files.files]
+        results = list(batch.run(work, jobs, executor, progress=step))
     plans, errors, foreign = files.sort_out(results)
     objects = [entry for plan in plans for entry in plan.objects]
     if objects or not errors:

@@ -47,6 +47,13 @@ IN_MEMORY: Final = Path("<bytes>")
 """The path of a source that is bytes, as messages show it."""
 
 
+class Stdin(bytes):
+    """The content of stdin, whose path is `STDIN`."""
+
+
+STDIN: Final = Path("<stdin>")
+
+
 class Input(NamedTuple):
     """An open file, read or mapped; or the content of one."""
 
@@ -66,6 +73,13 @@ def identity(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
+def name_of(source: Path | bytes) -> Path:
+    """The path of a source, or what messages call its content."""
+    if isinstance(source, bytes):
+        return STDIN if isinstance(source, Stdin) else IN_MEMORY
+    return source
+
+
 @contextlib.contextmanager
 def open_input(path: Path | bytes, *, unpacked: bool = False) -> Iterator[Input]:
     """Opens a regular file and reads or maps it; takes the content of one as it is. If `unpacked`,
@@ -75,12 +89,11 @@ def open_input(path: Path | bytes, *, unpacked: bool = False) -> Iterator[Input]
     SCP120 on a big-endian machine, where the columns over the content would give other numbers.
     """
     if sys.byteorder != LITTLE.byte_order:
-        name = str(IN_MEMORY if isinstance(path, bytes) else path)
-        raise ScpatchError("SCP120", "cannot run on a big-endian machine", file=name)
+        raise ScpatchError("SCP120", "cannot run on a big-endian machine", file=str(name_of(path)))
     if isinstance(path, bytes):
         if not path:
-            raise ScpatchError("SCP101", "the file is empty", file=str(IN_MEMORY))
-        source = Input(IN_MEMORY, -1, memoryview(path), ())
+            raise ScpatchError("SCP101", "the file is empty", file=str(name_of(path)))
+        source = Input(name_of(path), -1, memoryview(path), ())
         yield _unpacked(source) if unpacked else source
         return
     try:

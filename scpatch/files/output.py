@@ -13,7 +13,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,9 +78,10 @@ def stage(
     sync: bool = False,
     unnamed: bool = True,
     folder: bool = False,
+    mark: str = "",
 ) -> Staged:
     """Writes a new file that is to replace `path`, with the mode and owner of `source`. It has no
-    name, if that is possible and `unnamed` permits it.
+    name, if that is possible and `unnamed` permits it; else one with `mark` in it.
 
     `source` is the open input file. With `sync` the content is on the disk before this returns.
     With `folder` the target's directory is made if it is missing. Raises SCP110; nothing is left
@@ -88,7 +89,7 @@ def stage(
     """
     target = resolve(path)
     new_folder = folder and not target.parent.exists()
-    staged = Staged(_beside(target, "scpatch"), target, -1, new_folder, sync)
+    staged = Staged(_beside(target, f"{mark}scpatch"), target, -1, new_folder, sync)
     try:
         if unnamed:
             staged = staged._replace(
@@ -137,6 +138,54 @@ def _beside(target: Path, suffix: str) -> Path:
     fits if the target's name is as long as names can be."""
     name = os.fsdecode(os.fsencode(target.name)[:150])
     return target.with_name(f".{name}.{os.urandom(6).hex()}.{suffix}")
+
+
+def write_content(path: Path, content: bytes) -> None:
+    """Writes a file that comes from no other one, with the mode that a new file has. Raises
+    SCP110; the old file is then as it was."""
+    import tempfile
+
+    layout = Layout(len(content), (), ((0, content),))
+    mask = os.umask(0)
+    os.umask(mask)
+    with tempfile.TemporaryFile() as model:
+        os.fchmod(model.fileno(), 0o666 & ~mask)
+        staged = [stage(path, model.fileno(), layout)]
+        try:
+            commit(staged)
+        finally:
+            discard(staged)
+
+
+def sweep(folders: Iterable[Path], mark: str) -> None:
+    """Removes the staged files with `mark` in their hidden names, which a process that has ended
+    may have left in these folders."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):
+                if name.startswith(".") and name.endswith(f".{mark}scpatch"):
+                    os.unlink(folder / name)
+
+
+@contextlib.contextmanager
+def new_folders(folders: Iterable[Path]) -> Iterator[None]:
+    """Makes the folders that are missing; at the end, removes those of them that are empty. Raises
+    SCP110 if one cannot be made."""
+    made: list[Path] = []
+    try:
+        for folder in folders:
+            missing = [path for path in (folder, *folder.parents) if not path.exists()]
+            for path in reversed(missing):
+                try:
+                    path.mkdir()
+                except OSError as error:
+                    raise _cannot_write(path, error) from error
+                made.append(path)
+        yield
+    finally:
+        for path in reversed(made):
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def commit(staged: Sequence[Staged], *, backup: bool = False, sync: bool = False) -> None:

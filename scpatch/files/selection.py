@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from scpatch.errors import ScpatchError
-from scpatch.files.inputs import cannot_read
+from scpatch.files.inputs import STDIN, Stdin, cannot_read, name_of
 
 _OBJECT: Final = re.compile(r"(.*\.(o|ko|a)|vmlinux(-[0-9].*)?)(\.(gz|xz|zst|bz2))?", re.DOTALL)
 """What a folder is searched for. The image of a kernel is `vmlinux`, in /boot with its release."""
@@ -32,9 +31,11 @@ T = TypeVar("T")
 class Selected(NamedTuple):
     """A file to work on."""
 
-    path: Path
+    source: Path | bytes
+    """Its path, or the content of stdin."""
     relative: Path
-    """Its place in the folder that it was found in; of a file that was named itself, its name."""
+    """Its place in the folder that it was found in. Of a file that was named itself: its path, if
+    that is relative and does not lead upwards, else its name."""
     found: bool = False
     """It was found in a folder. The user may not know of it."""
 
@@ -59,10 +60,6 @@ class Selection(NamedTuple):
     many: bool = False
     """A folder or a list was named, so that the user wants to know about the whole of them."""
 
-    @property
-    def paths(self) -> list[Path]:
-        return [file.path for file in self.files]
-
     def sort_out(self, results: Iterable[T | ScpatchError]) -> Sorted[T]:
         """What came of each file, `results` being in the order of `files`."""
         good: list[T] = []
@@ -72,46 +69,60 @@ class Selection(NamedTuple):
             if not isinstance(result, ScpatchError):
                 good.append(result)
             elif file.found and result.code == _FOREIGN:
-                foreign.append(file.path)
+                foreign.append(name_of(file.source))
             else:
                 errors.append(result)
         return Sorted(good, errors, foreign)
 
 
 def select(
-    arguments: Sequence[Path], lists: Sequence[Path] = (), *, null: bool = False
+    arguments: Sequence[Path],
+    lists: Sequence[Path] = (),
+    *,
+    null: bool = False,
+    copies: bool = False,
 ) -> Selection:
     """The files that are named by arguments and in lists of files. A list has a name a line, or
-    with `null` before each NUL; `-` is stdin.
+    with `null` before each NUL; `-` is stdin, as a list or as a file.
 
-    A file that is named twice, perhaps by a link, is selected once. One that does not exist is
-    selected: its reader says so. Raises SCP109 for a list that cannot be read, and for a folder
-    without objects: a typing error would look like a tree without faults.
+    A file that is named twice, perhaps by a link, is selected once; with `copies`, once for each
+    place in a tree. One that does not exist is selected: its reader says so. Raises SCP109 for a
+    list that cannot be read, and for a folder without objects: a typing error would look like a
+    tree without faults.
     """
     names = [*arguments, *(name for path in lists for name in _listed(path, null=null))]
-    files: dict[str, Selected] = {}
+    files: dict[tuple[str, Path | None], Selected] = {}
     errors: list[ScpatchError] = []
     links: list[Path] = []
-    folders = False
+    folders = [name for name in names if os.path.isdir(name)]
     for name in names:
-        if not os.path.isdir(name):
-            files.setdefault(os.path.realpath(name), Selected(name, Path(name.name)))
-            continue
-        folders = True
-        before = len(files), len(errors)
-        empty = True
-        for path in _walk(name, errors, links):
-            empty = False
-            file = Selected(path, path.relative_to(name), found=True)
-            files.setdefault(os.path.realpath(path), file)
-        if empty and before[1] == len(errors):
-            raise ScpatchError(
-                "SCP109",
-                "the folder has no objects: no .o, .ko, .a or vmlinux",
-                file=str(name),
-                hint="name the folder that has them, or the files themselves",
-            )
-    return Selection(tuple(files.values()), tuple(errors), tuple(links), folders or bool(lists))
+        selected = _in_folder(name, errors, links) if name in folders else [_named(name)]
+        for file in selected:
+            real = "-" if isinstance(file.source, bytes) else os.path.realpath(file.source)
+            files.setdefault((real, file.relative if copies else None), file)
+    many = bool(folders or lists)
+    return Selection(tuple(files.values()), tuple(errors), tuple(links), many)
+
+
+def _named(name: Path) -> Selected:
+    if str(name) == "-":
+        return Selected(Stdin(sys.stdin.buffer.read()), STDIN)
+    upwards = name.is_absolute() or ".." in name.parts
+    return Selected(name, Path(name.name) if upwards else name)
+
+
+def _in_folder(folder: Path, errors: list[ScpatchError], links: list[Path]) -> list[Selected]:
+    """Raises SCP109 if there is nothing, and no error says why."""
+    known = len(errors)
+    paths = list(_walk(folder, errors, links))
+    if not paths and len(errors) == known:
+        raise ScpatchError(
+            "SCP109",
+            "the folder has no objects: no .o, .ko, .a or vmlinux",
+            file=str(folder),
+            hint="name the folder that has them, or the files themselves",
+        )
+    return [Selected(path, path.relative_to(folder), found=True) for path in paths]
 
 
 def _walk(folder: Path, errors: list[ScpatchError], links: list[Path]) -> Iterator[Path]:
@@ -157,6 +168,8 @@ def _expanded(arguments: Sequence[str], inside: tuple[str, ...]) -> Iterator[str
         if (real := os.path.realpath(name)) in inside:
             raise ScpatchError("SCP109", "the response file names itself", file=name)
         try:
+            import shlex
+
             words = shlex.split(os.fsdecode(Path(name).read_bytes()))
         except OSError as error:
             raise cannot_read(Path(name), error) from error

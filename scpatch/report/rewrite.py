@@ -22,7 +22,7 @@ from scpatch.report.blocks import (
 )
 from scpatch.report.filters import EVERYTHING, Filter
 from scpatch.report.scan import refusal, site_record, site_table, state_legend
-from scpatch.report.words import count, place, summary_line
+from scpatch.report.words import count, place, summary_line, total_line
 from scpatch.rewriter import FilePlan, ObjectPlan
 from scpatch.rewriter.counts import Counts, count_by_section, total
 from scpatch.sites.actions import Action
@@ -37,12 +37,20 @@ class RewriteReport(NamedTuple):
     written: bool
     """Whether the outputs were written."""
     shown: Filter = EVERYTHING
+    brief: bool = False
+    """Whether a person gets one line for each file that changes, and the total."""
 
     @property
     def command(self) -> str:
         return "rewrite"
 
     def blocks(self) -> Iterator[Block]:
+        if self.brief:
+            yield Line((Cell(total_line(self.plans, written=self.written)),))
+            for plan in self.plans:
+                if plan.changed or plan.refused:
+                    yield Line((Cell(summary_line(plan, written=self.written)),), indent=2)
+            return
         for index, plan in enumerate(self.plans):
             if index:
                 yield GAP

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from scpatch import strategies
@@ -58,7 +59,7 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def summary_line(plan: FilePlan, *, written: bool) -> str:
+def summary_line(plan: FilePlan, *, written: bool, noun: str = "member") -> str:
     """`core.o: 12 call sites rewritten (9 by 4 stubs, 3 saved already), +136 bytes of code`"""
     objects = [entry for entry in plan.objects if entry.plan.edits]
     sites = [site for entry in plan.objects for site in entry.plan.sites]
@@ -78,9 +79,16 @@ def summary_line(plan: FilePlan, *, written: bool) -> str:
         noted = "recorded in .comment" if written else "would be recorded in .comment"
         parts = [f"no call sites changed; strategy {noted}"]
     if len(plan.objects) > 1:
-        parts[-1] += f" in {len(objects):,} of {count(len(plan.objects), 'member')}"
+        parts[-1] += f" in {len(objects):,} of {count(len(plan.objects), noun)}"
     added = sum(entry.plan.code_bytes for entry in objects)
     return f"{_names(plan)}: " + ", ".join([*parts, *rest, f"+{count(added, 'byte')} of code"])
+
+
+def total_line(plans: Sequence[FilePlan], *, written: bool) -> str:
+    """The summary line for all files of a tree."""
+    objects = tuple(entry for plan in plans for entry in plan.objects)
+    line = summary_line(FilePlan(Path("total"), objects, ()), written=written, noun="object")
+    return f"{line} ({count(len(plans), 'file')})"
 
 
 def _names(plan: FilePlan) -> str:

@@ -4,9 +4,9 @@ Each module imports only those after it: `write` and `files`; `thin` and `thin_f
 archives; `object` and `site_table` for objects; `model` and `options`.
 """
 
-from scpatch.rewriter.files import plan_all as plan_all
 from scpatch.rewriter.files import plan_file as plan_file
 from scpatch.rewriter.files import try_plan as try_plan
+from scpatch.rewriter.files import without_repeats as without_repeats
 from scpatch.rewriter.model import FilePlan as FilePlan
 from scpatch.rewriter.model import ObjectPlan as ObjectPlan
 from scpatch.rewriter.model import Output as Output

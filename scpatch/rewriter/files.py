@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +13,6 @@ from scpatch.files.inputs import Input, is_archive, open_input
 from scpatch.rewriter.model import FilePlan, Output, is_same, plan_of
 from scpatch.rewriter.object import Observer, PlanObject, plan_members, plan_object
 from scpatch.rewriter.options import Options
-
-Progress = Callable[[Path], None]
 
 
 def plan_file(
@@ -54,54 +52,40 @@ def _plan_archive(source: Input, plan_member: PlanObject, target: Path | None) -
     return plan_of(source, planned.objects, planned.layout, target)
 
 
-def try_plan(path: Path, options: Options, target: Path | None = None) -> FilePlan | ScpatchError:
-    """The plan of a file, or why there is none."""
+def try_plan(job: tuple[Path | bytes, Path | None], options: Options) -> FilePlan | ScpatchError:
+    """The plan of a source and its target, or why there is none."""
     try:
-        return plan_file(path, options, target)
+        return plan_file(job[0], options, job[1])
     except ScpatchError as error:
         return error
 
 
-def plan_all(
-    paths: Sequence[Path], options: Options, target: Path | None, progress: Progress | None = None
-) -> tuple[list[FilePlan], list[ScpatchError]]:
-    """The plans of all files, and the errors of those that have none.
-
-    A file that is named twice, perhaps through a link, is planned once; so is a member that two
-    thin archives share.
-    """
-    plans: list[FilePlan] = []
+def without_repeats(plans: Iterable[FilePlan]) -> tuple[list[FilePlan], list[ScpatchError]]:
+    """The plans, each without the outputs of earlier ones, such as a member that two thin archives
+    share; and SCP110 in place of each that has other contents for a file of an earlier one."""
+    good: list[FilePlan] = []
     errors: list[ScpatchError] = []
-    seen: set[str] = set()
-    layouts: dict[str, Layout] = {}
-    for path in paths:
-        if (real := os.path.realpath(path)) in seen:
-            continue
-        seen.add(real)
-        try:
-            plans.append(_without_repeats(plan_file(path, options, target), layouts))
-        except ScpatchError as error:
-            errors.append(error)
-        if progress is not None:
-            progress(path)
-    return plans, errors
+    contents: dict[str, tuple[str, Layout]] = {}
+    for plan in plans:
+        outputs: list[Output] = []
+        for output in plan.outputs:
+            content = os.path.realpath(output.source), output.layout
+            first = contents.setdefault(os.path.realpath(output.target), content)
+            if first is content:
+                outputs.append(output)
+            elif first != content:
+                errors.append(_clash(output.target))
+                break
+        else:
+            good.append(plan._replace(outputs=tuple(outputs)))
+    return good, errors
 
 
-def _without_repeats(plan: FilePlan, layouts: dict[str, Layout]) -> FilePlan:
-    """The plan without the outputs of earlier plans. `layouts` has those by their real paths.
-
-    Raises SCP110 if an earlier plan has another content for the same file.
-    """
-    outputs: list[Output] = []
-    for output in plan.outputs:
-        real = os.path.realpath(output.target)
-        if layouts.setdefault(real, output.layout) is output.layout:
-            outputs.append(output)
-        elif layouts[real] != output.layout:
-            raise ScpatchError(
-                "SCP110",
-                "two of the files would be written here, with different contents",
-                file=str(output.target),
-                hint="rewrite them one after the other",
-            )
-    return plan._replace(outputs=tuple(outputs))
+def _clash(target: Path) -> ScpatchError:
+    return ScpatchError(
+        "SCP110",
+        "two of the files would be written here, with different contents",
+        file=str(target),
+        hint="rewrite them one after the other; with --output-dir, name the folder that they are "
+        "in instead of the files",
+    )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from scpatch.elf.layout import Layout, unchanged
 from scpatch.errors import ScpatchError
-from scpatch.files.inputs import IN_MEMORY, Input, open_input
+from scpatch.files.inputs import Input, open_input
 from scpatch.files.packing import pack, packing_of
 from scpatch.sites.model import Scan, Site
 from scpatch.strategies.plans import Plan
@@ -108,7 +108,7 @@ def plan_of(
     source: Input, objects: Sequence[ObjectPlan], layout: Layout | None, target: Path | None
 ) -> FilePlan:
     """The plan of a file that holds all its objects itself."""
-    if source.path is IN_MEMORY:
+    if source.descriptor < 0:
         result = new_content(source, layout or unchanged(len(source.data)))
         return FilePlan(source.path, tuple(objects), (), result)
     return FilePlan(source.path, tuple(objects), tuple(outputs_of(source, layout, target)))

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from scpatch.ar.headers import Archive, Member
 from scpatch.ar.layout import ThinMember, lay_out_thin
 from scpatch.errors import ScpatchError
-from scpatch.files.inputs import IN_MEMORY, Input
+from scpatch.files.inputs import Input
 from scpatch.rewriter.model import FilePlan, Output, outputs_of
 from scpatch.rewriter.object import PlanObject
 from scpatch.rewriter.thin_files import (
@@ -51,7 +51,7 @@ def plan_thin(
     Raises SCP108 if a file is not what the archive says, SCP109 if it cannot be read or the
     archive is bytes, and what `plan_object` raises.
     """
-    if source.path is IN_MEMORY:
+    if source.descriptor < 0:
         raise ScpatchError(
             "SCP109",
             "cannot read: a thin archive has its members in other files",

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from scpatch import batch
 from scpatch.elf.layout import Layout
-from scpatch.errors import RefusedError
+from scpatch.errors import RefusedError, ScpatchError
 from scpatch.files import output as files
 from scpatch.files.inputs import identity, open_input
 from scpatch.rewriter.model import FilePlan, Output, is_same, new_content, source_changed
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 def check_refused(plans: Sequence[FilePlan]) -> None:
@@ -24,13 +30,22 @@ def check_refused(plans: Sequence[FilePlan]) -> None:
 
 @contextmanager
 def staged(
-    plans: Sequence[FilePlan], *, allow_refused: bool = False, sync: bool | None = None
+    plans: Sequence[FilePlan],
+    *,
+    allow_refused: bool = False,
+    sync: bool | None = None,
+    new_folders: bool = False,
+    executor: Executor | None = None,
+    failed: list[ScpatchError] | None = None,
+    progress: batch.Progress | None = None,
 ) -> Iterator[list[files.Staged]]:
     """All outputs of `plans` as finished files for `files.output.commit`. At the end of the
     context, whatever was not committed is removed, with the directories that were made for it.
 
     `sync` says whether a file is on the disk before it gets its name; None: if it replaces its own
-    source, whose content would otherwise be lost in a crash of the machine.
+    source, whose content would otherwise be lost in a crash of the machine. `new_folders` makes the
+    folders of new files. `executor` writes the files, if there is one. Errors of single files go to
+    `failed`, if it is given: the others are then staged all the same.
 
     Raises RefusedError if call sites were refused, unless `allow_refused`: then they stay as they
     are. Raises ScpatchError if an output cannot be written, or if a source has changed since the
@@ -39,17 +54,38 @@ def staged(
     if not allow_refused:
         check_refused(plans)
     done: list[files.Staged] = []
-    most_unnamed = files.most_unnamed()
+    outputs = [output for plan in plans for output in plan.outputs]
+    most_unnamed = files.most_unnamed() if executor is None else 0
+    mark = "" if executor is None else f"{os.urandom(6).hex()}."
+    work = partial(_try_stage, sync=sync, most_unnamed=most_unnamed, mark=mark)
+    folders = list({output.target.parent: None for output in outputs})
+    with files.new_folders(folders if new_folders else ()):
+        try:
+            for result in batch.run(work, list(enumerate(outputs)), executor, progress=progress):
+                if isinstance(result, files.Staged):
+                    done.append(result)
+                elif failed is None:
+                    raise result
+                else:
+                    failed.append(result)
+            yield done
+        finally:
+            files.discard(done)
+            if executor is not None:
+                files.sweep(folders, mark)
+
+
+def _try_stage(
+    numbered: tuple[int, Output], *, sync: bool | None, most_unnamed: int, mark: str
+) -> files.Staged | ScpatchError:
+    number, output = numbered
     try:
-        for plan in plans:
-            for output in plan.outputs:
-                done.append(_stage(output, sync=sync, unnamed=len(done) < most_unnamed))
-        yield done
-    finally:
-        files.discard(done)
+        return _stage(output, sync=sync, unnamed=number < most_unnamed, mark=mark)
+    except ScpatchError as error:
+        return error
 
 
-def _stage(output: Output, *, sync: bool | None, unnamed: bool) -> files.Staged:
+def _stage(output: Output, *, sync: bool | None, unnamed: bool, mark: str) -> files.Staged:
     """Stages an output. Raises SCP112 if its source has changed since the plan, or has changed
     when all is copied."""
     with open_input(output.source, unpacked=True) as source:
@@ -66,6 +102,7 @@ def _stage(output: Output, *, sync: bool | None, unnamed: bool) -> files.Staged:
             sync=is_same(output.source, output.target) if sync is None else sync,
             unnamed=unnamed,
             folder=output.folder,
+            mark=mark,
         )
     try:
         same = identity(os.stat(output.source)) == output.identity
@@ -84,14 +121,26 @@ def write(
     allow_refused: bool = False,
     sync: bool | None = None,
     depfile: tuple[Path, str] | None = None,
+    new_folders: bool = False,
+    executor: Executor | None = None,
+    failed: list[ScpatchError] | None = None,
+    progress: batch.Progress | None = None,
 ) -> None:
     """Writes all outputs of `plans`, or none if one of them cannot be written.
 
-    `sync` is that of `staged`; if it is true, the new names are on the disk in the end as well.
+    Takes what `staged` takes; if `sync` is true, the new names are on the disk in the end as well.
     `depfile` is the path and the content of a dependency file; it is there before the outputs are.
     Raises what `staged` and `files.output.commit` raise.
     """
-    with staged(plans, allow_refused=allow_refused, sync=sync) as new:
+    with staged(
+        plans,
+        allow_refused=allow_refused,
+        sync=sync,
+        new_folders=new_folders,
+        executor=executor,
+        failed=failed,
+        progress=progress,
+    ) as new:
         if depfile is not None:
             with open_input(plans[0].path) as source:
                 new.insert(0, files.stage_text(*depfile, source.descriptor))

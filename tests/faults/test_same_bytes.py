@@ -20,7 +20,7 @@ import hashlib, json, os, sys
 from pathlib import Path
 sys.path.insert(0, os.environ["SCPATCH_ROOT"])
 from scpatch.errors import ScpatchError
-from scpatch.rewriter import Options, plan_all, write
+from scpatch.rewriter import Options, write
 from scpatch.strategies import names
 from scpatch.linux.offsets import Offsets
 

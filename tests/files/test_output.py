@@ -15,10 +15,10 @@ import pytest
 from scpatch.elf.layout import CopiedRange, Layout
 from scpatch.errors import RefusedError, ScpatchError
 from scpatch.files import filling, output
-from scpatch.rewriter import Options, plan_all, plan_file, staged, write
+from scpatch.rewriter import Options, plan_file, staged, write
 from scpatch.sites.model import Scan
 from scpatch.strategies import scan as strategies_scan
-from tests.tools import FIXTURES, options, rewrite, rewritten
+from tests.tools import FIXTURES, options, plan_all, rewrite, rewritten
 
 NOBODY = 65534
 

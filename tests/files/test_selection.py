@@ -32,7 +32,7 @@ def test_a_folder_stands_for_the_objects_in_it(tmp_path: Path) -> None:
     selection = select([tmp_path])
     assert sorted(_relative(selection)) == sorted(objects)
     assert selection.many
-    assert all(file.found and file.path == tmp_path / file.relative for file in selection.files)
+    assert all(file.found and file.source == tmp_path / file.relative for file in selection.files)
 
 
 def test_the_order_is_that_of_the_names(tmp_path: Path) -> None:

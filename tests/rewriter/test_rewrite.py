@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scpatch.errors import ScpatchError
-from scpatch.rewriter import Options, plan_all, plan_file
+from scpatch.rewriter import Options, plan_file
 from tests import elfwriter as ew
 from tests.tools import (
     BL,
@@ -25,6 +25,7 @@ from tests.tools import (
     STD_R2,
     B,
     code,
+    plan_all,
     relocations,
     rewrite,
     rewritten,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.rewriter import Options, plan_all, write
+from scpatch.rewriter import Options, write
 from tests import archives, tools
 from tests.archives import AR, make, objects, tree
-from tests.tools import CROSS, rewrite, run
+from tests.tools import CROSS, plan_all, rewrite, run
 
 
 def test_thin_members_are_rewritten_where_they_lie(tmp_path: Path) -> None:

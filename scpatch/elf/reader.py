@@ -7,8 +7,9 @@ section offsets and file offsets in bytes, indices from zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
+from typing import TypeVar
 
 from scpatch.elf import constants as c
 from scpatch.elf.encoding import Encoding, encoding_of
@@ -16,6 +17,8 @@ from scpatch.elf.structures import Header, Relocation, Section
 from scpatch.elf.symtab import SymbolTable, find_all, string_at
 from scpatch.elf.tables import Tables, find_tables
 from scpatch.errors import damaged
+
+_T = TypeVar("_T")
 
 
 class RelaTable:
@@ -61,6 +64,7 @@ class ElfFile:
         self.tables = self._find_tables()
         """Section index -> the SHT_RELA sections that relocate it."""
         self._tables: dict[int, RelaTable] = {}
+        self._known: dict[tuple[object, int], object] = {}
 
     def _read_sections(self) -> tuple[Section, ...]:
         head = self.header
@@ -97,6 +101,14 @@ class ElfFile:
         """The bytes of a section; empty for SHT_NOBITS."""
         section = self.sections[index]
         return self.data[section.sh_offset : section.sh_offset + section.file_size]
+
+    def known(self, look: Callable[[memoryview], _T], index: int) -> _T:
+        """What `look` finds in the content of a section, which it looks at once only."""
+        key = look, index
+        if key not in self._known:
+            self._known[key] = look(self.content(index))
+        found: _T = self._known[key]  # type: ignore[assignment]
+        return found
 
     def section(self, index: int, what: str) -> Section:
         """The section header at an index from the file; SCP107 if there is none."""

@@ -20,39 +20,45 @@ _NOT_ZERO = bytes(byte > 0 for byte in range(256))
 _FIRST_BYTE, _LAST_BYTE = (bytes(byte & bits > 0 for byte in range(256)) for bits in (3, 0xFC))
 """Whether a byte of an I-form branch has a part of its displacement that is not zero."""
 
-_REACH = 0x2000
-"""Words that a B-form branch reaches over, in both directions."""
+
+class Branches:
+    """The relative branches of a code section, as its words say where they lead."""
+
+    def __init__(self, code: memoryview) -> None:
+        data = bytes(code[: len(code) // 4 * 4])
+        self.words = words = VARIANT.words(data)
+        conditional = _ones(VARIANT.column(data, 0).translate(_CONDITIONAL))
+        displaced = _ones(_displaced(data))
+        self._sources = conditional + displaced
+        self._targets = [at + (((words[at] & 0xFFFC) ^ 0x8000) - 0x8000 >> 2) for at in conditional]
+        self._targets += [
+            at + (((words[at] & 0x3FFFFFC) ^ 0x2000000) - 0x2000000 >> 2) for at in displaced
+        ]
+        """Indices of words; those of absolute branches mean nothing."""
+
+    def into(self, ranges: Iterable[tuple[int, int]], past: int = 0) -> list[tuple[int, int]]:
+        """(target, branch) of every relative branch into one of the ranges, sorted.
+
+        All numbers are section offsets in bytes; a range is (start, end), and what is of it in the
+        code counts, or up to `past` bytes past its end. A branch to itself is left out: that is
+        what a branch with a relocation looks like.
+        """
+        count = len(self.words) + past // 4
+        wanted = bytearray(count)
+        for start, end in ranges:
+            first, last = start // 4, min(-(-end // 4), count)
+            wanted[first:last] = b"\1" * (last - first)
+        sources = [
+            at
+            for to, at in zip(self._targets, self._sources, strict=True)
+            if 0 <= to < count and wanted[to]
+        ]
+        return sorted((to, at) for to, at in _targets(self.words, sources) if to != at)
 
 
-def branches_into(
-    code: memoryview, ranges: Iterable[tuple[int, int]], past: int = 0
-) -> list[tuple[int, int]]:
-    """(target, branch) of every relative branch in `code` into one of the ranges, sorted.
-
-    All numbers are section offsets in bytes; a range is (start, end), and what is of it in the code
-    counts, or up to `past` bytes past its end. A branch to itself is left out: that is what a
-    branch with a relocation looks like.
-    """
-    data = bytes(code[: len(code) // 4 * 4])
-    words = VARIANT.words(data)
-    count = len(words) + past // 4
-    # Room at both ends makes an index of every place that a conditional branch can reach.
-    wanted = bytearray(count + 2 * _REACH)
-    for start, end in ranges:
-        first, last = _REACH + start // 4, _REACH + min(-(-end // 4), count)
-        wanted[first:last] = b"\1" * (last - first)
-    indices = [
-        at
-        for at in _ones(VARIANT.column(data, 0).translate(_CONDITIONAL))
-        if wanted[_REACH + at + (((words[at] & 0xFFFC) ^ 0x8000) - 0x8000 >> 2)]
-    ]
-    indices += [
-        at
-        for at in _ones(_displaced(data))
-        if 0 <= (to := at + (((words[at] & 0x3FFFFFC) ^ 0x2000000) - 0x2000000 >> 2)) < count
-        and wanted[_REACH + to]
-    ]
-    return sorted((to, at) for to, at in _targets(words, indices) if to != at)
+def branches_into(code: memoryview, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """`Branches.into` of a section that is looked at once."""
+    return Branches(code).into(ranges)
 
 
 def branches(code: memoryview) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ from scpatch.ppc64.effects import overlaps_save, store
 from scpatch.ppc64.variant import VARIANT
 
 _ADDI, _ADDIS, _ORI, _EXTENDED, _OR = 14, 15, 24, 31, 444
+_MOVING: Final = frozenset({_ADDI, _ADDIS, _ORI, _EXTENDED})
 _ANY: Final = 1 << 64
 """In the place of a distance from r1: an unknown one."""
 _HEADER_END: Final = VARIANT.toc_save + 8
@@ -35,7 +36,12 @@ def stores_by_copies(words: Sequence[int]) -> set[int]:
 def _copies(words: Sequence[int]) -> dict[int, set[int]]:
     """Registers that may hold r1, and how many bytes more."""
     copies: dict[int, set[int]] = {1: {0}}
-    moves = [move for at, word in enumerate(words) for move in _moves(words, at, word)]
+    moves = [
+        move
+        for at, word in enumerate(words)
+        if word >> 26 in _MOVING
+        for move in _moves(words, at, word)
+    ]
     changed = bool(moves)
     while changed:
         changed = False

@@ -14,7 +14,7 @@ from scpatch.elf.structures import Relocation, Symbol
 from scpatch.elf.symtab import SymbolTable
 from scpatch.linux.patched import NO_PATCHES, Patched, Patches, words_in
 from scpatch.ppc64 import insn, relocs
-from scpatch.ppc64.branches import branches_into
+from scpatch.ppc64.branches import Branches
 from scpatch.ppc64.variant import VARIANT, local_entry_offset
 from scpatch.saved.analysis import FunctionCode
 from scpatch.saved.labels import Labels
@@ -75,7 +75,9 @@ def section_facts(whole: ObjectFacts, number: int, calls: Iterable[int]) -> Sect
     """The section with `calls`, which are section offsets."""
     table = whole.elf.relocations(number)
     offsets = table.r_offset.tolist() if table is not None else []
-    order = sorted(range(len(offsets)), key=offsets.__getitem__)
+    order: Sequence[int] = range(len(offsets))
+    if offsets != sorted(offsets):
+        order = sorted(order, key=offsets.__getitem__)
     return SectionFacts(whole, number, _branches_to(whole, number, calls), order)
 
 
@@ -90,7 +92,7 @@ def _branches_to(whole: ObjectFacts, section: int, calls: Iterable[int]) -> list
         if index is not None and symbols is not None:
             symbol = symbols[index]
             ranges.add((symbol.st_value, symbol.st_value + symbol.st_size))
-    return branches_into(whole.elf.content(section), ranges)
+    return whole.elf.known(Branches, section).into(ranges)
 
 
 class CallEffects(NamedTuple):

@@ -17,7 +17,7 @@ from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import insn
-from scpatch.ppc64.branches import branches_into
+from scpatch.ppc64.branches import Branches
 from scpatch.ppc64.relocs import BRANCHES
 from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.model import Callee, Stub, Trampoline
@@ -140,14 +140,15 @@ def resolved_calls(
     functions: Functions | None = None
     for section, inside in by_section.items():
         table = elf.relocations(section)
-        relocated = set(table.r_offset) if table is not None else set()
         targets: dict[int, tuple[Callee, bool]] = {}
         for callee in inside:
             local = entries(callee)[-1]
             targets.setdefault(callee.value, (callee, local != callee.value))
             targets.setdefault(local, (callee, False))
         code = elf.content(section)
-        for target, offset in branches_into(code, [(entry, entry + 4) for entry in targets]):
+        branches = elf.known(Branches, section).into((entry, entry + 4) for entry in targets)
+        relocated = set(table.r_offset) if branches and table is not None else set()
+        for target, offset in branches:
             if target not in targets or offset in relocated:
                 continue
             callee, displaced = targets[target]

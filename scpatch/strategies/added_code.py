@@ -12,7 +12,7 @@ from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError, damaged
 from scpatch.ppc64 import insn
 from scpatch.ppc64.asm import branch
-from scpatch.ppc64.branches import branches_into
+from scpatch.ppc64.branches import Branches
 from scpatch.ppc64.variant import VARIANT
 
 try:
@@ -100,7 +100,7 @@ def _check_nothing_past_the_end(elf: ElfFile, section: int, code: memoryview, si
     if max(offsets, default=0) >= len(code) > 0:
         raise damaged(elf.name, f"a relocation applies past the end of {name}")
     end, more = len(code), size + 8
-    past = branches_into(code, [(end, end + more)], past=more)
+    past = elf.known(Branches, section).into([(end, end + more)], past=more)
     if relocated := past and set(offsets):
         past = [branch for branch in past if branch[1] not in relocated]
     if past:

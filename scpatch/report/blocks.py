@@ -70,6 +70,9 @@ class Table(NamedTuple):
     """Index of a row -> what stands below it."""
     limit: int | None = None
     """The number of rows from which a form that a person reads may leave out the rest."""
+    columns: Sequence[str] = ()
+    """What the columns are, if there is no row of headings. Rows can be filtered by `state`,
+    `place`, `function` and `trampoline`."""
 
 
 class Title(NamedTuple):

@@ -203,13 +203,21 @@ def _half(
     )
     taken = _WORD + len(_GAP) + sum(map(len, texts))
     lines = [_Line(word + _GAP + "".join(painted), taken)]
-    repeated = _repeats(row)
-    for relocation in instruction.relocations:
-        if not (repeated and shows(instruction.tokens, relocation)):
-            same = other is not None and relocation in other.relocations
-            text = _relocation(relocation, width)
-            lines.append(_Line(screen.paint(text, Style.PLAIN if same else style), len(text)))
+    for relocation in shown_relocations(row, instruction):
+        same = other is not None and relocation in other.relocations
+        text = _relocation(relocation, width)
+        lines.append(_Line(screen.paint(text, Style.PLAIN if same else style), len(text)))
     return lines
+
+
+def shown_relocations(row: CodeRow, instruction: Instruction) -> list[NamedRelocation]:
+    """The relocations of one side of a row that are shown beside its text."""
+    repeated = _repeats(row)
+    return [
+        relocation
+        for relocation in instruction.relocations
+        if not (repeated and shows(instruction.tokens, relocation))
+    ]
 
 
 def _repeats(row: CodeRow) -> bool:

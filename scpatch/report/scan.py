@@ -150,7 +150,9 @@ def site_table(sites: Sequence[Site]) -> Iterator[Block]:
         if site.state is Common.REFUSED
     }
     if sites:
-        yield Table([_cells(site, lined=lined) for site in sites], notes=notes)
+        columns = (*("state", "place", "function", "trampoline"), *(["line"] if lined else []))
+        rows = [_cells(site, lined=lined) for site in sites]
+        yield Table(rows, notes=notes, columns=columns)
 
 
 def state_legend(sites: Iterable[Site]) -> Iterator[Block]:

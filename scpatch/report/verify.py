@@ -171,7 +171,8 @@ def _site_table(
         reasons = [site.why] if verbose or result is not Result.PROVEN else []
         reasons += runs.objections if runs else ()
         notes[index] = [Paragraph(reason, indent=8, hanging=2) for reason in reasons]
-    return Table(rows, notes=notes)
+    columns = ("result", "place", "function", "state", *(["runs"] if executed else []))
+    return Table(rows, notes=notes, columns=columns)
 
 
 def _cells(

@@ -44,11 +44,14 @@ def spot(function: str, offset: int) -> str:
     return place(function, offset) if function else ""
 
 
-_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\ud800-\udfff]")
+_UNPRINTABLE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def clean(text: str) -> str:
-    """The text with control characters, and bytes that are not UTF-8, written as `\\xNN`."""
+    """The text with control characters, and bytes that are not UTF-8, or that turn the direction of
+    writing, written as `\\xNN` or `\\uNNNN`."""
     return text if text.isprintable() else _UNPRINTABLE.sub(_escape, text)
 
 

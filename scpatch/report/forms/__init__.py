@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from scpatch.report.blocks import Report
     from scpatch.report.screen import Look
 
-FORMS: Final = ("text", "plain", "json", "csv", "markdown", "github", "sarif")
+FORMS: Final = ("text", "plain", "json", "csv", "markdown", "github", "sarif", "html")
 """The names on the command line, and of the modules."""
 
 

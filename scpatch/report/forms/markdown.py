@@ -57,7 +57,7 @@ def _table(table: Table) -> Iterator[str]:
     rows = list(table.rows)
     if not rows:
         return
-    titles: Row = [Cell("")] * len(rows[0])
+    titles: Row = [Cell(name) for name in table.columns] or [Cell("")] * len(rows[0])
     if any(cell.style in (Style.HEADING, Style.QUIET) for cell in rows[0]):
         titles = rows.pop(0)
         rows_start = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import click
 from click.shell_completion import CompletionItem
@@ -104,11 +104,40 @@ class _Kbuild(_Group):
     """`scpatch kbuild`, whose help also has the options of `scpatch-ld`."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from scpatch.help import BUILD_VARIABLES, grouped, strategy_rows
         from scpatch.kbuild.settings import OPTIONS, spelling
 
-        with formatter.section("Options of scpatch-ld"):
-            formatter.write_dl([(spelling(option), option.full_help) for option in OPTIONS])
+        for group, options in grouped(OPTIONS):
+            rows = [(spelling(option), option.full_help) for option in options]
+            _write(formatter, f"{group} (options of scpatch-ld)", rows)
+        _write(formatter, "Strategies", strategy_rows(OPTIONS))
+        _write(formatter, "Environment", BUILD_VARIABLES)
         super().format_options(ctx, formatter)
+
+
+class _Command(TyperCommand):
+    """A command, whose help has its options in groups."""
+
+    parameters: Sequence[Parameter] = ()
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from scpatch.help import grouped, strategy_rows, variables
+
+        params = {param.name: param for param in self.get_params(ctx)}
+        records = {name: param.get_help_record(ctx) for name, param in params.items()}
+        arguments = [entry for entry in self.parameters if entry.is_argument]
+        for title, entries in (("Arguments", arguments), *grouped(self.parameters)):
+            rows = [records.pop(entry.name) for entry in entries]
+            _write(formatter, title, [row for row in rows if row is not None])
+        _write(formatter, "Strategies", strategy_rows(self.parameters))
+        _write(formatter, "Environment", variables(self.parameters))
+        _write(formatter, "Help", [row for row in records.values() if row is not None])
+
+
+def _write(formatter: click.HelpFormatter, title: str, rows: list[tuple[str, str]]) -> None:
+    if rows:
+        with formatter.section(title):
+            formatter.write_dl(rows)
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
@@ -125,7 +154,7 @@ def _command(package: str, name: str, command: Command) -> TyperCommand:
     settings = (
         {"ignore_unknown_options": True, "help_option_names": []} if command.hidden else _SETTINGS
     )
-    return TyperCommand(
+    new = _Command(
         name,
         callback=_caller(package, name, command),
         params=[_parameter(parameter) for parameter in command.parameters],
@@ -135,6 +164,8 @@ def _command(package: str, name: str, command: Command) -> TyperCommand:
         rich_markup_mode=None,
         context_settings=settings,
     )
+    new.parameters = command.parameters
+    return new
 
 
 def _caller(package: str, name: str, command: Command) -> Callable[..., int]:

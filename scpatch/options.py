@@ -49,6 +49,18 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"did you mean {names}?" if names else ""
 
 
+class Group(StrEnum):
+    """Where the help lists an option, in the order of the help."""
+
+    SELECTION = "Selection"
+    STRATEGY = "Strategy"
+    KERNEL = "Kernel"
+    OUTPUT = "Output"
+    REPORT = "Report"
+    TOOLS = "Tools"
+    OTHER = "Options"
+
+
 class Parameter(NamedTuple):
     """An option or an argument."""
 
@@ -70,6 +82,7 @@ class Parameter(NamedTuple):
     is_argument: bool = False
     required: bool = True
     """Only an argument can be."""
+    group: Group = Group.OTHER
 
     @property
     def flag(self) -> str:
@@ -151,6 +164,7 @@ TRAMPOLINES = Parameter(
     short="-t",
     repeatable=True,
     shown_default=DEFAULT_TRAMPOLINES[0],
+    group=Group.SELECTION,
 )
 UNDEFINED = Parameter(
     "undefined",
@@ -158,12 +172,14 @@ UNDEFINED = Parameter(
     "loader (skip), or skip them in .ko files only (auto).",
     Undefined,
     default=Undefined.AUTO,
+    group=Group.SELECTION,
 )
 NO_NOP = Parameter(
     "no_nop",
     "Calls without a usable nop: refuse them, or send each through its own thunk.",
     NoNop,
     default=NoNop.REFUSE,
+    group=Group.STRATEGY,
 )
 HOIST = Parameter(
     "hoist",
@@ -171,23 +187,35 @@ HOIST = Parameter(
     "objects that will be linked into a kernel; never: off.",
     Hoist,
     default=Hoist.AUTO,
+    group=Group.STRATEGY,
 )
 STRATEGY = Parameter(
     "strategy",
-    "How to preserve r2 (see `scpatch explain`).",
+    "How to preserve r2: a strategy (`scpatch explain NAME`).",
     str,
     "NAME",
     default=strategies.DEFAULT,
     choices=strategies.names,
+    group=Group.STRATEGY,
 )
-ASM_OFFSETS = Parameter("asm_offsets", "The kernel's generated asm-offsets.h.", Path, "FILE")
+ASM_OFFSETS = Parameter(
+    "asm_offsets", "The kernel's generated asm-offsets.h.", Path, "FILE", group=Group.KERNEL
+)
 PACA_TOC_OFFSET = Parameter(
-    "paca_toc_offset", "PACATOC offset in bytes, if you have no asm-offsets.h.", int, "N"
+    "paca_toc_offset",
+    "PACATOC offset in bytes, if you have no asm-offsets.h.",
+    int,
+    "N",
+    group=Group.KERNEL,
 )
-UNMARK = Parameter("unmark", "Rewrite calls of trampolines that are marked for the linker.")
-EMIT_SITES = Parameter("emit_sites", "Add the table of call sites, .static_call_sites.")
+UNMARK = Parameter(
+    "unmark", "Rewrite calls of trampolines that are marked for the linker.", group=Group.STRATEGY
+)
+EMIT_SITES = Parameter(
+    "emit_sites", "Add the table of call sites, .static_call_sites.", group=Group.STRATEGY
+)
 STRIP_SIGNATURE = Parameter(
-    "strip_signature", "Rewrite signed modules too, without their signatures."
+    "strip_signature", "Rewrite signed modules too, without their signatures.", group=Group.STRATEGY
 )
 FILES_FROM = Parameter(
     "files_froms",
@@ -195,8 +223,14 @@ FILES_FROM = Parameter(
     Path,
     "FILE",
     repeatable=True,
+    group=Group.SELECTION,
 )
-NULL = Parameter("null", "In such a list, a NUL ends a name, as of `find -print0`.", short="-0")
+NULL = Parameter(
+    "null",
+    "In such a list, a NUL ends a name, as of `find -print0`.",
+    short="-0",
+    group=Group.SELECTION,
+)
 JOBS = Parameter(
     "jobs",
     "Processes that work on the files.",
@@ -204,12 +238,14 @@ JOBS = Parameter(
     "N",
     shown_default="one for each processor if there are many files",
     short="-j",
+    group=Group.SELECTION,
 )
 OUTPUT_DIR = Parameter(
     "output_dir",
     "Write to the same places in DIR, changed or not; folders are made.",
     Path,
     "DIR",
+    group=Group.OUTPUT,
 )
 SELECTION = (FILES_FROM, NULL, JOBS)
 """What each command takes that works on any number of files."""
@@ -217,19 +253,31 @@ SYNC = Parameter(
     "sync",
     "Wait until new files are on the disk.",
     shown_default="only for a file that replaces its old content",
+    group=Group.OUTPUT,
 )
-QUIET = Parameter("quiet", "Print errors only.", short="-q")
-VERBOSE = Parameter("verbose", "Print every call site.", short="-v")
-FORMAT = Parameter("format", "Output format.", str, default="text", choices=lambda: forms.FORMS)
-COLOR = Parameter("color", "Colour text.", Color, default=Color.AUTO)
-WIDE = Parameter("wide", "Never shorten names, even if lines get longer than the terminal.")
+QUIET = Parameter("quiet", "Print errors only.", short="-q", group=Group.REPORT)
+VERBOSE = Parameter("verbose", "Print every call site.", short="-v", group=Group.REPORT)
+FORMAT = Parameter(
+    "format", "Output format.", str, default="text", choices=lambda: forms.FORMS, group=Group.REPORT
+)
+COLOR = Parameter("color", "Colour text.", Color, default=Color.AUTO, group=Group.REPORT)
+WIDE = Parameter(
+    "wide", "Never shorten names, even if lines get longer than the terminal.", group=Group.REPORT
+)
 CONTEXT = Parameter(
-    "context", "Unchanged instructions to show around changed code.", int, "N", 3, short="-U"
+    "context",
+    "Unchanged instructions to show around changed code.",
+    int,
+    "N",
+    3,
+    short="-U",
+    group=Group.REPORT,
 )
 PAGER = Parameter(
     "pager",
     "Page text that is longer than the terminal with SCPATCH_PAGER, PAGER or less.",
     default=True,
+    group=Group.REPORT,
 )
 FUNCTION = Parameter(
     "functions",
@@ -237,6 +285,7 @@ FUNCTION = Parameter(
     str,
     "GLOB",
     repeatable=True,
+    group=Group.SELECTION,
 )
 SECTION = Parameter(
     "sections",
@@ -244,6 +293,7 @@ SECTION = Parameter(
     str,
     "GLOB",
     repeatable=True,
+    group=Group.SELECTION,
 )
 CALLEE = Parameter(
     "callees",
@@ -252,6 +302,7 @@ CALLEE = Parameter(
     str,
     "GLOB",
     repeatable=True,
+    group=Group.SELECTION,
 )
 STATE = Parameter(
     "states",
@@ -260,6 +311,7 @@ STATE = Parameter(
     "STATE",
     repeatable=True,
     choices=lambda: [str(state) for state in strategies.every_action()],
+    group=Group.SELECTION,
 )
 FILTERS = (FUNCTION, SECTION, CALLEE)
 """What selects the contents of a report. What is done and counted does not depend on them."""

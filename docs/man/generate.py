@@ -15,6 +15,7 @@ from pathlib import Path
 from scpatch import __version__
 from scpatch.commands import COMMANDS, KBUILD, KBUILD_TEXT, TEXT, Command
 from scpatch.errors import Exit
+from scpatch.help import BUILD_VARIABLES, Rows, grouped, strategy_rows, variables
 from scpatch.kbuild.settings import OPTIONS, spelling
 from scpatch.options import Parameter
 
@@ -48,6 +49,9 @@ def _scpatch() -> Iterator[str]:
     for name, command in KBUILD.items():
         if not command.hidden:
             yield from _command(f"kbuild {name}", command)
+    every = [option for command in COMMANDS.values() for option in command.parameters]
+    yield from _rows("STRATEGIES", strategy_rows(every))
+    yield from _rows("ENVIRONMENT", variables(every))
     yield ".SH EXIT STATUS"
     yield from _exit_status()
     yield from _see_also("scpatch-ld")
@@ -60,13 +64,12 @@ def _scpatch_ld() -> Iterator[str]:
     yield ".SH DESCRIPTION"
     yield from _paragraphs(KBUILD_TEXT)
     yield ".SH OPTIONS"
-    for option in OPTIONS:
-        yield from (".TP", rf"\fB{_text(spelling(option))}\fR", _text(option.full_help))
-    yield ".SH ENVIRONMENT"
-    yield from (".TP", r"\fBSCPATCH_FLAGS\fR")
-    yield "Options, separated by blanks; those of the command line follow them."
-    yield from (".TP", r"\fBSCPATCH_PYTHON\fR")
-    yield "The Python that runs scpatch from a checkout."
+    for group, options in grouped(OPTIONS):
+        yield from (".PP", f"{group}:")
+        for option in options:
+            yield from (".TP", rf"\fB{_text(spelling(option))}\fR", _text(option.full_help))
+    yield from _rows("STRATEGIES", strategy_rows(OPTIONS))
+    yield from _rows("ENVIRONMENT", BUILD_VARIABLES)
     yield ".SH EXIT STATUS"
     yield "That of the linker. If scpatch ends before the linker runs:"
     yield from _exit_status()
@@ -98,8 +101,21 @@ def _command(name: str, command: Command) -> Iterator[str]:
     words += [entry.metavar if entry.required else f"[{entry.metavar}]" for entry in arguments]
     yield f".SS {_text(' '.join(words))}"
     yield from _paragraphs(command.text)
-    for parameter in command.parameters:
+    yield from _described(arguments)
+    for group, options in grouped(command.parameters):
+        yield from (".PP", f"{group}:")
+        yield from _described(options)
+
+
+def _described(parameters: Iterable[Parameter]) -> Iterator[str]:
+    for parameter in parameters:
         yield from (".TP", _heading(parameter), _text(parameter.full_help))
+
+
+def _rows(title: str, rows: Rows) -> Iterator[str]:
+    yield f".SH {title}"
+    for name, text in dict(rows).items():
+        yield from (".TP", rf"\fB{_text(name)}\fR", _text(text))
 
 
 def _heading(parameter: Parameter) -> str:

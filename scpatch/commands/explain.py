@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import textwrap
+import sys
+from collections.abc import Mapping
 
 from scpatch import strategies
 from scpatch.errors import Exit, ScpatchError
 from scpatch.options import Values, suggestion
+from scpatch.report.screen import screen_of, wrap
 from scpatch.strategies.diagnostics import every_diagnostic
 
-_WIDTH = 80
+_WIDEST = 100
+"""Longer lines of running text are hard to read."""
+_COLUMN = 17
+"""Where the texts of the list start."""
 
 
 def run(values: Values) -> Exit:
     """Prints the text of a topic, or the list of topics. Raises ScpatchError for an unknown one."""
-    print(_list() if values.topic is None else _text(values.topic))
+    width = min(screen_of(sys.stdout).width, _WIDEST)
+    for line in _list(width) if values.topic is None else _text(values.topic, width):
+        print(line)
     return Exit.OK
 
 
-def _text(topic: str) -> str:
+def _text(topic: str, width: int) -> list[str]:
     diagnostics = every_diagnostic()
     if (diagnostic := diagnostics.get(topic.upper())) is not None:
-        return "\n\n".join(
-            (
-                f"{topic.upper()}: {diagnostic.title}",
-                textwrap.fill(diagnostic.text, _WIDTH),
-                textwrap.fill(f"hint: {diagnostic.hint}", _WIDTH),
-            )
-        )
+        title, text, hint = diagnostic
+        return _wrapped(f"{topic.upper()}: {title}\n\n{text}\n\nhint: {hint}", width)
     if topic in strategies.names():
         strategy = strategies.load(topic)
-        return f"{topic}: {strategy.summary}\n\n{strategy.text}"
+        return _wrapped(f"{topic}: {strategy.summary}\n\n{strategy.text}", width)
     word = topic.upper() if topic[:1] in "sS" else topic.lower()
     known = [*diagnostics, *strategies.names()]
     raise ScpatchError(
@@ -40,8 +42,27 @@ def _text(topic: str) -> str:
     )
 
 
-def _list() -> str:
-    rows = [f"{name:<17}{strategies.load(name).summary}" for name in strategies.names()]
-    rows.append("")
-    rows += [f"{code:<17}{diagnostic.title}" for code, diagnostic in every_diagnostic().items()]
-    return "\n".join(rows)
+def _wrapped(text: str, width: int) -> list[str]:
+    """Paragraphs with a blank line between them; code, which is indented, stays as it is."""
+    lines: list[str] = []
+    for paragraph in text.strip("\n").split("\n\n"):
+        if paragraph.startswith(" "):
+            lines += paragraph.splitlines()
+        else:
+            lines += wrap(" ".join(paragraph.split()), width)
+        lines.append("")
+    return lines[:-1]
+
+
+def _list(width: int) -> list[str]:
+    names = {name: strategies.load(name).summary for name in strategies.names()}
+    codes = {code: diagnostic.title for code, diagnostic in every_diagnostic().items()}
+    return [*_rows(names, width), "", *_rows(codes, width)]
+
+
+def _rows(texts: Mapping[str, str], width: int) -> list[str]:
+    lines: list[str] = []
+    for name, text in texts.items():
+        first, *rest = wrap(text, width, hanging=_COLUMN, lead=_COLUMN)
+        lines += [f"{name:<{_COLUMN}}{first}", *rest]
+    return lines

@@ -27,6 +27,7 @@ OPTIONS: Final = (
         "warn_only",
         "Leave refused call sites as they are, instead of ending the build. For bring-up only: "
         "such calls lose r2.",
+        group=o.Group.STRATEGY,
     ),
     o.TRAMPOLINES._replace(short=""),
     o.UNDEFINED,
@@ -34,8 +35,8 @@ OPTIONS: Final = (
     # What is built here is a kernel: no function of it is preempted.
     o.HOIST._replace(default=Hoist.KERNEL),
     o.STRATEGY._replace(
-        help="How to preserve r2 (see `scpatch explain`). auto: what costs least in vmlinux, "
-        f"{strategies.DEFAULT} in modules.",
+        help="How to preserve r2: a strategy (`scpatch explain NAME`). auto: what costs least in "
+        f"vmlinux, {strategies.DEFAULT} in modules.",
         default=strategies.AUTO,
         choices=lambda: (strategies.AUTO, *strategies.names()),
     ),
@@ -56,7 +57,11 @@ OPTIONS: Final = (
         help="Wait until the files that scpatch writes are on the disk.",
         shown_default="",
     ),
-    Parameter("prelink", "Link vmlinux from one rewritten object, not from an archive."),
+    Parameter(
+        "prelink",
+        "Link vmlinux from one rewritten object, not from an archive.",
+        group=o.Group.STRATEGY,
+    ),
 )
 """What `scpatch-ld` takes before the linker, as --NAME or --NAME=VALUE."""
 

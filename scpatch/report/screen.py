@@ -134,6 +134,10 @@ def wrap(text: str, width: int, hanging: int = 0, lead: int = 0) -> list[str]:
 
     first = "." * lead
     lines = textwrap.wrap(
-        first + text, max(width, 20), subsequent_indent=" " * hanging, break_long_words=False
+        first + text,
+        max(width, 20),
+        subsequent_indent=" " * hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
     return [line.removeprefix(first) for line in lines[:1]] + lines[1:]

@@ -11,9 +11,11 @@ from scpatch.options import UsageError, Values, library_options, look, shown
 from scpatch.report.filters import EVERYTHING
 from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate, print_findings, print_unmatched
+from scpatch.report.progress import progress
 from scpatch.report.verify import VerifyReport
 from scpatch.rewriter import Options
 from scpatch.verifier.objects.read import is_linked
+from scpatch.verifier.phases import listening
 from scpatch.verifier.tools import Toolchain
 
 
@@ -26,12 +28,13 @@ def run(values: Values) -> Exit:
     options = library_options(values)
     toolchain = Toolchain(values.cross_compile, values.ld, values.ar, values.qemu)
     *others, last = values.files
-    if _is_linked(last) and not any(map(_is_linked, others)):
-        verdicts = [verify_link(others, last, options, toolchain)]
-    elif len(others) == 1:
-        verdicts = verify(others[0], last, options, run=values.run, toolchain=toolchain)
-    else:
-        raise UsageError("name two files, or a linked image after the objects in it")
+    with progress("verifying", quiet=values.quiet) as phase, listening(phase):
+        if _is_linked(last) and not any(map(_is_linked, others)):
+            verdicts = [verify_link(others, last, options, toolchain)]
+        elif len(others) == 1:
+            verdicts = verify(others[0], last, options, run=values.run, toolchain=toolchain)
+        else:
+            raise UsageError("name two files, or a linked image after the objects in it")
     report = VerifyReport(verdicts, values.verbose, shown(values))
     if values.quiet:
         print_findings(report._replace(shown=EVERYTHING).findings())

@@ -27,9 +27,11 @@ class OutputForm(Protocol):
 def print_report(report: Report, form: str, look: Look | None = None) -> None:
     """Prints a report on stdout, through a pager if it is longer than the terminal."""
     from scpatch.report.pager import paged
+    from scpatch.report.progress import end_progress
     from scpatch.report.screen import DEFAULT_LOOK
 
     module: OutputForm = import_module(f"{__name__}.{form}")
     look = look or DEFAULT_LOOK
+    end_progress()
     with paged(sys.stdout, look) as stream:
         module.write(report, stream, look)

@@ -16,6 +16,7 @@ from scpatch.verifier.execute.judge import Outcome
 from scpatch.verifier.execute.link import link
 from scpatch.verifier.execute.run import run_sites
 from scpatch.verifier.options import NO_OFFSETS, KernelOffsets
+from scpatch.verifier.phases import enter
 from scpatch.verifier.tools import Tools
 from scpatch.verifier.types import CallSite
 
@@ -44,5 +45,6 @@ def execute(
     if not sites:
         return []
     with tempfile.TemporaryDirectory(prefix="scpatch-run-") as directory:
+        enter("linking a program of the calls")
         program = link(path, sites, tools, Path(directory))
         return run_sites(program, sites, tools, offsets, limit)

@@ -13,6 +13,7 @@ from scpatch.verifier.execute.judge import Outcome, judge, signal_name
 from scpatch.verifier.execute.program import Program
 from scpatch.verifier.objects.variant import BL, LD_R2, LOCAL_ENTRY, NOP, STRUCT, B
 from scpatch.verifier.options import KernelOffsets
+from scpatch.verifier.phases import enter
 from scpatch.verifier.tools import Tools
 from scpatch.verifier.types import CallSite
 
@@ -44,6 +45,7 @@ def run_sites(
     }
     queue = [number for number in range(len(sites)) if number not in outcomes]
     while queue:
+        enter("executing", len(sites) - len(queue), len(sites))
         batch = queue[:_BATCH]
         records = [_record(program, sites[number], offsets) for number in batch]
         recordings, end = _run_process(program, records, tools, offsets, limit)

@@ -21,6 +21,7 @@ from scpatch.verifier.objects.calls import find_calls
 from scpatch.verifier.objects.forms import read_object
 from scpatch.verifier.objects.read import Image, Place, UnreadableError
 from scpatch.verifier.objects.variant import NOPS, STRUCT
+from scpatch.verifier.phases import enter
 from scpatch.verifier.proof import checkers, headers, loads_of, look_again, one_offset, same
 from scpatch.verifier.reasons import image_patches, not_in_images
 from scpatch.verifier.types import Checkers, Common, Proof, Reason, SiteProof
@@ -87,12 +88,14 @@ def prove_images(
 ) -> Proof:
     """As `scpatch.verifier.proof.prove`, for two linked images. Raises OSError."""
     try:
+        enter("reading the images")
         images = read_image(before), read_image(after)
         errors = look_again(*images)
         errors += headers.check(*images)
         errors += _moved(*images)
         if errors:
             return Proof((), tuple(errors), checkers=checkers(*images))
+        enter("proving")
         old, new = (find_trampolines(image, trampolines) for image in images)
         return replace(_compare(old, new, paca_toc), checkers=checkers(*images))
     except UnreadableError as reason:

@@ -15,6 +15,7 @@ from scpatch.verifier.objects import decoder, record, second_opinion
 from scpatch.verifier.objects.calls import find_calls
 from scpatch.verifier.objects.forms import has_intermediate, read_object
 from scpatch.verifier.objects.read import Image, Place, UnreadableError
+from scpatch.verifier.phases import enter
 from scpatch.verifier.proof import headers, same, site_table
 from scpatch.verifier.proof.added import Added, check
 from scpatch.verifier.proof.change import Change, hoist_fault
@@ -45,8 +46,10 @@ def prove(
     read is an error of the proof; OSError is raised where a file cannot be opened.
     """
     try:
+        enter("reading the objects")
         images = read_object(before), read_object(after)
         errors = look_again(*images)
+        enter("finding the calls")
         old, new = (Code(ObjectEntries(find_calls(image, trampolines))) for image in images)
         applied = [strategy(old, new) for strategy in strategies()]
         others = {number for strategy in applied for number in strategy.symbols_that_differ()}
@@ -68,7 +71,9 @@ def prove(
 
 def look_again(*images: Image) -> list[str]:
     """What another library reads otherwise. Has the code decoded that the proof will look at."""
+    enter("disassembling")
     decoder.prepare(word for image in images for word in image.words)
+    enter("reading the files with another library")
     return [text for image in images for text in second_opinion.disagreements(image)]
 
 
@@ -103,6 +108,7 @@ def _compare(
     images = before.calls.image, after.calls.image
     blocks = {place: block for strategy in applied for place, block in strategy.blocks().items()}
     calls = _compare_calls(before, after, applied, blocks)
+    enter("comparing all other contents")
     errors, sites = calls.errors, calls.sites
     nops = sorted({Place(site.section, nop) for site in sites for nop in site.hoisted})
     for nop in nops:
@@ -132,7 +138,9 @@ def _compare_calls(
     calls = _Calls()
     inner = {place for block in blocks.values() for place in block.relocations}
     old, new = before.calls.sites, after.calls.sites
-    for place in sorted(old.keys() | new.keys() - inner):
+    places = sorted(old.keys() | new.keys() - inner)
+    for done, place in enumerate(places):
+        enter("proving", done, len(places))
         where, was, now = after.calls.image.where(place), old.get(place), new.get(place)
         if was is None or now is None:
             what = "is no longer a call" if now is None else "was not a call before"

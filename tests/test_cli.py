@@ -15,6 +15,7 @@ import pytest
 from scpatch import __version__
 from tests import tools
 from tests.images import link
+from tests.report.support import validated
 from tests.sites.support import entries, key
 from tests.tools import FIXTURES, ROOT, assemble
 
@@ -387,3 +388,21 @@ def test_vmlinux_o_is_explained(tmp_path: Path, name: str, explained: bool) -> N
         assert "vmlinux.a" in lines[1]
         assert "scpatch-ld" in lines[2]
     assert scpatch("rewrite", "-q", path).stderr == ""
+
+
+def test_a_difference_is_part_of_the_document(copy: Path) -> None:
+    """Nothing else is on stdout, and it is what `diff` says of the written file."""
+    result = scpatch("rewrite", "--diff", "--format", "json", copy)
+    assert validated(result.stdout)["written"] is True
+    (shown,) = json.loads(result.stdout)["differences"]
+    (real,) = json.loads(scpatch("diff", "--format", "json", CALLS, copy).stdout)["files"]
+    assert shown["functions"] == real["functions"] != []
+    assert (shown["before"], shown["after"]) == (str(copy), str(copy))
+
+
+@pytest.mark.parametrize("form", ["plain", "csv", "markdown", "html"])
+def test_each_form_has_the_difference(form: str, copy: Path) -> None:
+    command = ("rewrite", "--dry-run", "--format", form, copy)
+    without, with_it = (scpatch(*command, *more).stdout for more in ([], ["--diff"]))
+    assert "e8410018" not in without
+    assert "e8410018" in with_it

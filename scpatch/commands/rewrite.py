@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from scpatch.differ.model import ObjectDiff
+    from scpatch.report.diff import DiffReport
     from scpatch.report.screen import Look
 
 _STDOUT = Path("-")
@@ -76,17 +77,19 @@ def run(values: Values) -> Exit:
         print_refusals(plans)
         writing = values.keep_going or not errors
         failed: list[ScpatchError] = []
+        differences: DiffReport | None = None
         try:
             if writing and stream:
                 for plan in plans:
                     _write_stream(plan, values)
             elif writing:
-                _write(plans, values, executor, failed, step)
+                differences = _write(plans, values, executor, failed, step)
         except RefusedError:
             writing = False
     for error in failed:
         print_error(error)
-    _report(plans, values, files, sorted_out.foreign, written=writing and not values.dry_run)
+    written = writing and not values.dry_run
+    _report(plans, values, files, sorted_out.foreign, written=written, differences=differences)
     if not writing:
         rest = any(plan.outputs for plan in plans)
         advice = "; --keep-going rewrites the rest" if rest else ""
@@ -166,24 +169,24 @@ def _write(
     executor: Executor | None,
     failed: list[ScpatchError],
     step: batch.Progress,
-) -> None:
+) -> DiffReport | None:
     """Puts the outputs in place, all or none; with --keep-going, all but those that fail. Before
-    that, shows what would differ.
+    that, shows what would differ, or returns it if it is for the report.
 
     Raises RefusedError if call sites were refused, without --keep-going.
     """
     if not values.keep_going:
         check_refused(plans)
+    differences: DiffReport | None = None
     if values.diff:
         from scpatch.report.diff import DiffReport
 
-        print_report(
-            DiffReport(list(_differences(plans, values)), shown=shown(values)),
-            "text",
-            _look(values),
-        )
-        # What cannot be shown is not written either.
-        sys.stdout.flush()
+        differences = DiffReport(list(_differences(plans, values)), shown=shown(values))
+        if values.format in (None, "text"):
+            print_report(differences, "text", _look(values))
+            # What cannot be shown is not written either.
+            sys.stdout.flush()
+            differences = None
     if not values.dry_run:
         depfile = None if values.depfile is None else (values.depfile, _depfile(plans, values))
         write(
@@ -197,6 +200,7 @@ def _write(
             failed=failed if values.keep_going else None,
             progress=step,
         )
+    return differences
 
 
 def _depfile(plans: Sequence[FilePlan], values: Values) -> str:
@@ -249,11 +253,12 @@ def _report(
     foreign: Sequence[Path],
     *,
     written: bool,
+    differences: DiffReport | None,
 ) -> None:
     if values.format is not None:
         from scpatch.report.rewrite import RewriteReport
 
-        report = RewriteReport(plans, written, shown(values), brief=files.many)
+        report = RewriteReport(plans, written, shown(values), files.many, differences)
         print_report(report, values.format, _look(values))
     if values.quiet:
         return

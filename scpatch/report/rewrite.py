@@ -29,6 +29,7 @@ from scpatch.sites.actions import Action
 from scpatch.strategies.plans import Plan
 
 if TYPE_CHECKING:
+    from scpatch.report.diff import DiffReport
     from scpatch.report.documents.calls import RewriteDocument
 
 
@@ -39,12 +40,20 @@ class RewriteReport(NamedTuple):
     shown: Filter = EVERYTHING
     brief: bool = False
     """Whether a person gets one line for each file that changes, and the total."""
+    differences: DiffReport | None = None
+    """What the rewrite changes in the code, if that is asked for."""
 
     @property
     def command(self) -> str:
         return "rewrite"
 
     def blocks(self) -> Iterator[Block]:
+        yield from self._plans()
+        if self.differences:
+            yield GAP
+            yield from self.differences.blocks()
+
+    def _plans(self) -> Iterator[Block]:
         if self.brief:
             yield Line((Cell(total_line(self.plans, written=self.written)),))
             for plan in self.plans:
@@ -78,11 +87,16 @@ class RewriteReport(NamedTuple):
             for listed in plan.listed:
                 yield "listed", name, place(listed.section_name, listed.offset), listed.key
             yield "object", name, plan.strategy, len(plan.changed), plan.code_bytes
+        if self.differences:
+            yield from self.differences.records()
 
     def document(self) -> RewriteDocument:
         from scpatch.report.documents.calls import rewrite_document
 
-        return rewrite_document(self.plans, self.shown, written=self.written)
+        document = rewrite_document(self.plans, self.shown, written=self.written)
+        if self.differences:
+            document.differences = self.differences.document().files
+        return document
 
     def findings(self) -> Iterator[Finding]:
         """The refused calls."""

@@ -21,6 +21,7 @@ from scpatch.report.documents import (
     listed,
     natural,
 )
+from scpatch.report.documents.diff import ComparedObject
 from scpatch.report.words import by_state, summary_line
 from scpatch.verifier.verdict import Result, Verdict, judge_site, worst
 
@@ -160,6 +161,7 @@ class RewriteDocument(Document):
     command: Literal["rewrite"]
     written: Annotated[bool, about("Whether the outputs were written.")]
     files: list[RewrittenFile]
+    differences: Annotated[list[ComparedObject], about("What changes in the code, with --diff.")]
 
 
 def rewrite_document(plans: Iterable[FilePlan], shown: Filter, *, written: bool) -> RewriteDocument:
@@ -173,7 +175,7 @@ def rewrite_document(plans: Iterable[FilePlan], shown: Filter, *, written: bool)
         )
         for plan in plans
     ]
-    return RewriteDocument(SCHEMA, "rewrite", written, files)
+    return RewriteDocument(SCHEMA, "rewrite", written, files, [])
 
 
 def _planned(planned: ObjectPlan, shown: Filter) -> PlannedObject:

@@ -7,6 +7,7 @@
     scpatch.plan("x.o", "localentry").refused       # what a strategy could not do; writes nothing
     scpatch.rewrite("x.o", output="new.o")          # plans and writes
     scpatch.verify("x.o", "new.o")                  # proves the result
+    scpatch.check("x.ko")                           # is every call right? By this file alone
 
 The functions are imported when they are first used: a build imports this package thousands of
 times and needs few of them.
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Action",
     "Advice",
+    "CheckVerdict",
     "FilePlan",
     "FileScan",
     "Hoist",
@@ -43,6 +45,7 @@ __all__ = [
     "Undefined",
     "Verdict",
     "advise",
+    "check",
     "diff",
     "list_strategies",
     "plan",
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from scpatch.advisor import Advice
     from scpatch.api import *
     from scpatch.differ.model import ObjectDiff
+    from scpatch.verifier.check import CheckVerdict
     from scpatch.verifier.tools import Toolchain
     from scpatch.verifier.verdict import Verdict
 else:
@@ -75,6 +79,7 @@ else:
 _HOMES = {
     "Advice": "advisor",
     "ObjectDiff": "differ.model",
+    "CheckVerdict": "verifier.check",
     "Toolchain": "verifier.tools",
     "Verdict": "verifier.verdict",
 }

@@ -38,6 +38,7 @@ from scpatch.strategies.plans import Plan as Plan
 if TYPE_CHECKING:
     from scpatch.advisor import Advice
     from scpatch.differ.model import ObjectDiff
+    from scpatch.verifier.check import CheckVerdict
     from scpatch.verifier.options import VerifyOptions
     from scpatch.verifier.tools import Toolchain
     from scpatch.verifier.verdict import Verdict
@@ -217,6 +218,30 @@ def verify_link(
         _check(source, linked=False)
     _check(image, linked=True)
     return verify_link(objects, image, _verify_options(options, toolchain))
+
+
+def check(
+    source: Source,
+    options: Options = Options(),  # noqa: B008
+    *,
+    image: bool = False,
+    toolchain: Toolchain | None = None,
+) -> list[CheckVerdict]:
+    """Whether every static call of an object, module, archive or linked image is right, by this
+    file alone; one verdict for each object. Executes nothing and writes nothing.
+
+    `image` says that the file will be linked into vmlinux. `options` has the names of trampolines,
+    and the kernel's offsets, without which calls that use them are not shown to be right.
+    `toolchain` says which `ar` opens archives.
+
+    Raises ScpatchError as `scan` does, and SCP301 if `ar` is missing. A wrong call is no error:
+    see `CheckVerdict.proven`.
+    """
+    from scpatch.verifier.files import check_file
+
+    _check(source, linked=True)
+    verify_options = _verify_options(options, toolchain)
+    return check_file(_plain(source), verify_options, for_image=image, label=str(_name(source)))
 
 
 def diff(

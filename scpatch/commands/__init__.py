@@ -42,17 +42,20 @@ _TREES = o.argument(
 )
 _SITES = (o.TRAMPOLINES, o.UNDEFINED, o.NO_NOP, o.HOIST)
 _OFFSETS = (o.ASM_OFFSETS, o.PACA_TOC_OFFSET)
+_IMAGE = Parameter("image", "The files will be linked into vmlinux, not into a module.")
+_CROSS_COMPILE = Parameter(
+    "cross_compile",
+    "Prefix of the binutils, such as powerpc64le-linux-gnu-.",
+    str,
+    "PREFIX",
+    shown_default="CROSS_COMPILE in the environment, else a usual one",
+    group=o.Group.TOOLS,
+)
+_AR = Parameter("ar", "The `ar` that opens archives.", str, "PROGRAM", group=o.Group.TOOLS)
 _TOOLCHAIN = (
-    Parameter(
-        "cross_compile",
-        "Prefix of the binutils, such as powerpc64le-linux-gnu-.",
-        str,
-        "PREFIX",
-        shown_default="CROSS_COMPILE in the environment, else a usual one",
-        group=o.Group.TOOLS,
-    ),
+    _CROSS_COMPILE,
     Parameter("ld", "GNU ld for ppc64le.", str, "PROGRAM", group=o.Group.TOOLS),
-    Parameter("ar", "The `ar` that opens archives.", str, "PROGRAM", group=o.Group.TOOLS),
+    _AR,
     Parameter(
         "qemu",
         "QEMU's emulator of ppc64le programs.",
@@ -185,16 +188,37 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ),
         compares=True,
     ),
+    "check": Command(
+        "Say whether every static call in objects, modules and images is right.\n\n"
+        "This needs no file to compare with, and runs nothing. What the file alone does not show "
+        "counts as not shown.\n\n"
+        "Exit codes: 0 all calls are right, 1 a call is wrong or not shown, 2 an error.",
+        (
+            o.argument(
+                "FILE...",
+                "Objects, modules, archives and linked images, or folders of them; @LIST names a "
+                "file of arguments.",
+                repeatable=True,
+                required=False,
+            ),
+            *o.SELECTION,
+            _IMAGE,
+            o.TRAMPOLINES,
+            *_OFFSETS,
+            _CROSS_COMPILE,
+            _AR,
+            *o.LOOK,
+            o.QUIET,
+            o.VERBOSE,
+        ),
+        compares=True,
+    ),
     "advise": Command(
         "Recommend a strategy.\n\n"
         "Show what each strategy would change in FILE... and cost. Nothing is written.",
         (
             _FILES,
-            Parameter(
-                "image",
-                "The files will be linked into vmlinux, not into a module.",
-                group=o.Group.STRATEGY,
-            ),
+            _IMAGE._replace(group=o.Group.STRATEGY),
             o.TRAMPOLINES,
             o.NO_NOP,
             *_OFFSETS,

@@ -10,13 +10,17 @@ import msgspec
 
 from scpatch.report.documents.advise import AdviseDocument
 from scpatch.report.documents.calls import RewriteDocument, ScanDocument, VerifyDocument
+from scpatch.report.documents.check import CheckDocument
 from scpatch.report.documents.diff import DiffDocument
 from scpatch.strategies import every_action
 from scpatch.verifier.reasons import every_reason
 
 FILE: Final = Path(__file__).with_name("schema.json")
 
-_DOCUMENTS: Final = (ScanDocument, AdviseDocument, RewriteDocument, DiffDocument, VerifyDocument)
+_DOCUMENTS: Final = (
+    *(ScanDocument, AdviseDocument, RewriteDocument, DiffDocument),
+    *(VerifyDocument, CheckDocument),
+)
 
 
 def schema() -> dict[str, object]:

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
@@ -205,16 +205,21 @@ def _is_same_name(before: ArchiveMember, copy: ArchiveMember, after: Path) -> bo
     return old.stem.startswith(copied[1]) and old.suffix.startswith(copied[2])
 
 
+def counted_names(members: Iterable[ArchiveMember]) -> Iterator[str]:
+    """The name of each member, with a count if it repeats."""
+    counts: Counter[str] = Counter()
+    for member in members:
+        name = member.path.name
+        counts[name] += 1
+        yield name if counts[name] == 1 else f"{name}@{counts[name]}"
+
+
 def _pair_up(
     old: Sequence[ArchiveMember], new: Sequence[ArchiveMember], archive: str
 ) -> MemberPairs:
     """The members in pairs, and what differs between two, but for the content of objects."""
-    counts: Counter[str] = Counter()
     pairs, errors = [], []
-    for first, second in zip(old, new, strict=True):
-        name = first.path.name
-        counts[name] += 1
-        counted = name if counts[name] == 1 else f"{name}@{counts[name]}"
+    for first, second, counted in zip(old, new, counted_names(old), strict=True):
         pair = MemberPair(f"{archive}({counted})", first.path, second.path, first.is_object)
         pairs.append(pair)
         if first.attributes != second.attributes:

@@ -1,4 +1,5 @@
 """Verifies files: two objects, archives or linked images, or an image and what it was linked from.
+Checks one file alone.
 
 This is the top of the verifier. It opens archives, asks the proof about each pair of objects, and
 executes their call sites. Nothing below imports it.
@@ -13,13 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from scpatch.verifier.archives import is_archive, open_archive, open_archives
+from scpatch.verifier.archives import counted_names, is_archive, open_archive, open_archives
+from scpatch.verifier.check import CheckVerdict, check
 from scpatch.verifier.execute import execute
 from scpatch.verifier.linked import prove_images, prove_link
 from scpatch.verifier.objects import decoder
 from scpatch.verifier.objects.read import is_linked
 from scpatch.verifier.options import DEFAULTS, KernelOffsets, Source, VerifyOptions
 from scpatch.verifier.proof import Proof, prove
+from scpatch.verifier.reasons.interface import Surroundings
 from scpatch.verifier.tools import Toolchain, Tools
 from scpatch.verifier.verdict import SiteRuns, Verdict
 
@@ -80,6 +83,41 @@ def verify_link(
             options.offsets.paca_toc,
         )
         return Verdict(label, proof, None)
+
+
+def check_file(
+    source: Source,
+    options: VerifyOptions = DEFAULTS,
+    *,
+    for_image: bool = False,
+    label: str = "",
+) -> list[CheckVerdict]:
+    """Says whether every static call of a file is right: one verdict for an object, a module or a
+    linked image, and one for each object of an archive. Executes nothing.
+
+    `for_image` says that the file will be linked into the kernel's image, `label` what verdicts
+    call it, if that is not its path. Raises OSError for a file that cannot be opened, and
+    ScpatchError as `verify_files` does for archives.
+    """
+    decoder.choose(options.toolchain)
+    label = label or (IN_MEMORY if isinstance(source, bytes) else str(source))
+    offsets = options.offsets
+    livepatch = offsets.paca_thread_info, offsets.livepatch_sp
+
+    def judge(path: Path, name: str) -> CheckVerdict:
+        known = Surroundings(for_image or is_linked(path), offsets.paca_toc, livepatch)
+        return check(path, name, options.trampolines, known)
+
+    with _paths([source]) as (path,):
+        if not is_archive(path):
+            return [judge(path, label)]
+        with open_archive(path, options.toolchain) as members:
+            names = counted_names(members)
+            return [
+                judge(member.path, f"{label}({name})")
+                for member, name in zip(members, names, strict=True)
+                if member.is_object
+            ]
 
 
 @contextmanager

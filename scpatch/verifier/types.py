@@ -28,7 +28,7 @@ class Reason(StrEnum):
     @property
     def right(self) -> bool:
         """Whether r2 is right after the call."""
-        return self not in (Common.RESTORED, Common.LEFT, Common.WRONG)
+        return self not in (Common.RESTORED, Common.OPEN, Common.LEFT, Common.WRONG)
 
 
 class Common(Reason):
@@ -43,6 +43,10 @@ class Common(Reason):
     RESTORED = (
         *("restored", "save not shown"),
         "was restored before already, but no save was found: neither right nor an error",
+    )
+    OPEN = (
+        *("open", "decided elsewhere"),
+        "is right or wrong by another file, or by what is not known of the kernel (`check` only)",
     )
     LINKER = (
         *("linker", "saved by linker"),

@@ -6,12 +6,14 @@ Only what needs JSON imports this package: the import of msgspec takes time.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Annotated, Final, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
+from scpatch.errors import ScpatchError
 from scpatch.report.words import clean
 
 SCHEMA: Final = "scpatch/2"
@@ -40,6 +42,18 @@ Applied = Annotated[list[str], about("The strategies that it says it was rewritt
 
 class Entry(msgspec.Struct, forbid_unknown_fields=True):
     """An object of a document. No field is left out; one without a value is empty or null."""
+
+
+class FailedFile(Entry):
+    file: FileName
+    where: Annotated[str, about("The place in the file; may be empty.")]
+    code: Annotated[str, Meta(pattern="^SCP[0-9]{3}$")]
+    message: str
+
+
+def failures(errors: Iterable[ScpatchError]) -> list[FailedFile]:
+    """The entries of files that could not be read or written."""
+    return [entry(FailedFile, error) for error in errors]
 
 
 class Document(Entry):

@@ -6,7 +6,6 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -95,7 +94,7 @@ class Linked(Targets):
             match = STUB_NAME.fullmatch(symbol.name) if symbol.section > 0 else None
             if match is not None and match[1] == "save":
                 name = unescaped(match[2])
-                if any(fnmatchcase(name, glob) for glob in self.globs):
+                if self.is_named(name):
                     stubs[self.address(Place(symbol.section, symbol.value))] = name, symbol
         return stubs
 

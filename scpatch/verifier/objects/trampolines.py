@@ -87,6 +87,10 @@ class Targets(Instructions):
         livepatch = trampoline.symbol.shndx == SHN_LIVEPATCH
         return trampoline.symbol.section == 0 and (self.module or livepatch)
 
+    def is_named(self, name: str) -> bool:
+        """Whether a symbol of this name is a trampoline."""
+        return any(fnmatchcase(name, glob) for glob in self.globs)
+
     @cached_property
     def trampolines(self) -> dict[Place, list[Trampoline]]:
         """The trampolines by place; several names may share one."""
@@ -94,7 +98,7 @@ class Targets(Instructions):
         for symbol in self.image.symbols:
             if symbol.type in (STT_SECTION, STT_FILE) or not symbol.number:
                 continue
-            if any(fnmatchcase(_plain_name(symbol), glob) for glob in self.globs):
+            if self.is_named(_plain_name(symbol)):
                 place, in_data = Place(0, symbol.number), False
                 if symbol.section > 0:
                     place = Place(symbol.section, symbol.value)

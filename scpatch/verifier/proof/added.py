@@ -91,7 +91,7 @@ def _code(added: Added, section: Section) -> Iterator[str]:
         if not is_over or place in calls.branches:
             yield f"{section.name}+{start:#x}: no stub, and no branch over the appended code."
         start += 4
-    elif _falls_through(added, section):
+    elif section.size % 4 == 0 and falls_through(added.before, Place(section.number, section.size)):
         yield f"{section.name}+{start:#x}: the code before may run on into the stub."
     while start in blocks:
         start += blocks[start].size
@@ -99,22 +99,21 @@ def _code(added: Added, section: Section) -> Iterator[str]:
         yield f"{section.name}+{start:#x}: bytes were appended that are not a stub."
 
 
-def _falls_through(added: Added, section: Section) -> bool:
-    """Whether control may run off the old end of a section.
+def falls_through(code: Code, end: Place) -> bool:
+    """Whether control may run on to the instruction at `end` from the one before it.
 
     It cannot where the last words follow a branch or an illegal instruction and nothing leads
     to them: padding, or the traceback table after a function. Primary opcode 0 is illegal, and
     so is what zeros make of an incomplete word at the end (Power ISA, appendix on opcode maps).
     """
-    if section.size % 4:
-        return False
-    words = added.before.calls.words(section.number)
-    for at in range(len(words) - 1, -1, -1):
-        if words[at] >> 26 == 0 or flow(words[at]) in (Flow.JUMP, Flow.LEAVES):
+    for offset in range(end.offset - 4, -1, -4):
+        place = Place(end.section, offset)
+        word = code.calls.word(place)
+        if word >> 26 == 0 or flow(word) in (Flow.JUMP, Flow.LEAVES):
             return False
-        if added.before.entries.entered(Place(section.number, at * 4)):
+        if code.entries.entered(place):
             return True
-    return bool(words)
+    return end.offset > 0
 
 
 def _relocations(added: Added, section: Section) -> Iterator[str]:

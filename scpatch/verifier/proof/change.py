@@ -143,12 +143,23 @@ def hoist_fault(old: Code, new: Code, place: Place, *, kernel: bool) -> str:
     callee = old.calls.plain_call(call)
     if old.calls.word(place) != NOP or callee is None:
         return "it was not a nop after a call"
-    return (
-        _callee_fault(old, call, callee, kernel=kernel)
-        or _named_by(old, place)
-        or new.is_framed(place).fault
-        or _slot_fault(new, place)
-    )
+    return _callee_fault(old, call, callee, kernel=kernel) or _store_fault(old, new, place)
+
+
+def save_fault(code: Code, place: Place, *, kernel: bool) -> str:
+    """The same of a store that is there already, whoever made it."""
+    call = place.after(-4)
+    if (entry := code.calls.branches.get(call)) is not None:
+        callee = code.calls.image.symbols[entry[0].symbol]
+        if fault := _callee_fault(code, call, callee, kernel=kernel):
+            return fault
+        return _store_fault(code, code, place)
+    return code.is_framed(place).fault
+
+
+def _store_fault(old: Code, new: Code, place: Place) -> str:
+    """What the store may harm, or what may change it."""
+    return _named_by(old, place) or new.is_framed(place).fault or _slot_fault(new, place)
 
 
 def _callee_fault(old: Code, call: Place, callee: Symbol, *, kernel: bool) -> str:

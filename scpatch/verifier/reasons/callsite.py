@@ -21,6 +21,7 @@ from scpatch.verifier.reasons.interface import (
     Block,
     Judgement,
     Strategy,
+    Surroundings,
     only_the_nop,
     restore_fault,
 )
@@ -52,6 +53,32 @@ class _Callsite(Strategy):
         if word != LD_R2 or not STUB_NAME.fullmatch(stub):
             return None
         return _Reason.STUB, f"saved by {stub}, restored after the call"
+
+    def judge_alone(
+        self, site: Site, found: Judgement, known: Surroundings
+    ) -> tuple[Reason, str] | None:
+        stub = site.stub
+        if stub is None or found.reason not in tuple(_Reason):
+            return None
+        if fault := self._fault(stub):
+            return Common.WRONG, f"{stub.symbol.name}: {fault}"
+        if stub.symbol.binding == STB_WEAK != self._binding(stub) and not self.after.calls.module:
+            why = f"{stub.symbol.name} is weak: a linker may use that of another object instead"
+            return Common.WRONG, why
+        return None
+
+    def faults_alone(self) -> Iterator[str]:
+        """Calls that such a stub hides are not seen as static calls: through one that leads to no
+        trampoline, or into the middle of one."""
+        calls = self.after.calls
+        for place, stub in calls.stubs.items():
+            where, name = calls.image.where(place), STUB_NAME.fullmatch(stub.symbol.name)
+            assert name is not None, "it is a stub by its name"
+            if stub.trampoline is None and calls.is_named(unescaped(name[2])):
+                yield f"{where}: {stub.symbol.name} is no good: {stub.fault}."
+            for at in range(4, stub.size if stub.trampoline is not None else 0, 4):
+                if reason := self.after.entries.entered(place.after(at)):
+                    yield f"{where}: +{at:#x} may run without the save before it: {reason}."
 
     def changed_words(self, site: Site) -> list[Place]:
         if site.stub is not None and site.stub.thunk:

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 from scpatch.verifier.objects.calls import Site
 from scpatch.verifier.objects.read import STB_GLOBAL, Place, Symbol
 from scpatch.verifier.search.frame import Code
-from scpatch.verifier.types import Reason, SiteProof
+from scpatch.verifier.types import Common, Reason, SiteProof
 
 Spans = list[tuple[int, range]]
 """Bytes of the file that may differ: sections, and section offsets in them."""
@@ -23,6 +23,17 @@ class Judgement(NamedTuple):
     why: str
     paca_toc: int | None = None
     """Where in the PACA r2 is loaded from, in bytes."""
+
+
+class Surroundings(NamedTuple):
+    """What is known beside a file that is judged alone."""
+
+    for_image: bool = False
+    """It is, or will be linked into, the kernel's image."""
+    paca_toc: int | None = None
+    """PACATOC, from r13, in bytes; None: unknown."""
+    livepatch: tuple[int | None, int | None] = (None, None)
+    """Where the thread_info is in the PACA and livepatch_sp in that, in bytes; None: unknown."""
 
 
 class Block(NamedTuple):
@@ -75,6 +86,18 @@ class Strategy:
         """The same for a linked image: `word` follows the call, `stub` is the name of the function
         that the call goes to, if that saves r2."""
         return None
+
+    def judge_alone(
+        self, site: Site, found: Judgement, known: Surroundings
+    ) -> tuple[Reason, str] | None:
+        """What speaks against a call that `judge` has found right, if there is no file before to
+        compare with: it is wrong or open, and why. None if nothing does. `before` and `after` are
+        then the same."""
+        return None
+
+    def faults_alone(self) -> Iterator[str]:
+        """One sentence for each fault of such a file that is none of a single call."""
+        yield from ()
 
     def changed_words(self, site: Site) -> list[Place]:
         """The words of a changed call that may differ."""
@@ -164,3 +187,14 @@ def only_the_nop(was: Site, now: Site) -> Iterator[str]:
     """That the relocation of a call is as it was."""
     if was.rela != now.rela:
         yield "only the nop had to change, but the call's relocation was changed"
+
+
+def open_load(offset: int, known: Surroundings) -> tuple[Reason, str] | None:
+    """What speaks against a load of r2 from the PACA, if only the kernel's asm-offsets.h says
+    whether it is from PACATOC; None if nothing does."""
+    if known.paca_toc is None:
+        why = f"r2 is loaded from {offset}(r13); --asm-offsets says whether that is PACATOC"
+        return Common.OPEN, why
+    if offset != known.paca_toc:
+        return Common.WRONG, f"r2 is loaded from {offset}(r13), not {known.paca_toc}(r13)"
+    return None

@@ -23,9 +23,9 @@ from scpatch.verifier.objects.read import STB_WEAK, Place
 from scpatch.verifier.objects.relocations import REL24
 from scpatch.verifier.objects.trampolines import Trampoline
 from scpatch.verifier.objects.variant import BCTR, BL, LD_R2, MTCTR_R12, B, without_distance
-from scpatch.verifier.reasons.interface import Block, Judgement, Spans, Strategy
+from scpatch.verifier.reasons.interface import Block, Judgement, Spans, Strategy, Surroundings
 from scpatch.verifier.search.frame import Code
-from scpatch.verifier.types import Reason, SiteProof
+from scpatch.verifier.types import Common, Reason, SiteProof
 
 _THREAD_INFO, _LOAD_SP, _STORE_SP = 0xE98D0000, 0xE96C0000, 0xF96C0000
 """`ld r12,N(r13)`, `ld r11,N(r12)` and `std r11,N(r12)`, where N is an offset of the kernel's."""
@@ -232,6 +232,22 @@ class _LivepatchStack(Strategy):
             return None
         why = "its trampoline, which another object defines, is to keep r2"
         return Judgement(_Reason.ELSEWHERE, why)
+
+    def judge_alone(
+        self, site: Site, found: Judgement, known: Surroundings
+    ) -> tuple[Reason, str] | None:
+        if found.reason is _Reason.ELSEWHERE:
+            return Common.OPEN, f"{found.why}: check that object, too"
+        if found.reason is not _Reason.TRAMPOLINE:
+            return None
+        if None in known.livepatch:
+            why = "its trampoline saves r2 where --asm-offsets says whether the livepatch stack is"
+            return Common.OPEN, why
+        for _, to in self._new.of(site.trampoline).branches:
+            offsets = self._new.code(Place(site.trampoline.place.section, to))
+            if offsets != known.livepatch:
+                return Common.WRONG, f"the livepatch stack is looked for by {offsets}"
+        return None
 
     def describe(self, proof: SiteProof, was: Site, now: Site) -> SiteProof:
         if proof.state is _Reason.ELSEWHERE:

@@ -17,7 +17,7 @@ from typing import Final
 from scpatch.verifier.objects import record
 from scpatch.verifier.objects.calls import Calls, Site
 from scpatch.verifier.objects.insn import Flow, flow, target, toc_load
-from scpatch.verifier.objects.read import Place, Rela, Symbol
+from scpatch.verifier.objects.read import STB_WEAK, Place, Rela, Symbol
 from scpatch.verifier.objects.relocations import (
     ADDR16_HA,
     ADDR16_LO,
@@ -29,7 +29,15 @@ from scpatch.verifier.objects.relocations import (
 from scpatch.verifier.objects.stubs import unescaped
 from scpatch.verifier.objects.trampolines import Trampoline
 from scpatch.verifier.objects.variant import BL, LD_R2, NOP, NOPS, without_distance
-from scpatch.verifier.reasons.interface import Block, Judgement, Load, Spans, Strategy
+from scpatch.verifier.reasons.interface import (
+    Block,
+    Judgement,
+    Load,
+    Spans,
+    Strategy,
+    Surroundings,
+    restore_fault,
+)
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Common, Reason, SiteProof
 
@@ -66,6 +74,18 @@ class _Localentry(Strategy):
         elif not trampoline.symbol.section and self.name in calls.noted and after in NOPS:
             why = "the linker saves and restores r2 if the trampoline is marked where it is defined"
         return Judgement(Common.LINKER, why) if why else None
+
+    def judge_alone(
+        self, site: Site, found: Judgement, known: Surroundings
+    ) -> tuple[Reason, str] | None:
+        if found.reason is not Common.LINKER or site.trampoline.is_indirect:
+            return None
+        if not site.trampoline.is_defined:
+            return Common.OPEN, f"{found.why}: check that object, too"
+        fault = self._fault_now(site.trampoline, known.paca_toc)
+        if fault := fault or restore_fault(self.after, site):
+            return Common.WRONG, f"{found.why}, but {fault}"
+        return None
 
     def call_faults(self, was: Site, now: Site, reason: Reason) -> Iterator[str]:
         calls = self.after.calls
@@ -201,6 +221,31 @@ class _Localentry(Strategy):
             return self._replaced(old, new, place, relas)
         if relas != [rela for _, rela in self.before.calls.relocations_at(place, 8)]:
             return "the relocations of its prologue were changed"
+        return self._unchanged(now, distance)
+
+    def _fault_now(self, now: Trampoline, paca_toc: int | None) -> str:
+        """What is wrong with a marked trampoline of which it is not known how it was before."""
+        calls = self.after.calls
+        if now.symbol.binding == STB_WEAK:
+            return "another definition, without the mark, may replace its trampoline"
+        offset = toc_load(calls.word(now.place))
+        if None not in (offset, paca_toc) and offset != paca_toc:
+            return f"its trampoline loads r2 from {offset}(r13), not {paca_toc}(r13)"
+        to = _detour(calls, now.place)
+        if _goes_to_code(calls, now.place) and to is not None:
+            symbol = calls.image.function_at(to)
+            assert symbol is not None, "the code has a name"
+            fault = self._code_fault(symbol, to, now)
+        else:
+            fault = self._unchanged(now, 0)
+        return f"of its trampoline: {fault}" if fault else ""
+
+    def _unchanged(self, now: Trampoline, distance: int) -> str:
+        """What is wrong with a marked trampoline whose code is that of the compiler. `distance` is
+        that of the two entry points it had, in bytes."""
+        calls, place = self.after.calls, now.place
+        new = _prologue(calls, now)
+        relas = [rela for _, rela in calls.relocations_at(place, 8) if rela.type != NONE]
         if _computes_from_r12(*new):
             return "computes r2 from r12"
         if new[0] >> 16 == _LIS_R2 and new[1] >> 16 == _ADDI_R2_R2:

@@ -12,7 +12,14 @@ from typing import Final
 
 from scpatch.verifier.objects.calls import Site
 from scpatch.verifier.objects.insn import toc_load
-from scpatch.verifier.reasons.interface import Judgement, Strategy, change_fault, only_the_nop
+from scpatch.verifier.reasons.interface import (
+    Judgement,
+    Strategy,
+    Surroundings,
+    change_fault,
+    only_the_nop,
+    open_load,
+)
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Common, Reason
 
@@ -40,6 +47,18 @@ class _Paca(Strategy):
             return Judgement(Common.WRONG, fault)
         why = f"r2 is loaded from the PACA, {offset}(r13)"
         return Judgement(_Reason.PACA, why, offset)
+
+    def judge_alone(
+        self, site: Site, found: Judgement, known: Surroundings
+    ) -> tuple[Reason, str] | None:
+        if found.paca_toc is None:
+            return None
+        if fault := open_load(found.paca_toc, known):
+            return fault
+        if not known.for_image:
+            why = f"{found.why}: right in the kernel's image, wrong in a module"
+            return Common.OPEN, f"{why}; --image says that it ends in the image"
+        return None
 
     @classmethod
     def judge_in_image(cls, word: int, stub: str) -> tuple[Reason, str] | None:

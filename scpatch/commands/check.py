@@ -1,0 +1,64 @@
+"""`scpatch check`: is every static call of these files right, by the files alone?"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scpatch import batch
+from scpatch.api import check
+from scpatch.errors import Exit, ScpatchError
+from scpatch.options import Values, library_options, look, selection
+from scpatch.report.check import CheckReport
+from scpatch.report.errors import print_error
+from scpatch.report.forms import print_report
+from scpatch.report.messages import note_intermediate, note_left_out, print_unmatched
+from scpatch.report.progress import progress_bar
+from scpatch.verifier.check import CheckVerdict
+from scpatch.verifier.tools import Toolchain
+
+if TYPE_CHECKING:
+    from scpatch.rewriter import Options
+
+
+def run(values: Values) -> Exit:
+    """Prints what is wrong or not shown. OK means that every call of every file is right, ERROR
+    that one is not, USAGE that a file cannot be read."""
+    options = library_options(values)
+    toolchain = Toolchain(values.cross_compile, ar=values.ar)
+    work = partial(_try_check, options=options, image=values.image, toolchain=toolchain)
+    files = selection(values)
+    sources = [file.source for file in files.files]
+    with (
+        progress_bar(len(files.files), "checking", quiet=values.quiet) as step,
+        batch.workers(values.jobs, len(files.files), worth=_WORTHWHILE) as executor,
+    ):
+        results = list(batch.run(work, sources, executor, progress=step))
+    checked, errors, foreign = files.sort_out(results)
+    verdicts = [verdict for file in checked for verdict in file]
+    if not values.quiet:
+        report = CheckReport(verdicts, errors, values.verbose)
+        print_report(report, values.format, look(values))
+        note_intermediate(verdict.label for verdict in verdicts if verdict.intermediate)
+        note_left_out(files.links, foreign)
+        names = (name for verdict in verdicts for name in verdict.trampolines)
+        print_unmatched(values.trampolines, names)
+    for error in errors:
+        print_error(error)
+    if errors:
+        return Exit.USAGE
+    return Exit.OK if all(verdict.proven for verdict in verdicts) else Exit.ERROR
+
+
+_WORTHWHILE = 8
+"""Files for which another process is worth its start: one takes some 30 milliseconds."""
+
+
+def _try_check(
+    source: Path | bytes, options: Options, *, image: bool, toolchain: Toolchain
+) -> list[CheckVerdict] | ScpatchError:
+    try:
+        return check(source, options, image=image, toolchain=toolchain)
+    except ScpatchError as error:
+        return error

@@ -285,7 +285,7 @@ FUNCTION = Parameter(
     str,
     "GLOB",
     repeatable=True,
-    group=Group.SELECTION,
+    group=Group.REPORT,
 )
 SECTION = Parameter(
     "sections",
@@ -293,7 +293,7 @@ SECTION = Parameter(
     str,
     "GLOB",
     repeatable=True,
-    group=Group.SELECTION,
+    group=Group.REPORT,
 )
 CALLEE = Parameter(
     "callees",
@@ -302,7 +302,7 @@ CALLEE = Parameter(
     str,
     "GLOB",
     repeatable=True,
-    group=Group.SELECTION,
+    group=Group.REPORT,
 )
 STATE = Parameter(
     "states",
@@ -311,7 +311,7 @@ STATE = Parameter(
     "STATE",
     repeatable=True,
     choices=lambda: [str(state) for state in strategies.every_action()],
-    group=Group.SELECTION,
+    group=Group.REPORT,
 )
 FILTERS = (FUNCTION, SECTION, CALLEE)
 """What selects the contents of a report. What is done and counted does not depend on them."""

@@ -227,7 +227,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
     ),
     "explain": Command(
         "Print the text behind a diagnostic or a strategy.\n\nWithout TOPIC, list them.",
-        (o.argument("TOPIC", "A code, such as SCP203, or a strategy.", str, required=False),),
+        (
+            o.argument("TOPIC", "A code, such as SCP203, or a strategy.", str, required=False),
+            o.PAGER,
+        ),
     ),
     "completion": Command(
         "Print the script that completes commands and options.\n\n"

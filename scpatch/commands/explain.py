@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from scpatch import strategies
 from scpatch.errors import Exit, ScpatchError
 from scpatch.options import Values, suggestion
-from scpatch.report.screen import screen_of, wrap
+from scpatch.report.pager import paged
+from scpatch.report.screen import DEFAULT_LOOK, screen_of, wrap
 from scpatch.strategies.diagnostics import every_diagnostic
 
 _WIDEST = 100
@@ -20,8 +21,9 @@ _COLUMN = 17
 def run(values: Values) -> Exit:
     """Prints the text of a topic, or the list of topics. Raises ScpatchError for an unknown one."""
     width = min(screen_of(sys.stdout).width, _WIDEST)
-    for line in _list(width) if values.topic is None else _text(values.topic, width):
-        print(line)
+    lines = _list(width) if values.topic is None else _text(values.topic, width)
+    with paged(sys.stdout, DEFAULT_LOOK._replace(pager=values.pager)) as stream:
+        stream.writelines(f"{line}\n" for line in lines)
     return Exit.OK
 
 

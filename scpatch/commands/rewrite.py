@@ -62,9 +62,8 @@ def run(values: Values) -> Exit:
     options = _options(values)
     files = selection(values, copies=values.output_dir is not None)
     stream = _is_stream(values, files)
-    steps = len(files.files) * (1 if values.dry_run else 2)
     with (
-        progress_bar(steps, "rewriting", quiet=values.quiet) as step,
+        progress_bar(len(files.files), "planning", "writing", quiet=values.quiet) as step,
         batch.workers(values.jobs, len(files.files)) as executor,
     ):
         jobs = [(file.source, _target(file, values)) for file in files.files]

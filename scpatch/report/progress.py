@@ -25,21 +25,25 @@ Phase = Callable[[str, int, int], None]
 
 @contextmanager
 def progress_bar(
-    total: int, what: str, *, quiet: bool = False
+    total: int, *phases: str, quiet: bool = False
 ) -> Iterator[Callable[[object], None]]:
-    """What is to be called after each of `total` steps. Draws on stderr if that is a terminal."""
+    """What is to be called after each of `total` steps of each phase. Draws on stderr if that is a
+    terminal."""
     done = 0
-    with progress(what, quiet=quiet) as phase:
-        if total > 1:
-            phase(what, 0, total)
+    with progress(phases[0], quiet=quiet) as phase:
 
-        def step(_item: object) -> None:
+        def say() -> None:
+            number, step = divmod(done, max(total, 1))
+            if number < len(phases):
+                phase(phases[number], *((step, total) if total > 1 else (0, 0)))
+
+        def advance(_item: object) -> None:
             nonlocal done
             done += 1
-            if total > 1:
-                phase(what, done, total)
+            say()
 
-        yield step
+        say()
+        yield advance
 
 
 @contextmanager
@@ -101,6 +105,7 @@ class _Display:
                 redirect_stdout=False,
             )
             task = bar.add_task("", total=None)
+            bar.tasks[task].start_time = bar.get_time() - PATIENCE
             self._update(bar, task)
             bar.start()
             self._drawn = bar, task

@@ -27,6 +27,10 @@ with progress.progress_bar(3, "scanning", quiet={quiet}) as step:
     for file in range(3):
         time.sleep({seconds})
         step(file)
+with progress.progress_bar(1, "reading", "writing", quiet={quiet}) as step:
+    time.sleep({seconds})
+    step(1)
+    time.sleep({seconds})
 print("report")
 """
 
@@ -56,8 +60,9 @@ def terminal_of(script: str, term: str = "xterm") -> str:
 
 def test_a_terminal_shows_the_phase_after_a_while() -> None:
     shown = in_terminal(1.0)
-    for text in ("planning", "proving  3/10", "scanning  1/3", "0:00:01"):
+    for text in ("planning", "proving  3/10", "scanning  1/3", "reading", "writing", "0:00:01"):
         assert text in shown
+    assert "0/1" not in shown
     # At the end the line is gone, and the report begins at its start.
     assert shown.endswith(("\x1b[2K\rreport\r\n", "\x1b[2Kreport\r\n"))
 

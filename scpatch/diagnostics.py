@@ -419,6 +419,14 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "elf64lppc. No other linker takes a kernel module or a vmlinux.o for a program.",
         "name GNU ld with --ld, or its prefix with --cross-compile or CROSS_COMPILE",
     ),
+    "SCP304": Diagnostic(
+        "what was to be written is not proven",
+        "With --verify, `rewrite` and `scpatch-ld` prove and execute each new file before it has "
+        "its name. The message says what speaks against the first call that is not proven. A "
+        "refused call that --keep-going or --warn-only leaves as it is loses r2, so it is not "
+        "proven either.",
+        "write the file elsewhere without --verify; `scpatch verify BEFORE AFTER` shows all calls",
+    ),
     "SCP401": Diagnostic(
         "the build step cannot link",
         "`scpatch-ld` runs before the linker in the LD variable of a kernel build. Its "

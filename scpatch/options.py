@@ -255,6 +255,11 @@ SYNC = Parameter(
     shown_default="only for a file that replaces its old content",
     group=Group.OUTPUT,
 )
+VERIFY = Parameter(
+    "verify",
+    "Prove and execute new files, as `scpatch verify` does, before they have their names.",
+    group=Group.OUTPUT,
+)
 QUIET = Parameter("quiet", "Print errors only.", short="-q", group=Group.REPORT)
 VERBOSE = Parameter("verbose", "Print every call site.", short="-v", group=Group.REPORT)
 FORMAT = Parameter(

@@ -130,6 +130,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
             o.CONTEXT,
             Parameter("backup", "Keep the old file as FILE.orig.", group=o.Group.OUTPUT),
             o.SYNC,
+            o.VERIFY,
             Parameter(
                 "keep_going",
                 "Rewrite the rest if a site or file is refused.",

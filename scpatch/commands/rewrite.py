@@ -27,6 +27,7 @@ from scpatch.report.messages import (
 from scpatch.report.progress import progress_bar
 from scpatch.report.words import clean, summary_line, total_line
 from scpatch.rewriter import (
+    Check,
     FilePlan,
     Options,
     check_refused,
@@ -80,7 +81,7 @@ def run(values: Values) -> Exit:
         try:
             if writing and stream:
                 for plan in plans:
-                    _write_stream(plan, values)
+                    _write_stream(plan, files.files[0].source, values)
             elif writing:
                 differences = _write(plans, values, executor, failed, step)
         except RefusedError:
@@ -88,7 +89,9 @@ def run(values: Values) -> Exit:
     for error in failed:
         print_error(error)
     written = writing and not values.dry_run
-    _report(plans, values, files, sorted_out.foreign, written=written, differences=differences)
+    lost = [error.file for error in failed]
+    done = [plan for plan in plans if not _is_among(plan, lost)]
+    _report(done, values, files, sorted_out.foreign, written=written, differences=differences)
     if not writing:
         rest = any(plan.outputs for plan in plans)
         advice = "; --keep-going rewrites the rest" if rest else ""
@@ -96,6 +99,12 @@ def run(values: Values) -> Exit:
     if errors or failed:
         return Exit.ERROR
     return Exit.REFUSED if any(plan.refused for plan in plans) else Exit.OK
+
+
+def _is_among(plan: FilePlan, files: Sequence[str]) -> bool:
+    """Whether an output of a plan, or a member of one, is among files that could not be written."""
+    targets = [str(output.target) for output in plan.outputs]
+    return any(file == name or file.startswith(f"{name}(") for file in files for name in targets)
 
 
 def _look(values: Values) -> Look:
@@ -113,6 +122,8 @@ def _options(values: Values) -> Options:
         raise UsageError("--output does not go with --output-dir")
     if values.depfile is not None and values.output is None:
         raise UsageError("--depfile needs --output: a file is not made from itself")
+    if values.verify and values.dry_run:
+        raise UsageError("--verify does not go with --dry-run: it proves what is written")
     if values.quiet and values.verbose:
         raise UsageError("--verbose does not go with --quiet")
     return library_options(values, lines="all" if values.verbose else "refused")
@@ -144,7 +155,7 @@ def _is_stream(values: Values, files: Selection) -> bool:
     return True
 
 
-def _write_stream(plan: FilePlan, values: Values) -> None:
+def _write_stream(plan: FilePlan, source: Path | bytes, values: Values) -> None:
     """Writes the new file to stdout, or what came from stdin to a file. Raises RefusedError as
     `_write`, and SCP110 if it is several files."""
     if not values.keep_going:
@@ -156,6 +167,10 @@ def _write_stream(plan: FilePlan, values: Values) -> None:
         raise ScpatchError("SCP110", what, file=str(plan.path)) from error
     if values.dry_run:
         return
+    if values.verify:
+        from scpatch.proving import prove_content
+
+        prove_content(source, data, str(plan.path), library_options(values))
     if values.output in (None, _STDOUT):
         sys.stdout.buffer.write(data)
     else:
@@ -198,8 +213,18 @@ def _write(
             executor=executor,
             failed=failed if values.keep_going else None,
             progress=step,
+            check=_check(values),
         )
     return differences
+
+
+def _check(values: Values) -> Check | None:
+    """What proves each new file, if that is wanted."""
+    if not values.verify:
+        return None
+    from scpatch.proving import prove
+
+    return partial(prove, options=library_options(values))
 
 
 def _depfile(plans: Sequence[FilePlan], values: Values) -> str:
@@ -276,5 +301,7 @@ def _report(
             print_message(Kind.NOTE, f"{clean(str(plan.path))}: {_NOTE}", _ADVICE)
     if files.many and plans:
         print(total_line(plans, written=written), file=sys.stderr)
+    if values.verify and written and any(plan.outputs for plan in plans):
+        print_message(Kind.NOTE, "each new file was proven and executed first")
     if values.stats:
         print_stats(plans)

@@ -74,7 +74,7 @@ def prepare(
     }
     known = {source: record.read() for source, record in records.items()}
     files = {source: known[source].sources for source in sources if known[source].holds()}
-    if whole:
+    if whole and not settings.verify:  # an object alone does not prove what another one shows
         all_files = [files.get(source) or sources_of(source) for source in sources]
         options = with_functions(options, all_files, folder / ".tmp_functions.json", key)
     inputs = []
@@ -89,10 +89,11 @@ def prepare(
     return inputs
 
 
-def make(entry: LinkInput, *, allow_refused: bool, sync: bool) -> None:
+def make(entry: LinkInput, settings: Settings) -> None:
     """Writes a planned copy and then its record, so that no record is ever without its copy.
 
-    Raises RefusedError if call sites were refused, unless they are allowed.
+    Raises RefusedError if call sites were refused, unless they are allowed, and SCP304 for a copy
+    that is to be proven and is not.
     """
     if entry.planned is None:
         return
@@ -102,7 +103,8 @@ def make(entry: LinkInput, *, allow_refused: bool, sync: bool) -> None:
     entry.record.remove()
     copies = known.copies
     if entry.path != entry.source:
-        write([plan], allow_refused=allow_refused, sync=sync)
+        check = settings.check_of(settings.image_options)
+        write([plan], allow_refused=settings.warn_only, sync=settings.sync, check=check)
         copies = {**copies, **identities(str(output.target) for output in plan.outputs)}
         _remove_others(Path(entry.path + ".members"), set(map(os.path.basename, copies)))
     entry.record.write(known._replace(copies=copies))

@@ -84,7 +84,7 @@ def _vmlinux(command: Command, settings: Settings) -> int:
         inputs = copies.prepare(sources, folder, settings, whole=whole, first=first)
         messages.check([entry.planned.plan for entry in inputs if entry.planned], settings)
         for entry in inputs:
-            copies.make(entry, allow_refused=settings.warn_only, sync=settings.sync)
+            copies.make(entry, settings)
         for entry in inputs:
             if entry.planned and entry.planned.changed:
                 plan, _, _, skipped = entry.planned
@@ -140,7 +140,8 @@ def _module(command: Command, settings: Settings) -> int:
         plan = FilePlan(target, (entry,), outputs)
         messages.check([plan], settings)
         if outputs:
-            write([plan], allow_refused=settings.warn_only, sync=settings.sync)
+            check = settings.check_of(options)
+            write([plan], allow_refused=settings.warn_only, sync=settings.sync, check=check)
             messages.rewritten(command.output, plan)
         else:
             messages.unchanged(plan)

@@ -14,7 +14,7 @@ from scpatch.options import Parameter, UsageError, Values
 from scpatch.sites.choices import Hoist, Undefined
 
 if TYPE_CHECKING:
-    from scpatch.rewriter import Options
+    from scpatch.rewriter import Check, Options
 
 _ASM_OFFSETS = Path("include/generated/asm-offsets.h")
 """The kernel's own, relative to the object tree."""
@@ -57,6 +57,7 @@ OPTIONS: Final = (
         help="Wait until the files that scpatch writes are on the disk.",
         shown_default="",
     ),
+    o.VERIFY,
     Parameter(
         "prelink",
         "Link vmlinux from one rewritten object, not from an archive.",
@@ -87,6 +88,16 @@ class Settings(Values):
         """How the library rewrites modules. Raises UsageError."""
         strategy = self.module_strategy or strategies.for_modules(self.strategy)
         return self._options()._replace(strategy=strategy)
+
+    def check_of(self, options: Options) -> Check | None:
+        """What proves new files that were made with these options, if that is wanted."""
+        if not self.verify:
+            return None
+        from functools import partial
+
+        from scpatch.proving import prove
+
+        return partial(prove, options=options)
 
     def check(self) -> None:
         """Raises UsageError if options do not go together, or ScpatchError for a file without

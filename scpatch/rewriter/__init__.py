@@ -16,6 +16,7 @@ from scpatch.rewriter.object import plan_object as plan_object
 from scpatch.rewriter.object import plan_scanned as plan_scanned
 from scpatch.rewriter.options import Lines as Lines
 from scpatch.rewriter.options import Options as Options
+from scpatch.rewriter.write import Check as Check
 from scpatch.rewriter.write import check_refused as check_refused
 from scpatch.rewriter.write import staged as staged
 from scpatch.rewriter.write import write as write

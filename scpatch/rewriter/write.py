@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,8 @@ from scpatch.rewriter.model import FilePlan, Output, is_same, new_content, sourc
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+Check = Callable[[Output, Path], object]
 
 
 def check_refused(plans: Sequence[FilePlan]) -> None:
@@ -38,6 +40,7 @@ def staged(
     executor: Executor | None = None,
     failed: list[ScpatchError] | None = None,
     progress: batch.Progress | None = None,
+    check: Check | None = None,
 ) -> Iterator[list[files.Staged]]:
     """All outputs of `plans` as finished files for `files.output.commit`. At the end of the
     context, whatever was not committed is removed, with the directories that were made for it.
@@ -45,7 +48,9 @@ def staged(
     `sync` says whether a file is on the disk before it gets its name; None: if it replaces its own
     source, whose content would otherwise be lost in a crash of the machine. `new_folders` makes the
     folders of new files. `executor` writes the files, if there is one. Errors of single files go to
-    `failed`, if it is given: the others are then staged all the same.
+    `failed`, if it is given: the others are then staged all the same. `check` gets each output and
+    its finished file, in the process that has written it, and raises the error of a file that must
+    not appear.
 
     Raises RefusedError if call sites were refused, unless `allow_refused`: then they stay as they
     are. Raises ScpatchError if an output cannot be written, or if a source has changed since the
@@ -57,7 +62,7 @@ def staged(
     outputs = [output for plan in plans for output in plan.outputs]
     most_unnamed = files.most_unnamed() if executor is None else 0
     mark = "" if executor is None else f"{os.urandom(6).hex()}."
-    work = partial(_try_stage, sync=sync, most_unnamed=most_unnamed, mark=mark)
+    work = partial(_try_stage, sync=sync, most_unnamed=most_unnamed, mark=mark, check=check)
     folders = list({output.target.parent: None for output in outputs})
     with files.new_folders(folders if new_folders else ()):
         try:
@@ -76,13 +81,27 @@ def staged(
 
 
 def _try_stage(
-    numbered: tuple[int, Output], *, sync: bool | None, most_unnamed: int, mark: str
+    numbered: tuple[int, Output],
+    *,
+    sync: bool | None,
+    most_unnamed: int,
+    mark: str,
+    check: Check | None,
 ) -> files.Staged | ScpatchError:
     number, output = numbered
     try:
-        return _stage(output, sync=sync, unnamed=number < most_unnamed, mark=mark)
+        new = _stage(output, sync=sync, unnamed=number < most_unnamed, mark=mark)
     except ScpatchError as error:
         return error
+    try:
+        if check is not None:
+            check(output, new.path)
+    except BaseException as error:
+        files.discard([new])
+        if isinstance(error, ScpatchError):
+            return error
+        raise
+    return new
 
 
 def _stage(output: Output, *, sync: bool | None, unnamed: bool, mark: str) -> files.Staged:
@@ -125,6 +144,7 @@ def write(
     executor: Executor | None = None,
     failed: list[ScpatchError] | None = None,
     progress: batch.Progress | None = None,
+    check: Check | None = None,
 ) -> None:
     """Writes all outputs of `plans`, or none if one of them cannot be written.
 
@@ -140,6 +160,7 @@ def write(
         executor=executor,
         failed=failed,
         progress=progress,
+        check=check,
     ) as new:
         if depfile is not None:
             with open_input(plans[0].path) as source:

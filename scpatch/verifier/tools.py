@@ -52,14 +52,14 @@ class Tools:
     """None: run the program directly."""
 
 
-def find_tools(toolchain: Toolchain = USUAL) -> Tools:
-    """The programs for a run.
+def find_tools(toolchain: Toolchain = USUAL, advice: str | None = None) -> Tools:
+    """The programs for a run. `advice` ends the hint for one that is missing.
 
     Raises ScpatchError for one that is missing (SCP301), and for a linker that cannot link ppc64le
     programs (SCP303).
     """
     purpose = "to run the call sites"
-    advice = ", or leave the run out with --no-run"
+    advice = ", or leave the run out with --no-run" if advice is None else advice
     ld = find("ld.bfd", "ld", toolchain=toolchain, named=toolchain.ld, purpose=purpose, or_=advice)
     _check_linker(ld)
     assembler = find("as", toolchain=toolchain, purpose=purpose, or_=advice)

@@ -282,7 +282,8 @@ def _report(
     if values.format is not None:
         from scpatch.report.rewrite import RewriteReport
 
-        report = RewriteReport(plans, written, shown(values), files.many, differences)
+        searched = values.format == "html"
+        report = RewriteReport(plans, written, shown(values), files.many, differences, searched)
         print_report(report, values.format, _look(values))
     if values.quiet:
         return

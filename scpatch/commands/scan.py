@@ -30,7 +30,11 @@ def run(values: Values) -> Exit:
     plans, errors, foreign = files.sort_out(results)
     objects = [entry for plan in plans for entry in plan.objects]
     if objects or not errors:
-        report = ScanReport([(entry.name, entry.scan) for entry in objects], brief=files.many)
+        report = ScanReport(
+            [(entry.name, entry.scan) for entry in objects],
+            brief=files.many,
+            details=values.format == "html",
+        )
         report = report._replace(shown=shown(values))
         print_report(report, values.format, look(values))
     note_intermediate(entry.name for entry in objects if entry.intermediate)

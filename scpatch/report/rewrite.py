@@ -42,6 +42,8 @@ class RewriteReport(NamedTuple):
     """Whether a person gets one line for each file that changes, and the total."""
     differences: DiffReport | None = None
     """What the rewrite changes in the code, if that is asked for."""
+    details: bool = False
+    """Whether all about each changed file follows those lines."""
 
     @property
     def command(self) -> str:
@@ -59,8 +61,11 @@ class RewriteReport(NamedTuple):
             for plan in self.plans:
                 if plan.changed or plan.refused:
                     yield Line((Cell(summary_line(plan, written=self.written)),), indent=2)
-            return
+            if not self.details:
+                return
         for index, plan in enumerate(self.plans):
+            if self.brief and not (plan.changed or plan.refused):
+                continue
             if index:
                 yield GAP
             yield Line((Cell(summary_line(plan, written=self.written)),))
@@ -142,7 +147,9 @@ def _object(entry: ObjectPlan, shown: Filter, *, titled: bool) -> Iterator[Block
             for listed in plan.listed
         ],
     )
-    for table in (*site_table(sites), *(Table(rows) for rows in tables if rows)):
+    names = ("what", "place", "name", "note")
+    named = (Table(rows, columns=names[: len(rows[0])]) for rows in tables if rows)
+    for table in (*site_table(sites), *named):
         yield GAP
         yield table
 

@@ -38,6 +38,8 @@ class ScanReport(NamedTuple):
     brief: bool = False
     """Whether a person gets one line for each object with call sites, and their total."""
     shown: Filter = EVERYTHING
+    details: bool = False
+    """Whether all about each object with call sites follows those lines."""
 
     @property
     def command(self) -> str:
@@ -46,8 +48,11 @@ class ScanReport(NamedTuple):
     def blocks(self) -> Iterator[Block]:
         if self.brief:
             yield from _overview(self.objects, self.shown)
-            return
+            if not self.details:
+                return
         for index, (name, scan) in enumerate(self.objects):
+            if self.brief and not scan.sites:
+                continue
             if index:
                 yield GAP
             yield from _object(name, scan, self.shown)
@@ -122,7 +127,8 @@ def _object(name: str, scan: Scan, shown: Filter) -> Iterator[Block]:
         calls = scan.calls
         ordered = sorted(trampolines, key=attrgetter("section", "value", "name"))
         yield GAP
-        yield Table([_trampoline_cells(entry, calls[entry.name]) for entry in ordered])
+        rows = [_trampoline_cells(entry, calls[entry.name]) for entry in ordered]
+        yield Table(rows, columns=("trampoline", "where", "calls", "note"))
     if sites:
         yield GAP
         yield from site_table(sites)

@@ -141,14 +141,18 @@ def _attention(errors: Sequence[Finding]) -> Iterator[str]:
 
 
 def _body(blocks: Iterable[Block]) -> Iterator[str]:
+    """A section for each file, so that filters can hide one of which nothing is left."""
     level, listings = 2, 0
+    yield "<section>"
     for block in blocks:
         match block:
             case Title(name, about):
                 level = 3
-                yield f"<h2>{text(name)} <small>{text(about)}</small></h2>"
+                yield f"</section>\n<section>\n<h2>{text(name)} <small>{text(about)}</small></h2>"
             case Line(cells, _) if cells and cells[0].style is Style.HEADING:
                 name = text(cells[0].text + cells[0].tail)
+                if level == 2:
+                    yield "</section>\n<section>"
                 yield f"<h{level}>{name}<small>{_cells(cells[1:])}</small></h{level}>"
             case Line(cells, _):
                 if cells:
@@ -162,6 +166,7 @@ def _body(blocks: Iterable[Block]) -> Iterator[str]:
                     yield draw_legend()
                 yield from draw_listing(function, unfolded=listings < _OPEN)
                 listings += 1
+    yield "</section>"
 
 
 def _paragraph(block: Paragraph) -> str:
@@ -187,30 +192,35 @@ def _table(table: Table) -> Iterator[str]:
     if folded:
         yield f"<details>\n<summary>{count(len(rows), 'row')}</summary>"
     yield f'<div class="scroll" tabindex="0" role="region" aria-label="table">{_start(table)}'
-    start = 0
+    calls, start = _lists_calls(table), 0
     if table.columns:
-        yield _head([Cell("", name) for name in table.columns])
+        names = zip(table.columns, rows[0], strict=True)
+        yield _head([Cell("", name, right=cell.right) for name, cell in names])
     elif any(cell.style in (Style.HEADING, Style.QUIET) for cell in rows[0]):
         yield _head(rows[0])
         start = 1
-    if not table.columns:
-        yield "<tbody>"
+    yield "" if calls else "<tbody>"
     for index, row in enumerate(rows[start:], start):
-        if table.columns:
+        if calls:
             yield '<tbody class="item">'
-        yield _row(row, table.columns)
+        yield _row(row, table.columns, calls=calls)
         for note in table.notes.get(index, ()):
             content = _cells(note.cells) if isinstance(note, Line) else text(note.text)
             yield f'<tr class="note"><td colspan="{len(row)}">{content}</td></tr>'
-        if table.columns:
+        if calls:
             yield "</tbody>"
-    yield "</table></div>" if table.columns else "</tbody></table></div>"
+    yield "</table></div>" if calls else "</tbody></table></div>"
     if folded:
         yield "</details>"
 
 
 def _start(table: Table) -> str:
-    return '<table class="calls">' if table.columns else "<table>"
+    return '<table class="calls">' if _lists_calls(table) else "<table>"
+
+
+def _lists_calls(table: Table) -> bool:
+    """Whether its rows are what the filters show or hide."""
+    return "state" in table.columns
 
 
 def _head(row: Row) -> str:
@@ -221,10 +231,10 @@ def _head(row: Row) -> str:
     return f"<thead><tr>{''.join(cells)}</tr></thead>"
 
 
-def _row(row: Row, columns: Sequence[str]) -> str:
+def _row(row: Row, columns: Sequence[str], *, calls: bool) -> str:
     cells = []
     for at, cell in enumerate(row):
-        name = columns[at] if columns else ""
+        name = columns[at] if calls else ""
         attributes = ' class="n"' if cell.right else ""
         if name:
             attributes += f' data-c="{text(name)}"'

@@ -17,6 +17,7 @@
     }
     return { element, values, text: null };
   });
+  const sections = document.querySelectorAll("main > section");
   const folded = [...document.querySelectorAll("details")];
   if (!items.length) return;
   form.hidden = false;
@@ -47,6 +48,9 @@
       item.element.hidden = !fits;
       count += fits;
     }
+    for (const section of sections)
+      section.hidden =
+        count < items.length && !section.querySelector(".item:not([hidden])");
     const kept = new URLSearchParams();
     for (const { name, value } of form.elements) if (name && value) kept.set(name, value);
     history.replaceState(null, "", `#${kept}`);

@@ -142,6 +142,18 @@ def test_errors_come_before_everything_else(tab: Tab, tmp_path: Path) -> None:
     assert places == sorted(places)
 
 
+def test_a_filter_hides_files_of_which_nothing_is_left(tab: Tab, tmp_path: Path) -> None:
+    scan = plan("refused.o").objects[0].scan
+    few = scan._replace(sites=scan.sites[:1])
+    path = page(ScanReport([("few.o", few), ("refused.o", scan)]), tmp_path)
+    seen = "[...document.querySelectorAll('main h2')].filter(e => e.offsetParent)"
+    seen += ".map(e => e.textContent.split(':')[0])"
+    tab.open(path)
+    assert tab.value(seen) == ["7 errors", "few.o", "refused.o"]
+    tab.open(path, "#function=sibling")
+    assert tab.value(seen) == ["refused.o"]
+
+
 @pytest.mark.parametrize(
     ("fragment", "count"),
     [

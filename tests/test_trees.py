@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import subprocess
 import sys
@@ -219,6 +220,84 @@ def test_a_worker_that_is_killed_leaves_the_tree_as_it_was(tree: Path, tmp_path:
         assert "[SCP122]" in result.stderr
         assert _bytes(tree) == old
         assert not out.exists()
+
+
+@pytest.fixture
+def versions(tree: Path, tmp_path: Path) -> tuple[Path, Path]:
+    after = tmp_path / "after"
+    assert scpatch("rewrite", *OPTIONS, tree, "--output-dir", after).returncode == 0
+    return tree, after
+
+
+def test_verify_of_two_trees(versions: tuple[Path, Path]) -> None:
+    before, after = versions
+    alone, shared = (scpatch("verify", *versions, "-j", jobs) for jobs in (1, 2))
+    assert (alone.stdout, alone.stderr, alone.returncode) == (shared.stdout, shared.stderr, 0)
+    lines = alone.stdout.splitlines()
+    assert "in 3 objects: 3 proven" in lines[0]
+    assert [line.partition(": proven: ")[0] for line in lines[1:3]] == [
+        *(f"{after}/sites.o", f"{after}/net/module.ko"),
+    ]
+    (before / "nocalls.o").unlink()
+    shutil.copy(before / "sites.o", after / "sites.o")
+    result = scpatch("verify", *versions, "--format", "json")
+    assert result.returncode == 1
+    document = validated(result.stdout)
+    files = {file["file"]: file for file in document["files"]}  # type: ignore[attr-defined]
+    assert {name: file["proven"] for name, file in files.items()} == {
+        f"{after}/sites.o": False,
+        f"{after}/net/module.ko": True,
+        f"{after}/nocalls.o": False,
+    }
+    assert files[f"{after}/nocalls.o"]["errors"] == [f"there is no such file in {before}"]
+    (after / "sites.o").write_text("no object")
+    result = scpatch("verify", *versions)
+    assert (result.returncode, "not an ELF file [SCP101]" in result.stderr) == (2, True)
+    assert "module.ko: proven" in result.stdout
+
+
+def test_diff_of_two_trees(versions: tuple[Path, Path]) -> None:
+    before, after = versions
+    same = scpatch("diff", before, before)
+    assert (same.returncode, same.stderr) == (0, "")
+    result = scpatch("diff", *versions, "--format", "plain")
+    files = [line.split("\t") for line in result.stdout.splitlines() if line.startswith("file\t")]
+    assert [row[1:4] for row in files] == [
+        [f"{after}/{name}", f"{before}/{name}", "different"]
+        for name in ("sites.o", "net/module.ko")
+    ]
+    assert result.returncode == 1
+    (after / "new.o").write_bytes(b"")
+    (after / "sites.o").unlink()
+    (after / "net" / "module.ko").write_bytes((before / "net" / "module.ko").read_bytes())
+    result = scpatch("diff", *versions)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        f"scpatch: warning: {before}/sites.o: there is no such file in {after}",
+        f"scpatch: warning: {after}/new.o: there is no such file in {before}",
+    ]
+    result = scpatch("diff", before, after / "new.o")
+    assert (result.returncode, f"it is no folder, but {before} is one" in result.stderr) == (
+        2,
+        True,
+    )
+
+
+def test_packed_and_unpacked_files_are_versions_of_each_other(tmp_path: Path) -> None:
+    content = (FIXTURES / "module.ko").read_bytes()
+    for folder, name, data in (("a", "m.ko", content), ("b", "m.ko.xz", lzma.compress(content))):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(data)
+    result = scpatch("diff", tmp_path / "a", tmp_path / "b")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_advise_on_a_tree(tree: Path) -> None:
+    alone, shared = (scpatch("advise", tree, "-j", jobs) for jobs in (1, 2))
+    assert (alone.stdout, alone.stderr, alone.returncode) == (shared.stdout, shared.stderr, 0)
+    lines = alone.stdout.splitlines()
+    assert "in 2 of 3 files: take " in lines[0]
+    assert [line.split()[0] for line in lines[2:4]] == [f"{tree}/sites.o", f"{tree}/net/module.ko"]
 
 
 def test_objects_for_other_machines_are_left_out_of_a_tree_and_told(tree: Path) -> None:

@@ -51,6 +51,14 @@ def run(
         yield result
 
 
+def attempt(work: Callable[..., Result], item: Sequence[object]) -> Result | ScpatchError:
+    """What `work` makes of an item, whose parts are its arguments; or the error that it raises."""
+    try:
+        return work(*item)
+    except ScpatchError as error:
+        return error
+
+
 def _submitted(
     work: Callable[[Item], Result], items: Sequence[Item], executor: Executor
 ) -> Iterator[Result]:

@@ -19,6 +19,7 @@ def processes(number: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("fork")
     executor = ProcessPoolExecutor(number, context, _start)
     try:
+        executor.submit(os.getpid).result()  # forks all of them now
         yield executor
     except BaseException:
         for process in list((executor._processes or {}).values()):

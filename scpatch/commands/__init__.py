@@ -33,8 +33,7 @@ class Command(NamedTuple):
 TEXT: Final = "Make static calls preserve r2 in ppc64le ELFv2 objects, and prove it."
 EXIT_CODES: Final = "Exit codes: 0 done, 1 error, 2 usage, 3 a call site was refused."
 
-_FILES = o.argument("FILE...", "Objects (.o, .ko) and archives (.a).", repeatable=True)
-_TREES = o.argument(
+_FILES = o.argument(
     "FILE...",
     "Objects (.o, .ko) and archives (.a), or folders of them; @LIST names a file of arguments.",
     repeatable=True,
@@ -77,7 +76,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "scan": Command(
         "List trampolines and call sites, and what each site needs.",
         (
-            _TREES,
+            _FILES,
             *o.SELECTION,
             *_SITES,
             Parameter(
@@ -96,7 +95,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "rewrite": Command(
         "Rewrite call sites, in place or to OUT.\n\nAll files are written, or none of them.",
         (
-            _TREES,
+            _FILES,
             *o.SELECTION,
             Parameter(
                 "output",
@@ -152,8 +151,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "Show what differs between two versions of an object.\n\n"
         "It does not matter who changed it.\n\nExit codes: 0 the same, 1 different, 2 an error.",
         (
-            o.argument("BEFORE", "The object as it was."),
-            o.argument("AFTER", "The object as it is now."),
+            o.argument("BEFORE", "The object or archive as it was, or a folder of them."),
+            o.argument("AFTER", "What it is now."),
             o.TRAMPOLINES,
             *o.FILTERS,
             *o.LOOK,
@@ -173,9 +172,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
         (
             o.argument(
                 "BEFORE AFTER | [OBJECT]... IMAGE",
-                "A file and its rewritten version; or an image and what it was linked from.",
+                "A file or folder and its rewritten version, or an image after its objects.",
                 repeatable=True,
             ),
+            o.JOBS,
             Parameter("run", "Execute every site under QEMU.", default=True, group=o.Group.TOOLS),
             o.TRAMPOLINES,
             o.HOIST._replace(help="The --hoist value that the file was rewritten with."),
@@ -219,6 +219,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "Show what each strategy would change in FILE... and cost. Nothing is written.",
         (
             _FILES,
+            *o.SELECTION,
             _IMAGE._replace(group=o.Group.STRATEGY),
             o.TRAMPOLINES,
             o.NO_NOP,

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from scpatch.advisor import Advice
+from functools import partial
+
+from scpatch import batch
 from scpatch.api import advise
-from scpatch.errors import Exit, ScpatchError
-from scpatch.options import Values, library_options, look
+from scpatch.errors import Exit
+from scpatch.options import Values, library_options, look, selection
 from scpatch.report.advise import AdviseReport
 from scpatch.report.errors import print_error
 from scpatch.report.forms import print_report
-from scpatch.report.messages import note_intermediate, print_unmatched
+from scpatch.report.messages import note_intermediate, note_left_out, print_unmatched
 from scpatch.report.progress import progress_bar
 
 
 def run(values: Values) -> Exit:
     """Prints what could be done to the files; one that cannot be read does not hide the others."""
-    options = library_options(values)
-    advices: list[Advice] = []
-    errors: list[ScpatchError] = []
-    with progress_bar(len(values.files), "planning") as step:
-        for path in values.files:
-            try:
-                advices.append(advise(path, options, image=values.image))
-            except ScpatchError as error:
-                errors.append(error)
-            step(path)
+    work = partial(advise, options=library_options(values), image=values.image)
+    files = selection(values)
+    jobs = [(file.source,) for file in files.files]
+    with (
+        batch.workers(values.jobs, len(jobs)) as executor,
+        progress_bar(len(jobs), "planning") as step,
+    ):
+        results = batch.run(partial(batch.attempt, work), jobs, executor, progress=step)
+        advices, errors, foreign = files.sort_out(results)
     if advices or not errors:
-        print_report(AdviseReport(advices), values.format, look(values))
+        print_report(AdviseReport(advices, brief=files.many), values.format, look(values))
     note_intermediate(name for advice in advices for name in advice.intermediate)
+    note_left_out(files.links, foreign)
     if advices:
         names = (name for advice in advices for name in advice.trampolines)
         print_unmatched(values.trampolines, names)

@@ -31,8 +31,8 @@ def run(values: Values) -> Exit:
     files = selection(values)
     sources = [file.source for file in files.files]
     with (
-        progress_bar(len(files.files), "checking", quiet=values.quiet) as step,
         batch.workers(values.jobs, len(files.files), worth=_WORTHWHILE) as executor,
+        progress_bar(len(files.files), "checking", quiet=values.quiet) as step,
     ):
         results = list(batch.run(work, sources, executor, progress=step))
     checked, errors, foreign = files.sort_out(results)

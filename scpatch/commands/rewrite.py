@@ -64,8 +64,8 @@ def run(values: Values) -> Exit:
     files = selection(values, copies=values.output_dir is not None)
     stream = _is_stream(values, files)
     with (
-        progress_bar(len(files.files), "planning", "writing", quiet=values.quiet) as step,
         batch.workers(values.jobs, len(files.files)) as executor,
+        progress_bar(len(files.files), "planning", "writing", quiet=values.quiet) as step,
     ):
         jobs = [(file.source, _target(file, values)) for file in files.files]
         work = partial(try_plan, options=options)

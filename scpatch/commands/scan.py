@@ -22,8 +22,8 @@ def run(values: Values) -> Exit:
     work = partial(try_plan, options=library_options(values, strategy=None, lines=lines))
     files = selection(values)
     with (
-        progress_bar(len(files.files), "scanning") as step,
         batch.workers(values.jobs, len(files.files)) as executor,
+        progress_bar(len(files.files), "scanning") as step,
     ):
         jobs = [(file.source, None) for file in files.files]
         results = list(batch.run(work, jobs, executor, progress=step))

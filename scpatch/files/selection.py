@@ -104,6 +104,63 @@ def select(
     return Selection(tuple(files.values()), tuple(errors), tuple(links), many)
 
 
+class Pairs(NamedTuple):
+    """Two versions of files."""
+
+    pairs: Selection
+    """The new versions, in order."""
+    before: tuple[Path | bytes, ...]
+    """The old version of each."""
+    alone: tuple[tuple[Path, Path], ...] = ()
+    """Files that only one of two folders has, each with the folder that lacks it."""
+
+    @property
+    def sources(self) -> list[tuple[Path | bytes, Path | bytes]]:
+        return list(zip(self.before, (file.source for file in self.pairs.files), strict=True))
+
+
+def pair(before: Path, after: Path) -> Pairs:
+    """Two files, or the files of two folders by their places in them; `x.ko` and `x.ko.xz` are
+    versions of the same. Raises SCP109 as `select` does, and for a folder and a file."""
+    folders = os.path.isdir(before), os.path.isdir(after)
+    if not any(folders):
+        return Pairs(Selection((_named(after),)), (_named(before).source,))
+    if not all(folders):
+        file, folder = (before, after) if folders[1] else (after, before)
+        hint = "name two files or two folders"
+        message = f"it is no folder, but {folder} is one"
+        raise ScpatchError("SCP109", message, file=str(file), hint=hint)
+    old, new = select([before], copies=True), select([after], copies=True)
+    old_places, new_places = _by_place(old), _by_place(new)
+    both = [place for place in new_places if place in old_places]
+    sides = (old_places, new_places, after), (new_places, old_places, before)
+    alone = [
+        (_path(file), folder)
+        for places, others, folder in sides
+        for place, file in places.items()
+        if place not in others
+    ]
+    files = tuple(new_places[place] for place in both)
+    selection = Selection(files, old.errors + new.errors, old.links + new.links, many=True)
+    return Pairs(selection, tuple(old_places[place].source for place in both), tuple(alone))
+
+
+def _by_place(selection: Selection) -> dict[str, Selected]:
+    """The files by their places without the suffix of their packing, unless two would share it."""
+    places: dict[str, Selected] = {}
+    for file in selection.files:
+        whole = str(file.relative)
+        match = _OBJECT.fullmatch(file.relative.name)
+        suffix = match[4] if match and match[4] else ""
+        place = whole.removesuffix(suffix)
+        places[whole if place in places else place] = file
+    return places
+
+
+def _path(file: Selected) -> Path:
+    return name_of(file.source)
+
+
 def _named(name: Path) -> Selected:
     if str(name) == "-":
         return Selected(Stdin(sys.stdin.buffer.read()), STDIN)

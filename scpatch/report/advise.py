@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,8 +19,9 @@ from scpatch.report.blocks import (
     Style,
     Table,
     heading,
+    number,
 )
-from scpatch.report.words import call_sites
+from scpatch.report.words import call_sites, count
 
 if TYPE_CHECKING:
     from scpatch.report.documents.advise import AdviseDocument
@@ -29,13 +31,17 @@ _TITLES = ("", "sites", "left", "stubs", "trampolines", "bytes", "same TOC", "ot
 
 class AdviseReport(NamedTuple):
     files: Sequence[Advice]
+    brief: bool = False
+    """Whether a person gets one line for each file with call sites, and the total."""
 
     @property
     def command(self) -> str:
         return "advise"
 
     def blocks(self) -> Iterator[Block]:
-        for advice in self.files:
+        if self.brief:
+            yield from _overview(self.files)
+        for advice in () if self.brief else self.files:
             yield from _advice(advice)
             yield GAP
         yield Paragraph(RULE)
@@ -65,6 +71,24 @@ class AdviseReport(NamedTuple):
             codes = sorted({code for outlook in advice.outlooks for code in outlook.codes})
             message = _conclusion(advice) + (f"; refused: {', '.join(codes)}" if codes else "")
             yield Finding(Level.NOTE, "advice", str(advice.path), "", "", message)
+
+
+def _overview(files: Sequence[Advice]) -> Iterator[Block]:
+    called = [advice for advice in files if advice.sites]
+    conclusions = Counter(map(_conclusion, called))
+    ending = ", ".join(f"{text} for {number:,}" for text, number in conclusions.items())
+    sites = call_sites(sum(advice.sites for advice in called))
+    total = f"total: {sites} in {len(called):,} of {count(len(files), 'file')}"
+    yield Line((Cell(total + (f": {ending}" if ending else ""), style=Style.HEADING),))
+    yield GAP
+    if called:
+        yield Table(
+            [
+                (Cell(str(advice.path)), number(advice.sites), Cell(_conclusion(advice)))
+                for advice in called
+            ]
+        )
+        yield GAP
 
 
 def _advice(advice: Advice) -> Iterator[Block]:

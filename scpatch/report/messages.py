@@ -92,6 +92,13 @@ def note_left_out(links: Sequence[Path], foreign: Sequence[Path]) -> None:
             print_message(Kind.NOTE, names)
 
 
+def warn_alone(alone: Sequence[tuple[Path, Path]]) -> None:
+    """Warns of files that only one of two folders has."""
+    for path, folder in alone:
+        text = f"{clean(str(path))}: there is no such file in {clean(str(folder))}"
+        print_message(Kind.WARNING, text)
+
+
 def print_unmatched(patterns: Sequence[str], names: Iterable[str]) -> None:
     """Warns of each trampoline pattern of the user that matches no name. Without the warning, a
     typing error would look like an input without call sites."""

@@ -43,17 +43,26 @@ class VerifyReport(NamedTuple):
     verbose: bool = False
     """Whether each row has its whole reason below it."""
     shown: Filter = EVERYTHING
+    brief: bool = False
+    """Whether a person gets the total, one line for each proven object with call sites, and the
+    rest in full."""
 
     @property
     def command(self) -> str:
         return "verify"
 
     def blocks(self) -> Iterator[Block]:
-        for index, verdict in enumerate(self.verdicts):
-            if index:
+        if self.brief:
+            yield Line((Cell(_total(self.verdicts), style=Style.HEADING),))
+        verdicts = [v for v in self.verdicts if not self.brief or v.proof.sites or not v.proven]
+        for index, verdict in enumerate(verdicts):
+            in_short = self.brief and verdict.proven and not self.verbose
+            if index and not in_short:
                 yield GAP
             summary = summary_line(verdict).removeprefix(verdict.label)
             yield Line((Cell(verdict.label, style=Style.HEADING), Cell(summary)))
+            if in_short:
+                continue
             rows = self._rows(verdict)
             if self.shown.active:
                 yield note_shown(len(rows), len(verdict.proof.sites), "call site")
@@ -64,7 +73,7 @@ class VerifyReport(NamedTuple):
                 yield GAP
                 for error in verdict.proof.errors:
                     yield Line((Cell("error", style=Style.REFUSED), Cell(f" {error}")), indent=2)
-        sites = (site for verdict in self.verdicts for site, _ in self._rows(verdict))
+        sites = (site for verdict in verdicts for site, _ in self._rows(verdict))
         yield from legend({s.text: s.meaning for s in _by_reason(sites)})
         if text := checked_with(self.verdicts):
             yield GAP
@@ -109,6 +118,14 @@ class VerifyReport(NamedTuple):
                         site.section_name, site.offset, site.function, site.function_offset
                     )
                     yield Finding(level, str(result), verdict.label, where, "", message, at=at)
+
+
+def _total(verdicts: Sequence[Verdict]) -> str:
+    """`total: 44,594 call sites in 3,126 objects: 3,125 proven, 1 not proven`"""
+    sites = call_sites(sum(len(verdict.proof.sites) for verdict in verdicts))
+    results = Counter(verdict.result for verdict in verdicts)
+    numbers = ", ".join(f"{results[result]:,} {result}" for result in Result if results[result])
+    return f"total: {sites} in {count(len(verdicts), 'object')}: {numbers or 'nothing to verify'}"
 
 
 def summary_line(verdict: Verdict) -> str:

@@ -41,7 +41,9 @@ _FILES = o.argument(
 )
 _SITES = (o.TRAMPOLINES, o.UNDEFINED, o.NO_NOP, o.HOIST)
 _OFFSETS = (o.ASM_OFFSETS, o.PACA_TOC_OFFSET)
-_IMAGE = Parameter("image", "The files will be linked into vmlinux, not into a module.")
+_IMAGE = Parameter(
+    "image", "The files will be linked into vmlinux, not into a module.", group=o.Group.STRATEGY
+)
 _CROSS_COMPILE = Parameter(
     "cross_compile",
     "Prefix of the binutils, such as powerpc64le-linux-gnu-.",

@@ -92,7 +92,7 @@ def open_input(path: Path | bytes, *, unpacked: bool = False) -> Iterator[Input]
         raise ScpatchError("SCP120", "cannot run on a big-endian machine", file=str(name_of(path)))
     if isinstance(path, bytes):
         if not path:
-            raise ScpatchError("SCP101", "the file is empty", file=str(name_of(path)))
+            raise _empty(name_of(path))
         source = Input(name_of(path), -1, memoryview(path), ())
         yield _unpacked(source) if unpacked else source
         return
@@ -104,9 +104,10 @@ def open_input(path: Path | bytes, *, unpacked: bool = False) -> Iterator[Input]
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise ScpatchError("SCP109", f"cannot read: it is {what}", file=str(path))
+            advice = "name the files in it" if stat.S_ISDIR(status.st_mode) else ""
+            raise ScpatchError("SCP109", f"cannot read: it is {what}", file=str(path), hint=advice)
         if status.st_size == 0:
-            raise ScpatchError("SCP101", "the file is empty", file=str(path))
+            raise _empty(path)
         try:
             data = _content(descriptor, status.st_size)
         except (OSError, ValueError) as error:
@@ -137,7 +138,17 @@ def _content(descriptor: int, size: int) -> memoryview:
 def cannot_read(path: Path, error: Exception) -> ScpatchError:
     """The error for a file that cannot be opened or read: SCP109."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return ScpatchError("SCP109", f"cannot read: {reason}", file=str(path))
+    from scpatch.files import remedies
+
+    hint = remedies.cannot_read(path, error)
+    return ScpatchError("SCP109", f"cannot read: {reason}", file=str(path), hint=hint)
+
+
+def _empty(path: Path) -> ScpatchError:
+    from scpatch.files import remedies
+
+    hint = remedies.EMPTY
+    return ScpatchError("SCP101", "the file is empty", file=str(path), hint=hint)
 
 
 def is_archive(data: memoryview) -> bool:
@@ -209,7 +220,9 @@ def _check_magic(data: memoryview, name: str) -> None:
     if bytes(data[:4]) == b"\x7fELF":
         return
     _check_bitcode(data, name)
-    raise ScpatchError("SCP101", "not an ELF file", file=name)
+    from scpatch.files import remedies
+
+    raise ScpatchError("SCP101", "not an ELF file", file=name, hint=remedies.not_elf(data))
 
 
 def _check_identity(data: memoryview, name: str, others: tuple[int, ...]) -> int:
@@ -222,17 +235,28 @@ def _check_identity(data: memoryview, name: str, others: tuple[int, ...]) -> int
         raise damaged(name, f"EI_CLASS is {data[4]}, EI_DATA is {data[5]}")
     if machine != variant.EM_PPC64 or data[4] != 2:
         known = _MACHINES.get(machine, f"e_machine {machine}")
-        raise ScpatchError("SCP102", f"an object for {known}, not for ppc64le", file=name)
+        raise _other_machine(f"an object for {known}, not for ppc64le", name, machine, little=True)
     if encoding is not LITTLE:
-        raise ScpatchError("SCP102", "a big-endian ppc64 object, not ppc64le", file=name)
+        what = "a big-endian ppc64 object, not ppc64le"
+        raise _other_machine(what, name, machine, little=False)
     if encoding.number(data[48:52]) & variant.EF_PPC64_ABI == 1:
         raise _elfv1(name)
     if kind not in (c.ET_REL, *others):
         what = {c.ET_EXEC: "an executable", c.ET_DYN: "a linked image (ET_DYN)"}.get(
             kind, "a core dump" if kind == c.ET_CORE else f"a file of type {kind}"
         )
-        raise ScpatchError("SCP104", f"{what}, no relocatable object", file=name)
+        from scpatch.files import remedies
+
+        hint = remedies.not_relocatable(kind)
+        raise ScpatchError("SCP104", f"{what}, no relocatable object", file=name, hint=hint)
     return kind
+
+
+def _other_machine(what: str, name: str, machine: int, *, little: bool) -> ScpatchError:
+    from scpatch.files import remedies
+
+    hint = remedies.other_machine(machine, little=little)
+    return ScpatchError("SCP102", what, file=name, hint=hint)
 
 
 def _elfv1(name: str) -> ScpatchError:

@@ -66,7 +66,8 @@ def resolve(path: Path) -> Path:
         raise _cannot_write(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP)))
     if mode is not None and not stat.S_ISREG(mode):
         what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-        raise ScpatchError("SCP110", f"cannot write: it is {what}", file=str(path))
+        hint = f"name a file in it, such as {path}/x.o" if stat.S_ISDIR(mode) else ""
+        raise ScpatchError("SCP110", f"cannot write: it is {what}", file=str(path), hint=hint)
     return target
 
 
@@ -281,4 +282,7 @@ def _back_up(target: Path) -> None:
 
 def _cannot_write(path: Path, error: Exception) -> ScpatchError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return ScpatchError("SCP110", f"cannot write: {reason}", file=str(path))
+    from scpatch.files.remedies import cannot_write
+
+    hint = cannot_write(path, error)
+    return ScpatchError("SCP110", f"cannot write: {reason}", file=str(path), hint=hint)

@@ -41,7 +41,9 @@ def read_asm_offsets(path: Path) -> Offsets:
     try:
         text = path.read_text("utf-8", "replace")
     except OSError as error:
-        raise ScpatchError("SCP109", f"cannot read: {error.strerror}", file=str(path)) from error
+        hint = "`make prepare` makes include/generated/asm-offsets.h in the folder of the build"
+        reason = f"cannot read: {error.strerror}"
+        raise ScpatchError("SCP109", reason, file=str(path), hint=hint) from error
     defined = {name: int(value) for name, value in _DEFINE.findall(text)}
     known = {field: defined[name] for field, name in NAMES.items() if name in defined}
     if not known:

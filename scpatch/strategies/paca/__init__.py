@@ -112,10 +112,12 @@ def _offset(elf: ElfFile, offsets: Offsets) -> int:
     """PACATOC in bytes."""
     offset = offsets.paca_toc
     if offset is None:
-        what = "PACATOC is not known, which strategy paca needs"
+        what = "PACATOC is not known, and strategy paca needs it"
         raise ScpatchError("SCP115", what, file=elf.name)
     if not _fits(offset):
-        raise ScpatchError("SCP221", f"`ld` cannot have PACATOC {offset} as offset", file=elf.name)
+        raise ScpatchError(
+            "SCP221", f"PACATOC {offset} does not fit an `ld` instruction", file=elf.name
+        )
     return offset
 
 

@@ -6,7 +6,6 @@ or has another key, everything is made again.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -54,6 +53,8 @@ class RecordFile(NamedTuple):
 
     def read(self) -> Known:
         """What the record says: NOTHING if it is of no use."""
+        import json  # not for the link of a module
+
         try:
             content = json.loads(self.path.read_bytes())
             if content["key"] != self.key:
@@ -71,6 +72,8 @@ class RecordFile(NamedTuple):
 
     def write(self, known: Known) -> None:
         temporary = self.path.with_name(self.path.name + ".new")
+        import json
+
         temporary.write_text(json.dumps({"key": self.key, **known._asdict()}))
         temporary.replace(self.path)
 

@@ -9,17 +9,19 @@ needs the network: it installs typer releases to compare them.
 """
 
 import argparse
-import subprocess
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import report
+from tests.bench import growing, report
+from tests.bench.growing import object_file
+from tests.bench.installed import install
 from tests.bench.measure import MIB, Command, Result, memory_floor, side_by_side
 from tests.bench.report import Target
-from tests.bench.tools import all_commands, bare_python, scpatch, versions
+from tests.bench.tools import all_commands, bare_python, module_links, scpatch, versions
 from tests.bench.typer_releases import typer_section
 
 
@@ -31,26 +33,31 @@ class Sizes:
     large: str
     steps: tuple[str, ...]
     rounds: int
+    charted: int
+    """How many sizes the charts have."""
 
 
-FULL = Sizes("150M", "1G", ("50M", "150M", "450M"), 9)
-QUICK = Sizes("30M", "100M", ("10M", "30M", "90M"), 3)
-BASES = ("cp", "python -c pass")
+FULL = Sizes("150M", "1G", ("50M", "150M", "450M"), 9, 6)
+QUICK = Sizes("30M", "100M", ("10M", "30M", "90M"), 3, 3)
+REWRITE = "scpatch rewrite"
+BASES = ("cp", "python -c pass", "objcopy", "ld -r")
 RELOCATIONS = (25_000, 100_000, 400_000)
 
 
-def object_file(folder: Path, name: str, *options: str) -> Path:
-    """A generated object, made by another process so that this one stays small."""
-    path = folder / f"{name}.o"
-    subprocess.run([sys.executable, "-m", "tests.bench.generate", *options, path], check=True)
-    return path
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where the objects go, and what runs scpatch."""
+
+    folder: Path
+    python: Path
+    own: bool
 
 
-def copies(folder: Path, size: str, rounds: int, own: bool) -> list[Result]:
+def copies(bench: Bench, size: str, rounds: int) -> list[Result]:
     """All tools on one object, and a Python that does nothing."""
-    file = object_file(folder, size, "--size", size)
-    commands = [bare_python(), *all_commands(file, folder)]
-    if own:
+    file = object_file(bench.folder, size, "--size", size)
+    commands = [bare_python(bench.python), *all_commands(file, bench.folder, bench.python)]
+    if bench.own:
         commands = [c for c in commands if c.name in BASES or c.name.startswith("scpatch")]
     try:
         return side_by_side(commands, rounds)
@@ -58,7 +65,7 @@ def copies(folder: Path, size: str, rounds: int, own: bool) -> list[Result]:
         file.unlink()
 
 
-def scan_growth(folder: Path, steps: Sequence[str], rounds: int) -> list[str]:
+def scan_growth(bench: Bench, steps: Sequence[str], rounds: int) -> list[str]:
     """The cost of a scan against relocations on code, and against debug information."""
     lines: list[str] = []
     middle = steps[len(steps) // 2]
@@ -69,8 +76,10 @@ def scan_growth(folder: Path, steps: Sequence[str], rounds: int) -> list[str]:
         files = []
         for name, size, relocations in options:
             fixed = ("--code-relocations", str(relocations), "--sections", "6000")
-            files.append(object_file(folder, f"scan-{name}", "--size", size, *fixed))
-        commands = [Command(file.stem, scpatch("scan", str(file))) for file in files]
+            files.append(object_file(bench.folder, f"scan-{name}", "--size", size, *fixed))
+        commands = [
+            Command(file.stem, scpatch(bench.python, "scan", "--no-lines", file)) for file in files
+        ]
         results = side_by_side(commands, rounds)
         by_code = what.startswith("relocations")
         numbers = RELOCATIONS if by_code else [file.stat().st_size for file in files]
@@ -82,26 +91,49 @@ def scan_growth(folder: Path, steps: Sequence[str], rounds: int) -> list[str]:
     return lines
 
 
-def measure(folder: Path, sizes: Sizes, own: bool) -> tuple[list[str], bool]:
-    """The page without its head, and whether all targets hold."""
+def measure(bench: Bench, sizes: Sizes) -> tuple[list[str], dict[str, str], bool]:
+    """The page without its head, its charts by file name, and whether all targets hold."""
     floor = memory_floor()
-    rounds, command = sizes.rounds, "scpatch rewrite"
-    targets = [
-        (Target(sizes.middle, command, "cp", 3, 100 * MIB), rounds),
-        (Target(sizes.large, command, "cp", 1.5), max(3, rounds - 2)),
-        (Target("6K", command, "python -c pass", 10), 3 * rounds),
+    rounds, bare = sizes.rounds, "python -c pass"
+    tables = [
+        (
+            rounds,
+            [
+                Target(sizes.middle, REWRITE, "cp", 5, 100 * MIB),
+                Target(sizes.middle, REWRITE, "objcopy", 0.6),
+                Target(sizes.middle, REWRITE, "ld -r", 0.6),
+            ],
+        ),
+        (
+            max(3, rounds - 2),
+            [Target(sizes.large, REWRITE, "cp", 2), Target(sizes.large, REWRITE, "objcopy", 0.5)],
+        ),
+        (3 * rounds, [Target("7K", REWRITE, bare, 6)]),
     ]
     lines, verdicts = [], []
-    for target, count in targets:
-        results = copies(folder, target.table, count, own)
-        lines += ["", f"## An object of {target.table}B", ""]
-        lines += report.table(results, target.base, floor)
-        verdicts.append(target.check(results))
-    lines += ["", "## What a scan costs", *scan_growth(folder, sizes.steps, rounds)]
-    head = ["## Targets", "", *(f"- {text}" for _, text in verdicts)]
+    for count, targets in tables:
+        results = copies(bench, targets[0].table, count)
+        lines += ["", f"## An object of {targets[0].table}B", ""]
+        lines += report.table(results, targets[0].base, floor)
+        verdicts += [target.check(results) for target in targets]
+    links = [bare_python(bench.python), *module_links(bench.folder, bench.python)]
+    results = side_by_side(links, 3 * rounds)
+    lines += ["", "## The link of a small module", "", *report.table(results, bare, floor)]
+    verdicts.append(Target("a module", "scpatch-ld ld", bare, 5).check(results))
+    lines += [
+        "",
+        "## What a scan without source lines costs",
+        *scan_growth(bench, sizes.steps, rounds),
+    ]
+    rows = growing.measure(bench.folder, bench.python, sizes.charted, max(3, rounds // 2))
+    charts = growing.charts(*rows)
+    head = ["## Targets", "", *(f"- {text}" for _, text in verdicts), "", "## How the time grows"]
+    for name in charts:
+        head += ["", f"![{name.removesuffix('.svg')}]({name})"]
+    head += growing.tables(*rows)
     if sizes is not FULL:
         head += ["", "The targets are for 150 MB and 1 GB; start-up weighs more in smaller files."]
-    return [*head, *lines], all(holds for holds, _ in verdicts)
+    return [*head, *lines], charts, all(holds for holds, _ in verdicts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,13 +147,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.write and (args.quick or args.own):
         parser.error("--write is for the whole benchmark")
     with tempfile.TemporaryDirectory(prefix="scpatch-bench-", dir=args.folder) as folder:
-        lines, holds = measure(Path(folder), QUICK if args.quick else FULL, args.own)
+        bench = Bench(Path(folder), install(Path(folder)), args.own)
+        load = f"load average {os.getloadavg()[0]:.1f} when it started"
+        lines, charts, holds = measure(bench, QUICK if args.quick else FULL)
         if args.typer:
             lines += typer_section(Path(folder))
-    lines += ["", "## Measured with", "", *(f"- {line}" for line in versions())]
+    lines += ["", "## Measured with", "", *(f"- {line}" for line in [*versions(), load])]
     print("\n".join(lines))
     if args.write:
         args.write.write_text("\n".join([report.HEAD, *lines]) + "\n")
+        for name, picture in charts.items():
+            args.write.with_name(name).write_text(picture)
     return 0 if holds else 1
 
 

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.bench.installed import package
 from tests.bench.measure import Command
-from tests.tools import CROSS
+from tests.kbuild.support import make_tree, module_arguments
+from tests.tools import CROSS, LD
 
 BINUTILS = CROSS
 LIEF = "import sys, lief; b = lief.ELF.parse(sys.argv[1]); b.write(sys.argv[2])"
@@ -31,12 +33,14 @@ print(sites)
 """
 
 
-def scpatch(*arguments: str | Path) -> tuple[str, ...]:
-    return sys.executable, "-m", "scpatch", *map(str, arguments)
+def scpatch(python: Path, *arguments: str | Path) -> tuple[str, ...]:
+    # -I: not the package in the current folder.
+    return str(python), "-I", "-m", "scpatch", *map(str, arguments)
 
 
-def all_commands(file: Path, folder: Path) -> list[Command]:
-    """One command of each tool on the same file; each writes to another name."""
+def all_commands(file: Path, folder: Path, python: Path) -> list[Command]:
+    """One command of each tool on the same file; each writes to another name. `python` runs
+    scpatch."""
 
     def writing(name: str, *argv: str) -> Command:
         out = folder / (name.replace(" ", "-") + ".out.o")
@@ -45,8 +49,11 @@ def all_commands(file: Path, folder: Path) -> list[Command]:
     source = str(file)
     return [
         writing("cp", "cp", source, "OUT"),
-        writing("scpatch rewrite", *scpatch("rewrite", source, "-o", "OUT")),
-        Command("scpatch scan", scpatch("scan", source)),
+        writing("scpatch rewrite", *scpatch(python, "rewrite", source, "-o", "OUT")),
+        writing(
+            "scpatch rewrite --sync", *scpatch(python, "rewrite", source, "-o", "OUT", "--sync")
+        ),
+        Command("scpatch scan --no-lines", scpatch(python, "scan", "--no-lines", source)),
         writing("objcopy", BINUTILS + "objcopy", source, "OUT"),
         writing("llvm-objcopy", "llvm-objcopy", source, "OUT"),
         writing("ld -r", BINUTILS + "ld", "-r", source, "-o", "OUT"),
@@ -55,8 +62,20 @@ def all_commands(file: Path, folder: Path) -> list[Command]:
     ]
 
 
-def bare_python() -> Command:
-    return Command("python -c pass", (sys.executable, "-c", "pass"))
+def bare_python(python: Path) -> Command:
+    return Command("python -c pass", (str(python), "-c", "pass"))
+
+
+def module_links(folder: Path, python: Path) -> list[Command]:
+    """The link of a small module, by ld and by scpatch-ld, in a tree like Kbuild's."""
+    tree = make_tree(folder / "tree")
+    link = ("env", "-C", str(tree), f"SCPATCH_PYTHON={python}")
+    hook = str(package(python) / "kbuild" / "scpatch-ld")
+    output = tree / "fs/fs.ko"
+    return [
+        Command("ld", (*link, LD, *module_arguments()), output),
+        Command("scpatch-ld ld", (*link, hook, LD, *module_arguments()), output),
+    ]
 
 
 def versions() -> list[str]:

@@ -406,3 +406,18 @@ def test_each_form_has_the_difference(form: str, copy: Path) -> None:
     without, with_it = (scpatch(*command, *more).stdout for more in ([], ["--diff"]))
     assert "e8410018" not in without
     assert "e8410018" in with_it
+
+
+def test_a_page_of_a_folder_has_each_call_site(tmp_path: Path) -> None:
+    """Text has one line for each object."""
+    shutil.copy(REFUSED, tmp_path)
+    shutil.copy(CALLS, tmp_path)
+    sites = [
+        line
+        for line in scpatch("scan", "--format", "plain", tmp_path).stdout.splitlines()
+        if line.startswith("site\t")
+    ]
+    page = scpatch("scan", "--format", "html", tmp_path).stdout
+    assert page.count('<tbody class="item">') == len(sites) > 8
+    page = scpatch("rewrite", "-k", "--format", "html", tmp_path).stdout
+    assert page.count('<tbody class="item">') == len(sites)

@@ -11,6 +11,7 @@ from scpatch.report.blocks import (
     GAP,
     Block,
     Cell,
+    CodePlace,
     Finding,
     Level,
     Line,
@@ -97,7 +98,8 @@ class CheckReport(NamedTuple):
                 where += f" in {_spot(call)}" if call.function else ""
                 message = f"call of {call.trampoline}: {call.why}"
                 title = WORDS[call.result]
-                yield Finding(level, title, verdict.label, where, "", message, hint(verdict))
+                at = CodePlace(call.section_name, call.offset, call.function, call.function_offset)
+                yield Finding(level, title, verdict.label, where, "", message, hint(verdict), at)
         for failure in self.failed:
             yield Finding(
                 Level.ERROR, failure.code, failure.file, failure.where, "", failure.message
@@ -176,7 +178,8 @@ def _file(verdict: CheckVerdict, *, verbose: bool) -> Iterator[Block]:
     last = {(call.result, call.why): index for index, call in enumerate(calls)}
     notes = {at: [Paragraph(why, indent=8, hanging=2)] for (_, why), at in last.items()}
     if calls:
-        yield Table([_cells(call) for call in calls], notes=notes)
+        columns = ("result", "place", "function", "trampoline", "state")
+        yield Table([_cells(call) for call in calls], notes=notes, columns=columns)
     if left := len(verdict.calls) - len(calls):
         yield Line((Cell(f"{left:,} more: {_right(verdict.calls)}"),), indent=2)
 

@@ -27,6 +27,12 @@ _OTHERS: Final[Mapping[str, Diagnostic]] = {
         "no save for it was found.",
         "look for the save of r2 before the call",
     ),
+    "wrong": Diagnostic(
+        "a call that loses r2",
+        "After this static call, r2 is what the target has left in it. If the target has another "
+        "TOC, the next access to the caller's TOC reads other data.",
+        "run `scpatch rewrite` on the object",
+    ),
     "differs": Diagnostic(
         "an object that differs",
         "The two versions of the object are not the same.",

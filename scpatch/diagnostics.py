@@ -168,8 +168,16 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     "SCP122": Diagnostic(
         "a worker process ended",
         "With --jobs, other processes do the work. One of them was killed before it was done, "
-        "perhaps by the kernel for want of memory. Nothing was written.",
+        "perhaps by the kernel for want of memory. With --dask, other workers do the work of one "
+        "that is lost, but the same work has ended several, or none is left. Nothing was written.",
         "try again with fewer --jobs; `dmesg` says if the kernel killed it",
+    ),
+    "SCP123": Diagnostic(
+        "the workers of --dask cannot do the work",
+        "With --dask, the workers of a scheduler do the work. They need the same version of "
+        "scpatch, and the files at the same paths: each worker compares inode, size and time. "
+        "Nothing was written.",
+        "start the workers with the same environment and the same file systems as this machine",
     ),
     "SCP135": Diagnostic(
         "call sites were refused",

@@ -247,7 +247,14 @@ OUTPUT_DIR = Parameter(
     "DIR",
     group=Group.OUTPUT,
 )
-SELECTION = (FILES_FROM, NULL, JOBS)
+DASK = Parameter(
+    "dask",
+    "Let the workers of this scheduler work on the files.",
+    str,
+    "ADDRESS",
+    group=Group.SELECTION,
+)
+SELECTION = (FILES_FROM, NULL, JOBS, DASK)
 """What each command takes that works on any number of files."""
 SYNC = Parameter(
     "sync",
@@ -345,6 +352,8 @@ def selection(values: Values, *, copies: bool = False) -> Selection:
     if it names none, and ScpatchError as `select` does."""
     from scpatch.files.selection import select
 
+    if values.dask is not None and values.jobs is not None:
+        raise UsageError("--dask does not go with --jobs")
     if not values.files and not values.files_froms:
         raise UsageError("missing argument 'FILE...'")
     return select(values.files, values.files_froms, null=values.null, copies=copies)

@@ -82,10 +82,20 @@ def _work_on(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Resu
 
 
 @contextmanager
-def workers(wanted: int | None, items: int, worth: int = WORTHWHILE) -> Iterator[Executor | None]:
+def workers(
+    wanted: int | None, items: int, worth: int = WORTHWHILE, *, dask: str | None = None
+) -> Iterator[Executor | None]:
     """Processes for so many items, or None if this process is to do the work. `wanted` is what the
     user wants, None for as many as there are processors and as the work is worth: one for each
-    `worth` items."""
+    `worth` items. `dask` is the address of a scheduler whose workers do the work instead.
+
+    Raises SCP123 if the scheduler or its workers cannot be used."""
+    if dask is not None:
+        from scpatch.batch.fleet import fleet
+
+        with fleet(dask) as executor:
+            yield executor
+        return
     number = min(items, wanted or 1)
     if wanted is None:
         number = min(len(os.sched_getaffinity(0)), items // worth)

@@ -21,7 +21,7 @@ def run(values: Values) -> Exit:
     files = selection(values)
     jobs = [(file.source,) for file in files.files]
     with (
-        batch.workers(values.jobs, len(jobs)) as executor,
+        batch.workers(values.jobs, len(jobs), dask=values.dask) as executor,
         progress_bar(len(jobs), "planning") as step,
     ):
         results = batch.run(partial(batch.attempt, work), jobs, executor, progress=step)

@@ -31,7 +31,9 @@ def run(values: Values) -> Exit:
     files = selection(values)
     sources = [file.source for file in files.files]
     with (
-        batch.workers(values.jobs, len(files.files), worth=_WORTHWHILE) as executor,
+        batch.workers(
+            values.jobs, len(files.files), worth=_WORTHWHILE, dask=values.dask
+        ) as executor,
         progress_bar(len(files.files), "checking", quiet=values.quiet) as step,
     ):
         results = list(batch.run(work, sources, executor, progress=step))

@@ -64,7 +64,7 @@ def run(values: Values) -> Exit:
     files = selection(values, copies=values.output_dir is not None)
     stream = _is_stream(values, files)
     with (
-        batch.workers(values.jobs, len(files.files)) as executor,
+        batch.workers(values.jobs, len(files.files), dask=values.dask) as executor,
         progress_bar(len(files.files), "planning", "writing", quiet=values.quiet) as step,
     ):
         jobs = [(file.source, _target(file, values)) for file in files.files]
@@ -120,8 +120,15 @@ def _options(values: Values) -> Options:
             raise UsageError(f"--{other.replace('_', '-')} does not go with --backup")
     if values.output is not None and values.output_dir is not None:
         raise UsageError("--output does not go with --output-dir")
-    if values.depfile is not None and values.output is None:
-        raise UsageError("--depfile needs --output: a file is not made from itself")
+    if values.depfile is not None:
+        if values.output is None and values.output_dir is None:
+            raise UsageError(
+                "--depfile needs --output or --output-dir: no file is made from itself"
+            )
+        if any(path.is_dir() for path in values.files):
+            raise UsageError(
+                "--depfile does not go with a folder: name the files, or a list of them"
+            )
     if values.verify and values.dry_run:
         raise UsageError("--verify does not go with --dry-run: it proves what is written")
     if values.quiet and values.verbose:
@@ -234,17 +241,17 @@ def _depfile(plans: Sequence[FilePlan], values: Values) -> str:
     from scpatch.files.members import paths_of
 
     outputs = [output for plan in plans for output in plan.outputs if output.source == plan.path]
-    if any(is_same(plan.path, values.output) for plan in plans):
-        raise UsageError(
-            "--depfile needs another file for --output: a file is not made from itself"
-        )
+    in_place = any(is_same(output.source, output.target) for output in outputs)
+    if in_place or not all(plan.outputs for plan in plans):
+        raise UsageError("--depfile needs an output that is another file: none is made from itself")
     members = [member for plan in plans for member in paths_of(plan.path)[1:]]
     offsets = [] if values.asm_offsets is None else [values.asm_offsets]
+    lists = [path for path in values.files_froms if path != _STDOUT]
     return depfile(
         values.depfile,
         [str(output.target) for output in outputs],
         [str(plan.path) for plan in plans],
-        [*members, *map(str, offsets)],
+        [*members, *map(str, (*offsets, *lists))],
     )
 
 

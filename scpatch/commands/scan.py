@@ -22,7 +22,7 @@ def run(values: Values) -> Exit:
     work = partial(try_plan, options=library_options(values, strategy=None, lines=lines))
     files = selection(values)
     with (
-        batch.workers(values.jobs, len(files.files)) as executor,
+        batch.workers(values.jobs, len(files.files), dask=values.dask) as executor,
         progress_bar(len(files.files), "scanning") as step,
     ):
         jobs = [(file.source, None) for file in files.files]

@@ -83,7 +83,7 @@ def _verify_pairs(
     """The verdicts on the objects of all pairs; a file without another version is not proven."""
     number = len(versions.before)
     with (
-        batch.workers(values.jobs, number, _WORTH) as executor,
+        batch.workers(values.jobs, number, _WORTH, dask=values.dask) as executor,
         progress_bar(number, "verifying", quiet=values.quiet)
         if versions.pairs.many
         else _phases(values) as step,

@@ -69,8 +69,9 @@ class Input(NamedTuple):
 
 
 def identity(status: os.stat_result) -> tuple[int, ...]:
-    """Device, inode, size, time of the last change: a file that changes gets another identity."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    """Inode, size, time of the last change: a file that changes gets another identity. Without the
+    device, whose number is another one on each machine that mounts it."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def name_of(source: Path | bytes) -> Path:

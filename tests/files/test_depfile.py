@@ -104,6 +104,17 @@ def test_what_an_output_was_made_from(tmp_path: Path) -> None:
     assert " ".join(others).split() == [f"{name}:" for name in (*members, "offsets.h")]
 
 
+def test_what_several_outputs_were_made_from(tmp_path: Path) -> None:
+    """Also the list that names the files."""
+    objects(tmp_path, "sites.o", "calls-gcc.o")
+    (tmp_path / "list").write_text("sites.o\ncalls-gcc.o\n")
+    words = ("--files-from", "list", "--output-dir", "out", "--depfile", "out.d")
+    done = rewrite(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    expected = "out/sites.o \\\n out/calls-gcc.o: sites.o \\\n calls-gcc.o \\\n list\n\nlist:\n"
+    assert (tmp_path / "out.d").read_text() == expected
+
+
 def test_ninja_rewrites_a_thin_archive_again_when_a_member_has_changed(tmp_path: Path) -> None:
     """Without a rule for the archive: only the dependency file names the members."""
     member, _ = objects(tmp_path, "sites.o", "calls-gcc.o")
@@ -130,7 +141,9 @@ def test_ninja_rewrites_a_thin_archive_again_when_a_member_has_changed(tmp_path:
         (["sites.o", "-o", "none/out.o"], 1, "SCP110"),
         (["sites.o", "-o", "out.o", "--dry-run"], 0, "would be"),
         (["sites.o"], 2, "--depfile needs --output"),
-        (["sites.o", "-o", "./sites.o"], 2, "--depfile needs another file"),
+        (["sites.o", "-o", "./sites.o"], 2, "an output that is another file"),
+        (["sites.o", "--output-dir", "."], 2, "an output that is another file"),
+        ([".", "--output-dir", "out"], 2, "--depfile does not go with a folder"),
     ],
 )
 def test_it_is_not_written_without_an_output(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -21,6 +20,10 @@ _BATCH = 128
 """Sites in a process: bounds memory, and the time that a process can hang."""
 _PATIENCE = 60.0
 """Seconds that a process may hang in a system call. The time limit ends a loop."""
+_WRITING_NO_FILES = "/bin/sh", "-c", 'ulimit -f 0 && ulimit -c 0 && exec "$@"', "sh"
+"""Starts a program that can write no file, not even a core: what runs may be anything. A function
+of Python's between fork and exec would do it too, but each start would then copy the tables of this
+process."""
 _BA, _BLA = B | 2, BL | 2
 _RESERVED = 7
 _PLANTS = 4
@@ -138,7 +141,7 @@ def _run_process(
     are fewer of them."""
     ranges = [(segment.address, segment.size) for segment in program.segments]
     config = state.pack_config(program.harness, offsets, ranges, limit)
-    command = [tools.emulator] if tools.emulator else []
+    command = [*_WRITING_NO_FILES, *([tools.emulator] if tools.emulator else [])]
     try:
         done = subprocess.run(
             [*command, str(program.path)],
@@ -146,7 +149,6 @@ def _run_process(
             cwd=program.path.parent,
             capture_output=True,
             timeout=_PATIENCE + 2 * limit * len(records),
-            preexec_fn=_write_no_files,
             check=False,
         )
         output, errors, code = done.stdout, done.stderr, done.returncode
@@ -164,12 +166,6 @@ def _run_process(
     size = state.RECORDING_SIZE
     recordings = [output[at : at + size] for at in range(0, len(output) - size + 1, size)]
     return recordings, f"the run did not come to an end here: {_ended(code)}"
-
-
-def _write_no_files() -> None:
-    """Lets the process write no file, not even a core: what runs may be anything."""
-    for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
-        resource.setrlimit(limit, (0, 0))
 
 
 def _ended(code: int | None) -> str:

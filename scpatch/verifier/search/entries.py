@@ -87,7 +87,7 @@ class Entries(ABC):
             sources: dict[int, list[int]] = {}
             words = self.calls.words(section)
             for at in branches_among(words):
-                if Place(section, at * 4) not in self.calls.branches:
+                if (section, at * 4) not in self.calls.branches:
                     to = target(words[at], at * 4)
                     if to is not None:
                         sources.setdefault(to, []).append(at * 4)

@@ -77,6 +77,14 @@ def test_the_program_runs_in_a_folder_of_its_own(
     assert not (tmp_path / seen.name.removeprefix("was-")).exists()
 
 
+def test_what_runs_can_write_no_file(tmp_path: Path) -> None:
+    """Neither now nor after it has raised its limits, and no core."""
+    limits = "$(ulimit -S -f) $(ulimit -H -f) $(ulimit -S -c) $(ulimit -H -c)"
+    emulator = program(tmp_path / "qemu", f'echo "{limits}" >&2; exit 3')
+    error = failing(tmp_path, replace(find_tools(), emulator=emulator))
+    assert error.message.endswith("does not start: 0 0 0 0")
+
+
 def test_an_emulator_that_does_nothing(tmp_path: Path) -> None:
     """It says that it is ready, and then gives no result: the site has not passed."""
     path = assemble(tmp_path, GOOD)

@@ -95,6 +95,6 @@ def forget_links(tree: Path) -> None:
     """Removes what scpatch has had a hand in. Kbuild would keep what another state of a checkout
     made: the version is the same, only the code is not."""
     images = (tree / "vmlinux", tree / "vmlinux.unstripped")
-    for file in (*images, *tree.glob(f"{TESTS}/*.ko"), *tree.rglob("*.scpatch.a")):
+    for file in (*images, *tree.glob(f"{TESTS}/*.ko")):
         file.unlink(missing_ok=True)
     shutil.rmtree(tree / copies.FOLDER, ignore_errors=True)

@@ -19,7 +19,14 @@ from tests.kernel.cases import cases
 from tests.kernel.conftest import Booted
 from tests.kernel.images import module
 from tests.kernel.linux import Linux
-from tests.kernel.variants import AT_SITES, AT_SITES_BARE, AT_SITES_BY_LLD, UNLISTED, Variant
+from tests.kernel.variants import (
+    AT_SITES,
+    AT_SITES_BARE,
+    AT_SITES_BY_DEFAULT,
+    AT_SITES_BY_LLD,
+    UNLISTED,
+    Variant,
+)
 from tests.tools import CROSS
 
 TABLE = ".static_call_sites"
@@ -32,7 +39,9 @@ def kernel(linux: Linux) -> Kernel:
     return build(linux, AT_SITES)
 
 
-@pytest.fixture(params=[AT_SITES, AT_SITES_BY_LLD], ids=lambda variant: variant.name)
+@pytest.fixture(
+    params=[AT_SITES, AT_SITES_BY_LLD, AT_SITES_BY_DEFAULT], ids=lambda variant: variant.name
+)
 def variant(request: pytest.FixtureRequest) -> Variant:
     assert isinstance(request.param, Variant)
     return request.param
@@ -40,7 +49,7 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 
 @pytest.fixture
 def log(booted: Booted, variant: Variant) -> Log:
-    """The one that lld has linked runs with the hash MMU, the other with the radix MMU."""
+    """The one that lld has linked runs with the hash MMU, the others with the radix MMU."""
     return booted(variant, *CASES, hash_mmu=variant is AT_SITES_BY_LLD, debug=True)
 
 

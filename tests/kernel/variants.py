@@ -101,6 +101,7 @@ BY_PACA = Variant("paca")
 BY_LIVEPATCH = Variant("livepatch", flags="--strategy=livepatch-stack")
 AT_SITES = Variant("at-sites", f"{_CALLSITE} --emit-sites", at_sites=True)
 AT_SITES_BY_LLD = Variant("at-sites-lld", f"{_CALLSITE} --emit-sites", LLD, at_sites=True)
+AT_SITES_BY_DEFAULT = Variant("at-sites-default", "--emit-sites", at_sites=True)
 UNLISTED = Variant("unlisted", _CALLSITE, at_sites=True)
 """The same kernel, which is not told where its call sites are."""
 AT_SITES_BARE = Variant("at-sites-bare", f"{_CALLSITE} --emit-sites", at_sites=True, bare=True)

@@ -78,6 +78,7 @@ class Variant:
             "config-pcrel": self.pcrel,
             "config-at-sites": self.at_sites,
             "config-bare": self.bare,
+            "config-clang": self.clang,
         }
         return tuple(name for name, is_used in kinds.items() if is_used)
 

@@ -55,7 +55,9 @@ def test_a_trampoline_that_was_forgotten(tmp_path: Path, tools: tuple[str, str])
     """The callers' object cannot tell; what was linked from it does, as does the run."""
     program, objects = linked(tmp_path, tools, CALLERS)
     by_case = results(program / "demo")
-    assert set(by_case) - passed(by_case) == {"other-object", "two-calls"}
+    failed = set(by_case) - passed(by_case)
+    # A compiler may read what call_two() adds before its second call: clang 21 does.
+    assert failed - {"two-calls"} == {"other-object"}
     verdict = look(program, objects, "demo")
     assert {site.trampoline for site in verdict.proof.sites if not site.right} == {
         "__SCT__elsewhere"

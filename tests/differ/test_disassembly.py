@@ -28,6 +28,7 @@ from tests.tools import LIBC
 
 SYNONYMS = {
     ("mtvsrd", "mtfprd"),
+    ("mtvsrd", "mtvrd"),
     ("mfvsrd", "mffprd"),
     ("mfvsrd", "mfvrd"),
     ("mtvsrwz", "mtfprwz"),

@@ -62,7 +62,7 @@ def contents(kind: type) -> Iterator[str]:
         fields = [
             name
             for base in reversed(kind.__mro__)
-            for name in vars(base).get("__annotations__", {})
+            for name in inspect.get_annotations(base)
         ]
         fields += [name for name, value in vars(kind).items() if isinstance(value, property)]
         names = [f"`{name}`" for name in dict.fromkeys(fields) if not name.startswith("_")]

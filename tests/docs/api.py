@@ -59,11 +59,7 @@ def contents(kind: type) -> Iterator[str]:
     if issubclass(kind, Enum):
         names = [f"`{member.value}`" for member in kind]
     else:
-        fields = [
-            name
-            for base in reversed(kind.__mro__)
-            for name in inspect.get_annotations(base)
-        ]
+        fields = [name for base in reversed(kind.__mro__) for name in inspect.get_annotations(base)]
         fields += [name for name, value in vars(kind).items() if isinstance(value, property)]
         names = [f"`{name}`" for name in dict.fromkeys(fields) if not name.startswith("_")]
     if names:

@@ -347,13 +347,18 @@ def shown(values: Values) -> Filter:
     return Filter(*(getattr(values, name, ()) for name in Filter._fields))
 
 
+def check_workers(values: Values) -> None:
+    """Raises UsageError if the values of JOBS and DASK do not go together."""
+    if values.dask is not None and values.jobs is not None:
+        raise UsageError("--dask does not go with --jobs")
+
+
 def selection(values: Values, *, copies: bool = False) -> Selection:
     """The files that a command line names; `copies` as for `select`. Raises UsageError
     if it names none, and ScpatchError as `select` does."""
     from scpatch.files.selection import select
 
-    if values.dask is not None and values.jobs is not None:
-        raise UsageError("--dask does not go with --jobs")
+    check_workers(values)
     if not values.files and not values.files_froms:
         raise UsageError("missing argument 'FILE...'")
     return select(values.files, values.files_froms, null=values.null, copies=copies)

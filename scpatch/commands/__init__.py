@@ -178,6 +178,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
                 repeatable=True,
             ),
             o.JOBS,
+            o.DASK,
             Parameter("run", "Execute every site under QEMU.", default=True, group=o.Group.TOOLS),
             o.TRAMPOLINES,
             o.HOIST._replace(help="The --hoist value that the file was rewritten with."),

@@ -11,7 +11,7 @@ from scpatch import batch
 from scpatch.api import scan, verify, verify_link
 from scpatch.errors import Exit, ScpatchError
 from scpatch.files.selection import Pairs, pair
-from scpatch.options import UsageError, Values, library_options, look, shown
+from scpatch.options import UsageError, Values, check_workers, library_options, look, shown
 from scpatch.report.errors import print_error
 from scpatch.report.filters import EVERYTHING
 from scpatch.report.forms import print_report
@@ -40,6 +40,7 @@ def run(values: Values) -> Exit:
     OK means that all is proven, and USAGE that a file could not be judged, which does not hide the
     others. Raises UsageError for other files, and SCP301 if a tool is missing.
     """
+    check_workers(values)
     options = library_options(values)
     toolchain = Toolchain(values.cross_compile, values.ld, values.ar, values.qemu)
     *others, last = values.files

@@ -74,7 +74,7 @@ class VerifyReport(NamedTuple):
                 for error in verdict.proof.errors:
                     yield Line((Cell("error", style=Style.REFUSED), Cell(f" {error}")), indent=2)
         sites = (site for verdict in verdicts for site, _ in self._rows(verdict))
-        yield from legend({s.text: s.meaning for s in _by_reason(sites)})
+        yield from legend({f"{s.text} ({s})": s.meaning for s in _by_reason(sites)})
         if text := checked_with(self.verdicts):
             yield GAP
             yield Line((Cell(text),))

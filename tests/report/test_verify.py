@@ -116,7 +116,7 @@ def test_terminal(
     listed, _, legend = "\n".join(["", *lines[3:]]).partition("\n\n")
     assert [line.strip() for line in listed.strip().splitlines()] == reasons
     meanings = [site.state for site in verdict.proof.sites]
-    assert " ".join(legend.split()) == " ".join(f"{s.text} {s.meaning}" for s in meanings)
+    assert " ".join(legend.split()) == " ".join(f"{s.text} ({s}) {s.meaning}" for s in meanings)
 
 
 @pytest.mark.parametrize(

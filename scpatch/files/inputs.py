@@ -249,7 +249,7 @@ def _check_identity(data: memoryview, name: str, others: tuple[int, ...]) -> int
         from scpatch.files import remedies
 
         hint = remedies.not_relocatable(kind)
-        raise ScpatchError("SCP104", f"{what}, no relocatable object", file=name, hint=hint)
+        raise ScpatchError("SCP104", f"{what}, not a relocatable object", file=name, hint=hint)
     return kind
 
 

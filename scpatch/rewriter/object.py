@@ -91,7 +91,9 @@ def _plan(elf: ElfFile, scanned: Scan, options: Options, name: str) -> Plan:
     strategy = strategies.load(name)
     if others := set(scanned.strategies) - {name} - strategy.undone(scanned):
         raise ScpatchError(
-            "SCP114", f"was rewritten by strategy {' and '.join(sorted(others))}", file=elf.name
+            "SCP114",
+            f"already rewritten with --strategy {' and '.join(sorted(others))}",
+            file=elf.name,
         )
     additions = Additions(elf)
     plan = strategy.plan(elf, scanned, additions, options.offsets)

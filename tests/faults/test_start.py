@@ -99,7 +99,7 @@ running.run(fail)
 def test_what_nothing_expected(statement: str, message: str, code: str) -> None:
     done = run(sys.executable, "-c", _FAULTS.format(statement=statement), cwd=ROOT, check=False)
     assert done.returncode == 1
-    *trace, told, _, hint, _ = done.stderr.split("\n")[:-1]
+    *trace, told, hint = done.stderr.split("\n")[:-1]
     assert told.startswith(f"scpatch: error: {message}")
     assert told.endswith(f" [{code}]")
     assert hint.startswith("hint: ")

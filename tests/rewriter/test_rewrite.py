@@ -107,7 +107,7 @@ def test_the_note_survives_links(assemble: Assemble, tmp_path: Path, linker: str
 
 def test_a_second_strategy_is_refused(assemble: Assemble) -> None:
     path = assemble('FRAME f\nCALL __SCT__x\nLEAVE f\n .ident "scpatch strategy paca"\n')
-    with pytest.raises(ScpatchError, match="rewritten by strategy paca") as caught:
+    with pytest.raises(ScpatchError, match="already rewritten with --strategy paca") as caught:
         plan_file(path, Options())
     assert caught.value.code == "SCP114"
 

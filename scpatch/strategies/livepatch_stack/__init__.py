@@ -191,7 +191,7 @@ def _usable(elf: ElfFile, offsets: Offsets) -> Offsets:
             )
             raise ScpatchError("SCP115", f"{NAMES[field]} is not known{why}", file=elf.name)
         if value % 8 or not 0 <= value < limit:
-            what = f"{NAMES[field]} is {value}, which is no offset of a doubleword there"
+            what = f"{NAMES[field]} is {value}, not a multiple of 8 from 0 to {limit - 8}"
             raise ScpatchError("SCP233", what, file=elf.name)
     return offsets._replace(paca_toc=None)
 

@@ -65,7 +65,8 @@ def _load_from_paca(
     offset: int,
 ) -> None:
     if offset % 4 or not 0 <= offset < 0x8000:
-        raise ScpatchError("SCP228", f"`ld r2,{offset}(r13)` is no instruction", file=elf.name)
+        what = f"the offset {offset} does not fit `ld r2,OFFSET(r13)`"
+        raise ScpatchError("SCP228", what, file=elf.name)
     load = assemble(f"ld 2,{offset}(13)") + VARIANT.encode(insn.NOP)
     for trampoline in trampolines:
         _replace(additions, trampoline, prologues[trampoline.symbol], load)

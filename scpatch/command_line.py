@@ -6,13 +6,15 @@ reads it by the same tables.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 
 from scpatch.commands import COMMANDS, Command
-from scpatch.errors import Exit, ScpatchError
+from scpatch.errors import Exit
 from scpatch.options import Parameter, UsageError, Value, Values
+from scpatch.program import ReportError
 
 
 def read(words: Sequence[str]) -> Callable[[], int] | None:
@@ -84,11 +86,18 @@ def run(package: str, name: str, command: Command, values: Values) -> int:
     """Runs a command; returns its exit code. Raises what it raises."""
     module = import_module(f"scpatch.{package}.{name}")
     try:
-        return int(module.run(values))
+        status = int(module.run(values))
+        if command.compares:
+            sys.stdout.flush()  # a failure here is none of the comparison
+        return status
     except UsageError as error:
         above = "" if package == "commands" else f"{package} "
         raise error.with_hint(f"scpatch {above}{name}") from None
-    except ScpatchError as error:
-        if command.compares:
-            error.status = Exit.USAGE
-        raise
+    except Exception as error:
+        if not command.compares:
+            raise
+        from scpatch.report.errors import as_message
+
+        message = error.message() if isinstance(error, ReportError) else as_message(error)
+        message.status = Exit.USAGE
+        raise message from error

@@ -16,20 +16,20 @@ from scpatch.sites.symbols import find_trampolines
 def scan_object(elf: ElfFile, choices: Choices, traces: Traces) -> Scan:
     """The trampolines and call sites, in section and offset order. `traces` are what earlier
     rewrites have left in the object."""
+    module = is_module(elf)
     if elf.symbols is None:
-        return Scan(choices=choices)
+        return Scan(module=module, choices=choices)
     named = [
         trampoline._replace(in_data=_is_in_data(elf, trampoline))
         for trampoline in find_trampolines(elf.symbols, choices.trampolines)
     ]
     if not named and not traces.stubs:
-        return Scan(strategies=traces.strategies, choices=choices)
+        return Scan(module=module, strategies=traces.strategies, choices=choices)
     trampolines = [trampoline for trampoline in named if trampoline.is_code]
     references = [
         *find_references(elf, named, traces.stubs),
         *resolved_calls(elf, trampolines, traces.stubs),
     ]
-    module = is_module(elf)
     functions = Functions(elf, {reference.section for reference in references})
     judge = Judge(elf, functions, choices, references, trampolines, module=module)
     sites = [judge.site(call) for call in _calls(references, traces)]

@@ -127,7 +127,7 @@ def _fits(offset: int) -> bool:
 
 
 def _refuse_modules(elf: ElfFile, scan: Scan) -> None:
-    if scan.module:
+    if scan.module and (scan.trampolines or scan.sites or scan.stubs):
         what = "a kernel module, in which the PACA's TOC is not r2"
         raise ScpatchError("SCP220", what, file=elf.name)
     symbols = elf.symbols

@@ -1,0 +1,107 @@
+"""`scpatch check` as a command, and the exit codes of the commands that compare."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from scpatch.errors import Exit
+from tests.report.support import validated
+from tests.test_trees import scpatch
+from tests.tools import FIXTURES, assemble
+
+MODULE = FIXTURES / "module.ko"
+
+
+def test_a_naive_call_is_named_with_its_function_and_the_remedy() -> None:
+    result = scpatch("check", MODULE)
+    lines = result.stdout.splitlines()
+    assert lines[0] == "WRONG: 4 call sites in 1 of 1 object: 2 right (2 loader), 2 wrong"
+    assert lines[2] == f"{MODULE}   module"
+    assert lines[3].split() == ["BAD", ".text+0x24", "calls_own+0x14", "__SCT__own", "wrong"]
+    assert "hint: `scpatch rewrite` patches such calls" in result.stdout
+    assert (result.returncode, result.stderr) == (Exit.ERROR, "")
+
+
+def test_a_tree_is_right_after_the_rewrite(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    assemble(tree, "f:\tblr\n", "nocalls.o")
+    assert scpatch("rewrite", MODULE, "-o", tree / "module.ko").returncode == Exit.OK
+    result = scpatch("check", tree)
+    expected = "right: 4 call sites in 1 of 2 objects: 4 right (2 stub, 2 loader)"
+    assert result.stdout.splitlines()[0] == expected
+    assert "nocalls.o" not in result.stdout
+    assert (result.returncode, result.stderr) == (Exit.OK, "")
+
+
+def test_a_bad_file_is_an_error_and_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "bad.o").write_text("no object\n")
+    (tmp_path / "module.ko").write_bytes(MODULE.read_bytes())
+    result = scpatch("check", tmp_path, "--format", "json")
+    document = validated(result.stdout)
+    assert [Path(file["file"]).name for file in document["files"]] == ["module.ko"]
+    assert [(Path(file["file"]).name, file["code"]) for file in document["failed"]] == [
+        ("bad.o", "SCP101")
+    ]
+    assert (document["proven"], result.returncode) == (False, Exit.USAGE)
+    assert "[SCP101]" in result.stderr
+
+
+@pytest.mark.parametrize("form", ["plain", "csv", "markdown", "github", "sarif", "html"])
+def test_each_form_names_the_wrong_calls(form: str) -> None:
+    result = scpatch("check", MODULE, "--format", form)
+    assert result.returncode == Exit.ERROR
+    for name in ("calls_own", "init_module", "__SCT__own"):
+        assert name in result.stdout, name
+
+
+def test_the_number_of_jobs_changes_nothing() -> None:
+    files = sorted(FIXTURES.glob("calls-*.o"))
+    one, two = (scpatch("check", "-j", jobs, *files) for jobs in (1, 2))
+    assert (one.stdout, one.returncode) == (two.stdout, two.returncode)
+
+
+def test_a_module_without_trampolines_is_a_module(tmp_path: Path) -> None:
+    source = '\t.section .gnu.linkonce.this_module, "aw"\n\t.quad 0\n'
+    path = assemble(tmp_path, source, "plain.ko")
+    (scanned,) = json.loads(scpatch("scan", "--format", "json", path).stdout)["files"]
+    (checked,) = json.loads(scpatch("check", "--format", "json", path).stdout)["files"]
+    assert (scanned["module"], checked["kind"]) == (True, "module")
+    result = scpatch("rewrite", "-n", "--strategy", "paca", "--paca-toc-offset", 16, path)
+    assert result.returncode == Exit.OK
+
+
+@pytest.mark.parametrize("command", ["diff", "verify"])
+def test_trouble_is_no_difference(command: str, tmp_path: Path) -> None:
+    good = FIXTURES / "sites.o"
+    for bad in (tmp_path, tmp_path / "none.o", FIXTURES / "note.txt", "/proc/self/mem"):
+        for files in ((bad, good), (good, bad)):
+            assert scpatch(command, *files).returncode == Exit.USAGE, files
+
+
+@pytest.mark.parametrize("command", ["diff", "verify"])
+def test_a_library_that_is_missing_is_no_difference(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "msgspec.py").write_text("raise ImportError('broken')\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.getcwd()]))
+    new = tmp_path / "new.o"
+    assert scpatch("rewrite", FIXTURES / "sites.o", "-o", new).returncode == Exit.OK
+    arguments = ["--format", "json", *(["--no-run"] if command == "verify" else [])]
+    result = scpatch(command, *arguments, FIXTURES / "sites.o", new)
+    assert (result.returncode, "msgspec" in result.stderr) == (Exit.USAGE, True), result.stderr
+
+
+@pytest.mark.parametrize("command", ["scan", "advise", "rewrite", "check"])
+def test_a_file_that_nobody_may_read_is_a_file_that_cannot_be_read(
+    command: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "loop.o"
+    path.symlink_to(path)
+    result = scpatch(command, path)
+    assert "[SCP109]" in result.stderr
+    assert result.returncode == (Exit.USAGE if command == "check" else Exit.ERROR)

@@ -42,7 +42,8 @@ def test_a_bad_file_is_an_error_and_hides_no_other(tmp_path: Path) -> None:
     (tmp_path / "bad.o").write_text("no object\n")
     (tmp_path / "module.ko").write_bytes(MODULE.read_bytes())
     result = scpatch("check", tmp_path, "--format", "json")
-    document = validated(result.stdout)
+    validated(result.stdout)
+    document = json.loads(result.stdout)
     assert [Path(file["file"]).name for file in document["files"]] == ["module.ko"]
     assert [(Path(file["file"]).name, file["code"]) for file in document["failed"]] == [
         ("bad.o", "SCP101")

@@ -89,6 +89,9 @@ def test_states_and_marks_are_listed() -> None:
 def test_fields_named_in_the_text_exist() -> None:
     known = set(re.findall(r'"(\w+)":', str(schema()).replace("'", '"')))
     table = TEXT.partition("| command | the document")[2].partition("###")[0]
-    named = set(re.findall(r"`([a-z_]+)`", table)) - {"scan", "rewrite", "diff", "verify", "advise"}
+    commands = {"scan", "rewrite", "diff", "verify", "check", "advise"}
+    named = set(re.findall(r"`([a-z_]+)`", table)) - commands
+        *["scan", "rewrite", "diff", "verify", "check", "advise"]
+    }
     assert named
     assert named <= known

@@ -26,8 +26,9 @@ def run(values: Values) -> Exit:
     ):
         results = batch.run(partial(batch.attempt, work), jobs, executor, progress=step)
         advices, errors, foreign = files.sort_out(results)
-    if advices or not errors:
-        print_report(AdviseReport(advices, brief=files.many), values.format, look(values))
+    if advices or not errors or values.format != "text":
+        report = AdviseReport(advices, brief=files.many, failed=errors)
+        print_report(report, values.format, look(values))
     note_intermediate(name for advice in advices for name in advice.intermediate)
     note_left_out(files.links, foreign)
     if advices:

@@ -30,8 +30,8 @@ def run(values: Values) -> Exit:
     files = [file for part in compared for file in part]
     note_intermediate(file.after for file in files if file.intermediate)
     note_left_out(versions.pairs.links, foreign)
-    if compared or not errors:
-        report = DiffReport([file[:3] for file in files], values.stat, shown(values))
+    if compared or not errors or values.format != "text":
+        report = DiffReport([file[:3] for file in files], values.stat, shown(values), errors)
         print_report(report, values.format, look(values))
     warn_alone(versions.alone)
     for error in errors:

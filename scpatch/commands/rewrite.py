@@ -91,7 +91,18 @@ def run(values: Values) -> Exit:
     written = writing and not values.dry_run
     lost = [error.file for error in failed]
     done = [plan for plan in plans if not _is_among(plan, lost)]
-    _report(done, values, files, sorted_out.foreign, written=written, differences=differences)
+    if values.format is not None:
+        from scpatch.report.rewrite import RewriteReport
+
+        report = RewriteReport(
+            *(done, written, shown(values), files.many, differences),
+            details=values.format == "html",
+            failed=[*errors, *failed],
+        )
+        print_report(report, values.format, _look(values))
+    if not values.quiet:
+        note_left_out(files.links, sorted_out.foreign)
+        _summarize(done, values, brief=files.many, written=written)
     if not writing:
         rest = any(plan.outputs for plan in plans)
         advice = "; --keep-going rewrites the rest" if rest else ""
@@ -277,37 +288,21 @@ def _is_thin(path: Path) -> bool:
         return bytes(source.data[:8]) == THIN_ARCHIVE
 
 
-def _report(
-    plans: Sequence[FilePlan],
-    values: Values,
-    files: Selection,
-    foreign: Sequence[Path],
-    *,
-    written: bool,
-    differences: DiffReport | None,
-) -> None:
-    if values.format is not None:
-        from scpatch.report.rewrite import RewriteReport
-
-        searched = values.format == "html"
-        report = RewriteReport(plans, written, shown(values), files.many, differences, searched)
-        print_report(report, values.format, _look(values))
-    if values.quiet:
-        return
+def _summarize(plans: Sequence[FilePlan], values: Values, *, brief: bool, written: bool) -> None:
+    """Prints a line a file on stderr, in `brief` of changed and refused ones only, and notes."""
     objects = [entry for plan in plans for entry in plan.objects]
     note_intermediate(entry.name for entry in objects if entry.intermediate)
-    note_left_out(files.links, foreign)
     if objects:
         names = (name for entry in objects for name in entry.scan.names)
         print_unmatched(values.trampolines, names)
     for plan in plans:
         if values.verbose:
             print_sites(plan, shown(values))
-        if not files.many or plan.changed or plan.refused:
+        if not brief or plan.changed or plan.refused:
             print(summary_line(plan, written=written), file=sys.stderr)
         if plan.path.name == "vmlinux.o":
             print_message(Kind.NOTE, f"{clean(str(plan.path))}: {_NOTE}", _ADVICE)
-    if files.many and plans:
+    if brief and plans:
         print(total_line(plans, written=written), file=sys.stderr)
     if values.verify and written and any(plan.outputs for plan in plans):
         print_message(Kind.NOTE, "each new file was proven and executed first")

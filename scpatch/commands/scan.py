@@ -29,13 +29,14 @@ def run(values: Values) -> Exit:
         results = list(batch.run(work, jobs, executor, progress=step))
     plans, errors, foreign = files.sort_out(results)
     objects = [entry for plan in plans for entry in plan.objects]
-    if objects or not errors:
+    if objects or not errors or values.format != "text":
         report = ScanReport(
             [(entry.name, entry.scan) for entry in objects],
             brief=files.many,
+            shown=shown(values),
             details=values.format == "html",
+            failed=errors,
         )
-        report = report._replace(shown=shown(values))
         print_report(report, values.format, look(values))
     note_intermediate(entry.name for entry in objects if entry.intermediate)
     note_left_out(files.links, foreign)

@@ -56,10 +56,10 @@ def run(values: Values) -> Exit:
         verdicts, errors = _verify_pairs(versions, work, values)
     else:
         raise UsageError("name two files or folders, or a linked image after the objects in it")
-    report = VerifyReport(verdicts, values.verbose, shown(values), brief=many)
+    report = VerifyReport(verdicts, values.verbose, shown(values), brief=many, failed=errors)
     if values.quiet:
         print_findings(report._replace(shown=EVERYTHING).findings())
-    elif verdicts or not errors:
+    elif verdicts or not errors or values.format != "text":
         if values.trampolines and not many:
             _warn(values.files, options)
         print_report(report, values.format, look(values))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch.advisor import RULE, Advice, Outlook
+from scpatch.errors import ScpatchError
 from scpatch.report.blocks import (
     GAP,
     Block,
@@ -33,6 +34,7 @@ class AdviseReport(NamedTuple):
     files: Sequence[Advice]
     brief: bool = False
     """Whether a person gets one line for each file with call sites, and the total."""
+    failed: Sequence[ScpatchError] = ()
 
     @property
     def command(self) -> str:
@@ -63,7 +65,7 @@ class AdviseReport(NamedTuple):
     def document(self) -> AdviseDocument:
         from scpatch.report.documents.advise import advise_document
 
-        return advise_document(self.files)
+        return advise_document(self.files, self.failed)
 
     def findings(self) -> Iterator[Finding]:
         """The recommendation for each file."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from scpatch.differ.model import FunctionDiff
+    from scpatch.errors import ScpatchError
     from scpatch.report.documents import Document
 
 
@@ -143,6 +144,10 @@ class Report(Protocol):
     def command(self) -> str:
         """`scan`"""
 
+    @property
+    def failed(self) -> Sequence[ScpatchError]:
+        """Why files could not be read or written. A command prints these on stderr, too."""
+
     def blocks(self) -> Iterable[Block]: ...
 
     def records(self) -> Iterable[Record]: ...
@@ -150,6 +155,22 @@ class Report(Protocol):
     def document(self) -> Document: ...
 
     def findings(self) -> Iterable[Finding]: ...
+
+
+def every_record(report: Report) -> Iterator[Record]:
+    """The records of a report, and after those one for each file that failed."""
+    yield from report.records()
+    for error in report.failed:
+        yield "failed", error.file, error.where, error.code, error.message
+
+
+def every_finding(report: Report) -> Iterator[Finding]:
+    """The findings of a report, and before those one for each file that failed."""
+    for error in report.failed:
+        yield Finding(
+            Level.ERROR, error.code, error.file, error.where, "", error.message, error.hint
+        )
+    yield from report.findings()
 
 
 def legend(meanings: Mapping[str, str]) -> Iterator[Block]:

@@ -77,8 +77,6 @@ class CheckReport(NamedTuple):
             for error in verdict.errors:
                 yield "error", verdict.label, error
             yield "verdict", verdict.label, str(verdict.kind), WORDS[verdict.result]
-        for failure in self.failed:
-            yield "failed", failure.file, failure.code, failure.message
 
     def document(self) -> CheckDocument:
         from scpatch.report.documents.check import check_document
@@ -100,10 +98,6 @@ class CheckReport(NamedTuple):
                 title = WORDS[call.result]
                 at = CodePlace(call.section_name, call.offset, call.function, call.function_offset)
                 yield Finding(level, title, verdict.label, where, "", message, hint(verdict), at)
-        for failure in self.failed:
-            yield Finding(
-                Level.ERROR, failure.code, failure.file, failure.where, "", failure.message
-            )
 
 
 def summary(verdicts: Sequence[CheckVerdict], failed: Sequence[ScpatchError] = ()) -> str:

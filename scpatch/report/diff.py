@@ -17,6 +17,7 @@ from scpatch.differ.model import (
     SectionDiff,
     Totals,
 )
+from scpatch.errors import ScpatchError
 from scpatch.report.blocks import (
     GAP,
     Block,
@@ -61,6 +62,7 @@ class DiffReport(NamedTuple):
     stat: bool = False
     """Whether there is one line a function instead of its code."""
     shown: Filter = EVERYTHING
+    failed: Sequence[ScpatchError] = ()
 
     @property
     def command(self) -> str:
@@ -83,7 +85,7 @@ class DiffReport(NamedTuple):
     def document(self) -> DiffDocument:
         from scpatch.report.documents.diff import diff_document
 
-        return diff_document(self.files, self.shown, code=not self.stat)
+        return diff_document(self.files, self.shown, self.failed, code=not self.stat)
 
     def findings(self) -> Iterator[Finding]:
         """The refused calls, and what differs in each object."""

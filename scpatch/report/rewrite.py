@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch import strategies
+from scpatch.errors import ScpatchError
 from scpatch.report.blocks import (
     GAP,
     Block,
@@ -44,6 +45,7 @@ class RewriteReport(NamedTuple):
     """What the rewrite changes in the code, if that is asked for."""
     details: bool = False
     """Whether all about each changed file follows those lines."""
+    failed: Sequence[ScpatchError] = ()
 
     @property
     def command(self) -> str:
@@ -98,7 +100,7 @@ class RewriteReport(NamedTuple):
     def document(self) -> RewriteDocument:
         from scpatch.report.documents.calls import rewrite_document
 
-        document = rewrite_document(self.plans, self.shown, written=self.written)
+        document = rewrite_document(self.plans, self.shown, self.failed, written=self.written)
         if self.differences:
             document.differences = self.differences.document().files
         return document

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from scpatch.errors import ScpatchError
 from scpatch.report.blocks import (
     GAP,
     Block,
@@ -40,6 +41,7 @@ class ScanReport(NamedTuple):
     shown: Filter = EVERYTHING
     details: bool = False
     """Whether all about each object with call sites follows those lines."""
+    failed: Sequence[ScpatchError] = ()
 
     @property
     def command(self) -> str:
@@ -78,7 +80,7 @@ class ScanReport(NamedTuple):
     def document(self) -> ScanDocument:
         from scpatch.report.documents.calls import scan_document
 
-        return scan_document(self.objects, self.shown)
+        return scan_document(self.objects, self.shown, self.failed)
 
     def findings(self) -> Iterator[Finding]:
         """The calls that lose r2: refused ones, and those that `rewrite` would change."""

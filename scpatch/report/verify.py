@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from scpatch.errors import ScpatchError
 from scpatch.report.blocks import (
     GAP,
     Block,
@@ -46,6 +47,7 @@ class VerifyReport(NamedTuple):
     brief: bool = False
     """Whether a person gets the total, one line for each proven object with call sites, and the
     rest in full."""
+    failed: Sequence[ScpatchError] = ()
 
     @property
     def command(self) -> str:
@@ -101,7 +103,7 @@ class VerifyReport(NamedTuple):
     def document(self) -> VerifyDocument:
         from scpatch.report.documents.calls import verify_document
 
-        return verify_document(self.verdicts, self.shown)
+        return verify_document(self.verdicts, self.shown, self.failed)
 
     def findings(self) -> Iterator[Finding]:
         """What speaks against a proof, and what was not shown."""

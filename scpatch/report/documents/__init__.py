@@ -6,7 +6,7 @@ Only what needs JSON imports this package: the import of msgspec takes time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Annotated, Final, Literal, TypeVar, get_args, get_type_hints
 
@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from scpatch.errors import ScpatchError
 from scpatch.report.words import clean
+from scpatch.verifier.verdict import Result, worst
 
 SCHEMA: Final = "scpatch/2"
 """Goes into every document; the number grows with every change of the documents."""
@@ -54,6 +55,11 @@ class FailedFile(Entry):
 def failures(errors: Iterable[ScpatchError]) -> list[FailedFile]:
     """The entries of files that could not be read or written."""
     return [entry(FailedFile, error) for error in errors]
+
+
+def worst_of(results: Iterable[Result], failed: Sequence[ScpatchError]) -> Result:
+    """The worst verdict; of a file that failed nothing is shown."""
+    return worst([*results, *(Result.NOT_SHOWN for _ in failed)])
 
 
 class Document(Entry):

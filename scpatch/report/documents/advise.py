@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
@@ -13,14 +13,17 @@ from scpatch.report.documents import (
     Applied,
     Document,
     Entry,
+    FailedFile,
     Natural,
     about,
     entry,
+    failures,
     natural,
 )
 
 if TYPE_CHECKING:
     from scpatch.advisor import Advice
+    from scpatch.errors import ScpatchError
 
 Ratio = Annotated[float, Meta(ge=0)]
 
@@ -57,9 +60,10 @@ class AdviseDocument(Document):
     command: Literal["advise"]
     rule: Annotated[str, about("How `recommended` is chosen.")]
     files: list[AdvisedFile]
+    failed: list[FailedFile]
 
 
-def advise_document(files: Sequence[Advice]) -> AdviseDocument:
+def advise_document(files: Sequence[Advice], failed: Iterable[ScpatchError]) -> AdviseDocument:
     advised = []
     for advice in files:
         outlooks = [
@@ -67,4 +71,4 @@ def advise_document(files: Sequence[Advice]) -> AdviseDocument:
             for o in advice.outlooks
         ]
         advised.append(entry(AdvisedFile, advice, file=str(advice.path), strategies=outlooks))
-    return AdviseDocument(SCHEMA, "advise", RULE, advised)
+    return AdviseDocument(SCHEMA, "advise", RULE, advised, failures(failed))

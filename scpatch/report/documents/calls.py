@@ -12,20 +12,24 @@ from scpatch.report.documents import (
     Applied,
     Document,
     Entry,
+    FailedFile,
     FileName,
     Natural,
     SectionName,
     Word,
     about,
     entry,
+    failures,
     listed,
     natural,
+    worst_of,
 )
 from scpatch.report.documents.diff import ComparedObject
 from scpatch.report.words import by_state, summary_line
-from scpatch.verifier.verdict import Result, Verdict, judge_site, worst
+from scpatch.verifier.verdict import Result, Verdict, judge_site
 
 if TYPE_CHECKING:
+    from scpatch.errors import ScpatchError
     from scpatch.report.filters import Filter
     from scpatch.rewriter import FilePlan, ObjectPlan
     from scpatch.sites.model import Scan, Site
@@ -92,9 +96,12 @@ class ScannedObject(Entry):
 class ScanDocument(Document):
     command: Literal["scan"]
     files: list[ScannedObject]
+    failed: list[FailedFile]
 
 
-def scan_document(objects: Iterable[tuple[str, Scan]], shown: Filter) -> ScanDocument:
+def scan_document(
+    objects: Iterable[tuple[str, Scan]], shown: Filter, failed: Iterable[ScpatchError]
+) -> ScanDocument:
     files = [
         entry(
             ScannedObject,
@@ -110,7 +117,7 @@ def scan_document(objects: Iterable[tuple[str, Scan]], shown: Filter) -> ScanDoc
         for name, scan in objects
         for calls in (scan.calls,)
     ]
-    return ScanDocument(SCHEMA, "scan", files)
+    return ScanDocument(SCHEMA, "scan", files, failures(failed))
 
 
 class ChangedTrampoline(Entry):
@@ -161,10 +168,13 @@ class RewriteDocument(Document):
     command: Literal["rewrite"]
     written: Annotated[bool, about("Whether the outputs were written.")]
     files: list[RewrittenFile]
+    failed: list[FailedFile]
     differences: Annotated[list[ComparedObject], about("What changes in the code, with --diff.")]
 
 
-def rewrite_document(plans: Iterable[FilePlan], shown: Filter, *, written: bool) -> RewriteDocument:
+def rewrite_document(
+    plans: Iterable[FilePlan], shown: Filter, failed: Iterable[ScpatchError], *, written: bool
+) -> RewriteDocument:
     files = [
         entry(
             RewrittenFile,
@@ -175,7 +185,7 @@ def rewrite_document(plans: Iterable[FilePlan], shown: Filter, *, written: bool)
         )
         for plan in plans
     ]
-    return RewriteDocument(SCHEMA, "rewrite", written, files, [])
+    return RewriteDocument(SCHEMA, "rewrite", written, files, failures(failed), [])
 
 
 def _planned(planned: ObjectPlan, shown: Filter) -> PlannedObject:
@@ -231,14 +241,18 @@ class VerifiedObject(Entry):
 class VerifyDocument(Document):
     command: Literal["verify"]
     proven: bool
-    verdict: Annotated[Result, about("The worst of the files.")]
+    verdict: Annotated[Result, about("The worst of the files; what failed is not shown.")]
     files: list[VerifiedObject]
+    failed: list[FailedFile]
 
 
-def verify_document(verdicts: Sequence[Verdict], shown: Filter) -> VerifyDocument:
+def verify_document(
+    verdicts: Sequence[Verdict], shown: Filter, failed: Sequence[ScpatchError]
+) -> VerifyDocument:
     files = [_verified(verdict, shown) for verdict in verdicts]
-    result = worst(verdict.result for verdict in verdicts)
-    return VerifyDocument(SCHEMA, "verify", result is Result.PROVEN, result, files)
+    result = worst_of((verdict.result for verdict in verdicts), failed)
+    proven = result is Result.PROVEN
+    return VerifyDocument(SCHEMA, "verify", proven, result, files, failures(failed))
 
 
 def _verified(verdict: Verdict, shown: Filter) -> VerifiedObject:

@@ -19,10 +19,11 @@ from scpatch.report.documents import (
     entry,
     failures,
     listed,
+    worst_of,
 )
 from scpatch.report.documents.calls import CallEntry
 from scpatch.verifier.check import CheckedCall, CheckVerdict, Kind
-from scpatch.verifier.verdict import Result, worst
+from scpatch.verifier.verdict import Result
 
 
 class CheckedSite(CallEntry):
@@ -52,7 +53,7 @@ class CheckedObject(Entry):
 class CheckDocument(Document):
     command: Literal["check"]
     proven: bool
-    verdict: Annotated[Result, about("The worst of the files; files that failed do not count.")]
+    verdict: Annotated[Result, about("The worst of the files; what failed is not shown.")]
     files: list[CheckedObject]
     failed: list[FailedFile]
 
@@ -60,8 +61,8 @@ class CheckDocument(Document):
 def check_document(
     verdicts: Sequence[CheckVerdict], failed: Sequence[ScpatchError]
 ) -> CheckDocument:
-    result = worst(verdict.result for verdict in verdicts)
-    proven = result is Result.PROVEN and not failed
+    result = worst_of((verdict.result for verdict in verdicts), failed)
+    proven = result is Result.PROVEN
     files = list(map(_checked, verdicts))
     return CheckDocument(SCHEMA, "check", proven, result, files, failures(failed))
 

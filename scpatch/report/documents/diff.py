@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,16 +13,19 @@ from scpatch.report.documents import (
     SCHEMA,
     Document,
     Entry,
+    FailedFile,
     Natural,
     SectionName,
     Word,
     about,
     entry,
+    failures,
     natural,
 )
 
 if TYPE_CHECKING:
     from scpatch.differ.model import FunctionDiff, ObjectDiff
+    from scpatch.errors import ScpatchError
     from scpatch.report.filters import Filter
 
 
@@ -119,10 +122,15 @@ class ComparedObject(Entry):
 class DiffDocument(Document):
     command: Literal["diff"]
     files: Annotated[list[ComparedObject], about("Empty if the files are the same.")]
+    failed: list[FailedFile]
 
 
 def diff_document(
-    files: Sequence[tuple[str, str, ObjectDiff]], shown: Filter, *, code: bool
+    files: Sequence[tuple[str, str, ObjectDiff]],
+    shown: Filter,
+    failed: Iterable[ScpatchError],
+    *,
+    code: bool,
 ) -> DiffDocument:
     """The document of what is shown; without `code`, functions have no hunks."""
     compared = (
@@ -136,7 +144,8 @@ def diff_document(
         )
         for before, after, diff in files
     )
-    return entry(DiffDocument, schema=SCHEMA, command="diff", files=compared)
+    document = {"schema": SCHEMA, "command": "diff", "files": compared}
+    return entry(DiffDocument, **document, failed=failures(failed))
 
 
 def _function(function: FunctionDiff, *, code: bool) -> ComparedFunction:

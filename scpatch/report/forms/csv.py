@@ -8,11 +8,11 @@ from __future__ import annotations
 import csv
 from typing import TextIO
 
-from scpatch.report.blocks import Report
+from scpatch.report.blocks import Report, every_record
 from scpatch.report.screen import Look
 from scpatch.report.words import clean
 
 
 def write(report: Report, stream: TextIO, _look: Look) -> None:
     rows = csv.writer(stream, lineterminator="\n")
-    rows.writerows([clean(str(field)) for field in record] for record in report.records())
+    rows.writerows([clean(str(field)) for field in record] for record in every_record(report))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from scpatch.report.blocks import Finding, Report
+from scpatch.report.blocks import Finding, Report, every_finding
 from scpatch.report.screen import Look
 from scpatch.report.words import clean
 
 
 def write(report: Report, stream: TextIO, _look: Look) -> None:
-    for finding in report.findings():
+    for finding in every_finding(report):
         stream.write(_command(finding) + "\n")
 
 

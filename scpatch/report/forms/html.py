@@ -30,6 +30,7 @@ from scpatch.report.blocks import (
     Style,
     Table,
     Title,
+    every_finding,
 )
 from scpatch.report.html_listing import draw_legend, draw_listing
 from scpatch.report.html_listing import html_text as text
@@ -87,7 +88,7 @@ def _page(report: Report) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>"
     yield f"<header>\n<h1>{title}</h1>"
-    findings = list(report.findings())
+    findings = list(every_finding(report))
     yield from _summary(findings)
     yield f"</header>\n{_FILTERS}\n<main>"
     yield from _attention([finding for finding in findings if finding.level is Level.ERROR])

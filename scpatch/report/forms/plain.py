@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from scpatch.report.blocks import Record, Report
+from scpatch.report.blocks import Record, Report, every_record
 from scpatch.report.screen import Look
 from scpatch.report.words import clean
 
 
 def write(report: Report, stream: TextIO, _look: Look) -> None:
-    for record in report.records():
+    for record in every_record(report):
         stream.write(plain_line(record))
 
 

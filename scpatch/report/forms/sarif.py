@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from scpatch import __version__
 from scpatch.diagnostics import Diagnostic
-from scpatch.report.blocks import Finding, Level, Report
+from scpatch.report.blocks import Finding, Level, Report, every_finding
 from scpatch.report.rules import every_rule
 from scpatch.report.screen import Look
 from scpatch.report.words import clean, place, spot
@@ -30,7 +30,7 @@ _Json = dict[str, object]
 
 
 def write(report: Report, stream: TextIO, _look: Look) -> None:
-    findings = list(report.findings())
+    findings = list(every_finding(report))
     rules = every_rule(findings)
     sections: dict[tuple[str, str], int] = {}
     seen: Counter[str] = Counter()
@@ -47,7 +47,7 @@ def write(report: Report, stream: TextIO, _look: Look) -> None:
         "automationDetails": {"id": f"scpatch {report.command}/"},
         "invocations": [
             {
-                "executionSuccessful": True,
+                "executionSuccessful": not report.failed,
                 "workingDirectory": {"uri": f"{Path.cwd().as_uri()}/"},
             }
         ],

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import re
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from scpatch.errors import ScpatchError
 from scpatch.report.blocks import Finding, Level
 from scpatch.report.forms import github
 from scpatch.report.scan import ScanReport
@@ -17,6 +18,8 @@ COMMAND = re.compile(r"::(error|warning|notice) ([^:]*)::(.*)")
 
 
 class Findings:
+    failed: Sequence[ScpatchError] = ()
+
     def __init__(self, *findings: Finding) -> None:
         self._findings = findings
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from scpatch.differ.model import FunctionDiff
+from scpatch.errors import ScpatchError
 from scpatch.report.blocks import (
     Block,
     Cell,
@@ -45,6 +46,8 @@ class Made:
     """A report of these blocks and findings."""
 
     command = "scan"
+
+    failed: Sequence[ScpatchError] = ()
 
     def __init__(self, blocks: list[Block], findings: list[Finding] | None = None) -> None:
         self._blocks, self._findings = blocks, findings or []

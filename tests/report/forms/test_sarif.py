@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import jsonschema
 import pytest
 
+from scpatch.errors import ScpatchError
 from scpatch.report.blocks import CodePlace, Finding, Level
 from scpatch.report.forms import sarif
 from scpatch.report.scan import ScanReport
@@ -24,6 +25,8 @@ SCHEMA = json.loads((Path(__file__).parent / "data" / "sarif-2.1.0.json").read_t
 
 class Findings:
     command = "scan"
+
+    failed: Sequence[ScpatchError] = ()
 
     def __init__(self, *findings: Finding) -> None:
         self._findings = findings

@@ -20,7 +20,7 @@ import hashlib, json, os, sys
 from pathlib import Path
 sys.path.insert(0, os.environ["SCPATCH_ROOT"])
 from scpatch.errors import ScpatchError
-from scpatch.rewriter import Options, write
+from scpatch.rewriter import Options, plan_file, write
 from scpatch.strategies import names
 from scpatch.linux.offsets import Offsets
 
@@ -31,9 +31,11 @@ digests = {}
 for number, way in enumerate(ways):
     for path in sys.argv[1:]:
         target = Path(path).with_name("out")
-        plans, errors = plan_all([Path(path)], way, target)
-        write(plans, allow_refused=True)
-        what = [error.code for error in errors]
+        what = []
+        try:
+            write([plan_file(Path(path), way, target)], allow_refused=True)
+        except ScpatchError as error:
+            what.append(error.code)
         if target.exists():
             what.append(hashlib.sha256(target.read_bytes()).hexdigest())
             target.unlink()

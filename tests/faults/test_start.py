@@ -121,7 +121,7 @@ def test_no_folder_for_temporary_files(tmp_path: Path) -> None:
     before.write_bytes((FIXTURES / "calls-gcc.o").read_bytes())
     files = before, rewritten(before)
     done = run(sys.executable, "-c", _NO_FOLDER, "verify", *files, cwd=ROOT, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert (
         "scpatch: error: No usable temporary directory found in ['/proc/1'] [SCP138]" in done.stderr
     )

@@ -45,7 +45,10 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """The hint for a word that nobody knows: the known words that are like it, if there are any."""
     from difflib import get_close_matches
 
-    names = " or ".join(get_close_matches(word, list(known)))
+    # The dashes of flags would make any two of them alike.
+    by_name = {name.lstrip("-"): name for name in known}
+    matches = get_close_matches(word.lstrip("-"), list(by_name))
+    names = " or ".join(by_name[match] for match in matches)
     return f"did you mean {names}?" if names else ""
 
 

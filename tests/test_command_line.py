@@ -107,9 +107,10 @@ NOT_FOR_ONE_OBJECT = {
     *("multiprocessing", "msgspec", "json", "zlib", "lzma", "bz2", "mmap", "tempfile", "shutil"),
     *("lief", "capstone", "keystone", "rich", "elftools", "dask", "logging", "argparse", "ast"),
     *("scpatch.cli", "scpatch.api", "scpatch.verifier", "scpatch.differ", "scpatch.dwarf"),
-    *("scpatch.ar", "scpatch.batch", "scpatch.kbuild", "scpatch.advisor"),
+    *("scpatch.ar", "scpatch.batch.processes", "scpatch.batch.fleet"),
+    *("scpatch.kbuild", "scpatch.advisor"),
 }
-MOST = 150
+MOST = 152
 """Modules that a rewrite of one object imports at most, those of Python's start included."""
 
 

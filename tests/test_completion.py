@@ -42,7 +42,7 @@ def completed(*words: str) -> list[str]:
     [
         (["re"], ["rewrite"]),
         (["kbuild", ""], ["edit"]),
-        (["rewrite", "--no"], ["--no-nop"]),
+        (["rewrite", "--no"], ["--no-nop", "--no-sync", "--no-pager"]),
         (["rewrite", "--no-nop", ""], ["refuse", "thunk"]),
         (["rewrite", "--strategy", "call"], ["callsite"]),
         (["rewrite", "--hoist", "k"], ["kernel"]),
@@ -91,4 +91,4 @@ def test_what_the_other_shells_ask(instruction: str, arguments: str, expected: s
 def test_another_shell_is_a_usage_error() -> None:
     done = scpatch("completion", "csh")
     assert done.returncode == 2
-    assert "invalid value for SHELL: 'csh' is not one of bash, zsh, fish\n" in done.stderr
+    assert "invalid value for SHELL: 'csh' is not one of bash, zsh, fish [SCP401]\n" in done.stderr

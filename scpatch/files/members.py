@@ -44,7 +44,8 @@ def paths_of(path: Path) -> list[str]:
             return [str(path)]
         archive = read_archive(source.data, str(path))
         members = archive.members if archive.thin else ()
-        return [str(path), *(os.path.join(path.parent, member.name) for member in members)]
+        folder = os.path.dirname(path)
+        return [str(path), *(os.path.join(folder, member.name) for member in members)]
 
 
 def _content(archive: Archive, member: Member, path: Path, stack: ExitStack) -> memoryview:

@@ -126,7 +126,6 @@ def test_settings() -> None:
         ("--no-nop", "invalid value for --no-nop: there is none"),
         ("--no-nop --warn-only", "invalid value for --no-nop: there is none"),
         ("paca", "paca is no option and no value of one"),
-        ("--no-nop=thnk", "invalid value for --no-nop: 'thnk' is not one of refuse, thunk"),
         ("--trampoline=", "invalid value for --trampoline: it is empty"),
         ("--unmark=yes", "invalid value for --unmark: it takes none"),
         ("--paca-toc-offset=-8", "invalid value for --paca-toc-offset: '-8' is not a number"),
@@ -138,6 +137,16 @@ def test_a_wrong_option_is_a_usage_error(word: str, message: str) -> None:
     assert str(caught.value).startswith(f"scpatch-ld: {message}")
     assert "--no-nop=refuse|thunk" in caught.value.hint
     assert caught.value.status == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("--no-nop=thnk", "did you mean thunk?"), ("--no-nob=thunk", "did you mean --no-nop?")],
+)
+def test_a_mistyped_option_is_answered_with_what_was_meant(word: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse([word])
+    assert caught.value.hint == hint
 
 
 def test_what_is_built_is_a_kernel() -> None:

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 import scpatch
-from scpatch.commands import diff
+from scpatch.command_line import read
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
-from scpatch.options import Values
-from scpatch.report.screen import Color
 from scpatch.rewriter import Options, plan_file
 from scpatch.sites.model import Scan
 from scpatch.verifier.files import verify_files
@@ -328,10 +326,9 @@ def test_the_difference(
     tmp_path: Path, how: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = link(tmp_path, SOURCE, how)
-    values = Values(
-        before=path, after=patched(path), format="plain", context=0, color=Color.AUTO, wide=False
-    )
-    assert diff.run(values) == 1
+    run = read(["diff", str(path), str(patched(path)), "--format", "plain", "-U", "0"])
+    assert run is not None
+    assert run() == 1
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert lines[0][4] == f"linked image ({kind}) ppc64le ELFv2"
     code = [line for line in lines if line[0] == "code"]

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scpatch import batch
 from scpatch.api import check
-from scpatch.errors import Exit, ScpatchError
+from scpatch.errors import Exit
 from scpatch.options import Values, library_options, look, selection
 from scpatch.report.check import CheckReport
 from scpatch.report.errors import print_error
 from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate, note_left_out, print_unmatched
 from scpatch.report.progress import progress_bar
-from scpatch.verifier.check import CheckVerdict
 from scpatch.verifier.tools import Toolchain
-
-if TYPE_CHECKING:
-    from scpatch.rewriter import Options
 
 
 def run(values: Values) -> Exit:
@@ -27,16 +21,16 @@ def run(values: Values) -> Exit:
     that one is not, USAGE that a file cannot be read."""
     options = library_options(values)
     toolchain = Toolchain(values.cross_compile, ar=values.ar)
-    work = partial(_try_check, options=options, image=values.image, toolchain=toolchain)
+    work = partial(check, options=options, image=values.image, toolchain=toolchain)
     files = selection(values)
-    sources = [file.source for file in files.files]
+    jobs = [(file.source,) for file in files.files]
     with (
         batch.workers(
             values.jobs, len(files.files), worth=_WORTHWHILE, dask=values.dask
         ) as executor,
         progress_bar(len(files.files), "checking", quiet=values.quiet) as step,
     ):
-        results = list(batch.run(work, sources, executor, progress=step))
+        results = list(batch.run(partial(batch.attempt, work), jobs, executor, progress=step))
     checked, errors, foreign = files.sort_out(results)
     verdicts = [verdict for file in checked for verdict in file]
     if not values.quiet:
@@ -55,12 +49,3 @@ def run(values: Values) -> Exit:
 
 _WORTHWHILE = 8
 """Files for which another process is worth its start: one takes some 30 milliseconds."""
-
-
-def _try_check(
-    source: Path | bytes, options: Options, *, image: bool, toolchain: Toolchain
-) -> list[CheckVerdict] | ScpatchError:
-    try:
-        return check(source, options, image=image, toolchain=toolchain)
-    except ScpatchError as error:
-        return error

@@ -98,9 +98,7 @@ def test_a_library_that_is_missing_is_no_difference(
 
 
 @pytest.mark.parametrize("command", ["scan", "advise", "rewrite", "check"])
-def test_a_file_that_nobody_may_read_is_a_file_that_cannot_be_read(
-    command: str, tmp_path: Path
-) -> None:
+def test_a_link_to_itself_is_a_file_that_cannot_be_read(command: str, tmp_path: Path) -> None:
     path = tmp_path / "loop.o"
     path.symlink_to(path)
     result = scpatch(command, path)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import doctest
 import os
-import pty
 import re
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.terminal import run_in_terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,26 +53,10 @@ def commands(page: str) -> list[Command]:
 
 def run(command: Command, folder: Path, **environment: str) -> tuple[int, str]:
     """The exit code of a command in a terminal, and what it printed there."""
-    terminal, inside = pty.openpty()
     settings = {"TERM": "dumb", "COLUMNS": "100", "NO_COLOR": "1"} | environment
-    process = subprocess.Popen(
-        ["/bin/sh", "-c", command.text],
-        cwd=folder,
-        env=os.environ | settings,
-        stdin=subprocess.DEVNULL,
-        stdout=inside,
-        stderr=inside,
-    )
-    os.close(inside)
-    printed = b""
-    # Linux ends a terminal that nobody writes to any more by EIO.
-    try:
-        while data := os.read(terminal, 1 << 16):
-            printed += data
-    except OSError:
-        pass
-    os.close(terminal)
-    return process.wait(), printed.decode().replace("\r\n", "\n")
+    words = ["/bin/sh", "-c", command.text]
+    code, printed = run_in_terminal(words, folder, os.environ | settings)
+    return code, printed.replace("\r\n", "\n")
 
 
 def _everywhere(text: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.report.support import FIXTURES, ROOT, rewritten
+from tests.terminal import run_in_terminal
 
 REFUSED = str(FIXTURES / "refused.o")
 SCAN = ("scan", REFUSED)
@@ -23,26 +24,11 @@ TWO = (str(FIXTURES / "calls-gcc.o"), str(FIXTURES / "calls-clang.o"))
 
 def in_terminal(*arguments: str, rows: int = 10, **environ: str) -> tuple[int, str]:
     """The exit code of scpatch, and what a terminal of 80 columns shows."""
-    terminal, inside = pty.openpty()
-    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 80, 0, 0))
     base = {k: v for k, v in os.environ.items() if k not in ("PAGER", "LESS", "COLUMNS", "LINES")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scpatch", *arguments],
-        cwd=ROOT,
-        env={**base, "TERM": "xterm-256color", **environ},
-        stdin=inside,
-        stdout=inside,
-        stderr=inside,
-    )
-    os.close(inside)
-    printed = b""
-    try:
-        while data := os.read(terminal, 1 << 16):
-            printed += data
-    except OSError:
-        pass  # nobody writes to it any more
-    os.close(terminal)
-    return process.wait(), printed.decode().replace("\r\n", "\n")
+    environ = {**base, "TERM": "xterm-256color", **environ}
+    words = [sys.executable, "-m", "scpatch", *map(str, arguments)]
+    code, printed = run_in_terminal(words, ROOT, environ, rows=rows, reads=True)
+    return code, printed.replace("\r\n", "\n")
 
 
 def recorder(folder: Path) -> tuple[str, Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from scpatch.verifier.files import verify_files
 from scpatch.verifier.phases import enter, listening
 from scpatch.verifier.tools import find_tools
 from tests.report.support import FIXTURES, ROOT, rewritten
+from tests.terminal import run_in_terminal
 
 SLOW = """
 import time
@@ -41,21 +41,10 @@ def in_terminal(seconds: float, *, quiet: bool = False, term: str = "xterm") -> 
 
 
 def terminal_of(script: str, term: str = "xterm") -> str:
-    terminal, inside = pty.openpty()
     environ = os.environ | {"TERM": term, "COLUMNS": "80", "NO_COLOR": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, env=environ, stdout=inside, stderr=inside
-    )
-    os.close(inside)
-    printed = b""
-    try:
-        while data := os.read(terminal, 1 << 16):
-            printed += data
-    except OSError:
-        pass  # nobody writes to it any more
-    os.close(terminal)
-    assert process.wait() == 0
-    return printed.decode()
+    code, printed = run_in_terminal([sys.executable, "-c", script], ROOT, environ)
+    assert code == 0
+    return printed
 
 
 def test_a_terminal_shows_the_phase_after_a_while() -> None:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from scpatch.differ.model import NamedRelocation, Role, Token
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.reloc_names import SUFFIXES
-from scpatch.ppc64.variant import VARIANT
 from scpatch.verifier.objects import decoder
 
 if TYPE_CHECKING:
@@ -92,9 +91,9 @@ def _symbol(relocation: NamedRelocation) -> str:
 def _capstone() -> Cs | None:
     if decoder.capstone() is None:
         return None
-    from capstone import CS_ARCH_PPC, CS_MODE_64, CS_MODE_LITTLE_ENDIAN, Cs
+    from capstone import CS_ARCH_PPC, CS_MODE_64, CS_MODE_BIG_ENDIAN, Cs
 
-    disassembler = Cs(CS_ARCH_PPC, CS_MODE_64 | CS_MODE_LITTLE_ENDIAN)
+    disassembler = Cs(CS_ARCH_PPC, CS_MODE_64 | CS_MODE_BIG_ENDIAN)
     disassembler.detail = True
     return disassembler
 
@@ -114,7 +113,7 @@ def _decode(word: int) -> tuple[str, tuple[Operand, ...]]:
         if text := decoder.decode(word):
             return _read_listing(text, word)
     else:
-        for instruction in engine.disasm(VARIANT.encode(word), 0):
+        for instruction in engine.disasm(word.to_bytes(4), 0):
             return _simplified(instruction.mnemonic, _operands(instruction, word))
     if word & _SCV_MASK == _SCV:
         return "scv", (Operand(word >> 5 & 0x7F),)

@@ -24,7 +24,6 @@ from scpatch.differ.model import (
 )
 from scpatch.differ.names import CodeSection, ObjectNames
 from scpatch.differ.pairs import Pairing, functions_by_name, pair_functions
-from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.actions import Action, Common
 from scpatch.sites.model import Scan, Site
 
@@ -189,6 +188,7 @@ class _Listing:
         section = side.code(code.section)
         self._label = partial(side.names.label, code.section, inside=code)
         self._code = code
+        self._encoding = side.names.elf.encoding
         self._words = section.words(code)
         self._relocations = section.relocations(code)
         self._suffixes = list(suffixes(self._words))
@@ -200,7 +200,8 @@ class _Listing:
         offset = self._code.start + 4 * index
         size = min(self._code.end - offset, 4)
         if size < 4:
-            data = ",".join(f"{byte:#04x}" for byte in word.to_bytes(size, VARIANT.byte_order))
+            rest = self._encoding.pack(word, size)
+            data = ",".join(f"{byte:#04x}" for byte in rest)
             tokens: tuple[Token, ...] = Token(Role.MNEMONIC, ".byte"), Token(Role.OPERAND, data)
         else:
             suffix = self._suffixes[index]

@@ -13,7 +13,6 @@ from scpatch.differ.model import NamedRelocation, Range
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.structures import Symbol
-from scpatch.ppc64.variant import VARIANT
 
 _CODE_TYPES = (c.STT_FUNC, c.STT_NOTYPE)
 
@@ -133,9 +132,10 @@ class CodeSection:
     def words(self, code: Range) -> list[int]:
         """The words of a range; what is left over at its end is the last one."""
         data = self._bytes(code)
-        words = VARIANT.words(data).tolist()
+        encoding = self._names.elf.encoding
+        words = encoding.words(data).tolist()
         if rest := data[4 * len(words) :]:
-            words.append(int.from_bytes(rest, VARIANT.byte_order))
+            words.append(encoding.number(rest))
         return words
 
     def relocations(self, code: Range) -> list[tuple[NamedRelocation, ...]]:

@@ -52,6 +52,7 @@ class Additions:
 
     def __init__(self, elf: ElfFile) -> None:
         self._elf = elf
+        self.encoding = elf.encoding
         self._patches: dict[int, list[tuple[int, bytes]]] = {}
         self._tails: dict[int, bytearray] = {}
         self._sections: list[NewSection] = []
@@ -59,6 +60,10 @@ class Additions:
     def patch(self, section: int, offset: int, new: bytes) -> None:
         """Replaces bytes at a section offset."""
         self._patches.setdefault(section, []).append((offset, new))
+
+    def patch_words(self, section: int, offset: int, *words: int) -> None:
+        """Replaces 32-bit numbers, such as instructions, at a section offset."""
+        self.patch(section, offset, self.encoding.pack_words(*words))
 
     def append(self, section: int, code: bytes) -> None:
         self._tails.setdefault(section, bytearray()).extend(code)
@@ -76,7 +81,7 @@ class Additions:
         index = self.end(table.index) // c.SYM_SIZE
         self.append(
             table.index,
-            self._elf.encoding.symbol.pack(
+            self.encoding.symbol.pack(
                 name,
                 binding << 4 | c.STT_FUNC,
                 c.STV_HIDDEN,
@@ -86,9 +91,7 @@ class Additions:
             ),
         )
         if table.extended is not None:
-            self.append(
-                table.extended, self._elf.encoding.pack(symbol.section if extended else 0, 4)
-            )
+            self.append(table.extended, self.encoding.pack(symbol.section if extended else 0, 4))
         elif extended:
             raise ScpatchError(
                 "SCP107",
@@ -132,13 +135,13 @@ class Additions:
 
     def add_relocation(self, new: NewRelocation) -> None:
         table = self._ordinary_table(new.section)
-        self.append(table, self._elf.encoding.pack_relocation(*new[1:]))
+        self.append(table, self.encoding.pack_relocation(*new[1:]))
 
     def retarget(self, section: int, index: int, symbol: int, kind: int) -> None:
         """Makes the relocation at `index` of the section's table name `symbol`, addend 0."""
         table = self._ordinary_table(section)
         assert index < len(self._elf.content(table)) // c.RELA_SIZE, "no livepatch relocation"
-        info_and_addend = self._elf.encoding.pack_relocation(0, symbol, kind, 0)[8:]
+        info_and_addend = self.encoding.pack_relocation(0, symbol, kind, 0)[8:]
         self.patch(table, index * c.RELA_SIZE + 8, info_and_addend)
 
     def _ordinary_table(self, section: int) -> int:

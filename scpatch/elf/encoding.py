@@ -25,6 +25,8 @@ class Encoding:
         self._mark = "<" if byte_order == "little" else ">"
         self._high = 1 if byte_order == "little" else 0
         """Which half of a 64-bit number is the upper one."""
+        self.half = 0 if byte_order == "little" else 2
+        """Where in a 32-bit number its lower 16 bits are, in bytes."""
         self.header = self._struct("HHIQQQIHHHHHH")
         """Elf64_Ehdr after e_ident."""
         self.section = self._struct("IIQQQQIIQQ")
@@ -43,6 +45,26 @@ class Encoding:
     def number(self, data: memoryview | bytes) -> int:
         """The unsigned number that `data` is."""
         return int.from_bytes(data, self.byte_order)
+
+    def word(self, data: bytes | memoryview, offset: int) -> int:
+        """The 32-bit number, such as an instruction, at an offset in `data`, which must hold it
+        whole."""
+        return int.from_bytes(data[offset : offset + 4], self.byte_order)
+
+    def words(self, data: bytes | memoryview) -> array[int]:
+        """The 32-bit numbers of `data`, without the bytes of a last one that is not whole."""
+        words = array("I", bytes(data[: len(data) // 4 * 4]))
+        if self.byte_order != sys.byteorder:
+            words.byteswap()
+        return words
+
+    def byte_of_words(self, data: bytes, number: int) -> bytes:
+        """One byte of each 32-bit number of `data`: number 0 is the most significant one."""
+        return data[number if self.byte_order == "big" else 3 - number :: 4]
+
+    def pack_words(self, *words: int) -> bytes:
+        """32-bit numbers, such as the instructions of some code."""
+        return b"".join([word.to_bytes(4, self.byte_order) for word in words])
 
     def pack(self, value: int, size: int) -> bytes:
         """An unsigned number of `size` bytes. Raises OverflowError."""

@@ -102,11 +102,11 @@ class ElfFile:
         section = self.sections[index]
         return self.data[section.sh_offset : section.sh_offset + section.file_size]
 
-    def known(self, look: Callable[[memoryview], _T], index: int) -> _T:
+    def known(self, look: Callable[[memoryview, Encoding], _T], index: int) -> _T:
         """What `look` finds in the content of a section, which it looks at once only."""
         key = look, index
         if key not in self._known:
-            self._known[key] = look(self.content(index))
+            self._known[key] = look(self.content(index), self.encoding)
         found: _T = self._known[key]  # type: ignore[assignment]
         return found
 

@@ -16,7 +16,6 @@ from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import NONE, effects
 from scpatch.ppc64.relocs import R_PPC64_REL64
-from scpatch.ppc64.variant import VARIANT
 
 FEATURES: Final = frozenset({"__ftr_fixup", "__mmu_ftr_fixup", "__fw_ftr_fixup"})
 """Tables of `struct fixup_entry`: mask, value, and four distances from the entry itself, to the
@@ -152,7 +151,7 @@ def _is_quiet(elf: ElfFile, section: int, alternative: CodeRange) -> bool:
     """Whether an alternative has neither branches nor anything that touches r1, r2 or 24(r1)."""
     start, end = alternative
     code = elf.content(section)[start:end]
-    words = set(VARIANT.words(code))
+    words = set(elf.encoding.words(code))
     if len(code) < end - start or any(insn.transfers(word) for word in words):
         return False
     if any(effects(word) != NONE or insn.base_is_r1(word) for word in words):

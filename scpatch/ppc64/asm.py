@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from scpatch.ppc64 import insn
-from scpatch.ppc64.variant import VARIANT
 
 RECORDED: Final[Mapping[str, int]] = {
     "b 0": insn.B,
@@ -50,13 +49,13 @@ differ between kernels."""
 _DOUBLEWORD: Final = re.compile(r"(l|st)d \d+,(?P<displacement>-?\d+)\(\d+\)")
 
 
-def assemble(text: str) -> bytes:
-    """The code of position-independent `text`, one instruction a line, GNU `as` without `r` names.
+def assemble(text: str) -> list[int]:
+    """The instructions of position-independent `text`, one a line, GNU `as` without `r` names.
 
     Branches to `0` are left for a relocation. Raises ValueError if keystone cannot assemble a line.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return VARIANT.encode(*map(_word, lines))
+    return [*map(_word, lines)]
 
 
 def _word(line: str) -> int:
@@ -88,10 +87,10 @@ def encode(line: str) -> int:
     return int.from_bytes(code)
 
 
-def branch(source: int, target: int, *, links: bool = False) -> bytes:
+def branch(source: int, target: int, *, links: bool = False) -> int:
     """`b`, or `bl`, from one section offset to another. Raises ValueError if it does not reach:
     keystone would wrap the distance silently."""
     distance = target - source
     if not insn.in_branch_reach(distance) or distance % 4:
         raise ValueError(f"b does not reach over {distance:#x} bytes")
-    return VARIANT.encode((insn.BL if links else insn.B) | distance & 0x3FFFFFC)
+    return (insn.BL if links else insn.B) | distance & 0x3FFFFFC

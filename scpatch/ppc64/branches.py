@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
+from scpatch.elf.encoding import Encoding
 from scpatch.ppc64 import insn
-from scpatch.ppc64.variant import VARIANT
 
 _CONDITIONAL = bytes(byte >> 2 == 16 for byte in range(256))
 _UNCONDITIONAL = bytes(byte >> 2 == 18 for byte in range(256))
@@ -24,11 +24,11 @@ _FIRST_BYTE, _LAST_BYTE = (bytes(byte & bits > 0 for byte in range(256)) for bit
 class Branches:
     """The relative branches of a code section, as its words say where they lead."""
 
-    def __init__(self, code: memoryview) -> None:
+    def __init__(self, code: memoryview, encoding: Encoding) -> None:
         data = bytes(code[: len(code) // 4 * 4])
-        self.words = words = VARIANT.words(data)
-        conditional = _ones(VARIANT.column(data, 0).translate(_CONDITIONAL))
-        displaced = _ones(_displaced(data))
+        self.words = words = encoding.words(data)
+        conditional = _ones(encoding.byte_of_words(data, 0).translate(_CONDITIONAL))
+        displaced = _ones(_displaced(data, encoding))
         self._sources = conditional + displaced
         self._targets = [at + (((words[at] & 0xFFFC) ^ 0x8000) - 0x8000 >> 2) for at in conditional]
         self._targets += [
@@ -56,16 +56,11 @@ class Branches:
         return sorted((to, at) for to, at in _targets(self.words, sources) if to != at)
 
 
-def branches_into(code: memoryview, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """`Branches.into` of a section that is looked at once."""
-    return Branches(code).into(ranges)
-
-
-def branches(code: memoryview) -> list[tuple[int, int]]:
+def branches(code: memoryview, encoding: Encoding) -> list[tuple[int, int]]:
     """(target, branch) of every `b` and `bl` in `code`, whatever it leads to, in the order of the
     branches; section offsets in bytes. One to itself is left out, as above."""
     data = bytes(code[: len(code) // 4 * 4])
-    return list(_targets(VARIANT.words(data), _ones(_displaced(data))))
+    return list(_targets(encoding.words(data), _ones(_displaced(data, encoding))))
 
 
 def _targets(words: Sequence[int], indices: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -75,11 +70,11 @@ def _targets(words: Sequence[int], indices: Iterable[int]) -> Iterator[tuple[int
             yield target, 4 * index
 
 
-def _displaced(data: bytes) -> bytes:
+def _displaced(data: bytes, encoding: Encoding) -> bytes:
     """A 1 for each word that is an I-form branch away from itself, a 0 for the others."""
 
     def mask(column: int, table: bytes) -> int:
-        return int.from_bytes(VARIANT.column(data, column).translate(table))
+        return int.from_bytes(encoding.byte_of_words(data, column).translate(table))
 
     moves = mask(0, _FIRST_BYTE) | mask(1, _NOT_ZERO) | mask(2, _NOT_ZERO) | mask(3, _LAST_BYTE)
     return (moves & mask(0, _UNCONDITIONAL)).to_bytes(len(data) // 4)

@@ -18,7 +18,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from scpatch.ppc64.insn import signed
-from scpatch.ppc64.variant import VARIANT
+from scpatch.ppc64.variant import TOC_SAVE
 
 
 class Effects(NamedTuple):
@@ -161,7 +161,7 @@ def effects(word: int) -> Effects:
 def overlaps_save(stores: Store, base: int) -> bool:
     """Whether a store without update touches the TOC save doubleword, if the base register is
     `base` bytes more than r1."""
-    return -stores.size < base + stores.displacement - VARIANT.toc_save < 8
+    return -stores.size < base + stores.displacement - TOC_SAVE < 8
 
 
 def store(word: int) -> Store | None:

@@ -1,4 +1,4 @@
-"""The variant of the ABI that objects are in: little-endian 64-bit ELFv2, as Linux uses it.
+"""The variant of the ABI that objects are in: 64-bit ELFv2, of either byte order, as Linux uses it.
 
 r2 and the TOC
     Code reaches its data through the *TOC pointer* in r2. The kernel has one TOC, and each module,
@@ -21,11 +21,15 @@ Why static calls break it
     At run time the kernel patches the trampoline to branch to its target. A target with another TOC
     returns straight to the call site, and its TOC is still in r2.
 
-What other variants change
-    Big-endian ELFv2 changes the order of bytes and nothing else: that of instruction words, which
-    follows the file's, and that of the file's fields (`scpatch.elf`). Slot, entry points and
-    instructions stay. ELFv1 has more: the slot is at 40(r1), and functions have descriptors in
-    place of entry points.
+Byte order
+    Little-endian and big-endian ELFv2 differ in the order of bytes and in nothing else. Instruction
+    words have that of the file's fields, so `scpatch.elf.encoding` reads and writes both. A
+    relocation of 16 bits is at the lower half of its word: two bytes into the word if the file is
+    big-endian. Slot, entry points and instructions are the same.
+
+Other variants
+    ELFv1, which big-endian Linux used before, has the slot at 40(r1), and function descriptors in
+    place of entry points. `scpatch.files` refuses it.
 
 Source: 64-Bit ELF V2 ABI Specification: register usage, TOC pointer save area, symbol values and
 st_other, function calls. 64-bit PowerPC ELF ABI Supplement 1.9 for ELFv1.
@@ -33,54 +37,23 @@ st_other, function calls. 64-bit PowerPC ELF ABI Supplement 1.9 for ELFv1.
 
 from __future__ import annotations
 
-import sys
-from array import array
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
 EM_PPC64: Final = 21
 EF_PPC64_ABI: Final = 3
 """The bits of e_flags that hold the ABI version; 0 says nothing."""
 
 
-class Variant(NamedTuple):
-    """What differs between variants. Instructions are 32-bit values, as in a listing."""
-
-    byte_order: Literal["little", "big"]
-    """The byte order of instruction words."""
-    toc_save: int
-    """Offset of the TOC save doubleword from r1, in bytes."""
-    save_r2: int
-    """`std r2,24(r1)`"""
-    restore_r2: int
-    """`ld r2,24(r1)`"""
-
-    def word(self, code: bytes | memoryview, offset: int) -> int:
-        """The instruction at an offset in `code`, which must hold it whole."""
-        return int.from_bytes(code[offset : offset + 4], self.byte_order)
-
-    def words(self, code: bytes | memoryview) -> array[int]:
-        """The instructions of `code`, without the bytes of a last one that is not whole."""
-        words = array("I", bytes(code[: len(code) // 4 * 4]))
-        if self.byte_order != sys.byteorder:
-            words.byteswap()
-        return words
-
-    def column(self, code: bytes, number: int) -> bytes:
-        """One byte of each instruction of `code`: number 0 is the byte with the opcode."""
-        return code[number if self.byte_order == "big" else 3 - number :: 4]
-
-    def encode(self, *words: int) -> bytes:
-        """The code of some instructions."""
-        return b"".join([word.to_bytes(4, self.byte_order) for word in words])
+TOC_SAVE: Final = 24
+"""Offset of the TOC save doubleword from r1, in bytes."""
+SAVE_R2: Final = 0xF8410000 | TOC_SAVE
+"""`std r2,24(r1)`, a 32-bit value as in a listing."""
+RESTORE_R2: Final = 0xE8410000 | TOC_SAVE
+"""`ld r2,24(r1)`"""
 
 
-def _variant(byte_order: Literal["little", "big"], toc_save: int) -> Variant:
-    std, ld, r2, r1 = 62 << 26, 58 << 26, 2 << 21, 1 << 16
-    return Variant(byte_order, toc_save, std | r2 | r1 | toc_save, ld | r2 | r1 | toc_save)
-
-
-VARIANT: Final = _variant("little", 24)
-"""The only variant so far: `scpatch.files` refuses files of any other."""
+NAMES: Final = {"little": "ppc64le", "big": "ppc64"}
+"""What Linux calls the machine, by the byte order of the file (`uname -m`)."""
 
 
 def local_entry_offset(st_other: int) -> int:

@@ -24,7 +24,6 @@ from scpatch.elf.symtab import SymbolTable
 from scpatch.errors import ScpatchError
 from scpatch.ppc64.insn import direct_target, links
 from scpatch.ppc64.relocs import R_PPC64_REL32, R_PPC64_REL64
-from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.actions import Common
 from scpatch.sites.model import Scan, Site
 from scpatch.strategies.plans import ListedSite, NewStub, Plan
@@ -108,7 +107,7 @@ def _entries(elf: ElfFile, symbols: SymbolTable, scan: Scan, plan: Plan) -> list
         for trampoline in scan.trampolines
         if not trampoline.defined
     }
-    thunks = _thunks(scan, plan.stubs)
+    thunks = _thunks(elf.encoding, scan, plan.stubs)
     entries = []
     for site in plan.sites:
         if not _is_listed(site):
@@ -166,7 +165,7 @@ def _place(symbols: SymbolTable, index: int, addend: int) -> CodePlace | None:
     return section, symbols.st_value[index] + addend
 
 
-def _thunks(scan: Scan, new: Iterable[NewStub]) -> dict[CodePlace, CodePlace]:
+def _thunks(encoding: Encoding, scan: Scan, new: Iterable[NewStub]) -> dict[CodePlace, CodePlace]:
     """The `bl` inside each thunk, by the thunk's place, and for those that are just being made by
     the place of the site: its relocation does not name the thunk yet."""
     thunks = {
@@ -177,7 +176,7 @@ def _thunks(scan: Scan, new: Iterable[NewStub]) -> dict[CodePlace, CodePlace]:
     for stub in new:
         if stub.is_thunk:
             last = len(stub.code) - 4
-            word = VARIANT.word(stub.code, last)
+            word = encoding.word(stub.code, last)
             resume = direct_target(word, stub.offset + last)
             assert resume is not None, "a thunk ends with a branch"
             thunks[stub.section, resume - 4] = stub.section, stub.offset + 4

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import effects
-from scpatch.ppc64.variant import VARIANT
+from scpatch.ppc64.variant import RESTORE_R2, SAVE_R2
 from scpatch.saved.frame_copies import stores_by_copies
 
 VALID: Final = 1
@@ -187,7 +187,7 @@ class Analysis:
     def uses_the_slot(self) -> bool:
         """Whether the function may keep something else than r2 in 24(r1)."""
         return bool(self._stores) or any(
-            effects(word).save and word != VARIANT.save_r2 and not insn.transfers(word)
+            effects(word).save and word != SAVE_R2 and not insn.transfers(word)
             for word in set(self._words)
         )
 
@@ -257,16 +257,16 @@ class Analysis:
 
 def _adds(word: int) -> bool:
     """Whether an instruction adds a fact, or keeps control from the next one, as no nop does."""
-    adds = word in (0, VARIANT.save_r2, VARIANT.restore_r2)
+    adds = word in (0, SAVE_R2, RESTORE_R2)
     return adds or insn.transfers(word) or insn.pushes(word)
 
 
 @cache
 def _after(word: int, before: int) -> int:
     """The facts after an instruction that is no branch."""
-    if word == VARIANT.save_r2:
+    if word == SAVE_R2:
         return before | SAVED if before & VALID else before & ~SAVED
-    if word == VARIANT.restore_r2:
+    if word == RESTORE_R2:
         return before | VALID if before & SAVED else before & ~VALID
     changed = effects(word)
     if changed.r2:

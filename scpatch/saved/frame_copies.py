@@ -13,13 +13,13 @@ from typing import Final
 
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import overlaps_save, store
-from scpatch.ppc64.variant import VARIANT
+from scpatch.ppc64.variant import TOC_SAVE
 
 _ADDI, _ADDIS, _ORI, _EXTENDED, _OR = 14, 15, 24, 31, 444
 _MOVING: Final = frozenset({_ADDI, _ADDIS, _ORI, _EXTENDED})
 _ANY: Final = 1 << 64
 """In the place of a distance from r1: an unknown one."""
-_HEADER_END: Final = VARIANT.toc_save + 8
+_HEADER_END: Final = TOC_SAVE + 8
 """What starts in the function's own variables stays in them, whatever an index or a step adds."""
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import effects
-from scpatch.ppc64.variant import VARIANT
+from scpatch.ppc64.variant import SAVE_R2
 from scpatch.saved.analysis import FRAMED, SAVED, VALID, Analysis, FunctionCode
 
 
@@ -120,7 +120,7 @@ def _confirmed(
     while candidates:
         words = array("I", function.words)
         for nop in frozenset().union(*candidates.values()):
-            words[nop - function.start >> 2] = VARIANT.save_r2
+            words[nop - function.start >> 2] = SAVE_R2
         analysis = Analysis(function._replace(words=words)).with_jumps()
         proven = {
             call: nops

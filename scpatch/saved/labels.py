@@ -111,7 +111,9 @@ def _add_places(
         elif kind in BRANCHES:
             labels[section].branched.append(offset)
         elif kind in PC_RELATIVE_DATA or kind in PC_RELATIVE_CODE:
-            yield Relative(table.target, at, kind, section, offset)
+            # A relocation of 16 bits need not be at the start of its word.
+            rest = at & 3
+            yield Relative(table.target, at - rest, kind, section, offset - rest)
         else:
             labels[section].taken.append(offset)
         if name in WORDS:

@@ -15,7 +15,7 @@ from scpatch.elf.symtab import SymbolTable
 from scpatch.linux.patched import NO_PATCHES, Patched, Patches, words_in
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.branches import Branches
-from scpatch.ppc64.variant import VARIANT, local_entry_offset
+from scpatch.ppc64.variant import SAVE_R2, local_entry_offset
 from scpatch.saved.analysis import FunctionCode
 from scpatch.saved.labels import Labels
 from scpatch.saved.other_calls import OtherCalls
@@ -113,7 +113,7 @@ def describe(
     symbols, start = section.whole.elf.symbols, symbol.st_value
     assert symbols is not None, "one of them is the function's"
     code = section.whole.elf.content(section.number)[start:][: symbol.st_size]
-    end, words = start + len(code), VARIANT.words(code)
+    end, words = start + len(code), section.whole.elf.encoding.words(code)
     entry = start + local_entry_offset(symbol.st_other)
     entries, edges = _ways_in(section, start, end)
     relocations = section.relocations(start, end)
@@ -124,7 +124,7 @@ def describe(
     saving, nops = section.whole.others.judge(words, start, relocations)
     notoc = {item.r_offset for item in relocations if item.type in relocs.NOTOC}
     for nop in linkers.saves:  # they are unsure all the same
-        words[nop - start >> 2] = VARIANT.save_r2
+        words[nop - start >> 2] = SAVE_R2
     function = FunctionCode(
         words=words,
         start=start,

@@ -14,8 +14,8 @@ from scpatch.elf.functions import Functions
 from scpatch.elf.image import LinkedImage
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import insn, relocs
-from scpatch.ppc64.branches import branches, branches_into
-from scpatch.ppc64.variant import VARIANT, clobbers_r2
+from scpatch.ppc64.branches import Branches, branches
+from scpatch.ppc64.variant import RESTORE_R2, SAVE_R2, clobbers_r2
 from scpatch.sites.choices import Choices
 from scpatch.sites.judge import site_at
 from scpatch.sites.linker_stubs import linker_stubs, may_be_stub
@@ -86,7 +86,8 @@ class _Finder:
 
     def sites(self) -> list[Site]:
         """All branches to trampolines but those inside trampolines and stubs."""
-        by_section = {index: branches(code) for index, code in self._code.items()}
+        encoding = self._image.encoding
+        by_section = {index: branches(code, encoding) for index, code in self._code.items()}
         targets = self._through_linker_stubs(by_section) | self._targets
         sites = []
         for index, code in self._code.items():
@@ -121,8 +122,8 @@ class _Finder:
             for trampoline in self._trampolines
             if trampoline.section == section
         ]
-        for to, offset in branches_into(code, ranges):
-            if not insn.is_branch(VARIANT.word(code, offset)):
+        for to, offset in Branches(code, self._image.encoding).into(ranges):
+            if not insn.is_branch(self._image.encoding.word(code, offset)):
                 yield to, offset
 
     def _site(self, section: int, offset: int, target: _Target) -> Site:
@@ -149,7 +150,7 @@ class _Finder:
             return site.fault("SCP205", "the call does not go to the trampoline's entry")
         if site.after is None:
             return site.fault("SCP207", "the section ends after the call")
-        if site.after == VARIANT.restore_r2:
+        if site.after == RESTORE_R2:
             return site._replace(kind=Kind.RESTORED, detail=f"restored by ld r2,24(r1){through}")
         if (offset := insn.r13_offset(site.after)) is not None:
             detail = f"restored by ld r2,{offset}(r13){through}"
@@ -163,7 +164,7 @@ class _Finder:
     def _is_lost(self, stub: Stub) -> bool:
         """Whether a stub ends in no branch, or in one to itself: what GNU ld and lld make of a
         branch to a weak undefined symbol."""
-        word = VARIANT.word(self._code[stub.section], stub.value + 4)
+        word = self._image.encoding.word(self._code[stub.section], stub.value + 4)
         return not insn.is_branch(word) or insn.direct_target(word, 0) == 0
 
     def _needs_no_toc(self, site: Site) -> bool:
@@ -186,7 +187,7 @@ class _Finder:
         for index, code in self._code.items():
             offset = address - self._image.address(index, 0)
             if 0 <= offset < len(code):
-                return VARIANT.word(code, offset) == VARIANT.save_r2
+                return self._image.encoding.word(code, offset) == SAVE_R2
         return False
 
     def _ends_linker_stub(self, site: Site) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.ppc64 import insn, relocs
-from scpatch.ppc64.variant import VARIANT
+from scpatch.ppc64.variant import RESTORE_R2
 from scpatch.sites.choices import Choices, Undefined
 from scpatch.sites.model import Callee, Kind, Site, Stub, Trampoline
 from scpatch.sites.references import Reference
@@ -109,7 +109,7 @@ class Judge:
             return f"the call has no relocation, and {callee.name} is STT_GNU_IFUNC"
         if isinstance(callee, Trampoline) and callee.marked and not self._choices.unmark:
             return "the call has no relocation, in which a linker could see st_other = 1"
-        if reference.table is None and site.after != VARIANT.restore_r2:
+        if reference.table is None and site.after != RESTORE_R2:
             return "the call has no relocation, and its section has none at all"
         return ""
 
@@ -121,7 +121,7 @@ class Judge:
         if isinstance(callee, Trampoline) and callee.indirect:
             return self._indirect(site, callee)
         field = insn.r13_offset(after or 0)
-        if after == VARIANT.restore_r2 or field is not None:
+        if after == RESTORE_R2 or field is not None:
             return self._restored(site, callee, field)
         if isinstance(callee, Stub):
             return site.fault("SCP210", f"calls {callee.name} without a restore after it")
@@ -134,7 +134,7 @@ class Judge:
             return site.fault("SCP247", "the module loader takes it for a plain function")
         if site.symbol != callee.symbol:
             return site.fault("SCP247", "another symbol names it, so no linker sees its type")
-        if site.after not in (*insn.NOPS, VARIANT.restore_r2):
+        if site.after not in (*insn.NOPS, RESTORE_R2):
             return site.fault("SCP201", "no nop after the call", Kind.NO_NOP)
         detail = "the trampoline is STT_GNU_IFUNC, which is called through the PLT"
         return site._replace(kind=Kind.LINKER, detail=detail)
@@ -206,14 +206,14 @@ def site_at(elf: ElfFile, functions: Functions, section: int, offset: int, calle
         callee.trampoline if isinstance(callee, Stub) else callee.name,
         callee,
         symbol=callee.symbol,
-        word=_word_at(code, offset) or 0,
-        after=_word_at(code, offset + 4),
+        word=_word_at(elf, code, offset) or 0,
+        after=_word_at(elf, code, offset + 4),
         file_offset=elf.sections[section].sh_offset + offset,
     )
 
 
-def _word_at(code: memoryview, offset: int) -> int | None:
+def _word_at(elf: ElfFile, code: memoryview, offset: int) -> int | None:
     """The word at a section offset; None outside the section."""
     if offset < 0 or offset + 4 > len(code):
         return None
-    return VARIANT.word(code, offset)
+    return elf.encoding.word(code, offset)

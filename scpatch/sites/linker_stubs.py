@@ -24,27 +24,28 @@ prefixed instruction. One that serves callers of both kinds begins with the stor
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 from scpatch.elf import constants as c
+from scpatch.elf.encoding import Encoding
 from scpatch.elf.functions import Functions
 from scpatch.elf.image import LinkedImage
 from scpatch.ppc64 import insn
 from scpatch.ppc64.relocs import R_PPC64_RELATIVE
-from scpatch.ppc64.variant import VARIANT
+from scpatch.ppc64.variant import SAVE_R2
 
 _STUB_NAME = re.compile(
     r"__(long_branch|toc_save|gep_setup)_.+|[0-9a-f]{8}\.(long_branch|plt_branch)(_r2off)?\..+"
 )
-_MTCTR_BCTR = struct.pack("<2I", 0x7D8903A6, 0x4E800420)
+_MTCTR_BCTR = 0x7D8903A6, 0x4E800420
 """`mtctr r12; bctr`"""
 _ADDIS_R12_R2, _LD_R12_R12, _LD_R12_R2 = 0x3D820000, 0xE98C0000, 0xE9820000
 _ADDI_R12_R12 = 0x398C0000
 _PLA_PREFIX, _PLA_R12 = 0x06100000, 0x39800000
 """The two words of `pla r12,0` (Power ISA 3.1, MLS:D-form), each with a half of the distance."""
-_PC_TO_R11 = struct.pack("<4I", 0x7D8802A6, 0x429F0005, 0x7D6802A6, 0x7D8803A6)
+_PC_TO_R11 = 0x7D8802A6, 0x429F0005, 0x7D6802A6, 0x7D8803A6
 """`mflr r12; bcl 20,31,.+4; mflr r11; mtlr r12`: r11 is then the third instruction's address."""
 _ADDI_R12_R11, _ADDIS_R12_R11 = 0x398B0000, 0x3D8B0000
 _TOC_BASE = 0x8000
@@ -65,15 +66,15 @@ def linker_stubs(
     stubs = _Stubs(image, functions, branches)
     toc, pointers = _toc(image), _Pointers(image)
     for section, pairs in branches.items():
-        content, start = image.content(section), image.address(section, 0)
+        code = _code(image, section)
         for target, offset in pairs:
-            address = start + target
-            if address in wanted and not insn.links(_word(content, offset)):
+            address = code.start + target
+            if address in wanted and not insn.links(code.word(offset)):
                 stubs.add(section, offset, address)
-                setup = _pc_relative(content, start, offset)
+                setup = _pc_relative(code, offset)
                 if setup is not None and setup[1] == address:
                     stubs.add(section, setup[0], address)
-        for offset, function in _by_register(content, start, toc, pointers):
+        for offset, function in _by_register(code, toc, pointers):
             if function in wanted:
                 stubs.add(section, offset, function)
     return stubs.by_address
@@ -85,6 +86,23 @@ def may_be_stub(image: LinkedImage, functions: Functions, section: int, offset: 
     if index is None or image.symbols is None:
         return True
     return _STUB_NAME.fullmatch(image.symbols.name(index)) is not None
+
+
+class _Code(NamedTuple):
+    """The code of one section."""
+
+    content: memoryview
+    start: int
+    """The section's address."""
+    encoding: Encoding
+
+    def word(self, offset: int) -> int:
+        """The instruction at a section offset; 0 before the section."""
+        return self.encoding.word(self.content, offset) if offset >= 0 else 0
+
+
+def _code(image: LinkedImage, section: int) -> _Code:
+    return _Code(image.content(section), image.address(section, 0), image.encoding)
 
 
 class _Stubs:
@@ -103,10 +121,11 @@ class _Stubs:
         """Notes a stub whose first instruction but the store and a nop is at a section offset."""
         if not may_be_stub(self._image, self._functions, section, offset):
             return
-        address, content = self._image.address(section, offset), self._image.content(section)
+        code = _code(self._image, section)
+        address = code.start + offset
         self.by_address[address] = to
-        before, first = _word(content, offset - 4), _word(content, offset)
-        if before == VARIANT.save_r2:
+        before, first = code.word(offset - 4), code.word(offset)
+        if before == SAVE_R2:
             self.by_address[address - 4] = to
         aligns = before == insn.NOP and insn.is_prefix(first) and address % 8 == 0
         # A nop that nothing leads to may have been a branch to a weak undefined symbol.
@@ -123,13 +142,13 @@ class _Stubs:
         )
 
 
-def _pc_relative(content: memoryview, start: int, end: int) -> tuple[int, int] | None:
+def _pc_relative(code: _Code, end: int) -> tuple[int, int] | None:
     """Of the instructions before a section offset that set r12 from their own address: the section
-    offset of the first, and r12. `start` is the section's address."""
-    first, last = _word(content, end - 8), _word(content, end - 4)
+    offset of the first, and r12."""
+    first, last = code.word(end - 8), code.word(end - 4)
     if first & 0xFFFC0000 == _PLA_PREFIX and last & 0xFFFF0000 == _PLA_R12:
         distance = insn.signed((first & 0x3FFFF) << 16 | last & 0xFFFF, 34)
-        return end - 8, start + end - 8 + distance
+        return end - 8, code.start + end - 8 + distance
     low = insn.signed(last & 0xFFFF, 16)
     if last & 0xFFFF0000 == _ADDI_R12_R11:
         at, distance = end - 20, low
@@ -137,27 +156,25 @@ def _pc_relative(content: memoryview, start: int, end: int) -> tuple[int, int] |
         at, distance = end - 24, (insn.signed(first & 0xFFFF, 16) << 16) + low
     else:
         return None
-    is_taken = at >= 0 and content[at : at + len(_PC_TO_R11)] == _PC_TO_R11
-    return (at, start + at + 8 + distance) if is_taken else None
+    is_taken = at >= 0 and tuple(code.word(at + 4 * word) for word in range(4)) == _PC_TO_R11
+    return (at, code.start + at + 8 + distance) if is_taken else None
 
 
-def _by_register(
-    content: memoryview, start: int, toc: int | None, pointers: _Pointers
-) -> Iterator[tuple[int, int]]:
+def _by_register(code: _Code, toc: int | None, pointers: _Pointers) -> Iterator[tuple[int, int]]:
     """(section offset of the first instruction but the store, FUNCTION) of each stub that has
-    FUNCTION's address in r12. `start` is the section's address."""
-    data = bytes(content)
-    at = data.find(_MTCTR_BCTR)
+    FUNCTION's address in r12."""
+    data, leaves = bytes(code.content), code.encoding.pack_words(*_MTCTR_BCTR)
+    at = data.find(leaves)
     while at >= 0:
-        first, last = _word(content, at - 8), _word(content, at - 4)
-        if (setup := _pc_relative(content, start, at)) is not None:
+        first, last = code.word(at - 8), code.word(at - 4)
+        if (setup := _pc_relative(code, at)) is not None:
             yield setup
         elif toc is not None and (parts := _by_toc(first, last, toc)) is not None:
             size, address, loaded = parts
             function = pointers.at(address) if loaded else address
             if function is not None:
                 yield at - size, function
-        at = data.find(_MTCTR_BCTR, at + 4)
+        at = data.find(leaves, at + 4)
 
 
 def _by_toc(first: int, last: int, toc: int) -> tuple[int, int, bool] | None:
@@ -211,7 +228,3 @@ class _Pointers:
                 if info & 0xFFFFFFFF == R_PPC64_RELATIVE:
                     values[offset] = addend
         return values
-
-
-def _word(content: memoryview, offset: int) -> int:
-    return VARIANT.word(content, offset) if offset >= 0 else 0

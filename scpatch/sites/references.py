@@ -19,7 +19,6 @@ from scpatch.errors import ScpatchError
 from scpatch.ppc64 import insn
 from scpatch.ppc64.branches import Branches
 from scpatch.ppc64.relocs import BRANCHES
-from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.model import Callee, Stub, Trampoline
 
 _LOADED = c.SHF_ALLOC | c.SHF_EXECINSTR
@@ -155,7 +154,7 @@ def resolved_calls(
             if callee.value <= offset < callee.value + callee.size:
                 continue
             functions = functions or Functions(elf, by_section)
-            links = insn.links(VARIANT.word(code, offset))
+            links = insn.links(elf.encoding.word(code, offset))
             is_call = links or (isinstance(callee, Stub) and callee.is_thunk)
             # Between functions GNU as pads with a branch over the padding.
             if is_call or functions.covering(section, offset) is not None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from scpatch.elf.encoding import Encoding
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError, damaged
 from scpatch.ppc64 import insn
 from scpatch.ppc64.asm import branch
 from scpatch.ppc64.branches import Branches
-from scpatch.ppc64.variant import VARIANT
 
 try:
     # What hashlib gives as well, but it loads OpenSSL first, which takes as long as planning a
@@ -89,9 +89,9 @@ def lead(elf: ElfFile, section: int, size: int) -> bytes:
     code = elf.content(section)
     _check_nothing_past_the_end(elf, section, code, size)
     padding = b"\0" * (-len(code) % 4)
-    if padding or not _falls_through(code):
+    if padding or not _falls_through(elf.encoding, code):
         return padding
-    return branch(0, 4 + size)
+    return elf.encoding.pack_words(branch(0, 4 + size))
 
 
 def _check_nothing_past_the_end(elf: ElfFile, section: int, code: memoryview, size: int) -> None:
@@ -109,10 +109,10 @@ def _check_nothing_past_the_end(elf: ElfFile, section: int, code: memoryview, si
         raise ScpatchError("SCP243", what, file=elf.name, where=f"{name}+{source:#x}")
 
 
-def _falls_through(code: memoryview) -> bool:
+def _falls_through(encoding: Encoding, code: memoryview) -> bool:
     """Whether control may reach the end of a section's code."""
     for at in range(len(code) - 4, -1, -4):
-        word = VARIANT.word(code, at)
+        word = encoding.word(code, at)
         if word not in (0, *insn.NOPS):
             return insn.falls_through(word)
     return True

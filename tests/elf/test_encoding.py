@@ -41,3 +41,16 @@ def test_the_encoding_of_a_file() -> None:
     for name, encoding in (("sites.o", LITTLE), ("ppc64-be.o", BIG)):
         assert encoding_of(memoryview((FIXTURES / name).read_bytes())) is encoding
     assert encoding_of(memoryview(b"\x7fELF")) is LITTLE
+
+
+@pytest.mark.parametrize("encoding", [LITTLE, BIG], ids=["little", "big"])
+def test_instructions_in_both_byte_orders(encoding: Encoding) -> None:
+    code = encoding.pack_words(0x12345678, 0x9ABCDEF0)
+    expected = {"little": "78563412f0debc9a", "big": "123456789abcdef0"}
+    assert code.hex() == expected[encoding.byte_order]
+    assert encoding.words(code + b"\1\2").tolist() == [0x12345678, 0x9ABCDEF0]
+    assert encoding.word(memoryview(code), 4) == 0x9ABCDEF0
+    assert encoding.number(code[encoding.half :][:2]) == 0x5678
+    assert [encoding.byte_of_words(code, number).hex() for number in range(4)] == [
+        *("129a", "34bc", "56de", "78f0")
+    ]

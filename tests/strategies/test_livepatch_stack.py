@@ -13,6 +13,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from scpatch.elf.encoding import BIG, LITTLE, Encoding
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
@@ -314,19 +315,20 @@ def test_the_offsets_of_another_kernel(assemble: Assemble, field: str) -> None:
     assert caught.value.code == "SCP232"
 
 
+@pytest.mark.parametrize("encoding", [LITTLE, BIG], ids=["little", "big"])
 @pytest.mark.parametrize("thread_info", [0, 8, 2312, 0x7FF8])
 @pytest.mark.parametrize("livepatch_sp", [0, 16, 0x7FF8])
-def test_the_code_is_known_again(thread_info: int, livepatch_sp: int) -> None:
+def test_the_code_is_known_again(encoding: Encoding, thread_info: int, livepatch_sp: int) -> None:
     offsets = Offsets(paca_thread_info=thread_info, livepatch_sp=livepatch_sp)
-    words = b"\0" * 8 + livepatch.code(offsets)
+    words = encoding.pack_words(0, 0, *livepatch.code(offsets))
     assert len(words) == 8 + livepatch.SIZE
-    assert livepatch.read_code(memoryview(words), 8) == offsets
+    assert livepatch.read_code(encoding, memoryview(words), 8) == offsets
     for at in range(8, len(words), 4):
         other = bytearray(words)
         other[at + 3] ^= 1
-        assert livepatch.read_code(memoryview(other), 8) is None
-    assert livepatch.read_code(memoryview(words[:-4]), 8) is None
-    assert livepatch.read_code(memoryview(words), -8) is None
+        assert livepatch.read_code(encoding, memoryview(other), 8) is None
+    assert livepatch.read_code(encoding, memoryview(words[:-4]), 8) is None
+    assert livepatch.read_code(encoding, memoryview(words), -8) is None
 
 
 def test_out_of_reach(tmp_path: Path) -> None:
@@ -408,7 +410,7 @@ def test_each_trampoline_has_a_single_exit(assemble: Assemble) -> None:
     path = assemble(CALLER + trampoline())
     elf = ElfFile(memoryview(path.read_bytes()), str(path))
     for defined in scan_file(path).trampolines:
-        slow = livepatch.read_slow_path(elf.content(defined.section), defined, frozenset())
+        slow = livepatch.read_slow_path(elf, defined, frozenset())
         assert len(slow.exits) == 1
 
 

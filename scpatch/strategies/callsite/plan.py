@@ -13,7 +13,7 @@ from scpatch.ppc64 import insn
 from scpatch.ppc64.asm import assemble, branch
 from scpatch.ppc64.insn import in_branch_reach
 from scpatch.ppc64.relocs import R_PPC64_REL24
-from scpatch.ppc64.variant import VARIANT, with_one_entry
+from scpatch.ppc64.variant import RESTORE_R2, SAVE_R2, TOC_SAVE, with_one_entry
 from scpatch.sites.model import Scan, Site
 from scpatch.strategies import record, undone
 from scpatch.strategies.added_code import Digest, added_name, lead
@@ -21,8 +21,8 @@ from scpatch.strategies.callsite import NAME, Rewrite
 from scpatch.strategies.callsite.traces import STUB_PREFIX, THUNK_PREFIX
 from scpatch.strategies.plans import NewStub, Plan, TrampolineEdit
 
-_STUB = f"std 2,{VARIANT.toc_save}(1)\nb 0"
-_THUNK = f"std 2,{VARIANT.toc_save}(1)\nbl 0\nld 2,{VARIANT.toc_save}(1)"
+_STUB = f"std 2,{TOC_SAVE}(1)\nb 0"
+_THUNK = f"std 2,{TOC_SAVE}(1)\nbl 0\nld 2,{TOC_SAVE}(1)"
 
 
 class _Group(NamedTuple):
@@ -56,9 +56,9 @@ def plan(elf: ElfFile, scan: Scan, sites: Sequence[Site], additions: Additions) 
             stubs.append(_add_stub(additions, digest, group, unique=is_local or group.thunk))
     for site in sites:
         if site.state in (Rewrite.REWRITE, Rewrite.SAVED):
-            additions.patch(site.section, site.offset + 4, VARIANT.encode(VARIANT.restore_r2))
+            additions.patch_words(site.section, site.offset + 4, RESTORE_R2)
     for section, nop in {(site.section, nop) for site in sites for nop in site.saves}:
-        additions.patch(section, nop, VARIANT.encode(VARIANT.save_r2))
+        additions.patch_words(section, nop, SAVE_R2)
     edits = _unmark(elf, scan, additions) if scan.choices.unmark else ()
     return Plan(NAME, sites, tuple(stubs), tuple(edits))
 
@@ -118,9 +118,10 @@ def _add_stub(additions: Additions, digest: Digest, group: _Group, *, unique: bo
     key = digest.of(group.section, group.symbol, group.addend, position)
     name = added_name(prefix, first.trampoline, key)
     offset = additions.end(group.section)
-    code = assemble(_THUNK if group.thunk else _STUB)
+    words = assemble(_THUNK if group.thunk else _STUB)
     if group.thunk:
-        code += branch(offset + len(code), first.offset + 4)
+        words.append(branch(offset + 4 * len(words), first.offset + 4))
+    code = additions.encoding.pack_words(*words)
     additions.append(group.section, code)
     symbol = additions.add_symbol(NewSymbol(name, group.section, offset, len(code), unique=unique))
     additions.add_relocation(
@@ -129,10 +130,10 @@ def _add_stub(additions: Additions, digest: Digest, group: _Group, *, unique: bo
     for site in group.sites:
         if site.relocation < 0:  # the assembler has resolved the call
             word = branch(site.offset, offset, links=not group.thunk)
-            additions.patch(group.section, site.offset, word)
+            additions.patch_words(group.section, site.offset, word)
             continue
         additions.retarget(group.section, site.relocation, symbol, R_PPC64_REL24)
         if group.thunk:
-            additions.patch(group.section, site.offset, VARIANT.encode(insn.B))
+            additions.patch_words(group.section, site.offset, insn.B)
     where = group.section, first.section_name, offset
     return NewStub(name, first.trampoline, *where, code, len(group.sites), group.thunk)

@@ -12,13 +12,14 @@ import re
 from collections.abc import Iterator, Sequence
 
 from scpatch.elf import constants as c
+from scpatch.elf.encoding import Encoding
 from scpatch.elf.functions import section_of
 from scpatch.elf.reader import ElfFile, RelaTable
 from scpatch.elf.symtab import SymbolTable
 from scpatch.ppc64 import insn
-from scpatch.ppc64.branches import branches_into
+from scpatch.ppc64.branches import Branches
 from scpatch.ppc64.relocs import BRANCHES
-from scpatch.ppc64.variant import VARIANT
+from scpatch.ppc64.variant import SAVE_R2
 from scpatch.sites.model import Place, Stub, Traces
 from scpatch.sites.symbols import matches, named
 from scpatch.strategies.added_code import trampoline_of
@@ -27,7 +28,7 @@ STUB_PREFIX = "r2save."
 THUNK_PREFIX = "r2thunk."
 
 _DIGEST = re.compile(r"\.[0-9a-f]{12}")
-_STUB = VARIANT.encode(VARIANT.save_r2, insn.B)
+_STUB = SAVE_R2, insn.B
 """The two words of a stub in an object: the relocation has the distance."""
 
 
@@ -77,19 +78,21 @@ def _is_copy(elf: ElfFile, symbols: SymbolTable, table: RelaTable, index: int) -
     """Whether a relocation is on the branch of a stub that nothing leads to."""
     section, start = table.target, table.r_offset[index] - 4
     end = start + 8
-    code = elf.content(section)
-    if start < 0 or end > len(code) or start % 4 or code[start:end] != _STUB:
+    code, encoding = elf.content(section), elf.encoding
+    if start < 0 or end > len(code) or start % 4:
         return False
-    if table.r_info[index] & 0xFFFFFFFF not in BRANCHES or _runs_on(code, start):
+    if tuple(encoding.words(code[start:end])) != _STUB:
         return False
-    return not branches_into(code, [(start, end)]) and not _is_named(
+    if table.r_info[index] & 0xFFFFFFFF not in BRANCHES or _runs_on(encoding, code, start):
+        return False
+    return not elf.known(Branches, section).into([(start, end)]) and not _is_named(
         elf, symbols, section, start, end
     )
 
 
-def _runs_on(code: memoryview, start: int) -> bool:
+def _runs_on(encoding: Encoding, code: memoryview, start: int) -> bool:
     """Whether control may come from the word before. A zero is padding, and no instruction."""
-    before = VARIANT.word(code, start - 4) if start else 0
+    before = encoding.word(code, start - 4) if start else 0
     return before != 0 and insn.falls_through(before)
 
 

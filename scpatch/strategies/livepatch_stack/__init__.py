@@ -142,10 +142,11 @@ def _slow_paths(elf: ElfFile, scan: Scan) -> dict[Place, SlowPath]:
     changed, places = _changed(elf, scan), {}
     for section in {section for section, _ in changed}:
         table = elf.relocations(section)
-        places[section] = frozenset(table.r_offset if table is not None else ())
+        offsets = table.r_offset if table is not None else ()
+        places[section] = frozenset(offset & ~3 for offset in offsets)
     paths = {}
     for (section, start), trampoline in changed.items():
-        path = read_slow_path(elf.content(section), trampoline, places[section])
+        path = read_slow_path(elf, trampoline, places[section])
         paths[section, start] = _in_reach(elf, trampoline, path)
     return paths
 
@@ -197,15 +198,16 @@ def _usable(elf: ElfFile, offsets: Offsets) -> Offsets:
 
 
 def _add_code(
-    elf: ElfFile, additions: Additions, code: bytes, section: int, exits: Sequence[int]
+    elf: ElfFile, additions: Additions, words: list[int], section: int, exits: Sequence[int]
 ) -> NewStub:
     """Adds the code to a section and sends the `exits` of trampolines there."""
     additions.append(section, lead(elf, section, SIZE))
     start, name = additions.end(section), PREFIX + Digest(elf).of(section)
+    code = elf.encoding.pack_words(*words)
     additions.append(section, code)
     additions.add_symbol(NewSymbol(name, section, start, SIZE, unique=False))
     for exit_ in exits:
-        additions.patch(section, exit_, branch(exit_, start))
+        additions.patch_words(section, exit_, branch(exit_, start))
     return NewStub(name, "", section, elf.section_name(section), start, code, 0)
 
 

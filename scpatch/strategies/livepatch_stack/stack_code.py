@@ -25,11 +25,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from scpatch.elf.encoding import Encoding
+from scpatch.elf.reader import ElfFile
 from scpatch.linux.offsets import Offsets
 from scpatch.ppc64 import insn
 from scpatch.ppc64.asm import assemble
 from scpatch.ppc64.effects import effects
-from scpatch.ppc64.variant import VARIANT, local_entry_offset
+from scpatch.ppc64.variant import local_entry_offset
 from scpatch.sites.model import Trampoline
 
 NAME: Final = "livepatch-stack"
@@ -71,20 +73,19 @@ _SPR_FIELDS = 0xFC1FFFFF
 """All of `mtspr` but the register that is moved."""
 
 
-def code(offsets: Offsets) -> bytes:
-    """The code for a kernel's offsets, which must be known."""
+def code(offsets: Offsets) -> list[int]:
+    """The instructions of the code for a kernel's offsets, which must be known."""
     return assemble(
         _TEXT.format(thread_info=offsets.paca_thread_info, livepatch_sp=offsets.livepatch_sp)
     )
 
 
-def read_code(content: memoryview, at: int) -> Offsets | None:
+def read_code(encoding: Encoding, content: memoryview, at: int) -> Offsets | None:
     """The offsets of the code at a section offset; None if it is other code."""
-    present = bytes(content[at : at + SIZE])
-    if at < 0 or len(present) < SIZE:
+    if at < 0 or at + SIZE > len(content):
         return None
-    displacements = (VARIANT.word(present, start) & 0xFFFF for start in (0, 4))
-    thread_info, livepatch_sp = displacements
+    present = encoding.words(content[at : at + SIZE]).tolist()
+    thread_info, livepatch_sp = (word & 0xFFFF for word in present[:2])
     if max(thread_info, livepatch_sp) >= 0x8000 or (thread_info | livepatch_sp) % 8:
         return None
     offsets = Offsets(paca_thread_info=thread_info, livepatch_sp=livepatch_sp)
@@ -116,14 +117,15 @@ class SlowPath(NamedTuple):
         return bool(self.saving) and not self.exits and not self.code
 
 
-def read_slow_path(content: memoryview, trampoline: Trampoline, places: frozenset[int]) -> SlowPath:
-    """How a trampoline in `content`, its section, leaves for its target. `places` are the section
-    offsets that relocations apply to."""
+def read_slow_path(elf: ElfFile, trampoline: Trampoline, places: frozenset[int]) -> SlowPath:
+    """How a trampoline leaves for its target. `places` are the section offsets of the words that
+    relocations apply to."""
+    content, encoding = elf.content(trampoline.section), elf.encoding
     start, end = trampoline.value, trampoline.value + trampoline.size
     if not trampoline.size or start % 4 or end > len(content):
         fault = f"{trampoline.name} has no size, so that its end is not known"
         return SlowPath(code="SCP230", fault=fault)
-    words = {at: VARIANT.word(content, at) for at in range(start, end - 3, 4)}
+    words = {at: encoding.word(content, at) for at in range(start, end - 3, 4)}
     relocated = places.intersection(words)
     exits: list[int] = []
     saving: list[Saving] = []
@@ -132,7 +134,7 @@ def read_slow_path(content: memoryview, trampoline: Trampoline, places: frozense
             continue
         to = insn.direct_target(word, at) if insn.is_branch(word) else None
         if to is not None and not start <= to < end:
-            offsets = read_code(content, to)
+            offsets = read_code(encoding, content, to)
             saving += [Saving(at, to, offsets)] if offsets is not None else []
         elif insn.is_indirect(word) and not insn.is_through_lr(word):
             exits.append(at)

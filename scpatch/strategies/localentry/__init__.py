@@ -9,7 +9,6 @@ from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.ppc64 import insn, relocs
-from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.actions import Action, Common
 from scpatch.sites.choices import Choices
 from scpatch.sites.model import Kind, Place, Scan, Site, Trampoline
@@ -157,4 +156,4 @@ def _make_ready(additions: Additions, site: Site, trampoline: Trampoline) -> Non
         # Linkers look at the st_other of the symbol that the relocation names.
         additions.retarget(site.section, site.relocation, trampoline.symbol, relocs.R_PPC64_REL24)
     if site.after in insn.NOPS and site.after != insn.NOP:
-        additions.patch(site.section, site.offset + 4, VARIANT.encode(insn.NOP))
+        additions.patch_words(site.section, site.offset + 4, insn.NOP)

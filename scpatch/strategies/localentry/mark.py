@@ -10,7 +10,7 @@ from scpatch.errors import ScpatchError
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.asm import assemble, branch
 from scpatch.ppc64.insn import in_branch_reach
-from scpatch.ppc64.variant import VARIANT, without_local_entry
+from scpatch.ppc64.variant import without_local_entry
 from scpatch.sites.model import Trampoline
 from scpatch.strategies.added_code import Digest, added_name, lead
 from scpatch.strategies.localentry.prologue import (
@@ -67,14 +67,16 @@ def _load_from_paca(
     if offset % 4 or not 0 <= offset < 0x8000:
         what = f"the offset {offset} does not fit `ld r2,OFFSET(r13)`"
         raise ScpatchError("SCP228", what, file=elf.name)
-    load = assemble(f"ld 2,{offset}(13)") + VARIANT.encode(insn.NOP)
+    load = [*assemble(f"ld 2,{offset}(13)"), insn.NOP]
     for trampoline in trampolines:
         _replace(additions, trampoline, prologues[trampoline.symbol], load)
 
 
-def _replace(additions: Additions, trampoline: Trampoline, prologue: Prologue, code: bytes) -> None:
+def _replace(
+    additions: Additions, trampoline: Trampoline, prologue: Prologue, words: Sequence[int]
+) -> None:
     """Puts two other words in place of a prologue; its relocations stay, with nothing to do."""
-    additions.patch(trampoline.section, trampoline.value, code)
+    additions.patch_words(trampoline.section, trampoline.value, *words)
     for index in prologue.relocations:
         additions.retarget(trampoline.section, index, 0, relocs.R_PPC64_NONE)
 
@@ -100,7 +102,7 @@ def _compute_from_pc(
             assert toc is not None
             stubs.append(_append_code(elf, additions, digest, trampoline, toc))
             start = stubs[-1].offset
-            detour = branch(trampoline.value, start) + VARIANT.encode(insn.NOP)
+            detour = branch(trampoline.value, start), insn.NOP
             _replace(additions, trampoline, prologues[trampoline.symbol], detour)
     return stubs
 
@@ -118,11 +120,13 @@ def _append_code(
     if not in_branch_reach(start + _SIZE - trampoline.value):
         what = f"the end of {elf.section_name(section)} is out of a branch's reach"
         raise _unfit(elf, trampoline, what)
-    code = assemble(_CODE)
-    code += branch(start + len(code), trampoline.value + SIZE)
+    words = assemble(_CODE)
+    words.append(branch(start + 4 * len(words), trampoline.value + SIZE))
+    code = elf.encoding.pack_words(*words)
     additions.append(section, code)
     name = added_name(_PREFIX, trampoline.name, digest.of(section, trampoline.symbol))
     additions.add_symbol(NewSymbol(name, section, start, len(code), unique=True))
-    for at, kind in ((_HIGH, relocs.R_PPC64_REL16_HA), (_LOW, relocs.R_PPC64_REL16_LO)):
+    for word, kind in ((_HIGH, relocs.R_PPC64_REL16_HA), (_LOW, relocs.R_PPC64_REL16_LO)):
+        at = word + elf.encoding.half
         additions.add_relocation(NewRelocation(section, start + at, toc, kind, at - _BASE))
     return NewStub(name, trampoline.name, section, elf.section_name(section), start, code, 0)

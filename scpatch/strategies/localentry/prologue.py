@@ -15,7 +15,6 @@ from scpatch.elf.reader import ElfFile
 from scpatch.elf.structures import Relocation
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import relocs
-from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.model import Trampoline
 
 SIZE: Final = 8
@@ -95,7 +94,7 @@ def _read(elf: ElfFile, trampoline: Trampoline, inside: Indexed) -> Prologue:
         raise _unknown(elf, trampoline, "it is not at an instruction")
     distance = trampoline.local_entry - trampoline.value
     content = bytes(elf.content(trampoline.section)[trampoline.value :][:SIZE]).ljust(SIZE, b"\0")
-    words = VARIANT.word(content, 0), VARIANT.word(content, 4)
+    words = elf.encoding.word(content, 0), elf.encoding.word(content, 4)
     form = _form(words)
     if distance == 0 and form in (Form.NONE, Form.PACA):
         uses_toc = any(item.type in relocs.TOC_RELATIVE for _, item in inside)
@@ -122,11 +121,11 @@ def _relocated(elf: ElfFile, trampoline: Trampoline, form: Form, on: Indexed) ->
     """The prologue, if its relocations are those of its form."""
     listed = [(item.r_offset - trampoline.value, item.type, item.r_addend) for _, item in on]
     if form in _PAIRS:
-        high, low = _PAIRS[form]
-        step = 4 if form is Form.RELATIVE else 0
-        good = sorted(listed) == [(0, high, 0), (4, low, step)] and all(
-            is_toc(elf, item.symbol) for _, item in on
-        )
+        # The distance counts from the first word, and the relocation from its own place.
+        places = zip((elf.encoding.half, 4 + elf.encoding.half), _PAIRS[form], strict=True)
+        relative = form is Form.RELATIVE
+        wanted = [(at, kind, at if relative else 0) for at, kind in places]
+        good = sorted(listed) == wanted and all(is_toc(elf, item.symbol) for _, item in on)
     elif form is Form.LOADED:
         good = [(at, kind) for at, kind, _ in listed] in ([], [(0, relocs.R_PPC64_ENTRY)])
     else:

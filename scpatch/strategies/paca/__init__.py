@@ -9,7 +9,6 @@ from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.ppc64 import insn
-from scpatch.ppc64.variant import VARIANT
 from scpatch.sites.actions import Action, Common
 from scpatch.sites.choices import Choices, NoNop
 from scpatch.sites.model import Kind, Scan, Site
@@ -77,7 +76,7 @@ class LoadFromPaca(Strategy):
             return Plan(NAME, self.decide(elf, scan))
         offset = _offset(elf, offsets)
         _refuse_modules(elf, scan)
-        load = VARIANT.encode(insn.ld_r2_from_r13(offset))
+        load = insn.ld_r2_from_r13(offset)
         detail = f"r2 is to be restored by ld r2,{offset}(r13)"
         sites = [
             site._replace(detail=detail) if site.state is Paca.PACA else site
@@ -87,7 +86,7 @@ class LoadFromPaca(Strategy):
             if site.state is Common.DONE:
                 _check_offset(elf, site, offset)
             elif site.state is Paca.PACA:
-                additions.patch(site.section, site.offset + 4, load)
+                additions.patch_words(site.section, site.offset + 4, load)
         return Plan(NAME, tuple(sites))
 
     def suits_images(self, choices: Choices, offsets: Offsets) -> bool:

@@ -27,16 +27,17 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     ),
     "SCP102": Diagnostic(
         "an object for another machine",
-        "scpatch rewrites ELF64 little-endian objects for 64-bit PowerPC (EM_PPC64). "
-        "Big-endian and 32-bit PowerPC use other TOC conventions, or none.",
-        "check CROSS_COMPILE and ARCH: the object must be built for powerpc64le",
+        "scpatch rewrites ELF64 objects for 64-bit PowerPC (EM_PPC64), little-endian or "
+        "big-endian. 32-bit PowerPC has no TOC pointer.",
+        "check CROSS_COMPILE and ARCH: the object must be built for powerpc64le or powerpc64",
     ),
     "SCP103": Diagnostic(
         "an ELFv1 object",
         "e_flags or a section .opd says that the object uses the older ABI with function "
         "descriptors. An ELFv1 call goes through a descriptor that carries the callee's "
         "TOC pointer, and trampolines work differently.",
-        "build for the ELFv2 ABI (-mabi=elfv2), the default of powerpc64le compilers",
+        "build for the ELFv2 ABI (-mabi=elfv2), the default of powerpc64le compilers; for a "
+        "big-endian kernel set CONFIG_PPC64_BIG_ENDIAN_ELF_ABI_V2=y",
     ),
     "SCP104": Diagnostic(
         "a linked image",
@@ -150,13 +151,6 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "ld and lld refuse such a file, or skip it. `llvm-ar rcT` nests a regular archive "
         "in this way; GNU ar names the members of that archive one by one.",
         "make the archive with GNU ar, or add the members (llvm-ar's L)",
-    ),
-    "SCP120": Diagnostic(
-        "a big-endian host",
-        "scpatch reads the tables of little-endian objects in place, in the byte order of "
-        "the machine that it runs on. On a big-endian machine it would read wrong numbers, "
-        "so it refuses to run.",
-        "run scpatch on a little-endian machine (x86-64, arm64, ppc64le)",
     ),
     "SCP121": Diagnostic(
         "a call outside of executable sections",

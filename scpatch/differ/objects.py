@@ -13,7 +13,7 @@ from scpatch.differ.pairs import Named, by_name
 from scpatch.differ.sections import SectionPairs, header_changes, same_bytes, same_symbols
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
-from scpatch.ppc64.variant import local_entry_offset
+from scpatch.ppc64.variant import NAMES, local_entry_offset
 from scpatch.sites.actions import Common
 from scpatch.sites.choices import DEFAULT_TRAMPOLINES, Choices
 from scpatch.sites.model import Scan
@@ -60,7 +60,7 @@ def _scan(elf: ElfFile, trampolines: Sequence[str]) -> Scan:
 def _kind(elf: ElfFile, scan: Scan) -> str:
     types = {c.ET_EXEC: "linked image (ET_EXEC)", c.ET_DYN: "linked image (ET_DYN)"}
     kind = "kernel module (ET_REL)" if scan.module else types.get(elf.header.e_type, "ET_REL")
-    return f"{kind} ppc64le ELFv2"
+    return f"{kind} {NAMES[elf.encoding.byte_order]} ELFv2"
 
 
 _SMALL_DEBUG_LINE: Final = 1 << 18

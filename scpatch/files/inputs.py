@@ -1,17 +1,16 @@
-"""Opens input files and says what they are; refuses what is not a ppc64le ELFv2 object."""
+"""Opens input files and says what they are; refuses what is not a ppc64 ELFv2 object."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from scpatch.elf import constants as c
-from scpatch.elf.encoding import LITTLE, encoding_of
+from scpatch.elf.encoding import encoding_of
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.symtab import find_all
 from scpatch.errors import ScpatchError, damaged
@@ -86,11 +85,8 @@ def open_input(path: Path | bytes, *, unpacked: bool = False) -> Iterator[Input]
     """Opens a regular file and reads or maps it; takes the content of one as it is. If `unpacked`,
     unpacks a compressed file.
 
-    Raises SCP109 if that cannot be done, SCP106 for a compressed file that cannot be unpacked, and
-    SCP120 on a big-endian machine, where the columns over the content would give other numbers.
+    Raises SCP109 if that cannot be done, and SCP106 for a compressed file that cannot be unpacked.
     """
-    if sys.byteorder != LITTLE.byte_order:
-        raise ScpatchError("SCP120", "cannot run on a big-endian machine", file=str(name_of(path)))
     if isinstance(path, bytes):
         if not path:
             raise _empty(name_of(path))
@@ -236,10 +232,10 @@ def _check_identity(data: memoryview, name: str, others: tuple[int, ...]) -> int
         raise damaged(name, f"EI_CLASS is {data[4]}, EI_DATA is {data[5]}")
     if machine != variant.EM_PPC64 or data[4] != 2:
         known = _MACHINES.get(machine, f"e_machine {machine}")
-        raise _other_machine(f"an object for {known}, not for ppc64le", name, machine, little=True)
-    if encoding is not LITTLE:
-        what = "a big-endian ppc64 object, not ppc64le"
-        raise _other_machine(what, name, machine, little=False)
+        from scpatch.files import remedies
+
+        what, hint = f"an object for {known}, not for ppc64", remedies.other_machine(machine)
+        raise ScpatchError("SCP102", what, file=name, hint=hint)
     if encoding.number(data[48:52]) & variant.EF_PPC64_ABI == 1:
         raise _elfv1(name)
     if kind not in (c.ET_REL, *others):
@@ -251,13 +247,6 @@ def _check_identity(data: memoryview, name: str, others: tuple[int, ...]) -> int
         hint = remedies.not_relocatable(kind)
         raise ScpatchError("SCP104", f"{what}, not a relocatable object", file=name, hint=hint)
     return kind
-
-
-def _other_machine(what: str, name: str, machine: int, *, little: bool) -> ScpatchError:
-    from scpatch.files import remedies
-
-    hint = remedies.other_machine(machine, little=little)
-    return ScpatchError("SCP102", what, file=name, hint=hint)
 
 
 def _elfv1(name: str) -> ScpatchError:

@@ -41,12 +41,10 @@ def not_elf(data: memoryview) -> str:
     return f"it is a text; {_OBJECT}" if head and is_text else ""
 
 
-def other_machine(machine: int, *, little: bool) -> str:
-    """The hint for an object that is not for ppc64le."""
-    if machine == EM_PPC64 and not little:
-        return "build it for little-endian: CONFIG_CPU_LITTLE_ENDIAN=y, or -mlittle-endian"
+def other_machine(machine: int) -> str:
+    """The hint for an object that is not for ppc64."""
     if machine in (_EM_PPC, EM_PPC64):
-        return "build it for 64 bits: CONFIG_PPC64=y, or -m64 -mlittle-endian"
+        return "build it for 64 bits: CONFIG_PPC64=y, or -m64 -mabi=elfv2"
     return "build it with ARCH=powerpc and CROSS_COMPILE=powerpc64le-linux-gnu-"
 
 

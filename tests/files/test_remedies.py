@@ -39,7 +39,6 @@ def refusal(content: bytes) -> ScpatchError:
         (of_type(4), "a core dump is what a crash leaves of a program; pass the object"),
         (of_type(9), "pass the object that the compiler or `ld -r` wrote"),
         ((FIXTURES / "x86_64.o").read_bytes(), "build it with ARCH=powerpc and CROSS_COMPILE="),
-        ((FIXTURES / "ppc64-be.o").read_bytes(), "build it for little-endian: CONFIG_CPU_LITTLE"),
         ((FIXTURES / "ppc32-be.o").read_bytes(), "build it for 64 bits: CONFIG_PPC64=y"),
     ],
 )

@@ -30,7 +30,7 @@ def code_of(path: Path, target: Path | None = None) -> tuple[str, str, str]:
 def test_a_member_of_a_foreign_kind_is_named(tmp_path: Path) -> None:
     for fixture, code in (
         ("x86_64.o", "SCP102"),
-        ("ppc64-be.o", "SCP102"),
+        ("ppc64-be.o", "SCP103"),
         ("elfv1.o", "SCP103"),
         ("linked.so", "SCP104"),
         ("module-signed.ko", "SCP105"),

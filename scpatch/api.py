@@ -180,21 +180,21 @@ def verify(
 ) -> list[Verdict]:
     """Proves that `after` is `before` with every call right; one verdict for each object.
 
-    `run` also executes every call of both under QEMU, or on this machine if it is a ppc64le.
+    `run` also executes every call of both under QEMU, or on this machine if it can.
     `options` are those of the rewrite; `toolchain` says which programs to use. Module signatures
     are left out of the comparison. The verifier reads files, so bytes, and what is compressed or
     signed, go to temporary files. `label` is what verdicts call `after`, if not by its path;
     `advice` is what else to do if a tool is missing.
 
     Raises ScpatchError as `scan` does, SCP301 if a tool is missing, SCP302 if an object cannot
-    be linked or executed, and SCP303 for a linker that cannot link ppc64le programs. A wrong
+    be linked or executed, and SCP303 for a linker that cannot link such programs. A wrong
     call is no error: see `Verdict.proven`.
     """
     from scpatch.verifier.files import verify_files
-    from scpatch.verifier.tools import find_tools
+    from scpatch.verifier.tools import Search
 
     verify_options = _verify_options(options, toolchain)
-    tools = find_tools(verify_options.toolchain, advice) if run else None
+    tools = Search(verify_options.toolchain, advice) if run else None
     # A linked image can be compared with another one only.
     if not all(_check(source, linked=True) for source in (before, after)):
         for source in (before, after):

@@ -20,10 +20,11 @@ from scpatch.verifier.execute import execute
 from scpatch.verifier.linked import prove_images, prove_link
 from scpatch.verifier.objects import decoder
 from scpatch.verifier.objects.read import is_linked
+from scpatch.verifier.objects.variant import variant_of
 from scpatch.verifier.options import DEFAULTS, KernelOffsets, Source, VerifyOptions
 from scpatch.verifier.proof import Proof, prove
 from scpatch.verifier.reasons.interface import Surroundings
-from scpatch.verifier.tools import Toolchain, Tools
+from scpatch.verifier.tools import Search, Toolchain, Tools
 from scpatch.verifier.verdict import SiteRuns, Verdict
 
 IN_MEMORY = "<bytes>"
@@ -34,7 +35,7 @@ def verify_files(
     before: Source,
     after: Source,
     options: VerifyOptions = DEFAULTS,
-    tools: Tools | None = None,
+    tools: Tools | Search | None = None,
     *,
     label: str = "",
 ) -> list[Verdict]:
@@ -147,7 +148,7 @@ def _objects(inputs: Iterable[Path], stack: ExitStack, toolchain: Toolchain) -> 
 
 
 def _verify_object(
-    label: str, before: Path, after: Path, options: VerifyOptions, tools: Tools | None
+    label: str, before: Path, after: Path, options: VerifyOptions, tools: Tools | Search | None
 ) -> Verdict:
     """The verdict on two objects, or on two linked images."""
     with _no_collector():
@@ -168,12 +169,13 @@ def _no_collector() -> Iterator[None]:
 
 
 def _judge_object(
-    label: str, before: Path, after: Path, options: VerifyOptions, tools: Tools | None
+    label: str, before: Path, after: Path, options: VerifyOptions, tools: Tools | Search | None
 ) -> Verdict:
     offsets = options.offsets
     if is_linked(before) or is_linked(after):
         proof = prove_images(before, after, options.trampolines, offsets.paca_toc)
         return Verdict(label, proof, None)
+    tools = _choose(tools, after)
     proof = prove(
         before,
         after,
@@ -185,6 +187,15 @@ def _judge_object(
     if tools is None or proof.errors:
         return Verdict(label, proof, None)
     return Verdict(label, proof, _run(before, after, proof, tools, offsets), tools)
+
+
+def _choose(tools: Tools | Search | None, path: Path) -> Tools | None:
+    """The programs for a file; none for one that the proof cannot read."""
+    if not isinstance(tools, Search):
+        return tools
+    with path.open("rb") as file:
+        variant = variant_of(file.read(8))
+    return None if variant is None else tools.of(variant.byte_order)
 
 
 def _run(

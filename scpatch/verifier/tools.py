@@ -1,4 +1,4 @@
-"""Finds the programs that the verifier calls: the binutils for ppc64le, and QEMU."""
+"""Finds the programs that the verifier calls: the binutils for powerpc64, and QEMU."""
 
 from __future__ import annotations
 
@@ -6,23 +6,50 @@ import os
 import platform
 import shutil
 import subprocess
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from scpatch.errors import ScpatchError
+
+ByteOrder = Literal["little", "big"]
 
 PREFIXES: Final = (
     *("powerpc64le-linux-gnu-", "powerpc64le-suse-linux-", "powerpc64le-linux-"),
     *("powerpc64-linux-gnu-", "powerpc64-suse-linux-", "powerpc64-linux-"),
 )
-"""How cross binutils are called: by Debian and Fedora, SUSE, and kernel.org. Those for powerpc64
-take little-endian files too."""
-EMULATION: Final = "elf64lppc"
-"""What GNU ld calls the format of ppc64le programs."""
+"""How cross binutils are called: by Debian and Fedora, SUSE, and kernel.org. Those for either byte
+order take files of the other one too."""
 
-_PACKAGES: Final = "GNU binutils for ppc64le (Debian: binutils-powerpc64le-linux-gnu)"
+
+class Machine(NamedTuple):
+    """What runs the programs of one byte order."""
+
+    name: str
+    """As Linux and QEMU call it."""
+    assemble: str
+    """GNU as makes objects for it with this option."""
+    emulation: str
+    """What GNU ld calls the format of its programs."""
+    prefixes: tuple[str, ...]
+    """Those of `PREFIXES`, the best first."""
+
+    @property
+    def is_this(self) -> bool:
+        """Whether this machine runs its programs itself."""
+        return platform.machine() == self.name
+
+    @property
+    def package(self) -> str:
+        return f"GNU binutils for {self.name} (Debian: binutils-{self.prefixes[0][:-1]})"
+
+
+MACHINES: Final[dict[ByteOrder, Machine]] = {
+    "little": Machine("ppc64le", "-mlittle", "elf64lppc", PREFIXES),
+    "big": Machine("ppc64", "-mbig", "elf64ppc", (*PREFIXES[3:], *PREFIXES[:3])),
+}
+"""By byte order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +58,13 @@ class Toolchain:
 
     prefix: str | None = None
     """Of the binutils, `powerpc64le-linux-gnu-`. None: that of CROSS_COMPILE in the environment,
-    then those of `PREFIXES`, then none if this machine is a ppc64le."""
+    then those of `PREFIXES`, then none if this machine runs such programs."""
     ld: str | None = None
     """GNU ld."""
     ar: str | None = None
     qemu: str | None = None
-    """QEMU's emulator of user programs. None: qemu-ppc64le, unless this machine is a ppc64le."""
+    """QEMU's emulator of user programs. None: qemu-ppc64le, or qemu-ppc64 for big-endian files,
+    unless this machine runs such programs."""
 
 
 USUAL: Final = Toolchain()
@@ -44,7 +72,7 @@ USUAL: Final = Toolchain()
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Programs that a run calls, as absolute paths."""
+    """Programs that a run calls, as absolute paths. They are for files of one byte order."""
 
     ld: str
     assembler: str
@@ -52,23 +80,36 @@ class Tools:
     """None: run the program directly."""
 
 
-def find_tools(toolchain: Toolchain = USUAL, advice: str | None = None) -> Tools:
+def find_tools(
+    toolchain: Toolchain = USUAL, advice: str | None = None, byte_order: ByteOrder = "little"
+) -> Tools:
     """The programs for a run. `advice` ends the hint for one that is missing.
 
-    Raises ScpatchError for one that is missing (SCP301), and for a linker that cannot link ppc64le
+    Raises ScpatchError for one that is missing (SCP301), and for a linker that cannot link such
     programs (SCP303).
     """
+    machine = MACHINES[byte_order]
     purpose = "to run the call sites"
     advice = ", or leave the run out with --no-run" if advice is None else advice
-    ld = find("ld.bfd", "ld", toolchain=toolchain, named=toolchain.ld, purpose=purpose, or_=advice)
-    _check_linker(ld)
-    assembler = find("as", toolchain=toolchain, purpose=purpose, or_=advice)
-    return Tools(ld, assembler, _find_emulator(toolchain, purpose, advice))
+    search = partial(find, toolchain=toolchain, purpose=purpose, or_=advice, machine=machine)
+    ld = search("ld.bfd", "ld", named=toolchain.ld)
+    _check_linker(ld, machine)
+    return Tools(ld, search("as"), _find_emulator(toolchain, machine, purpose, advice))
 
 
-def is_native() -> bool:
-    """Whether this machine runs ppc64le programs itself."""
-    return platform.machine() == "ppc64le"
+@dataclass(frozen=True, eq=False)
+class Search:
+    """The programs for files of any byte order, each looked for when a file needs it."""
+
+    toolchain: Toolchain = USUAL
+    advice: str | None = None
+    _tools: dict[ByteOrder, Tools] = field(default_factory=dict, repr=False)
+
+    def of(self, byte_order: ByteOrder) -> Tools:
+        """Raises ScpatchError as `find_tools` does."""
+        if byte_order not in self._tools:
+            self._tools[byte_order] = find_tools(self.toolchain, self.advice, byte_order)
+        return self._tools[byte_order]
 
 
 def find(
@@ -78,6 +119,7 @@ def find(
     named: str | None = None,
     any_machine: bool = False,
     or_: str = "",
+    machine: Machine = MACHINES["little"],
 ) -> str:
     """The path of one of the binutils: the first of `names` with the first prefix. `named` is the
     one to use instead. `any_machine` says that this machine's own will do.
@@ -87,13 +129,14 @@ def find(
     prefix = toolchain.prefix
     if prefix is None:
         prefix = os.environ.get("CROSS_COMPILE") or None
-    prefixes = PREFIXES + ("",) * (any_machine or is_native()) if prefix is None else (prefix,)
+    own = ("",) * (any_machine or machine.is_this)
+    prefixes = machine.prefixes + own if prefix is None else (prefix,)
     candidates = [named] if named else [start + name for start in prefixes for name in names]
     path = _first(candidates)
     if path is None:
-        usual = names[-1] if is_native() else PREFIXES[0] + names[-1]
+        usual = names[-1] if machine.is_this else machine.prefixes[0] + names[-1]
         wanted = named or (usual if prefix is None else prefix + names[-1])
-        package = "GNU binutils (Debian: binutils)" if is_native() else _PACKAGES
+        package = "GNU binutils (Debian: binutils)" if machine.is_this else machine.package
         raise ScpatchError(
             "SCP301",
             f"{wanted} is needed {purpose}, and is not installed",
@@ -102,10 +145,11 @@ def find(
     return path
 
 
-def _find_emulator(toolchain: Toolchain, purpose: str, advice: str) -> str | None:
-    if is_native() and toolchain.qemu is None:
+def _find_emulator(toolchain: Toolchain, machine: Machine, purpose: str, advice: str) -> str | None:
+    if machine.is_this and toolchain.qemu is None:
         return None
-    names = [toolchain.qemu] if toolchain.qemu else ["qemu-ppc64le", "qemu-ppc64le-static"]
+    usual = f"qemu-{machine.name}"
+    names = [toolchain.qemu] if toolchain.qemu else [usual, f"{usual}-static"]
     path = _first(names)
     if path is None:
         raise ScpatchError(
@@ -123,15 +167,15 @@ def _first(names: list[str]) -> str | None:
 
 
 @cache
-def _check_linker(ld: str) -> None:
+def _check_linker(ld: str, machine: Machine) -> None:
     """Asks once: a program stays what it is while this process lasts."""
     done = subprocess.run(
         [ld, "-V"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
-    if EMULATION not in done.stdout.split():
+    if machine.emulation not in done.stdout.split():
         said = (done.stdout or done.stderr).partition("\n")[0].strip()
         raise ScpatchError(
             "SCP303",
-            f"{ld} is no GNU ld for ppc64le (it says {said!r}; {EMULATION} is not among its "
-            "emulations)",
+            f"{ld} is no GNU ld for {machine.name} (it says {said!r}; {machine.emulation} is not "
+            "among its emulations)",
         )

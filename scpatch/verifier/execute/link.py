@@ -16,20 +16,18 @@ from typing import Final
 from scpatch.errors import ScpatchError, damaged
 from scpatch.verifier.execute.program import COMPLAINT, SLOT, STARTS, Program, read_program
 from scpatch.verifier.objects.read import Image, UnreadableError, read
-from scpatch.verifier.tools import EMULATION, Tools
+from scpatch.verifier.tools import MACHINES, Machine, Tools
 from scpatch.verifier.types import CallSite
 
-_AS_OPTIONS = ("-a64", "-mlittle")
 _LD_OPTIONS = (
-    *("-m", EMULATION),
     *("-static", "--unresolved-symbols=ignore-all", "--noinhibit-exec", "--no-multi-toc"),
     *("--build-id=none", "--strip-debug", "-Map=map", "--entry=scpatch_harness_start"),
     "--verbose",  # otherwise the linker reports only the first ten overflows
     *(f"--section-start={name}={start:#x}" for name, start in STARTS.items()),
     *("-o", "prog", "harness.o", "tramps.o", "object.o"),
 )
-_assembled: Final[dict[tuple[str, bytes], bytes]] = {}
-"""Objects, by assembler and source."""
+_assembled: Final[dict[tuple[str, str, bytes], bytes]] = {}
+"""Objects, by assembler, its option for the byte order, and source."""
 _KEPT: Final = 64
 _VISIBILITY, _STT_TLS = 3, 6
 """The bits of st_other that hold it, and the type of a thread-local symbol (gABI 4)."""
@@ -45,6 +43,7 @@ def link(path: Path, sites: Sequence[CallSite], tools: Tools, directory: Path) -
         image = read(path)
     except UnreadableError:
         image = None  # the linker says what is wrong with it
+    machine = MACHINES[image.variant.byte_order if image else "little"]
     (directory / "object.o").symlink_to(path.resolve())
     harness = resources.files("scpatch.verifier.execute").joinpath("harness.s").read_bytes()
     undefined = sorted({site.trampoline for site in sites if not site.trampoline_section})
@@ -52,11 +51,11 @@ def link(path: Path, sites: Sequence[CallSite], tools: Tools, directory: Path) -
     text = _trampolines(undefined, marked) + (_hidden(image, undefined) if image else "")
     trampolines = text.encode("utf-8", "surrogateescape")
     for name, source in ("harness", harness), ("tramps", trampolines):
-        _assemble(name, source, tools.assembler, directory, path)
-    errors = _call([tools.ld, *_LD_OPTIONS], directory, path)
+        _assemble(name, source, tools.assembler, machine, directory, path)
+    errors = _call([tools.ld, "-m", machine.emulation, *_LD_OPTIONS], directory, path)
     if image is None:
         raise damaged(str(path), "its section headers cannot be read")
-    return read_program(path, image.sections, sites, undefined, directory, errors)
+    return read_program(path, image, sites, undefined, directory, errors)
 
 
 def _hidden(image: Image, others: Collection[str]) -> str:
@@ -87,7 +86,7 @@ def _trampolines(undefined: list[str], marked: Set[str]) -> str:
 
     The .toc entry makes the linker put a TOC beside the object even if the object has none.
     """
-    text = '.section .toc, "aw"\n.quad 0\n.section .note.GNU-stack, ""\n'
+    text = '.abiversion 2\n.section .toc, "aw"\n.quad 0\n.section .note.GNU-stack, ""\n'
     text += '.section .scpatch_tramps, "ax", @progbits\n'
     for name in undefined:
         quoted = _quoted(name)
@@ -96,15 +95,18 @@ def _trampolines(undefined: list[str], marked: Set[str]) -> str:
     return text
 
 
-def _assemble(name: str, source: bytes, assembler: str, directory: Path, path: Path) -> None:
+def _assemble(
+    name: str, source: bytes, assembler: str, machine: Machine, directory: Path, path: Path
+) -> None:
     """Makes NAME.o in `directory`. The same source is assembled once: the harness, and trampolines
     that both versions of an object, or all modules, call."""
-    output, key = directory / f"{name}.o", (assembler, source)
+    output, key = directory / f"{name}.o", (assembler, machine.assemble, source)
     if key in _assembled:
         output.write_bytes(_assembled[key])
         return
     (directory / f"{name}.s").write_bytes(source)
-    _call([assembler, *_AS_OPTIONS, "-o", output.name, f"{name}.s"], directory, path)
+    options = ("-a64", machine.assemble, "-o", output.name, f"{name}.s")
+    _call([assembler, *options], directory, path)
     if len(_assembled) >= _KEPT:
         _assembled.clear()
     _assembled[key] = output.read_bytes()

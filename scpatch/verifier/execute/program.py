@@ -7,7 +7,6 @@ which index it has.
 from __future__ import annotations
 
 import re
-import struct
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,8 @@ from typing import Final, NamedTuple
 
 from scpatch.errors import ScpatchError
 from scpatch.verifier.execute.state import Harness
-from scpatch.verifier.objects.read import Section
-from scpatch.verifier.objects.variant import STRUCT
+from scpatch.verifier.objects.read import Image, Section
+from scpatch.verifier.objects.variant import Variant
 from scpatch.verifier.types import CallSite
 
 SLOT: Final = 16
@@ -64,6 +63,7 @@ class Program(NamedTuple):
 
     object: Path
     """The object under test."""
+    variant: Variant
     path: Path
     harness: Harness
     sections: dict[int, InputSection]
@@ -91,14 +91,14 @@ class Program(NamedTuple):
 
 def read_program(
     path: Path,
-    headers: Sequence[Section],
+    object_image: Image,
     sites: Sequence[CallSite],
     undefined: Sequence[str],
     directory: Path,
     errors: str,
 ) -> Program:
-    """Read `prog` and `map` in `directory`. `path` is the object, `headers` are its sections, and
-    `errors` is what the linker wrote to stderr.
+    """Read `prog` and `map` in `directory`. `path` is the object, `object_image` is what it
+    holds, and `errors` is what the linker wrote to stderr.
 
     Raises ScpatchError (SCP302) if a section of a site is not found in the program.
     """
@@ -108,14 +108,16 @@ def read_program(
     generated = {section.name: section for section in _map_entries(text, "tramps.o")}
     slots = generated[".scpatch_tramps"].address
     image = (directory / "prog").read_bytes()
-    segments = list(_segments(image))
+    variant, headers = object_image.variant, object_image.sections
+    segments = list(_segments(image, variant))
     first = next(segment for segment in segments if segment.address + segment.size > _CODE)
     table = first.offset + _CODE - first.address + 8
     named = {site.section for site in sites} | {site.trampoline_section for site in sites}
     return Program(
         object=path,
+        variant=variant,
         path=directory / "prog",
-        harness=Harness(*struct.unpack_from(f"{STRUCT}9Q", image, table)),
+        harness=Harness(*variant.struct("9Q").unpack_from(image, table)),
         sections=_find_sections(path, headers, layout, named - {0}),
         layout=sorted(section for section in layout if section.size),
         trampolines={name: slots + SLOT * n for n, name in enumerate(undefined)},
@@ -157,12 +159,11 @@ def _find_sections(
     return sections
 
 
-def _segments(image: bytes) -> Iterator[Segment]:
-    (start,) = struct.unpack_from(f"{STRUCT}Q", image, 32)
-    entry, count = struct.unpack_from(f"{STRUCT}HH", image, 54)
+def _segments(image: bytes, variant: Variant) -> Iterator[Segment]:
+    (start,) = variant.struct("Q").unpack_from(image, 32)
+    entry, count = variant.struct("HH").unpack_from(image, 54)
+    header = variant.struct("IIQQQQQ")
     for at in range(start, start + entry * count, entry):
-        kind, _flags, offset, address, _physical, _size, size = struct.unpack_from(
-            f"{STRUCT}IIQQQQQ", image, at
-        )
+        kind, _flags, offset, address, _physical, _size, size = header.unpack_from(image, at)
         if kind == _PT_LOAD:
             yield Segment(address, size, offset)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import struct
 import subprocess
+from array import array
 from collections.abc import Sequence
 
 from scpatch.errors import ScpatchError
 from scpatch.verifier.execute import state
 from scpatch.verifier.execute.judge import Outcome, judge, signal_name
 from scpatch.verifier.execute.program import Program
-from scpatch.verifier.objects.variant import BL, LD_R2, LOCAL_ENTRY, NOP, STRUCT, B
+from scpatch.verifier.objects.variant import BL, LD_R2, LOCAL_ENTRY, NOP, B
 from scpatch.verifier.options import KernelOffsets
 from scpatch.verifier.phases import enter
-from scpatch.verifier.tools import Tools
+from scpatch.verifier.tools import MACHINES, Tools
 from scpatch.verifier.types import CallSite
 
 _BATCH = 128
@@ -80,7 +80,8 @@ def _words(program: Program, address: int, image: bytes) -> tuple[int, int]:
     for segment in program.segments:
         if 0 <= address - segment.address < segment.size:
             at = segment.offset + address - segment.address
-            return struct.unpack(f"{STRUCT}2I", image[at : at + 8].ljust(8, b"\0"))
+            first, second = program.variant.numbers("I", image[at : at + 8].ljust(8, b"\0"))
+            return first, second
     return 0, 0
 
 
@@ -145,7 +146,7 @@ def _run_process(
     try:
         done = subprocess.run(
             [*command, str(program.path)],
-            input=config + b"".join(records),
+            input=_swapped(program, config + b"".join(records)),
             cwd=program.path.parent,
             capture_output=True,
             timeout=_PATIENCE + 2 * limit * len(records),
@@ -155,17 +156,27 @@ def _run_process(
     except subprocess.TimeoutExpired as expired:
         output, errors, code = expired.stdout or b"", b"", None
     if not output.startswith(state.READY):
+        machine = MACHINES[program.variant.byte_order].name
         reasons = errors.decode("utf-8", "replace").strip().splitlines() or [_ended(code)]
         raise ScpatchError(
             "SCP302",
             f"the program to run the call sites does not start: {reasons[-1]}",
             file=str(program.object),
-            hint="check that QEMU runs other ppc64le programs; --no-run leaves the run out",
+            hint=f"check that QEMU runs other programs for {machine}; --no-run leaves the run out",
         )
-    output = output[len(state.READY) :]
-    size = state.RECORDING_SIZE
-    recordings = [output[at : at + size] for at in range(0, len(output) - size + 1, size)]
+    output, size = output[len(state.READY) :], state.RECORDING_SIZE
+    output = _swapped(program, output[: len(output) // size * size])
+    recordings = [output[at : at + size] for at in range(0, len(output), size)]
     return recordings, f"the run did not come to an end here: {_ended(code)}"
+
+
+def _swapped(program: Program, doublewords: bytes) -> bytes:
+    """Doublewords of `state` in the byte order of the program, and the other way round."""
+    if program.variant.byte_order == state.BYTE_ORDER:
+        return doublewords
+    swapped = array("Q", doublewords)
+    swapped.byteswap()
+    return swapped.tobytes()
 
 
 def _ended(code: int | None) -> str:

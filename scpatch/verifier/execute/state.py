@@ -7,6 +7,9 @@ kernel that the object is for. If the user has named no offset, r13 points at no
 The PACA is read-only while a site runs. The thread_info and the livepatch stack after it are not;
 harness.s makes both new for each site and records them with the frame. All sizes and offsets are in
 bytes; harness.s has the same numbers.
+
+All that goes to and from harness.s consists of doublewords. Here they are little-endian; `run`
+gives them the byte order of the program. Of a vector register, each half is a doubleword.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
-from scpatch.verifier.objects.variant import BYTE_ORDER, STRUCT
 from scpatch.verifier.options import KernelOffsets
 
+_STRUCT: Final = "<"
+BYTE_ORDER: Final = "little"
 _KINDS = {"r": (0, 8), "f": (288, 8), "v": (544, 16)}
 """Where a register block has general, floating-point and vector registers, and their size."""
 _CR_NUMBER = 32
@@ -37,7 +41,7 @@ stack, after the end-of-stack mark."""
 STACK_END_MAGIC: Final = 0x57AC6E9D
 """include/uapi/linux/magic.h; it is below whatever is on the livepatch stack."""
 _SNAPSHOT = struct.Struct(f"{_REG_SIZE}s{FRAME_SIZE}s{_THREAD_SIZE}s")
-_NUMBERS = struct.Struct(f"{STRUCT}7Q8x")
+_NUMBERS = struct.Struct(f"{_STRUCT}7Q8x")
 RECORDING_SIZE: Final = _NUMBERS.size + 2 * _SNAPSHOT.size
 READY: Final = b"SCPREADY"
 
@@ -153,7 +157,7 @@ def _block(gpr: list[int], cr: int, lr: int, ctr: int, xer: int, fpr: int, vr: i
     """Pack a register block; `fpr` and `vr` are the patterns of register 0."""
     fprs = [fpr + n * _STEP for n in range(32)]
     vrs = [half for n in range(32) for half in (vr + n * _STEP, vr + n * _STEP + 0x80)]
-    return struct.pack(f"{STRUCT}132Q", *gpr, cr, lr, ctr, xer, *fprs, *vrs)
+    return struct.pack(f"{_STRUCT}132Q", *gpr, cr, lr, ctr, xer, *fprs, *vrs)
 
 
 @cache
@@ -191,11 +195,11 @@ def frame_after_target(arrived: bytes) -> bytes:
 
 def pack_words(words: Sequence[int]) -> bytes:
     """Doublewords as they are in memory."""
-    return struct.pack(f"{STRUCT}{len(words)}Q", *words)
+    return struct.pack(f"{_STRUCT}{len(words)}Q", *words)
 
 
 def unpack_words(memory: bytes) -> tuple[int, ...]:
-    return struct.unpack(f"{STRUCT}{len(memory) // 8}Q", memory)
+    return struct.unpack(f"{_STRUCT}{len(memory) // 8}Q", memory)
 
 
 def pack_config(

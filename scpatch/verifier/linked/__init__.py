@@ -8,7 +8,6 @@ section may move. Of the others only `.comment` may grow, by the strategy's note
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from scpatch.verifier.objects import decoder, record
 from scpatch.verifier.objects.calls import find_calls
 from scpatch.verifier.objects.forms import read_object
 from scpatch.verifier.objects.read import Image, Place, UnreadableError
-from scpatch.verifier.objects.variant import NOPS, STRUCT
+from scpatch.verifier.objects.variant import NOPS
 from scpatch.verifier.phases import enter
 from scpatch.verifier.proof import checkers, headers, loads_of, look_again, one_offset, same
 from scpatch.verifier.reasons import image_patches, not_in_images
@@ -103,8 +102,8 @@ def prove_images(
 
 
 def _program_headers(image: Image) -> bytes:
-    (start,) = struct.unpack_from(f"{STRUCT}Q", image.data, 32)
-    size, count = struct.unpack_from(f"{STRUCT}HH", image.data, 54)
+    (start,) = image.variant.struct("Q").unpack_from(image.data, 32)
+    size, count = image.variant.struct("HH").unpack_from(image.data, 54)
     return image.data[start : start + size * count]
 
 
@@ -112,7 +111,7 @@ def _moved(before: Image, after: Image) -> Iterator[str]:
     """One sentence for each section that has moved or grown and must not."""
     if _program_headers(before) != _program_headers(after):
         yield "the program headers were changed."
-    headers = struct.iter_unpack(f"{STRUCT}IIQQQQQQ", _program_headers(before))
+    headers = before.variant.struct("IIQQQQQQ").iter_unpack(_program_headers(before))
     end = max((offset + size for _, _, offset, _, _, size, _, _ in headers), default=0)
     for old, new in zip(before.sections, after.sections, strict=False):
         names = old.number == before.shstrndx and len(after.sections) > len(before.sections)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from scpatch.verifier.objects.read import (
 )
 from scpatch.verifier.objects.stubs import STUB_NAME, unescaped
 from scpatch.verifier.objects.trampolines import Targets, Trampoline
-from scpatch.verifier.objects.variant import BYTE_ORDER, LOCAL_ENTRY, STRUCT
+from scpatch.verifier.objects.variant import LOCAL_ENTRY
 
 _RELATIVE = 22
 """R_PPC64_RELATIVE"""
@@ -178,10 +177,20 @@ class Linked(Targets):
         """What the image holds at an address when it runs where it was linked to."""
         if address in self._relocated:
             return self._relocated[address]
+        data = self._bytes(address)
+        return None if data is None else self.image.variant.number(data)
+
+    def two_distances(self, address: int) -> tuple[int, int]:
+        """The two signed words at an address; zero if nothing is there."""
+        first, second = self.image.variant.struct("ii").unpack(self._bytes(address) or bytes(8))
+        return first, second
+
+    def _bytes(self, address: int) -> bytes | None:
+        """The eight bytes of the file at an address."""
         for start, size, offset in self._loaded:
             if 0 <= address - start <= size - 8:
                 at = offset + address - start
-                return int.from_bytes(self.image.data[at : at + 8], BYTE_ORDER)
+                return self.image.data[at : at + 8]
         return None
 
     @cached_property
@@ -190,7 +199,8 @@ class Linked(Targets):
         pointers: dict[int, int] = {}
         for section in self.image.sections:
             if section.name == ".rela.dyn":
-                table = struct.iter_unpack(f"{STRUCT}QQQ", self.image.content(section.number))
+                content = self.image.content(section.number)
+                table = self.image.variant.struct("QQQ").iter_unpack(content)
                 pointers |= {at: to for at, info, to in table if info & 0xFFFFFFFF == _RELATIVE}
         return pointers
 

@@ -153,9 +153,8 @@ def _pairs(linked: Linked) -> Iterator[tuple[Place, Place]]:
     distances, each from its own field."""
     for name, size in PAIRS.items():
         for at in _table(linked, name, size):
-            fields = linked.doubleword(at) or 0
-            source = linked.place(at + signed(fields, 32))
-            to = linked.place(at + 4 + signed(fields >> 32, 32))
+            first, second = linked.two_distances(at)
+            source, to = linked.place(at + first), linked.place(at + 4 + second)
             if to is not None:
                 yield source or _NOWHERE, to
 

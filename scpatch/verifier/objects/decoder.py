@@ -14,7 +14,6 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Final
 
 from scpatch.errors import ScpatchError
-from scpatch.verifier.objects.variant import BYTE_ORDER
 from scpatch.verifier.tools import USUAL, Toolchain, find
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ _OPTIONS: Final = (
     *("-M", "power9"),  # later ones join a prefix of Power10 and the next word
 )
 _LINE: Final = re.compile(r" *[0-9a-f]+:\t(\S+) *(\S*).*")
+_BYTE_ORDER: Final = "little"
+"""In which words are given to the disassembler, whatever the file's is: their text is the same."""
 _texts: Final[dict[int, str]] = {}
 """What objdump makes of the words that it was given."""
 _chosen: Final = [USUAL]
@@ -68,7 +69,7 @@ def decode(word: int) -> str:
     """What the disassembler makes of a word, `ld r2, 0x18(r1)` or `ld r2,24(r1)`; empty for what
     it cannot decode."""
     if (engine := capstone()) is not None:
-        for _, _, mnemonic, operands in engine.disasm_lite(word.to_bytes(4, BYTE_ORDER), 0):
+        for _, _, mnemonic, operands in engine.disasm_lite(word.to_bytes(4, _BYTE_ORDER), 0):
             return f"{mnemonic} {operands}".rstrip()
         return ""
     if word not in _texts:
@@ -78,7 +79,7 @@ def decode(word: int) -> str:
 
 def _read(words: list[int]) -> list[str]:
     with NamedTemporaryFile(prefix="scpatch-words-") as file:
-        file.write(b"".join(word.to_bytes(4, BYTE_ORDER) for word in words))
+        file.write(b"".join(word.to_bytes(4, _BYTE_ORDER) for word in words))
         file.flush()
         listing = _run(_objdump(), *_OPTIONS, file.name)
     matches = filter(None, map(_LINE.fullmatch, listing.splitlines()))

@@ -13,18 +13,19 @@ from functools import cached_property
 from scpatch.verifier.objects.insn import target
 from scpatch.verifier.objects.read import RELA_SIZE, Image, Place, Rela, Symbol
 from scpatch.verifier.objects.relocations import BRANCHES, REL24, TOCSAVE
-from scpatch.verifier.objects.variant import BL, BYTE_ORDER, NOP
+from scpatch.verifier.objects.variant import BL, NOP
 
 MCOUNT = "_mcount"
 """The kernel patches calls of it at any time."""
 _BRANCH = re.compile(rb"[\x40-\x43\x48-\x4b]")
-"""The last byte, in memory, of the B-form and the I-form: primary opcodes 16 and 18."""
+"""The first byte of the B-form and the I-form, as written: primary opcodes 16 and 18."""
 
 
 def branches_among(words: array[int]) -> Iterator[int]:
     """Which of the words are branches that name their target."""
-    last_bytes = words.tobytes()[3 if sys.byteorder == "little" else 0 :: 4]
-    return (match.start() for match in _BRANCH.finditer(last_bytes))
+    # In memory of this machine, whatever the file's byte order.
+    first_bytes = words.tobytes()[3 if sys.byteorder == "little" else 0 :: 4]
+    return (match.start() for match in _BRANCH.finditer(first_bytes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +47,7 @@ class Instructions:
         """The instruction words of a section, as 32-bit values."""
         if section not in self._words:
             content = self.image.content(section)
-            words = array("I", content[: len(content) & ~3])
-            if sys.byteorder != BYTE_ORDER:
-                words.byteswap()
-            self._words[section] = words
+            self._words[section] = self.image.variant.numbers("I", content[: len(content) & ~3])
         return self._words[section]
 
     def word(self, place: Place) -> int:
@@ -84,9 +82,10 @@ class Instructions:
 
     @cached_property
     def other_relocations(self) -> frozenset[Place]:
-        """Where on code other relocations than branches apply, except TOCSAVE, which only hints."""
+        """The words of code that other relocations than branches apply to, except TOCSAVE, which
+        only hints. A field may begin within its word."""
         return frozenset(
-            Place(code.number, rela.offset)
+            Place(code.number, rela.offset & ~3)
             for code in self.image.code
             for rela in self.image.relocations(code.number)
             if rela.type not in BRANCHES and rela.type not in (0, TOCSAVE)

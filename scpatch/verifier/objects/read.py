@@ -1,4 +1,4 @@
-"""Reads an ELF64 little-endian relocatable object for the proof.
+"""Reads an ELF64 relocatable object for the proof.
 
 This reader shares nothing with `scpatch.elf`. It takes the tables as the gABI lays them out, record
 by record with `struct`; `second_opinion` has a library read the same file and compares section by
@@ -9,7 +9,6 @@ alone: LIEF has no name for R_PPC64_REL24_NOTOC and R_PPC64_REL24_P9NOTOC.
 from __future__ import annotations
 
 import mmap
-import struct
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from scpatch.verifier.objects.variant import BYTE_ORDER, IDENT, MACHINE, STRUCT
+from scpatch.verifier.objects.variant import MACHINE, Variant, variant_of
 
 ET_EXEC, ET_DYN = 2, 3
 SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOBITS = 0, 1, 2, 3, 4, 8
@@ -36,12 +35,12 @@ _FILE_TABLES = frozenset((SHT_SYMTAB, SHT_STRTAB, SHT_RELA, 9, 17, SHT_SYMTAB_SH
 BITCODE = b"BC\xc0\xde", b"\xde\xc0\x17\x0b"
 ARCHIVES = b"!<arch>\n", b"!<thin>\n"
 
-_EHDR = struct.Struct(STRUCT + "16xHH20xQI")
+_EHDR = "16xHH20xQI"
 """e_type, e_machine, e_shoff and e_flags."""
-_SHDR = struct.Struct(STRUCT + "IIQQQQIIQQ")
-_SYM = struct.Struct(STRUCT + "IBBHQQ")
-_RELA = struct.Struct(STRUCT + "QIIq")
-_WORD = struct.Struct(STRUCT + "I")
+_SHDR = "IIQQQQIIQQ"
+_SYM = "IBBHQQ"
+_ABI, _ELFV1 = 3, 1
+"""The bits of e_flags that hold the ABI version; 0 says nothing."""
 
 
 class UnreadableError(Exception):
@@ -133,6 +132,7 @@ class Image:
     """One object file, mapped into memory. Compared by identity."""
 
     path: Path
+    variant: Variant
     data: mmap.mmap | bytes
     shoff: int
     sections: tuple[Section, ...]
@@ -162,7 +162,7 @@ class Image:
         if section not in self._relas:
             if self.sections[section].size % RELA_SIZE:
                 raise UnreadableError(f"{self.sections[section].name} ends within a relocation")
-            relas = list(map(_as_rela, _RELA.iter_unpack(self.content(section))))
+            relas = list(map(_as_rela, self.variant.relocations(self.content(section))))
             if max(map(_symbol_of, relas), default=-1) >= max(len(self.symbols), 1):
                 raise UnreadableError(
                     f"{self.sections[section].name}: a relocation names no symbol"
@@ -196,7 +196,7 @@ class Image:
         """All words of the code."""
         for section in self.code:
             code = self.content(section.number)
-            yield from map(itemgetter(0), _WORD.iter_unpack(code[: len(code) & ~3]))
+            yield from self.variant.numbers("I", code[: len(code) & ~3])
 
     @cached_property
     def functions(self) -> dict[int, list[Symbol]]:
@@ -239,7 +239,8 @@ def is_linked(path: Path) -> bool:
     """Whether a file is a linked image. Raises OSError."""
     with path.open("rb") as file:
         head = file.read(18)
-    return head[:4] == b"\x7fELF" and int.from_bytes(head[16:18], BYTE_ORDER) in (ET_EXEC, ET_DYN)
+    variant = variant_of(head)
+    return variant is not None and variant.number(head[16:18]) in (ET_EXEC, ET_DYN)
 
 
 def read(path: Path, kinds: Collection[int] = (1,)) -> Image:
@@ -252,33 +253,39 @@ def read(path: Path, kinds: Collection[int] = (1,)) -> Image:
         raise UnreadableError("LLVM bitcode, not machine code yet")
     if data[:8] in ARCHIVES:
         raise UnreadableError("an archive inside an archive")
-    if data[:7] != IDENT or len(data) < EHDR_SIZE:
-        raise UnreadableError("not an ELF64 little-endian file")
-    kind, machine, shoff, flags = _EHDR.unpack_from(data)
-    if kind not in kinds or machine != MACHINE or flags & 3 == 1:
-        what = "relocatable object" if 1 in kinds else "linked image"
-        raise UnreadableError(f"not a ppc64le ELFv2 {what}")
-    sections, names = _read_sections(data, shoff)
+    variant = variant_of(data[:7])
+    if variant is None or len(data) < EHDR_SIZE:
+        raise UnreadableError("not an ELF64 file")
+    kind, machine, shoff, flags = variant.struct(_EHDR).unpack_from(data)
+    what = "relocatable object" if 1 in kinds else "linked image"
+    if kind not in kinds or machine != MACHINE or flags & _ABI == _ELFV1:
+        raise UnreadableError(f"not a ppc64 ELFv2 {what}")
+    sections, names = _read_sections(data, variant, shoff)
+    if not flags & _ABI and any(section.name == ".opd" for section in sections):
+        raise UnreadableError(f"not a ppc64 ELFv2 {what}: it has function descriptors (.opd)")
     symtab = next((s.number for s in sections if s.type == SHT_SYMTAB), 0)
     shndx = next((s.number for s in sections if s.type == SHT_SYMTAB_SHNDX and s.link == symtab), 0)
-    symbols = _read_symbols(data, sections, symtab, shndx) if symtab else ()
-    return Image(path, data, shoff, sections, symbols, symtab, shndx, names)
+    symbols = _read_symbols(data, variant, sections, symtab, shndx) if symtab else ()
+    return Image(path, variant, data, shoff, sections, symbols, symtab, shndx, names)
 
 
-def _read_sections(data: mmap.mmap | bytes, shoff: int) -> tuple[tuple[Section, ...], int]:
+def _read_sections(
+    data: mmap.mmap | bytes, variant: Variant, shoff: int
+) -> tuple[tuple[Section, ...], int]:
     """Section headers, and which of them is that of the names; past SHN_LORESERVE the true counts
     are in header 0 (gABI, e_shnum)."""
-    entsize, count, names = struct.unpack_from(STRUCT + "HHH", data, 58)
+    entsize, count, names = variant.struct("HHH").unpack_from(data, 58)
     if shoff == 0:
         return (), 0
     if entsize != SHDR_SIZE or shoff + SHDR_SIZE > len(data):
         raise UnreadableError("the section header table is not inside the file")
-    zero = _SHDR.unpack_from(data, shoff)
+    header = variant.struct(_SHDR)
+    zero = header.unpack_from(data, shoff)
     count = count or zero[5]
     names = zero[6] if names == SHN_XINDEX else names
     if shoff + count * SHDR_SIZE > len(data):
         raise UnreadableError("the section header table is not inside the file")
-    raw = [_SHDR.unpack_from(data, shoff + index * SHDR_SIZE) for index in range(count)]
+    raw = [header.unpack_from(data, shoff + index * SHDR_SIZE) for index in range(count)]
     for index, fields in enumerate(raw):
         if fields[1] not in (SHT_NULL, SHT_NOBITS) and fields[4] + fields[5] > len(data):
             raise UnreadableError(f"section {index} is not inside the file")
@@ -289,7 +296,11 @@ def _read_sections(data: mmap.mmap | bytes, shoff: int) -> tuple[tuple[Section, 
 
 
 def _read_symbols(
-    data: mmap.mmap | bytes, sections: tuple[Section, ...], symtab: int, shndx: int
+    data: mmap.mmap | bytes,
+    variant: Variant,
+    sections: tuple[Section, ...],
+    symtab: int,
+    shndx: int,
 ) -> tuple[Symbol, ...]:
     table = sections[symtab]
     if table.size % SYM_SIZE or table.link >= len(sections):
@@ -302,9 +313,9 @@ def _read_symbols(
     if shndx:
         if wide.size != 4 * count:
             raise UnreadableError(".symtab_shndx does not have one word for each symbol")
-        extended = struct.unpack_from(f"{STRUCT}{count}I", data, wide.offset)
+        extended = variant.struct(f"{count}I").unpack_from(data, wide.offset)
     symbols = []
-    records = _SYM.iter_unpack(data[table.offset : table.offset + table.size])
+    records = variant.struct(_SYM).iter_unpack(data[table.offset : table.offset + table.size])
     for index, (name, info, other, number, value, size) in enumerate(records):
         section = number
         if number == SHN_XINDEX:

@@ -1,18 +1,73 @@
-"""The machine, in the verifier's own words: ppc64le with the ELFv2 ABI.
+"""The machine, in the verifier's own words: 64-bit PowerPC with the ELFv2 ABI.
 
-Byte order, stack frame, entry points and the instruction words that the proof compares whole. The
-words are 32-bit values, so that they do not depend on the byte order (Power ISA, Book I).
+`Variant` has what depends on a file's byte order. All else holds for both: stack frame, entry
+points and the instruction words that the proof compares whole, as 32-bit values (Power ISA, Book
+I).
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import sys
+from array import array
+from collections.abc import Iterator
+from operator import itemgetter
+from struct import Struct
+from typing import Final, Literal, NamedTuple
 
-BYTE_ORDER: Final[Literal["little", "big"]] = "little"
-STRUCT: Final = "<"
-"""The byte order for `struct`."""
-IDENT: Final = b"\x7fELF\x02\x01\x01"
-"""How such a file begins: ELFCLASS64, ELFDATA2LSB, EV_CURRENT."""
+from scpatch.verifier.tools import ByteOrder
+
+
+class Variant(NamedTuple):
+    """How a file writes numbers."""
+
+    byte_order: ByteOrder
+    mark: str
+    """The byte order for `struct`."""
+    ident: bytes
+    """How such a file begins: ELFCLASS64, EI_DATA, EV_CURRENT."""
+    low_half: int
+    """Where in an instruction its low 16 bits are, in bytes: the field that most relocations of
+    instructions apply to."""
+    symbol_half: range
+    """The bytes of r_info that hold the symbol; the type is in the others (gABI, ELF64_R_INFO)."""
+    rela: Struct
+    """Elf64_Rela, with r_info as two numbers."""
+    rela_fields: itemgetter[tuple[int, int, int, int]] | None
+    """Of `rela`, the numbers that are offset, type, symbol and addend; None: they are in order."""
+
+    def struct(self, fields: str) -> Struct:
+        return Struct(self.mark + fields)
+
+    def number(self, data: bytes) -> int:
+        """The unsigned number that `data` is."""
+        return int.from_bytes(data, self.byte_order)
+
+    def relocations(self, table: bytes) -> Iterator[tuple[int, ...]]:
+        """Offset, type, symbol and addend of each relocation in a table."""
+        records = self.rela.iter_unpack(table)
+        return records if self.rela_fields is None else map(self.rela_fields, records)
+
+    def numbers(self, kind: Literal["I", "Q"], data: bytes) -> array[int]:
+        """The 32-bit or 64-bit numbers that `data` is."""
+        numbers = array(kind, data)
+        if self.byte_order != sys.byteorder:
+            numbers.byteswap()
+        return numbers
+
+
+LITTLE: Final = Variant(
+    "little", "<", b"\x7fELF\x02\x01\x01", 0, range(4, 8), Struct("<QIIq"), None
+)
+BIG: Final = Variant(
+    "big", ">", b"\x7fELF\x02\x02\x01", 2, range(4), Struct(">QIIq"), itemgetter(0, 2, 1, 3)
+)
+
+
+def variant_of(data: bytes) -> Variant | None:
+    """The variant of a file that begins with `data`; None if it is no ELF64 file."""
+    return next((variant for variant in (LITTLE, BIG) if data[:7] == variant.ident), None)
+
+
 MACHINE: Final = 21
 """EM_PPC64"""
 

@@ -6,7 +6,6 @@ chunks at the file offsets of the section headers, so gigabytes of debug section
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
@@ -21,7 +20,6 @@ from scpatch.verifier.objects.read import (
     Place,
     Section,
 )
-from scpatch.verifier.objects.variant import BYTE_ORDER, STRUCT
 
 _CHUNK = 1 << 20
 _SHOWN = 5
@@ -117,7 +115,11 @@ def sections(
     spans: dict[int, list[range]] = {}
     parts = [*others]
     parts += [(section, range(offset, offset + 4)) for section, offset in words]
-    parts += [(section, range(offset + 12, offset + 24)) for section, offset in records]
+    half = before.variant.symbol_half
+    symbol, addend = range(8 + half.start, 8 + half.stop), range(16, RELA_SIZE)
+    for section, offset in records:
+        fields = (range(offset + part.start, offset + part.stop) for part in (symbol, addend))
+        parts += [(section, field) for field in fields]
     for section, part in parts:
         spans.setdefault(section, []).append(part)
     known = {before.symtab, before.shndx}
@@ -160,9 +162,8 @@ def _sentence(before: Image, section: Section, offset: int) -> str:
     if section.type == SHT_RELA and section.info < len(before.sections):
         record = offset // RELA_SIZE
         if (record + 1) * RELA_SIZE <= section.size:
-            (at,) = struct.unpack_from(
-                STRUCT + "Q", before.data, section.offset + record * RELA_SIZE
-            )
+            start = section.offset + record * RELA_SIZE
+            at = before.variant.number(before.data[start : start + 8])
             where = before.where(Place(section.info, at))
             return f"{where}: the relocation (entry {record} of {section.name}) was changed."
     place = before.where(Place(section.number, offset))
@@ -193,4 +194,4 @@ def appended_names(before: Image, after: Image) -> Iterator[str]:
 def _name_offset(image: Image, number: int) -> int:
     """The sh_name of a section."""
     start = image.shoff + number * SHDR_SIZE
-    return int.from_bytes(image.data[start : start + 4], BYTE_ORDER)
+    return image.variant.number(image.data[start : start + 4])

@@ -50,7 +50,8 @@ _CODE: Final = (0x7C0802A6, 0x429F0005, 0x7D8802A6, 0x7C0803A6, 0x3C4C0000, 0x38
 then the address of the third instruction."""
 _SIZE: Final = 28
 _CODE_RELOCATIONS: Final = {16: (REL16_HA, 8), 20: (REL16_LO, 12)}
-"""By offset in it: type and addend, such that .TOC. - r12 is added to r12."""
+"""By the offset in it of an instruction: type and addend, such that .TOC. - r12 is added to r12. A
+distance counts from its field in the instruction."""
 
 
 class _Localentry(Strategy):
@@ -145,7 +146,8 @@ class _Localentry(Strategy):
         wanted = {_detour(self.after.calls, now.place): now for _, now in self._marked}
         blocks = {}
         for place, symbol in self.appended.items():
-            needs = {place.after(at): kind for at, (kind, _) in _CODE_RELOCATIONS.items()}
+            wanted_here = _code_relocations(self.after.calls)
+            needs = {place.after(at): kind for at, (kind, _) in wanted_here.items()}
             fault = self._code_fault(symbol, place, wanted.get(place))
             blocks[place] = Block(symbol, _SIZE, fault, relocations=needs)
         return blocks
@@ -160,7 +162,7 @@ class _Localentry(Strategy):
             return "it does not set r2 and go on after the prologue"
         relas = [rela for _, rela in calls.relocations_at(place, _SIZE)]
         by_offset = {rela.offset - place.offset: (rela.type, rela.addend) for rela in relas}
-        if by_offset != _CODE_RELOCATIONS or not all(_is_toc(calls, rela) for rela in relas):
+        if by_offset != _code_relocations(calls) or not all(_is_toc(calls, rela) for rela in relas):
             return "its relocations are not the distance to .TOC."
         name = _CODE_NAME.fullmatch(symbol.name)
         if name is None or unescaped(name[1]) not in calls.names(trampoline):
@@ -272,6 +274,12 @@ class _Localentry(Strategy):
         if toc_load(new[0]) is None and _detour(self.after.calls, place) not in self._blocks:
             return "its prologue was replaced by something that does not set r2"
         return ""
+
+
+def _code_relocations(calls: Calls) -> dict[int, tuple[int, int]]:
+    """`_CODE_RELOCATIONS` by the offset of the field, with the addend for it."""
+    field = calls.image.variant.low_half
+    return {at + field: (kind, to + field) for at, (kind, to) in _CODE_RELOCATIONS.items()}
 
 
 def _only_marks(old: int, new: int) -> bool:

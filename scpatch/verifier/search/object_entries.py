@@ -227,9 +227,10 @@ def _parts_of_distances(image: Image, sections: Iterable[int], code: set[int]) -
         for rela in image.relocations(section):
             target = image.target(rela) if rela.type in PARTS_OF_DISTANCES else None
             if target is not None and target.section in code:
-                at = bisect_right(starts, rela.offset) - 1
-                bias = rela.offset - (starts[at] if at >= 0 else 0) & ~3
-                yield _Meant(section, target.section, None, target.offset - bias, target.offset)
+                word, at = rela.offset & ~3, bisect_right(starts, rela.offset) - 1
+                bias = word - (starts[at] if at >= 0 else 0) & ~3
+                most = target.offset - (rela.offset - word)
+                yield _Meant(section, target.section, None, most - bias, most)
 
 
 def _names(image: Image, wanted: set[int]) -> dict[int, set[int]]:

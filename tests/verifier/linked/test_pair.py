@@ -243,5 +243,5 @@ def test_an_object_and_an_image(tmp_path: Path) -> None:
     path = link(tmp_path)
     for pair in ((path, tmp_path / "x.o"), (tmp_path / "x.o", path)):
         (verdict,) = verify_files(*pair)
-        assert verdict.proof.errors == ("not a ppc64le ELFv2 linked image.",)
+        assert verdict.proof.errors == ("not a ppc64 ELFv2 linked image.",)
         assert not verdict.proven

@@ -185,12 +185,12 @@ def test_other_trampoline_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        (b"", "not an ELF64 little-endian file."),
-        (b"\x7fELF", "not an ELF64 little-endian file."),
+        (b"", "not an ELF64 file."),
+        (b"\x7fELF", "not an ELF64 file."),
         (b"!<arch>\n", "an archive inside an archive."),
-        (build(Elf(machine=62)), "not a ppc64le ELFv2 relocatable object."),
-        (build(Elf(flags=1)), "not a ppc64le ELFv2 relocatable object."),
-        (build(Elf(type=2)), "not a ppc64le ELFv2 relocatable object."),
+        (build(Elf(machine=62)), "not a ppc64 ELFv2 relocatable object."),
+        (build(Elf(flags=1)), "not a ppc64 ELFv2 relocatable object."),
+        (build(Elf(type=2)), "not a ppc64 ELFv2 relocatable object."),
     ],
 )
 def test_a_file_that_is_not_an_object(tmp_path: Path, before: Elf, data: bytes, what: str) -> None:
@@ -204,7 +204,7 @@ def test_every_truncation_is_an_error(tmp_path: Path, before: Elf) -> None:
     old, new = build(before), build(apply(before, *right_change(before)))
     for size in range(len(new)):
         (error,) = prove_data(tmp_path, old, new[:size]).errors
-        header = "not an ELF64 little-endian file."
+        header = "not an ELF64 file."
         table = "the section header table is not inside the file."
         assert error == (header if size < 64 else table)
 

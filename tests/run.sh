@@ -40,7 +40,7 @@ ruff format --check .
 lint-imports
 mypy
 mypy fixtures/build.py
-mypy fixtures/kernel/apply.py
+mypy fixtures/kernel/apply.py fixtures/kernel/series.py
 mypy docs/man/generate.py
 shellcheck .ci/run
 find fixtures tests -name "*.sh" -exec shellcheck {} +

@@ -133,9 +133,9 @@ def quiet(*command: str | Path, cwd: Path | None = None) -> None:
     assert (done.stdout, done.stderr) == ("", "")
 
 
-def assemble(directory: Path, source: str, name: str = "x.o") -> Path:
+def assemble(directory: Path, source: str, name: str = "x.o", *options: str) -> Path:
     path = directory / name
-    run(CROSS + "as", "-o", path, "-", stdin=_MACROS + source)
+    run(CROSS + "as", *options, "-o", path, "-", stdin=_MACROS + source)
     return path
 
 

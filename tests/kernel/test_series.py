@@ -49,3 +49,17 @@ def test_checkpatch_says_nothing(pristine: Path, tmp_path: Path) -> None:
         words = ("perl", "scripts/checkpatch.pl", "--strict", "--quiet")
         done = tools.run(*words, patch, cwd=pristine, check=False)
         assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_checks_after_the_link_never_run(pristine: Path, tmp_path: Path) -> None:
+    """docs/upstream.md reports it: Makefile.postlink has no rule for the link's target."""
+    (tmp_path / "include" / "config").mkdir(parents=True)
+    (tmp_path / "include" / "config" / "auto.conf").write_text("CONFIG_PPC64=y\n")
+    makefile = pristine / "arch/powerpc/Makefile.postlink"
+    said = {}
+    for target in ("vmlinux", "vmlinux.unstripped"):
+        (tmp_path / target).touch()
+        words = ("make", "-n", "-f", makefile, f"srctree={pristine}", target)
+        said[target] = tools.run(*words, cwd=tmp_path).stdout
+    assert "head_check.sh" in said["vmlinux"]
+    assert said["vmlinux.unstripped"] == "make: Nothing to be done for 'vmlinux.unstripped'.\n"

@@ -42,6 +42,10 @@ CLANG = ["clang", "--target=powerpc64le-linux-gnu"]
 LD = CROSS + "ld"
 LLD = "ld.lld"
 QEMU = [] if NATIVE else ["qemu-ppc64le", "-L", _SYSROOT]
+QEMU_OF = {"little": QEMU, "big": ["qemu-ppc64"]}
+"""What runs a static program, by its byte order."""
+LD_FLAGS_OF = {"little": ["-EL", "-m", "elf64lppc"], "big": ["-EB", "-m", "elf64ppc"]}
+"""What Linux gives its linker, by the byte order of the kernel."""
 
 NOP, STD_R2, LD_R2, BL, B, BLR = (
     0x60000000,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -181,12 +181,22 @@ def _prelink(command: Command, folder: Path) -> tuple[Command, int]:
         sources = sources_of(name)
         script = folder / ".tmp_prelink.lds"
         script.write_text(_SCRIPT)
-        arguments = ("-r", "-EL", "-m", "elf64lppc", "-T", str(script), "-o", str(target))
+        emulation = _emulation(command.arguments)
+        arguments = ("-r", *emulation, "-T", str(script), "-o", str(target))
         whole = ("--whole-archive", name, "--no-whole-archive")
         if status := _spawn(Command(command.linker, (*arguments, *whole))):
             return command, status
         record.write(Known(sources, identities([str(target)]), {}, False, {}))
     return command.with_inputs({name: str(target)}), 0
+
+
+def _emulation(arguments: Sequence[str]) -> Iterator[str]:
+    """What a link says of the byte order of its output."""
+    for position, argument in enumerate(arguments):
+        if argument in ("-EL", "-EB") or argument.startswith("-melf"):
+            yield argument
+        elif argument == "-m":
+            yield from arguments[position : position + 2]
 
 
 def _spawn(command: Command) -> int:

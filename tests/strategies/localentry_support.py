@@ -7,7 +7,7 @@ from pathlib import Path
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import FilePlan, Options, plan_file, write
 from tests import tools
-from tests.tools import CROSS, LLD, QEMU, assemble
+from tests.tools import CROSS, LLD, assemble
 
 LINKERS = (tools.LD, LLD)
 PACA_TOC = 16
@@ -91,7 +91,9 @@ paca:   .skip 64
 """
 
 
-def program(directory: Path, callers: list[str], pointers: list[str]) -> Path:
+def program(
+    directory: Path, callers: list[str], pointers: list[str], order: str = "little"
+) -> Path:
     """The object that calls `callers` as functions, and the trampolines `pointers` by address
     with nothing of use in r2 and r12. Exit status: a bit for each caller that came back with a
     foreign r2; 101: not all calls have arrived; 102: at the target r2 was not the TOC pointer."""
@@ -102,21 +104,21 @@ def program(directory: Path, callers: list[str], pointers: list[str]) -> Path:
         lines += [f"address 4, {name}", "mtctr 4", "li 2, 0x111", "li 12, 0x222", "bctrl"]
     count = len(callers) + len(pointers)
     text = _PROGRAM.format(paca_toc=PACA_TOC, calls="\n".join(lines), count=count)
-    return assemble(directory, text, "program.o")
+    return assemble(directory, text, "program.o", f"-m{order}")
 
 
-def status(linker: str, directory: Path, *objects: Path) -> int:
+def status(linker: str, directory: Path, *objects: Path, order: str = "little") -> int:
     """The exit status of the program that a linker makes of the objects."""
-    image = link(linker, directory, *objects)
-    return tools.run(*QEMU, image, check=False).returncode
+    image = link(linker, directory, *objects, order=order)
+    return tools.run(*tools.QEMU_OF[order], image, check=False).returncode
 
 
-def link(linker: str, directory: Path, *objects: Path) -> Path:
+def link(linker: str, directory: Path, *objects: Path, order: str = "little") -> Path:
     """A program at a fixed address. GNU ld is kept from making `lis r2` of prologues there, which
     would not need r12."""
     image = directory / "program"
     options = ["--traditional-format"] if linker == tools.LD else []
-    tools.run(linker, *options, "-o", image, *objects)
+    tools.run(linker, *tools.LD_FLAGS_OF[order], *options, "-o", image, *objects)
     return image
 
 

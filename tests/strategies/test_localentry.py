@@ -60,11 +60,13 @@ def body(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("linker", LINKERS)
 @pytest.mark.parametrize("paca", [False, True])
+@pytest.mark.parametrize("order", ["little", "big"])
 def test_every_call_comes_back_with_its_r2(
-    tmp_path: Path, body: Path, linker: str, paca: bool
+    tmp_path: Path, linker: str, paca: bool, order: str
 ) -> None:
-    main = program(tmp_path, list(CALLERS), [T])
-    assert status(linker, tmp_path, main, marked(body, paca=paca)) == 0
+    body = assemble(tmp_path, BODY, "x.o", f"-m{order}")
+    main = program(tmp_path, list(CALLERS), [T], order)
+    assert status(linker, tmp_path, main, marked(body, paca=paca), order=order) == 0
 
 
 @pytest.mark.parametrize("linker", LINKERS)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from scpatch.verifier.files import verify_files
-from scpatch.verifier.proof import prove
 from scpatch.verifier.tools import find_tools
 from scpatch.verifier.verdict import Result
 from tests.awkward import LOCAL, SOURCES
+from tests.bigendian import prove_both
 from tests.test_cli import scpatch
 from tests.tools import BL, LD_R2, NOP, assemble, rewritten, section, symbols
 
@@ -43,7 +43,7 @@ def call(source: int, target: int) -> int:
 def test_nothing_was_done(tmp_path: Path) -> None:
     """What was not seen before: `verify r.o r.o` was proven."""
     path = assemble(tmp_path, SOURCES["resolved"])
-    (site,) = prove(path, path).sites
+    (site,) = prove_both(path, path).sites
     assert (site.state, site.right) == ("left", False)
 
 
@@ -84,9 +84,9 @@ def mutations(after: Path) -> dict[str, tuple[dict[int, int], str]]:
 def test_wrong_changes_are_errors(tmp_path: Path) -> None:
     path = assemble(tmp_path, BOTH)
     after = rewritten(path)
-    assert prove(path, after).errors == ()
+    assert prove_both(path, after).errors == ()
     for name, (words, error) in mutations(after).items():
-        errors = prove(path, patched(after, words)).errors
+        errors = prove_both(path, patched(after, words)).errors
         assert any(error in text for text in errors), (name, errors)
 
 

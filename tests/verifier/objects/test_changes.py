@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.proof import prove
+from tests.bigendian import prove_both
 from tests.saved.test_changeable import CASES, FORMS, INLINE_PLT, feature, source
 from tests.saved.test_jump_tables import CASES as TABLES
 from tests.saved.test_jump_tables import SWITCH
@@ -87,7 +87,7 @@ def test_a_case_of_the_analysis(tmp_path: Path, name: str) -> None:
 def agree(path: Path, **choices: object) -> list[str]:
     """What becomes of the calls of an object, when the proof has nothing against it."""
     new = rewritten(path, **choices)
-    proof = prove(path, new)
+    proof = prove_both(path, new)
     assert proof.errors == ()
     return proven(proof.sites)
 
@@ -150,7 +150,7 @@ def test_all_cases_in_one_object(tmp_path: Path, hoist: str) -> None:
     """Whatever the rewriter makes of them, the proof agrees."""
     path = assemble(tmp_path, source(CASES))
     new = rewritten(path, undefined="rewrite", hoist=hoist)
-    proof = prove(path, new, for_kernel=hoist == "kernel")
+    proof = prove_both(path, new, for_kernel=hoist == "kernel")
     assert proof.errors == ()
     assert {"saved", "stub", "left"} <= set(proven(proof.sites))
 

@@ -16,6 +16,7 @@ from elftools.elf.elffile import ELFFile
 
 from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof, SiteProof
+from tests.bigendian import prove_both
 from tests.elfwriter import (
     LD_R2,
     R_PPC64_REL24,
@@ -242,12 +243,21 @@ def restored(sites: Sequence[int]) -> Change:
     return Change(words={site + 4: LD_R2 for site in sites})
 
 
-def prove_data(directory: Path, before: bytes, after: bytes) -> Proof:
+def prove_alone(directory: Path, before: bytes, after: bytes) -> Proof:
     """The proof for two objects given as bytes."""
+    return prove(*_written(directory, before, after))
+
+
+def _written(directory: Path, before: bytes, after: bytes) -> tuple[Path, Path]:
     old, new = directory / "before.o", directory / "after.o"
     old.write_bytes(before)
     new.write_bytes(after)
-    return prove(old, new)
+    return old, new
+
+
+def prove_data(directory: Path, before: bytes, after: bytes) -> Proof:
+    """The proof for two objects given as bytes, and for their big-endian twins."""
+    return prove_both(*_written(directory, before, after))
 
 
 def prove_change(directory: Path, before: Elf, *changes: Change) -> Proof:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from scpatch.rewriter import Options, plan_file, write
-from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof
+from tests.bigendian import prove_both
 from tests.tools import CROSS, FIXTURES, run
 
 EXPECTED: dict[str, dict[str, list[str]]] = json.loads((FIXTURES / "expected.json").read_text())
@@ -38,7 +38,7 @@ def by_function(proof: Proof) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_every_site_is_what_it_should_be(name: str, tmp_path: Path) -> None:
-    proof = prove(FIXTURES / name, rewritten(FIXTURES / name, tmp_path))
+    proof = prove_both(FIXTURES / name, rewritten(FIXTURES / name, tmp_path))
     assert proof.errors == ()
     wanted = {
         function: [STATE.get(word.split()[0], word.split()[0]) for word in words]
@@ -55,7 +55,7 @@ def test_every_site_is_what_it_should_be(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_second_run_has_nothing_to_do(name: str, tmp_path: Path) -> None:
     once = rewritten(FIXTURES / name, tmp_path)
-    proof = prove(once, once)
+    proof = prove_both(once, once)
     assert proof.errors == ()
     done = {"done", "left", "linker", "loader", "notoc"}
     assert {site.state for site in proof.sites} <= done
@@ -66,7 +66,7 @@ def test_a_second_run_has_nothing_to_do(name: str, tmp_path: Path) -> None:
 
 def test_thunks_are_proven(tmp_path: Path) -> None:
     path = rewritten(FIXTURES / "refused.o", tmp_path, no_nop="thunk")
-    proof = prove(FIXTURES / "refused.o", path)
+    proof = prove_both(FIXTURES / "refused.o", path)
     assert proof.errors == ()
     assert dict(by_function(proof))["no_nop"] == ["thunk"]
 
@@ -75,7 +75,7 @@ def test_stubs_survive_a_relocatable_link(tmp_path: Path) -> None:
     first, second = (rewritten(FIXTURES / name, tmp_path) for name in ("sites.o", "calls-gcc.o"))
     linked = tmp_path / "linked.o"
     run(CROSS + "ld", "-r", "-o", linked, first, second)
-    proof = prove(linked, linked)
+    proof = prove_both(linked, linked)
     assert proof.errors == ()
     # ld -r keeps all names; one call in the first object needs no r2.
     wanted = sum(len(w) for name in ("sites.o", "calls-gcc.o") for w in EXPECTED[name].values())
@@ -85,4 +85,4 @@ def test_stubs_survive_a_relocatable_link(tmp_path: Path) -> None:
 def test_the_wrong_pair_of_files_is_an_error(tmp_path: Path) -> None:
     after = rewritten(FIXTURES / "sites.o", tmp_path)
     for pair in ((FIXTURES / "calls-gcc.o", after), (after, FIXTURES / "sites.o")):
-        assert prove(*pair).errors[0].startswith("the file header was changed")
+        assert prove_both(*pair).errors[0].startswith("the file header was changed")

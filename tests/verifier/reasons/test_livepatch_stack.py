@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from scpatch.verifier.files import verify_files
-from scpatch.verifier.proof import prove
 from scpatch.verifier.reasons.livepatch_stack import Offsets, read_code
 from scpatch.verifier.tools import find_tools
 from scpatch.verifier.types import Proof
+from tests.bigendian import prove_both
 from tests.elfwriter import STB_WEAK, STT_FUNC, Elf, Symbol
 from tests.elfwriter import words as packed
 from tests.strategies.livepatch_support import BCTR, of_the_thread, rewritten, trampoline
@@ -240,27 +240,27 @@ def test_what_scpatch_does(tmp_path: Path) -> None:
     source = f"FRAME f\n{calls}LEAVE f\nFUNC g\n b __SCT__x\nEND g\n"
     far = '.section .text.far, "ax"\n' + of_the_thread("__SCT__z")
     before, after = rewritten_pair(tmp_path, source + trampoline() + far)
-    proof = prove(before, after)
+    proof = prove_both(before, after)
     assert proof.errors == ()
     assert states(proof) == ["trampoline", "trampoline", "elsewhere", "trampoline"]
     assert [site.sibling for site in proof.sites] == [False, False, False, True]
-    assert states(prove(after, after)) == states(proof)
-    undone = prove(after, before).errors
+    assert states(prove_both(after, after)) == states(proof)
+    undone = prove_both(after, before).errors
     assert undone[-1] == "there are 10 sections instead of 11."
 
 
 def test_only_noted(tmp_path: Path) -> None:
     before, after = rewritten_pair(tmp_path, "FRAME f\nCALL __SCT__x\nLEAVE f\n")
-    proof = prove(before, after)
+    proof = prove_both(before, after)
     assert proof.errors == ()
     assert states(proof) == ["elsewhere"]
 
 
 def test_the_offsets_of_another_kernel(tmp_path: Path) -> None:
     before, after = rewritten_pair(tmp_path, "FRAME f\nCALL __SCT__x\nLEAVE f\n" + trampoline())
-    assert prove(before, after, livepatch_offsets=(2312, 16)).errors == ()
+    assert prove_both(before, after, livepatch_offsets=(2312, 16)).errors == ()
     for wanted in ((2304, 16), (2312, 24)):
-        (error,) = prove(before, after, livepatch_offsets=wanted).errors
+        (error,) = prove_both(before, after, livepatch_offsets=wanted).errors
         assert "the livepatch stack is looked for by (2312, 16)" in error
 
 

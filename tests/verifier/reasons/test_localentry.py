@@ -11,9 +11,9 @@ import pytest
 from scpatch.verifier.execute import execute
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.options import KernelOffsets, VerifyOptions
-from scpatch.verifier.proof import prove
 from scpatch.verifier.tools import find_tools
 from tests import tools
+from tests.bigendian import prove_both
 from tests.strategies.localentry_support import CALLER, PACA_TOC, TRAMPOLINE, marked
 from tests.tools import NOP, assemble
 
@@ -62,12 +62,12 @@ def record(path: Path, table: str, offset: int) -> int:
 
 
 def messages(before: Path, after: Path) -> str:
-    return "\n".join(prove(before, after).errors)
+    return "\n".join(prove_both(before, after).errors)
 
 
 @pytest.mark.parametrize("paca", [False, True])
 def test_every_site_is_the_linkers(before: Path, paca: bool) -> None:
-    proof = prove(before, marked(before, paca=paca))
+    proof = prove_both(before, marked(before, paca=paca))
     assert proof.errors == ()
     assert [(site.state, site.right, site.was_right) for site in proof.sites] == [
         ("linker", True, False)
@@ -87,7 +87,7 @@ def test_every_site_runs(before: Path, paca: bool) -> None:
 def test_the_prologue_runs_too(before: Path) -> None:
     """With the TOC at another place of the PACA the trampolines load something else."""
     after = marked(before, paca=True)
-    proof = prove(before, after)
+    proof = prove_both(before, after)
     sites = [
         replace(site, marked=False) for site in proof.sites if site.trampoline in (T, "__SCT__y")
     ]
@@ -103,7 +103,7 @@ def test_the_prologue_runs_too(before: Path) -> None:
 def test_unmarking_is_proven(before: Path, paca: bool) -> None:
     first = marked(before, paca=paca)
     second = marked(first, strategy="callsite", unmark=True)
-    proof = prove(first, second)
+    proof = prove_both(first, second)
     assert proof.errors == ()
     assert [(site.state, site.was_right) for site in proof.sites] == [("stub", True)] * 5
     options = VerifyOptions(offsets=KernelOffsets(paca_toc=PACA_TOC if paca else None))
@@ -214,7 +214,7 @@ def test_what_the_proof_reports(before: Path, name: str) -> None:
 def test_a_site_that_no_linker_sees(before: Path) -> None:
     """The relocation names the section again: no stub, and the proof knows."""
     after = marked(before, paca=True)
-    (site,) = [site for site in prove(before, after).sites if site.function == "by_section"]
+    (site,) = [site for site in prove_both(before, after).sites if site.function == "by_section"]
     old = next(
         relocation
         for relocation in tools.relocations(before)
@@ -222,7 +222,7 @@ def test_a_site_that_no_linker_sees(before: Path) -> None:
     )
     info = (old.symbol << 32 | 10).to_bytes(8, "little") + old.addend.to_bytes(8, "little")
     patch(after, ".rela.text.callers", record(after, ".rela.text.callers", site.offset) + 8, info)
-    (site,) = [site for site in prove(before, after).sites if site.function == "by_section"]
+    (site,) = [site for site in prove_both(before, after).sites if site.function == "by_section"]
     assert (site.state, site.right) == ("left", False)
     assert "names no marked symbol" in site.why
 

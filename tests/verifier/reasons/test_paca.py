@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.verifier.proof import prove
 from scpatch.verifier.types import Proof
+from tests.bigendian import prove_both
 from tests.tools import NOP, code, section
 
 Assemble = Callable[..., Path]
@@ -36,7 +36,7 @@ def nops(path: Path) -> list[int]:
 def proof(path: Path, *loads: int, offset: int | None = None) -> Proof:
     """The proof of a copy in which the nops are `loads`."""
     words = dict(zip(nops(path), loads, strict=False))
-    return prove(path, patched(path, words), paca_toc=offset)
+    return prove_both(path, patched(path, words), paca_toc=offset)
 
 
 def test_right_words(assemble: Assemble) -> None:
@@ -72,10 +72,10 @@ def test_another_offset_than_the_kernels(assemble: Assemble, given: int) -> None
 def test_in_a_file_that_was_done_before(assemble: Assemble) -> None:
     path = assemble(TWO)
     done = patched(path, dict.fromkeys(nops(path), LOAD))
-    judged = prove(done, done)
+    judged = prove_both(done, done)
     assert [site.state for site in judged.sites] == ["done", "done"]
     assert judged.errors == ()
-    assert len(prove(done, done, paca_toc=8).errors) == 2
+    assert len(prove_both(done, done, paca_toc=8).errors) == 2
 
 
 NEARLY = {
@@ -114,16 +114,16 @@ def test_a_marked_trampoline(assemble: Assemble) -> None:
 def test_another_word_that_changed(assemble: Assemble) -> None:
     path = assemble(TWO)
     first = nops(path)[0]
-    errors = prove(path, patched(path, {first: LOAD, first - 2: NOP})).errors
+    errors = prove_both(path, patched(path, {first: LOAD, first - 2: NOP})).errors
     assert len(errors) == 1
     assert "bytes were changed that do not belong to a static call" in errors[0]
-    errors = prove(path, patched(path, {first: LOAD, first - 1: 0x48000011})).errors
+    errors = prove_both(path, patched(path, {first: LOAD, first - 1: 0x48000011})).errors
     assert "bytes were changed that do not belong to a static call" in errors[0]
 
 
 def test_an_instruction_that_was_no_nop(assemble: Assemble) -> None:
     path = assemble(TWO.replace("CALL __SCT__x", "bl __SCT__x\n mr 3, 4", 1))
-    judged = prove(path, patched(path, {6: LOAD}))
+    judged = prove_both(path, patched(path, {6: LOAD}))
     assert any("overwrote an instruction that is not a nop" in error for error in judged.errors)
 
 

@@ -42,10 +42,21 @@ table: .long 1f-table, 2f-table
  bctr
 4: CALL __SCT__x
 LEAVE jumps
+.section .text.far, "ax"
+FRAME far
+ CALL __SCT__x
+ bcl 20, 31, 5f
+5: mflr 6
+ addis 6, 6, 4b-5b@ha
+ addi 6, 6, 4b-5b@l
+ mtctr 6
+ bctr
+LEAVE far
+.text
 FRAME after
 LEAVE after
 """
-"""A table of distances, and an address that code computes from its own."""
+"""A table of distances, and addresses that code computes from its own."""
 
 _RESOLVED: Final = """
 .type __SCT__l, @function

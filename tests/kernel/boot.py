@@ -24,6 +24,8 @@ TIMEOUT = 400
 """Seconds; a boot with all cases takes about 15 on an idle machine."""
 
 _CASE = re.compile(r"scpatch-test: (\S+) (ok|FAIL) ?(.*)")
+_KUNIT = re.compile(r"\] {4,}(not )?ok \d+ (?:- )?(\w+)(?: # (SKIP.*))?$")
+"""A test of the suite, or one of its parameters; the suite itself is not indented."""
 _IN_THE_TRACER = re.compile(r"NIP \[\w+\] function_trace_call\+")
 _ERROR = re.compile(r"scpatch-init: error: (.*)")
 
@@ -107,6 +109,8 @@ def read_log(path: Path) -> Log:
         if name in cases:
             raise KernelError(f"the case {name} comes twice\n{tail(path)}")
         cases[name] = Case(verdict == "ok", detail)
+    for match in filter(None, map(_KUNIT.search, lines)):
+        cases[f"kunit/{match[2]}"] = Case(match[1] is None, match[3] or "")
     errors = tuple(match[1] for match in filter(None, map(_ERROR.search, lines)))
     oops = any("Oops:" in line for line in lines)
     finished = any("scpatch-init: done" in line for line in lines)

@@ -19,6 +19,10 @@ TAGS = ("plain", "reload", "ftrace")
 
 CASES = {
     "plain": tuple(f"{tag}/{name}" for tag in ("plain", "reload") for name in _CALLS),
+    "kunit": (
+        *(f"kunit/{name}_test" for name in ("toc", "null", "ret0", "ten_arguments", "combination")),
+        *(f"kunit/{name}" for name in COMBINATIONS),
+    ),
     "ftrace": (*(f"ftrace/{name}" for name in _CALLS), "ftrace/target", "ftrace/caller"),
     "irq": ("irq/KKM", "irq/MMK"),
     "load": ("load/both",),
@@ -56,7 +60,7 @@ AT_SITES = {
 }
 """The same for a kernel that patches call sites. Its calls leave the stubs out."""
 
-SAFE = ("plain", "ftrace", "irq", "load", "livepatch")
+SAFE = ("plain", "kunit", "ftrace", "irq", "load", "livepatch")
 """The steps that report a wrong r2 and put it right, so that the naive kernel lives on."""
 
 FATAL = {"toc": "sct_k_uses_toc", "kfree": "kfree"}
@@ -71,4 +75,5 @@ def corrupts(case: str) -> bool:
     """Whether the naive kernel comes back from the case's call with a foreign r2: the trampoline
     belongs to the caller's unit and the target to the other one."""
     name = case.partition("/")[2]
-    return case == "load/both" or name.startswith(("KKM", "MMK"))
+    mixed = ("load/both", "kunit/combination_test", "kunit/ten_arguments_test")
+    return case in mixed or name.startswith(("KKM", "MMK"))

@@ -8,6 +8,7 @@ and only the process that has started the work renames those, each once, or remo
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -92,6 +93,12 @@ class _Fleet(Executor):
         inner = self._executor.submit(_checked, _VERSION, os.getcwd(), seen, work, args)
         return _Result(inner, self._client)
 
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """With `cancel_futures`, waits for what the workers have begun: nothing can stop it."""
+        self._executor.shutdown(wait=wait and not cancel_futures)
+        if cancel_futures:
+            self._client.run(_finish, on_error="ignore")
+
 
 class _Result(Future[Any]):
     """The result of a part. That it is lost has the name that `concurrent.futures` gives it."""
@@ -165,6 +172,12 @@ def _checked(
             if _look(Path(path)) != expected:
                 raise _elsewhere(worker, path)
         return work(*args)
+
+
+async def _finish() -> None:
+    """Runs in a worker: waits for the part that it works on."""
+    await asyncio.to_thread(_one_at_a_time.acquire)
+    _one_at_a_time.release()
 
 
 def _elsewhere(worker: str, path: str) -> ScpatchError:

@@ -13,20 +13,26 @@ from contextlib import contextmanager
 
 @contextmanager
 def processes(number: int) -> Iterator[ProcessPoolExecutor]:
-    """An executor with so many processes. At the end of the context, work that has not begun is
-    dropped; after an exception, the processes are stopped in the middle of theirs."""
+    """An executor with so many processes. After an exception, they are stopped in the middle of
+    their work."""
     # A forked process has all modules already; this one has no thread yet that could hold a lock.
-    context = multiprocessing.get_context("fork")
-    executor = ProcessPoolExecutor(number, context, _start)
+    executor = _Processes(number, multiprocessing.get_context("fork"), _start)
     try:
         executor.submit(os.getpid).result()  # forks all of them now
         yield executor
     except BaseException:
-        for process in list((executor._processes or {}).values()):
-            process.terminate()
-        executor.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown(cancel_futures=True)
         raise
-    executor.shutdown(wait=True, cancel_futures=True)
+    executor.shutdown()
+
+
+class _Processes(ProcessPoolExecutor):
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Cancels work that has begun, too."""
+        if cancel_futures:
+            for process in list((self._processes or {}).values()):
+                process.terminate()
+        super().shutdown(wait, cancel_futures=cancel_futures)
 
 
 def _start() -> None:

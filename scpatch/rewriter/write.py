@@ -74,6 +74,11 @@ def staged(
                 else:
                     failed.append(result)
             yield done
+        except BaseException:
+            # Nobody may write a file any more when what is left of them is removed.
+            if executor is not None:
+                executor.shutdown(cancel_futures=True)
+            raise
         finally:
             files.discard(done)
             if executor is not None:

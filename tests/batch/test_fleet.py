@@ -132,6 +132,27 @@ def test_work_that_ends_each_worker_is_an_error(
     assert error.value.code == "SCP122"
 
 
+def _write_slowly(item: Path) -> None:
+    Path(f"{item}.begun").touch()
+    time.sleep(1)
+    Path(f"{item}.written").touch()
+
+
+def test_nothing_goes_on_after_a_shutdown(cluster: Cluster, items: list[Path]) -> None:
+    """Work that has begun is waited for, and the rest is not begun."""
+    with batch.workers(None, len(items), dask=cluster.address) as executor:
+        assert executor is not None
+        for item in items[:10]:
+            executor.submit(_write_slowly, item)
+        while not list(Path().glob("*.begun")):
+            time.sleep(0.01)
+        executor.shutdown(cancel_futures=True)
+        begun, written = (sorted(Path().glob(f"*.{end}")) for end in ("begun", "written"))
+        assert 1 <= len(begun) == len(written) < 10
+        time.sleep(1.2)
+        assert sorted(Path().glob("*.begun")) == begun
+
+
 def test_a_worker_with_another_version_is_refused(
     cluster: Cluster, items: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

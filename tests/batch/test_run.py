@@ -62,6 +62,22 @@ def test_a_worker_that_dies_is_an_error() -> None:
         list(batch.run(_die, range(200), two))
 
 
+def _write_slowly(path: Path) -> None:
+    path.with_suffix(".begun").touch()
+    time.sleep(1)
+    path.touch()
+
+
+def test_nothing_goes_on_after_a_shutdown(tmp_path: Path) -> None:
+    with processes(2) as two:
+        two.submit(_write_slowly, tmp_path / "file")
+        while not os.listdir(tmp_path):
+            time.sleep(0.01)
+        two.shutdown(cancel_futures=True)
+    time.sleep(1.2)
+    assert os.listdir(tmp_path) == ["file.begun"]
+
+
 @pytest.mark.parametrize(
     ("wanted", "items", "used"),
     [(None, 1, False), (None, batch.WORTHWHILE - 1, False), (8, 1, False), (2, 2, True)],

@@ -9,9 +9,11 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from scpatch.batch.processes import processes
 from scpatch.elf.layout import CopiedRange, Layout
 from scpatch.errors import RefusedError, ScpatchError
 from scpatch.files import filling, output
@@ -388,6 +390,36 @@ def test_all_or_nothing(sites: Path, tmp_path: Path) -> None:
         write([plans[0], plans[1]._replace(outputs=(last,))])
     assert {path: path.read_bytes() for path in before} == before
     assert names(sites) == ["calls.o", "sites.o"]
+
+
+def test_a_failure_while_a_process_still_writes(
+    sites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file would appear after all else is removed."""
+    plan = plan_file(sites, Options(), None)
+    outputs = [plan.outputs[0]._replace(target=sites.with_name(name)) for name in ("bad", "slow")]
+    begun = tmp_path / "begun"
+
+    def resolve(path: Path) -> Path:
+        if path.name == "slow":
+            begun.touch()
+            time.sleep(0.5)
+            return path
+        while not begun.exists():
+            time.sleep(0.01)
+        raise ScpatchError("SCP110", "cannot write", file=str(path))
+
+    def sweep(*arguments: Any) -> None:
+        remove(*arguments)
+        time.sleep(0.7)
+
+    remove = output.sweep
+    monkeypatch.setattr(output, "sweep", sweep)
+    monkeypatch.setattr(output, "resolve", resolve)
+    with pytest.raises(ScpatchError, match="cannot write"), processes(2) as executor:
+        write([plan._replace(outputs=tuple(outputs))], executor=executor)
+    assert begun.exists()
+    assert names(sites) == ["sites.o"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])

@@ -91,6 +91,16 @@ def _programs(tree: Path, linker: str) -> Path:
     return folder
 
 
+def objtool(linux: Linux, tree: Path, variant: Variant) -> Path:
+    """objtool of an object tree. A kernel whose compiler leaves it nothing to do, as gcc 14 does on
+    powerpc, is built without it. To be called with the lock held."""
+    program = tree / "tools/objtool/objtool"
+    if not program.exists():
+        words = [*make_command(linux, tree), "tools/objtool", *toolchain.words(linux, variant)]
+        logged(words, tree / "objtool.log", environment=toolchain.environment())
+    return program
+
+
 def forget_links(tree: Path) -> None:
     """Removes what scpatch has had a hand in. Kbuild would keep what another state of a checkout
     made: the version is the same, only the code is not."""

@@ -17,6 +17,7 @@ from scpatch.rewriter import Options, plan_file
 from tests import tools
 from tests.kernel.build import build, object_tree
 from tests.kernel.linux import Linux
+from tests.kernel.make import objtool
 from tests.kernel.source import pristine_tree
 from tests.kernel.store import folder, locked
 from tests.kernel.test_pcrel import too_old
@@ -43,9 +44,9 @@ def objects(tree: Path) -> Iterator[tuple[Path, bool]]:
             yield path, path in modules
 
 
-def by_objtool(objtool: Path, path: Path, out: Path, *, module: bool) -> set[Entry]:
+def by_objtool(program: Path, path: Path, out: Path, *, module: bool) -> set[Entry]:
     out.unlink(missing_ok=True)
-    words = [str(objtool), "--static-call", *["--module"] * module, "-o", str(out), str(path)]
+    words = [str(program), "--static-call", *["--module"] * module, "-o", str(out), str(path)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), f"{path}: {done.stderr}"
     symbols, headers = tools.symbols(out), tools.sections(out)
@@ -89,9 +90,9 @@ def test_it_lists_the_same_calls(linux: Linux, variant: Variant, tmp_path: Path)
     counts: Counter[str] = Counter()
     with locked(folder() / "lock"):
         tree = object_tree(linux, variant)
-        objtool = tree / "tools/objtool/objtool"
+        program = objtool(linux, tree, variant)
         for path, module in objects(tree):
-            entries = by_objtool(objtool, path, tmp_path / "out.o", module=module)
+            entries = by_objtool(program, path, tmp_path / "out.o", module=module)
             # A module that may not update a static call has no key of it before the last link.
             assert module or entries == by_scpatch(path), path
             assert {entry[:2] for entry in entries} == scanned(path), path

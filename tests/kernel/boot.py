@@ -79,8 +79,9 @@ def boot(
     image = scratch / "initramfs"
     image.write_bytes(initramfs(kernel))
     log = scratch / "boot.log"
-    words = ["console=hvc0", "oops=panic", "panic=-1", "printk.devkmsg=on", "kunit.enable=1"]
-    words += ["rdinit=/init"]
+    words = ["console=hvc0", "oops=panic", "panic=-1", "printk.devkmsg=on", "rdinit=/init"]
+    # allnoconfig switches off what KUnit does unless it is told otherwise.
+    words += ["kunit.enable=1", "kunit.autorun=1"]
     words += ["disable_radix"] if hash_mmu else []
     words += ["initcall_debug", "ignore_loglevel"] if debug else []
     command = [*QEMU, "-cpu", cpu, "-smp", str(processors)]

@@ -155,6 +155,7 @@ def test_thunks(tmp_path: Path) -> None:
     [
         ("linked.so", "SCP104", "linked image"),
         ("elfv1.o", "SCP103", "ELFv1"),
+        ("big/elfv1-unmarked.o", "SCP103", "ELFv1"),
         ("ppc64-be.o", "SCP103", "ELFv1"),
         ("ppc32-be.o", "SCP102", "32-bit"),
         ("x86_64.o", "SCP102", "x86-64"),

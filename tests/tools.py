@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from scpatch.elf.encoding import ByteOrder
 from scpatch.elf.layout import Layout
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import open_input, read_object
@@ -29,6 +30,12 @@ from scpatch.strategies.scan import decided, scan
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = ROOT / "fixtures"
+
+
+def in_both(*names: str) -> list[str]:
+    """Prebuilt files, and their big-endian twins."""
+    return [*names, *(f"big/{name}" for name in names)]
+
 
 NATIVE = platform.machine() == "ppc64le"
 """This machine runs what the tests compile, and its own compilers make it."""
@@ -268,7 +275,9 @@ def code(path: Path, name: str = ".text") -> list[int]:
     run(CROSS + "objcopy", "-O", "binary", "-j", name, path, out)
     data = out.read_bytes()
     out.unlink()
-    return [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data) & ~3, 4)]
+    with path.open("rb") as file:
+        order: ByteOrder = "big" if file.read(6)[5] == 2 else "little"
+    return [int.from_bytes(data[at : at + 4], order) for at in range(0, len(data) & ~3, 4)]
 
 
 def options(**changes: object) -> Options:

@@ -13,7 +13,7 @@ from scpatch.elf.layout import Edits, SectionEdit, lay_out
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from tests import elfwriter as ew
-from tests.tools import CROSS, FIXTURES, LD, apply, quiet, sections
+from tests.tools import CROSS, FIXTURES, LD, apply, in_both, quiet, sections
 
 ALIGNMENTS = (0, 1, 2, 4, 8, 16, 64, 4096)
 KINDS = (ew.SHT_PROGBITS, ew.SHT_PROGBITS, ew.SHT_PROGBITS, ew.SHT_NOBITS, ew.SHT_NOTE)
@@ -128,7 +128,7 @@ def test_an_empty_section_inside_another_one() -> None:
     assert apply(data, lay_out(elf, Edits())) == data
 
 
-@pytest.mark.parametrize("name", ["sites.o", "calls-clang-dwarf.o", "merged.o", "module.ko"])
+@pytest.mark.parametrize("name", in_both("sites.o", "calls-clang-dwarf.o", "merged.o", "module.ko"))
 def test_no_edit_of_real_objects(name: str) -> None:
     data = (FIXTURES / name).read_bytes()
     elf = ElfFile(memoryview(data), name)
@@ -155,7 +155,7 @@ def test_other_tools_take_it(
 
 
 @pytest.mark.parametrize("tail", [1, 7, 8, 100, 5000])
-@pytest.mark.parametrize("name", ["sites.o", "calls-clang-dwarf.o", "merged.o"])
+@pytest.mark.parametrize("name", in_both("sites.o", "calls-clang-dwarf.o", "merged.o"))
 def test_real_objects_against_readelf(tmp_path: Path, name: str, tail: int) -> None:
     data = (FIXTURES / name).read_bytes()
     elf = ElfFile(memoryview(data), name)

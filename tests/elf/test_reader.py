@@ -67,7 +67,8 @@ OBJECTS: dict[str, Callable[[Path], Path]] = {
     "libc": libc_object,
     "crt1": lambda folder: Path(shutil.copy(LIBC.with_name("Scrt1.o"), folder)),
     "module": lambda folder: Path(shutil.copy(FIXTURES / "module.ko", folder)),
-    "big-endian": lambda folder: Path(shutil.copy(FIXTURES / "ppc64-be.o", folder)),
+    "big-endian": lambda folder: Path(shutil.copy(FIXTURES / "big" / "merged.o", folder)),
+    "big-endian ELFv1": lambda folder: Path(shutil.copy(FIXTURES / "ppc64-be.o", folder)),
 }
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from scpatch.errors import ScpatchError
 from tests.elfwriter import EM_386, EM_PPC, ET_DYN, ET_EXEC, ByteOrder, Elf, Section, build
-from tests.tools import FIXTURES, ROOT, run, scan_file
+from tests.tools import FIXTURES, ROOT, in_both, run, scan_file
 
 OBJECT = (FIXTURES / "sites.o").read_bytes()
 
@@ -32,12 +32,11 @@ def refused(path: Path) -> ScpatchError:
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
-        ("elfv1.o", "SCP103", "ELFv1"),
-        ("elfv1-unmarked.o", "SCP103", "ELFv1"),
+        *((name, "SCP103", "ELFv1") for name in in_both("elfv1.o", "elfv1-unmarked.o")),
         ("ppc64-be.o", "SCP103", "ELFv1"),
         ("ppc32-be.o", "SCP102", "32-bit PowerPC"),
         ("x86_64.o", "SCP102", "x86-64"),
-        ("linked.so", "SCP104", "linked image"),
+        *((name, "SCP104", "linked image") for name in in_both("linked.so")),
         ("note.txt", "SCP101", "not an ELF file"),
     ],
 )

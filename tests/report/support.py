@@ -15,6 +15,7 @@ import jsonschema
 
 from scpatch.differ.model import CodeRow, FunctionDiff, Mark, ObjectDiff
 from scpatch.differ.objects import diff_objects
+from scpatch.elf.encoding import ByteOrder
 from scpatch.elf.reader import ElfFile
 from scpatch.files.inputs import open_input, read_object
 from scpatch.rewriter import FilePlan, Options, plan_file, write
@@ -37,7 +38,7 @@ def plan(name: str, target: Path | None = None, *, thunks: bool = False) -> File
 
 def rewritten(name: str, folder: Path, *, thunks: bool = False) -> Path:
     """A rewritten copy of a prebuilt object, the sites that are refused left as they are."""
-    target = folder / f"after-{name}"
+    target = folder / f"after-{Path(name).name}"
     write([plan(name, target, thunks=thunks)], allow_refused=True)
     return target
 
@@ -89,13 +90,14 @@ class Listed:
 def objdump(path: Path) -> dict[tuple[str, int], Listed]:
     """(section, section offset) -> what objdump prints there."""
     lines: dict[tuple[str, int], Listed] = {}
+    order: ByteOrder = "big" if path.read_bytes()[5] == 2 else "little"
     section, last = "", ("", 0)
     for line in run(PREFIX + "objdump", "-drz", path).splitlines():
         if match := re.match(r"Disassembly of section (.*):$", line):
             section = match[1]
         elif match := re.match(r"\s*([0-9a-f]+):\t((?:[0-9a-f]{2} ){4})\s*\t(.*)", line):
             last = section, int(match[1], 16)
-            word = int.from_bytes(bytes.fromhex(match[2]), "little")
+            word = int.from_bytes(bytes.fromhex(match[2]), order)
             lines[last] = Listed(word, re.sub(r"\s+", " ", match[3].partition("#")[0]).strip(), ())
         elif match := re.match(r"\s*[0-9a-f]+: R_PPC64_(\S+)\s*(.*)", line):
             old = lines[last]

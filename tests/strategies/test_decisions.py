@@ -15,9 +15,9 @@ from scpatch.sites.actions import Action, Common, Undecided
 from scpatch.sites.choices import Choices
 from scpatch.sites.model import Kind, Scan
 from scpatch.strategies.scan import scan
-from tests.tools import FIXTURES, run
+from tests.tools import FIXTURES, in_both, run
 
-OBJECTS = ("calls-gcc.o", "marked.o", "merged.o", "module.ko", "refused.o", "sites.o")
+OBJECTS = in_both("calls-gcc.o", "marked.o", "merged.o", "module.ko", "refused.o", "sites.o")
 DONE_BY_OTHERS = {
     Kind.RESTORED: Common.DONE,
     Kind.LINKER: Common.LINKER,

@@ -15,7 +15,18 @@ from scpatch.verifier.files import verify_files
 from scpatch.verifier.options import KernelOffsets, VerifyOptions
 from scpatch.verifier.tools import find_tools
 from scpatch.verifier.verdict import Verdict
-from tests.tools import CROSS, FIXTURES, NOP, code, relocations, run, scan_file, sections, states
+from tests.tools import (
+    CROSS,
+    FIXTURES,
+    NOP,
+    code,
+    in_both,
+    relocations,
+    run,
+    scan_file,
+    sections,
+    states,
+)
 
 Assemble = Callable[..., Path]
 
@@ -98,10 +109,10 @@ def test_every_site_fails_before_and_passes_now(assemble: Assemble) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["sites.o", "calls-gcc.o", "calls-clang.o", "calls-sections.o", "merged.o"]
+    "name", in_both("sites.o", "calls-gcc.o", "calls-clang.o", "calls-sections.o", "merged.o")
 )
 def test_compiled_objects(tmp_path: Path, name: str) -> None:
-    copy = tmp_path / name
+    copy = tmp_path / Path(name).name
     copy.write_bytes((FIXTURES / name).read_bytes())
     before, after = both(copy)
     result = verdict(before, after, PACATOC)

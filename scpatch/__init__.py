@@ -1,5 +1,5 @@
 # ruff: noqa: F403, F405
-"""Rewrites static-call sites in ppc64le ELFv2 objects so that each keeps the caller's r2.
+"""Rewrites static-call sites in ppc64 ELFv2 objects so that each keeps the caller's r2.
 
     import scpatch
 

@@ -82,7 +82,7 @@ class Advice(NamedTuple):
 def advise(path: Path | bytes, options: Options, *, image: bool) -> Advice:
     """Plans the file by every strategy. `image` says that it ends in the kernel's image.
 
-    Raises ScpatchError for what cannot be read or is no object or archive for ppc64le.
+    Raises ScpatchError for what cannot be read or is no object or archive for ppc64 ELFv2.
     """
     without_lines = options._replace(lines=Lines.NONE)
     candidates = [_Candidate(name, without_lines) for name in strategies.names()]

@@ -114,8 +114,8 @@ def list_strategies() -> tuple[StrategyInfo, ...]:
 def scan(source: Source, options: Options = Options()) -> FileScan:  # noqa: B008
     """Finds the trampolines and call sites of an object, archive or linked kernel image.
 
-    Raises ScpatchError for a source that cannot be read (SCP109), that is not for ppc64le
-    (SCP101 to SCP106), or that is damaged (SCP107, SCP108).
+    Raises ScpatchError for a source that cannot be read (SCP109), that is not for ppc64
+    ELFv2 (SCP101 to SCP106), or that is damaged (SCP107, SCP108).
     """
     entries = _plan(source, options._replace(strategy=None)).objects
     return FileScan(tuple(ObjectScan(e.name, e.scan, e.intermediate) for e in entries))

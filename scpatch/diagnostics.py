@@ -401,12 +401,13 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
     ),
     "SCP301": Diagnostic(
         "a program is missing",
-        "`verify` links both objects with GNU ld and runs them under QEMU, or directly on a "
-        "ppc64le machine. It opens archives with `ar`. Without the Python package capstone, it "
-        "and the differences of two objects need objdump. The binutils are those of "
-        "--cross-compile or, if that is not given, of CROSS_COMPILE in the environment; else "
-        "those with a usual prefix, such as powerpc64le-linux-gnu-.",
-        "install GNU binutils for ppc64le and QEMU's user-space emulators (Debian: "
+        "`verify` links both objects with GNU ld and runs them under QEMU (qemu-ppc64le, "
+        "qemu-ppc64 for big-endian objects), or directly on a machine of their byte order. It "
+        "opens archives with `ar`. Without the Python package capstone, it and the differences "
+        "of two objects need objdump. The binutils are those of --cross-compile or, if that is "
+        "not given, of CROSS_COMPILE in the environment; else those with a usual prefix, such "
+        "as powerpc64le-linux-gnu- or powerpc64-linux-gnu-. Either handles both byte orders.",
+        "install GNU binutils for ppc64 and QEMU's user-space emulators (Debian: "
         "binutils-powerpc64le-linux-gnu qemu-user), or verify with --no-run",
     ),
     "SCP302": Diagnostic(
@@ -416,9 +417,10 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "read the tool's message; `verify --no-run` checks without running anything",
     ),
     "SCP303": Diagnostic(
-        "not a linker for ppc64le",
+        "not a linker for ppc64",
         "`verify` makes a program of each object with GNU ld, whose `-V` must list the emulation "
-        "elf64lppc. No other linker takes a kernel module or a vmlinux.o for a program.",
+        "elf64lppc, or elf64ppc for a big-endian object. No other linker takes a kernel module or "
+        "a vmlinux.o for a program.",
         "name GNU ld with --ld, or its prefix with --cross-compile or CROSS_COMPILE",
     ),
     "SCP304": Diagnostic(

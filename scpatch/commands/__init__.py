@@ -30,7 +30,7 @@ class Command(NamedTuple):
     """1 is the exit code of a comparison that fails, and 2 that of an error, as of `cmp`."""
 
 
-TEXT: Final = "Make static calls preserve r2 in ppc64le ELFv2 objects, and prove it."
+TEXT: Final = "Make static calls preserve r2 in ppc64 ELFv2 objects, and prove it."
 EXIT_CODES: Final = "Exit codes: 0 done, 1 error, 2 usage, 3 a call site was refused."
 
 _FILES = o.argument(
@@ -55,14 +55,14 @@ _CROSS_COMPILE = Parameter(
 _AR = Parameter("ar", "The `ar` that opens archives.", str, "PROGRAM", group=o.Group.TOOLS)
 _TOOLCHAIN = (
     _CROSS_COMPILE,
-    Parameter("ld", "GNU ld for ppc64le.", str, "PROGRAM", group=o.Group.TOOLS),
+    Parameter("ld", "GNU ld for the files' byte order.", str, "PROGRAM", group=o.Group.TOOLS),
     _AR,
     Parameter(
         "qemu",
-        "QEMU's emulator of ppc64le programs.",
+        "QEMU's emulator of programs of the files' byte order.",
         str,
         "PROGRAM",
-        shown_default="qemu-ppc64le; none on a ppc64le machine",
+        shown_default="qemu-ppc64le or qemu-ppc64; none on such a machine",
         group=o.Group.TOOLS,
     ),
 )

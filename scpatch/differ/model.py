@@ -245,7 +245,7 @@ class ObjectDiff:
     same: bool
     """The files are the same, byte for byte."""
     kind: str = ""
-    """`ET_REL ppc64le ELFv2`, `kernel module ...`"""
+    """`ET_REL ppc64le ELFv2`, `kernel module ppc64 ELFv2`: ppc64 is the big-endian one."""
     strategy: str = ""
     """How the second came from the first, if that is known."""
     header: tuple[FieldChange, ...] = ()

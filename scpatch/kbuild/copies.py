@@ -61,7 +61,7 @@ def prepare(
 
     `whole` says that the inputs define what the image does under the same names, `first` that this
     is the first link of a build. Raises ScpatchError for an input that cannot be read or is no
-    object for ppc64le.
+    object for ppc64 ELFv2.
     """
     from scpatch.kbuild.functions import sources_of, stale, with_functions
     from scpatch.kbuild.plans import plan_copy

@@ -36,7 +36,7 @@ def plan_copy(name: str, target: Path, options: Options, known: Known) -> Planne
     """What is to be written for the input `name`. None if it is neither an object nor an archive:
     linkers also take scripts.
 
-    Raises ScpatchError for an input that cannot be read, is not for ppc64le, or has no machine code
+    Raises ScpatchError for an input that cannot be read, is not for ppc64, or has no machine code
     yet.
     """
     with open_input(Path(name)) as source:

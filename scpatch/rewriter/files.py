@@ -25,7 +25,7 @@ def plan_file(
     """What `rewrite` would do to a file, or to the content of one; with `target` the result goes
     there. `observe` is called with each object before it is planned.
 
-    Raises ScpatchError for what cannot be read or is no object or archive for ppc64le.
+    Raises ScpatchError for what cannot be read or is no object or archive for ppc64 ELFv2.
     """
     with open_input(source, unpacked=True) as file:
         if is_archive(file.data):

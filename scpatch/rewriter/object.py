@@ -126,7 +126,7 @@ def plan_members(archive: Archive, members: Iterable[Member], plan_member: PlanO
     """The plans of members of a regular archive.
 
     Members that are not ELF files stay as they are, byte for byte. An ELF file that is not a
-    ppc64le object is an error, as it is outside an archive, and so are bitcode and an archive
+    ppc64 ELFv2 object is an error, as it is outside an archive, and so are bitcode and an archive
     inside an archive.
     """
     from scpatch.ar.layout import lay_out_members

@@ -232,7 +232,7 @@ class VerifiedObject(Entry):
     linker: Annotated[str | None, about("GNU ld, which made the programs; null if not executed.")]
     emulator: Annotated[
         str | None,
-        about("QEMU; null if not executed, or executed directly on a ppc64le machine."),
+        about("QEMU; null if not executed, or executed directly by this machine."),
     ]
     errors: list[str]
     sites: list[VerifiedCall]

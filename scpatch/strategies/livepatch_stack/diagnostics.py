@@ -30,7 +30,7 @@ DIAGNOSTICS = {
         "not a valid offset",
         "An offset in the PACA is a multiple of 8 below 32 KiB; an offset in the "
         "thread_info is a multiple of 8 below 1024. Another value cannot come from the "
-        "asm-offsets.h of a ppc64le kernel.",
+        "asm-offsets.h of a ppc64 kernel.",
         "give --asm-offsets FILE, the include/generated/asm-offsets.h of the same build",
     ),
 }

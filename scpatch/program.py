@@ -143,11 +143,11 @@ def _status(program: Callable[[], int]) -> int:
         status = program()
         sys.stdout.flush()
     except Exception as error:
-        from scpatch.report.errors import as_message, print_error
+        from scpatch.report.errors import as_message, print_errors
 
         message = error.message() if isinstance(error, ReportError) else as_message(error)
         with contextlib.suppress(ReportError):
-            print_error(message)
+            print_errors([message])
         return message.status
     return status
 

@@ -260,6 +260,7 @@ def test_diff_of_two_trees(versions: tuple[Path, Path]) -> None:
     before, after = versions
     same = scpatch("diff", before, before)
     assert (same.returncode, same.stderr) == (0, "")
+    assert same.stdout == "total: nothing in 3 files differs\n"
     result = scpatch("diff", *versions, "--format", "plain")
     files = [line.split("\t") for line in result.stdout.splitlines() if line.startswith("file\t")]
     assert [row[1:4] for row in files] == [
@@ -276,11 +277,74 @@ def test_diff_of_two_trees(versions: tuple[Path, Path]) -> None:
         f"scpatch: warning: {before}/sites.o: there is no such file in {after}",
         f"scpatch: warning: {after}/new.o: there is no such file in {before}",
     ]
+    assert result.stdout == "total: nothing in 2 files differs; 2 files in one folder only\n"
+    document = validated(scpatch("diff", *versions, "--format", "json").stdout)
+    assert document["alone"] == [f"{before}/sites.o", f"{after}/new.o"]
+    rows = scpatch("diff", *versions, "--format", "plain").stdout.splitlines()
+    assert rows[-1].split("\t") == ["alone", f"{after}/new.o", str(before)]
     result = scpatch("diff", before, after / "new.o")
     assert (result.returncode, f"it is no folder, but {before} is one" in result.stderr) == (
         2,
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("form", "more"),
+    [("text", ("--callee", "__SCT__*")), ("text", ("--stat",)), ("json", ()), ("html", ())],
+)
+def test_diff_with_several_jobs(
+    versions: tuple[Path, Path], form: str, more: tuple[str, ...]
+) -> None:
+    (versions[1] / "nocalls.o").write_text("no object\n")
+    command = ("diff", *versions, "--format", form, *more)
+    alone, shared = (scpatch(*command, "-j", jobs) for jobs in (1, 3))
+    assert (alone.stdout, alone.stderr) == (shared.stdout, shared.stderr)
+    assert alone.returncode == shared.returncode == 2
+    assert "module.ko" in alone.stdout
+    if form == "text":
+        total = alone.stdout.splitlines()[0]
+        assert total.startswith("total: 2 objects in 2 files differ: ")
+        assert total.endswith("; 1 file cannot be read")
+
+
+@pytest.mark.parametrize("command", ["diff", "verify"])
+@pytest.mark.parametrize("end", ["\n", "\0"])
+def test_a_list_of_places_in_two_trees(versions: tuple[Path, Path], command: str, end: str) -> None:
+    """A folder stands for what is in it, and a file for its version in another packing."""
+    module = versions[1] / "net" / "module.ko"
+    module.with_name("module.ko.xz").write_bytes(lzma.compress(module.read_bytes()))
+    module.unlink()
+    null = ["-0"] if end == "\0" else []
+    for names in (["net"], ["./net/module.ko", "net/module.ko"], ["net/module.ko.xz"]):
+        stdin = "".join(name + end for name in names)
+        result = scpatch(
+            command, *versions, "--files-from", "-", *null, "--format", "json", stdin=stdin.encode()
+        )
+        assert result.returncode == (command == "diff"), result.stderr
+        files = validated(result.stdout)["files"]
+        name = "after" if command == "diff" else "file"
+        assert [file[name] for file in files] == [f"{module}.xz"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", ["diff", "verify"])
+def test_a_list_with_names_that_are_no_places(versions: tuple[Path, Path], command: str) -> None:
+    before, after = versions
+    (after / "nocalls.o").unlink()
+    names = ["missing.ko", str(before / "sites.o"), "../x.o", "nocalls.o", "net"]
+    stdin = "\n".join(names).encode()
+    result = scpatch(command, *versions, "--files-from", "-", stdin=stdin)
+    assert result.returncode == 2
+    assert "net/module.ko" in result.stdout
+    assert f"there is no such file in {after}" in result.stdout + result.stderr
+    errors = [line for line in result.stderr.splitlines() if "error: " in line]
+    assert errors == [
+        f"scpatch: error: {name}: neither folder has such a file [SCP109]" for name in names[:3]
+    ]
+    assert "hint: a list names places in the folders: cd " in result.stderr
+    result = scpatch(command, before / "sites.o", after / "sites.o", "--files-from", "-", stdin=b"")
+    assert result.returncode == 2
+    assert "it is no folder, and a list names files in two folders [SCP109]" in result.stderr
 
 
 def test_packed_and_unpacked_files_are_versions_of_each_other(tmp_path: Path) -> None:
@@ -323,3 +387,13 @@ def test_one_file_imports_no_executor(tmp_path: Path) -> None:
         "assert 'multiprocessing' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, FIXTURES / "sites.o"], check=True)
+
+
+def test_a_hint_that_many_files_share_is_printed_once(tree: Path) -> None:
+    for name in ("a.o", "b.o", "c.o"):
+        (tree / name).write_text("no object\n")
+    for command in ("scan", "rewrite", "advise", "check"):
+        lines = scpatch(command, tree).stderr.splitlines()
+        wrong = [number for number, line in enumerate(lines) if "not an ELF file" in line]
+        hints = [number for number, line in enumerate(lines) if "it is a text" in line]
+        assert (len(wrong), hints) == (3, [wrong[-1] + 1])

@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 
+from scpatch.batch import attempt
 from scpatch.elf.encoding import ByteOrder
 from scpatch.elf.layout import Layout
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import open_input, read_object
 from scpatch.files.selection import select
-from scpatch.rewriter import FilePlan, Options, plan_file, try_plan, without_repeats, write
+from scpatch.rewriter import FilePlan, Options, plan_file, without_repeats, write
 from scpatch.sites.actions import Common
 from scpatch.sites.model import Scan
 from scpatch.strategies.scan import decided, scan
@@ -312,7 +313,9 @@ def plan_all(
 ) -> tuple[list[FilePlan], list[ScpatchError]]:
     """The plans of files, and the errors of those that have none, as `scpatch rewrite` has them."""
     files = select(paths)
-    plans, errors, _ = files.sort_out(try_plan((f.source, target), options) for f in files.files)
+    plans, errors, _ = files.sort_out(
+        attempt(plan_file, (file.source, options, target)) for file in files.files
+    )
     good, clashes = without_repeats(plans)
     return good, errors + clashes
 

@@ -39,6 +39,13 @@ _FILES = o.argument(
     repeatable=True,
     required=False,
 )
+_PAIRED = (
+    o.FILES_FROM._replace(
+        help="Of two folders, take only the files and folders that FILE lists by their places in "
+        "them, one a line; - is stdin; repeatable."
+    ),
+    *(o.NULL, o.JOBS, o.DASK),
+)
 _SITES = (o.TRAMPOLINES, o.UNDEFINED, o.NO_NOP, o.HOIST)
 _OFFSETS = (o.ASM_OFFSETS, o.PACA_TOC_OFFSET)
 _IMAGE = Parameter(
@@ -155,6 +162,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         (
             o.argument("BEFORE", "The object or archive as it was, or a folder of them."),
             o.argument("AFTER", "What it is now."),
+            *_PAIRED,
             o.TRAMPOLINES,
             *o.FILTERS,
             *o.LOOK,
@@ -177,8 +185,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
                 "A file or folder and its rewritten version, or an image after its objects.",
                 repeatable=True,
             ),
-            o.JOBS,
-            o.DASK,
+            _PAIRED[0]._replace(help=f"{_PAIRED[0].help} Before an IMAGE: the OBJECTs."),
+            *_PAIRED[1:],
             Parameter("run", "Execute every site under QEMU.", default=True, group=o.Group.TOOLS),
             o.TRAMPOLINES,
             o.HOIST._replace(help="The --hoist value that the file was rewritten with."),

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from functools import partial
 
-from scpatch import batch
 from scpatch.api import advise
+from scpatch.commands.working import on_all
 from scpatch.errors import Exit
 from scpatch.options import Values, library_options, look, selection
 from scpatch.report.advise import AdviseReport
-from scpatch.report.errors import print_error
+from scpatch.report.errors import print_errors
 from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate, note_left_out, print_unmatched
-from scpatch.report.progress import progress_bar
 
 
 def run(values: Values) -> Exit:
     """Prints what could be done to the files; one that cannot be read does not hide the others."""
     work = partial(advise, options=library_options(values), image=values.image)
     files = selection(values)
-    jobs = [(file.source,) for file in files.files]
-    with (
-        batch.workers(values.jobs, len(jobs), dask=values.dask) as executor,
-        progress_bar(len(jobs), "planning") as step,
-    ):
-        results = batch.run(partial(batch.attempt, work), jobs, executor, progress=step)
-        advices, errors, foreign = files.sort_out(results)
+    items = [(file.source,) for file in files.files]
+    advices, errors, foreign = files.sort_out(on_all(work, items, values, "planning"))
     if advices or not errors or values.format != "text":
         report = AdviseReport(advices, brief=files.many, failed=errors)
         print_report(report, values.format, look(values))
@@ -34,6 +28,5 @@ def run(values: Values) -> Exit:
     if advices:
         names = (name for advice in advices for name in advice.trampolines)
         print_unmatched(values.trampolines, names)
-    for message in errors:
-        print_error(message)
+    print_errors(errors)
     return Exit.ERROR if errors else Exit.OK

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 
-from scpatch import batch
 from scpatch.api import check
+from scpatch.commands.working import on_all
 from scpatch.errors import Exit
 from scpatch.options import Values, library_options, look, selection
 from scpatch.report.check import CheckReport
-from scpatch.report.errors import print_error
+from scpatch.report.errors import print_errors
 from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate, note_left_out, print_unmatched
-from scpatch.report.progress import progress_bar
 from scpatch.verifier.tools import Toolchain
+
+_WORTH = 8
+"""Files that take a process longer than its start: one takes some 30 milliseconds."""
 
 
 def run(values: Values) -> Exit:
@@ -23,14 +25,8 @@ def run(values: Values) -> Exit:
     toolchain = Toolchain(values.cross_compile, ar=values.ar)
     work = partial(check, options=options, image=values.image, toolchain=toolchain)
     files = selection(values)
-    jobs = [(file.source,) for file in files.files]
-    with (
-        batch.workers(
-            values.jobs, len(files.files), worth=_WORTHWHILE, dask=values.dask
-        ) as executor,
-        progress_bar(len(files.files), "checking", quiet=values.quiet) as step,
-    ):
-        results = list(batch.run(partial(batch.attempt, work), jobs, executor, progress=step))
+    items = [(file.source,) for file in files.files]
+    results = on_all(work, items, values, "checking", worth=_WORTH, quiet=values.quiet)
     checked, errors, foreign = files.sort_out(results)
     verdicts = [verdict for file in checked for verdict in file]
     if not values.quiet:
@@ -40,12 +36,7 @@ def run(values: Values) -> Exit:
         note_left_out(files.links, foreign)
         names = (name for verdict in verdicts for name in verdict.trampolines)
         print_unmatched(values.trampolines, names)
-    for error in errors:
-        print_error(error)
+    print_errors(errors)
     if errors:
         return Exit.USAGE
     return Exit.OK if all(verdict.proven for verdict in verdicts) else Exit.ERROR
-
-
-_WORTHWHILE = 8
-"""Files for which another process is worth its start: one takes some 30 milliseconds."""

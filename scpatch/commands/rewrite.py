@@ -14,7 +14,7 @@ from scpatch.files.inputs import THIN_ARCHIVE, open_input
 from scpatch.files.output import write_content
 from scpatch.files.selection import Selected, Selection
 from scpatch.options import UsageError, Values, library_options, look, selection, shown
-from scpatch.report.errors import Kind, print_error, print_message
+from scpatch.report.errors import Kind, print_errors, print_message
 from scpatch.report.forms import print_report
 from scpatch.report.messages import (
     note_intermediate,
@@ -32,7 +32,7 @@ from scpatch.rewriter import (
     Options,
     check_refused,
     is_same,
-    try_plan,
+    plan_file,
     without_repeats,
     write,
 )
@@ -67,13 +67,12 @@ def run(values: Values) -> Exit:
         batch.workers(values.jobs, len(files.files), dask=values.dask) as executor,
         progress_bar(len(files.files), "planning", "writing", quiet=values.quiet) as step,
     ):
-        jobs = [(file.source, _target(file, values)) for file in files.files]
-        work = partial(try_plan, options=options)
-        sorted_out = files.sort_out(batch.run(work, jobs, executor, progress=step))
+        items = [(file.source, options, _target(file, values)) for file in files.files]
+        work = partial(batch.attempt, plan_file)
+        sorted_out = files.sort_out(batch.run(work, items, executor, progress=step))
         plans, clashes = without_repeats(sorted_out.results)
         errors = [*sorted_out.errors, *clashes]
-        for error in errors:
-            print_error(error)
+        print_errors(errors)
         print_refusals(plans)
         writing = values.keep_going or not errors
         failed: list[ScpatchError] = []
@@ -86,8 +85,7 @@ def run(values: Values) -> Exit:
                 differences = _write(plans, values, executor, failed, step)
         except RefusedError:
             writing = False
-    for error in failed:
-        print_error(error)
+    print_errors(failed)
     written = writing and not values.dry_run
     lost = [error.file for error in failed]
     done = [plan for plan in plans if not _is_among(plan, lost)]

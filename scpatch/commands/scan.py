@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from scpatch import batch
+from scpatch.commands.working import on_all
 from scpatch.errors import Exit
 from scpatch.options import Values, library_options, look, selection, shown
-from scpatch.report.errors import print_error
+from scpatch.report.errors import print_errors
 from scpatch.report.forms import print_report
 from scpatch.report.messages import note_intermediate, note_left_out, print_unmatched
-from scpatch.report.progress import progress_bar
 from scpatch.report.scan import ScanReport
-from scpatch.rewriter import try_plan
+from scpatch.rewriter import plan_file
 from scpatch.sites.actions import Common
 
 
 def run(values: Values) -> Exit:
     """Prints what the files hold; a file that cannot be read does not hide the others."""
     lines = "all" if values.lines else "none"
-    work = partial(try_plan, options=library_options(values, strategy=None, lines=lines))
+    options = library_options(values, strategy=None, lines=lines)
     files = selection(values)
-    with (
-        batch.workers(values.jobs, len(files.files), dask=values.dask) as executor,
-        progress_bar(len(files.files), "scanning") as step,
-    ):
-        jobs = [(file.source, None) for file in files.files]
-        results = list(batch.run(work, jobs, executor, progress=step))
-    plans, errors, foreign = files.sort_out(results)
+    items = [(file.source, options) for file in files.files]
+    plans, errors, foreign = files.sort_out(on_all(plan_file, items, values, "scanning"))
     objects = [entry for plan in plans for entry in plan.objects]
     if objects or not errors or values.format != "text":
         report = ScanReport(
@@ -43,8 +35,7 @@ def run(values: Values) -> Exit:
     if objects:
         names = (name for entry in objects for name in entry.scan.names)
         print_unmatched(values.trampolines, names)
-    for error in errors:
-        print_error(error)
+    print_errors(errors)
     wrong = values.check and any(
         site.state.changes or site.state is Common.REFUSED
         for entry in objects

@@ -10,9 +10,9 @@ from pathlib import Path
 from scpatch import batch
 from scpatch.api import scan, verify, verify_link
 from scpatch.errors import Exit, ScpatchError
-from scpatch.files.selection import Pairs, pair
+from scpatch.files.selection import Pairs, listed, pair
 from scpatch.options import UsageError, Values, check_workers, library_options, look, shown
-from scpatch.report.errors import print_error
+from scpatch.report.errors import print_errors
 from scpatch.report.filters import EVERYTHING
 from scpatch.report.forms import print_report
 from scpatch.report.messages import (
@@ -44,13 +44,15 @@ def run(values: Values) -> Exit:
     options = library_options(values)
     toolchain = Toolchain(values.cross_compile, values.ld, values.ar, values.qemu)
     *others, last = values.files
+    lists = values.files_froms
     errors: list[ScpatchError] = []
     many = False
     if _is_linked(last) and not any(map(_is_linked, others)):
         with _phases(values):
+            others += listed(lists, null=values.null)
             verdicts = [verify_link(others, last, options, toolchain)]
     elif len(others) == 1:
-        versions = pair(others[0], last)
+        versions = pair(others[0], last, lists, null=values.null)
         many = versions.pairs.many
         work = partial(verify, options=options, run=values.run, toolchain=toolchain)
         verdicts, errors = _verify_pairs(versions, work, values)
@@ -64,8 +66,7 @@ def run(values: Values) -> Exit:
             _warn(values.files, options)
         print_report(report, values.format, look(values))
         note_intermediate(verdict.label for verdict in verdicts if verdict.proof.intermediate)
-    for error in errors:
-        print_error(error)
+    print_errors(errors)
     if errors:
         return Exit.USAGE
     return Exit.OK if all(verdict.proven for verdict in verdicts) else Exit.ERROR

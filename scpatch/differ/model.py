@@ -5,9 +5,10 @@ Offsets are section offsets in bytes, `function_offset` counts from the start of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple, Self
 
 from scpatch.ppc64.reloc_names import name
@@ -171,8 +172,15 @@ class FunctionDiff:
     """`stub for 3 call sites`, `added`, `removed`, `moved from .text.f`; or empty."""
     line: str
     """`FILE:LINE` if DWARF has it."""
-    hunks: Callable[[], Iterator[Hunk]]
+    hunks: Callable[[], Iterable[Hunk]]
     """Makes the hunks when they are needed: a big diff is never held whole."""
+
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
+        """For another process: with all hunks, pickled until they are needed."""
+        from pickle import dumps, loads
+
+        hunks = partial(loads, dumps(list(self.hunks())))
+        return type(self), (self.before, self.after, self.counts, self.note, self.line, hunks)
 
     @property
     def range(self) -> Range:

@@ -16,7 +16,10 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import STDIN, Stdin, cannot_read, name_of
 
-_OBJECT: Final = re.compile(r"(.*\.(o|ko|a)|vmlinux(-[0-9].*)?)(\.(gz|xz|zst|bz2))?", re.DOTALL)
+_PACKINGS: Final = (".gz", ".xz", ".zst", ".bz2")
+_OBJECT: Final = re.compile(
+    rf"(.*\.(o|ko|a)|vmlinux(-[0-9].*)?)({'|'.join(map(re.escape, _PACKINGS))})?", re.DOTALL
+)
 """What a folder is searched for. The image of a kernel is `vmlinux`, in /boot with its release."""
 
 _NOT_OBJECT: Final = re.compile(r"vmlinux-.*\.(py|lds)")
@@ -90,7 +93,7 @@ def select(
     list that cannot be read, and for a folder without objects: a typing error would look like a
     tree without faults.
     """
-    names = [*arguments, *(name for path in lists for name in _listed(path, null=null))]
+    names = [*arguments, *listed(lists, null=null)]
     files: dict[tuple[str, Path | None], Selected] = {}
     errors: list[ScpatchError] = []
     links: list[Path] = []
@@ -119,18 +122,27 @@ class Pairs(NamedTuple):
         return list(zip(self.before, (file.source for file in self.pairs.files), strict=True))
 
 
-def pair(before: Path, after: Path) -> Pairs:
+def pair(before: Path, after: Path, lists: Sequence[Path] = (), *, null: bool = False) -> Pairs:
     """Two files, or the files of two folders by their places in them; `x.ko` and `x.ko.xz` are
-    versions of the same. Raises SCP109 as `select` does, and for a folder and a file."""
+    versions of the same. With `lists`, as of `select`, only what they name: files and folders by
+    their places in the two folders.
+
+    Raises SCP109 as `select` does, and for a folder and a file.
+    """
     folders = os.path.isdir(before), os.path.isdir(after)
-    if not any(folders):
+    if not any(folders) and not lists:
         return Pairs(Selection((_named(after),)), (_named(before).source,))
     if not all(folders):
-        file, folder = (before, after) if folders[1] else (after, before)
-        hint = "name two files or two folders"
-        message = f"it is no folder, but {folder} is one"
-        raise ScpatchError("SCP109", message, file=str(file), hint=hint)
-    old, new = select([before], copies=True), select([after], copies=True)
+        file, folder = (before, after) if not folders[0] else (after, before)
+        hint = "name two folders" if lists else "name two files or two folders"
+        what = f"but {folder} is one" if any(folders) else "and a list names files in two folders"
+        raise ScpatchError("SCP109", f"it is no folder, {what}", file=str(file), hint=hint)
+    if lists:
+        names = listed(lists, null=null)
+        old, new = _named_in(before, after, names), _named_in(after, before, names)
+        old = old._replace(errors=())  # those of both folders are in the other
+    else:
+        old, new = select([before], copies=True), select([after], copies=True)
     old_places, new_places = _by_place(old), _by_place(new)
     both = [place for place in new_places if place in old_places]
     sides = (old_places, new_places, after), (new_places, old_places, before)
@@ -145,14 +157,51 @@ def pair(before: Path, after: Path) -> Pairs:
     return Pairs(selection, tuple(old_places[place].source for place in both), tuple(alone))
 
 
+def _named_in(folder: Path, other: Path, names: Iterable[Path]) -> Selection:
+    """What a folder has of the files and folders with these places; an error for each that neither
+    it nor the other folder has."""
+    files: list[Selected] = []
+    errors: list[ScpatchError] = []
+    links: list[Path] = []
+    for name in dict.fromkeys(names):
+        leads_out = name.is_absolute() or ".." in name.parts
+        path = None if leads_out else _version(folder / name)
+        if path is not None and path.is_dir():
+            paths = _walk(path, errors, links)
+            files += (Selected(file, file.relative_to(folder), found=True) for file in paths)
+        elif path is not None:
+            files.append(Selected(path, path.relative_to(folder)))
+        elif leads_out or _version(other / name) is None:
+            errors.append(
+                ScpatchError(
+                    "SCP109",
+                    "neither folder has such a file",
+                    file=str(name),
+                    hint=f"a list names places in the folders: cd {folder}; find . -name '*.ko'",
+                )
+            )
+    return Selection(tuple(files), tuple(errors), tuple(links), many=True)
+
+
+def _version(path: Path) -> Path | None:
+    """The file or folder, or the same file in another packing, if there is one."""
+    plain = str(path).removesuffix(_packing(path.name))
+    versions = (path, *(Path(plain + suffix) for suffix in ("", *_PACKINGS)))
+    return next((version for version in versions if version.exists()), None)
+
+
+def _packing(name: str) -> str:
+    """The suffix of the packing in the name of an object; empty for any other name."""
+    match = _OBJECT.fullmatch(name)
+    return (match and match[4]) or ""
+
+
 def _by_place(selection: Selection) -> dict[str, Selected]:
     """The files by their places without the suffix of their packing, unless two would share it."""
     places: dict[str, Selected] = {}
     for file in selection.files:
         whole = str(file.relative)
-        match = _OBJECT.fullmatch(file.relative.name)
-        suffix = match[4] if match and match[4] else ""
-        place = whole.removesuffix(suffix)
+        place = whole.removesuffix(_packing(file.relative.name))
         places[whole if place in places else place] = file
     return places
 
@@ -196,15 +245,16 @@ def _walk(folder: Path, errors: list[ScpatchError], links: list[Path]) -> Iterat
                 yield Path(root, name)
 
 
-def _listed(path: Path, *, null: bool) -> Iterator[Path]:
-    """The names in a list; empty lines name nothing."""
-    try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-    except OSError as error:
-        raise cannot_read(path, error) from error
-    for name in data.split(b"\0" if null else b"\n"):
-        if name:
-            yield Path(os.fsdecode(name))
+def listed(lists: Iterable[Path], *, null: bool) -> list[Path]:
+    """The names in lists; empty lines name nothing. Raises SCP109."""
+    names: list[bytes] = []
+    for path in lists:
+        try:
+            data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        except OSError as error:
+            raise cannot_read(path, error) from error
+        names += data.split(b"\0" if null else b"\n")
+    return [Path(os.fsdecode(name)) for name in names if name]
 
 
 def expand_response_files(arguments: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from scpatch.differ.model import (
@@ -63,14 +64,20 @@ class DiffReport(NamedTuple):
     """Whether there is one line a function instead of its code."""
     shown: Filter = EVERYTHING
     failed: Sequence[ScpatchError] = ()
+    compared: int | None = None
+    """The number of pairs of files in two folders. A person then gets a total, too."""
+    alone: Sequence[tuple[Path, Path]] = ()
+    """Files that only one of two folders has, each with the folder that lacks it."""
 
     @property
     def command(self) -> str:
         return "diff"
 
     def blocks(self) -> Iterator[Block]:
+        if self.compared is not None:
+            yield Line((Cell(self._overview(), style=Style.HEADING),))
         for index, (before, after, diff) in enumerate(self.files):
-            if index:
+            if index or self.compared is not None:
                 yield GAP
             strategy = f"   strategy {diff.strategy}" if diff.strategy else ""
             yield Title(f"{before} -> {after}", diff.kind + strategy)
@@ -82,10 +89,24 @@ class DiffReport(NamedTuple):
                 if kind in _IN_SHORT or not self.stat:
                     yield kind, after, *fields
 
+        for path, folder in self.alone:
+            yield "alone", path, folder
+
     def document(self) -> DiffDocument:
         from scpatch.report.documents.diff import diff_document
 
-        return diff_document(self.files, self.shown, self.failed, code=not self.stat)
+        alone = [str(path) for path, _ in self.alone]
+        return diff_document(self.files, self.shown, self.failed, alone, code=not self.stat)
+
+    def _overview(self) -> str:
+        """`total: 2 objects in 40 files differ: 3 functions: 6 words changed, ...`"""
+        changed = [diff for _, _, diff in self.files]
+        verb = "differ" if len(changed) > 1 else "differs"
+        number = count(len(changed), "object") if changed else "nothing"
+        text = f"total: {number} in {count(self.compared or 0, 'file')} {verb}"
+        text += f": {_total(changed)}" if changed else ""
+        text += f"; {count(len(self.alone), 'file')} in one folder only" if self.alone else ""
+        return text + (f"; {count(len(self.failed), 'file')} cannot be read" * bool(self.failed))
 
     def findings(self) -> Iterator[Finding]:
         """The refused calls, and what differs in each object."""
@@ -93,7 +114,10 @@ class DiffReport(NamedTuple):
             for site in self.shown.calls(diff.refused):
                 yield refusal(after, site)
             if not diff.same:
-                yield Finding(Level.NOTE, "differs", after, "", "", _total(diff))
+                yield Finding(Level.NOTE, "differs", after, "", "", _total([diff]))
+        for path, folder in self.alone:
+            message = f"there is no such file in {folder}"
+            yield Finding(Level.WARNING, "alone", str(path), "", "", message)
 
 
 def _object(diff: ObjectDiff, shown: Filter) -> Iterator[Block]:
@@ -145,7 +169,7 @@ def _stat(diff: ObjectDiff, shown: Filter) -> Iterator[Block]:
         yield from _object(diff, shown)
         return
     functions = shown.code(diff.functions)
-    yield _line(_total(diff))
+    yield _line(_total([diff]))
     if shown.active:
         yield note_shown(len(functions), len(diff.functions), "function")
     if functions:
@@ -203,7 +227,7 @@ def _refused(refused: Sequence[Site]) -> Iterator[Block]:
 
 
 def _summary(diff: ObjectDiff, shown: Filter) -> Iterator[Block]:
-    yield _line(_total(diff))
+    yield _line(_total([diff]))
     if shown.active:
         yield note_shown(len(shown.code(diff.functions)), len(diff.functions), "function")
         return
@@ -245,9 +269,11 @@ def _sizes(section: SectionDiff) -> str:
     return f"{after:,}" if before == after else f"{before:,} -> {after:,}"
 
 
-def _total(diff: ObjectDiff) -> str:
+def _total(diffs: Sequence[ObjectDiff]) -> str:
     """`3 functions: 6 words changed, 4 added, 0 removed; 3 call sites; 5 sections, 2 symbols`"""
-    total = diff.total
+    total = Totals.of(function for diff in diffs for function in diff.functions)
+    sections = sum(len(diff.sections) for diff in diffs)
+    symbols = sum(len(diff.symbols) for diff in diffs)
     parts = [
         f"{count(total.functions, 'function')}: {count(total.changed, 'word')} changed, "
         f"{total.added:,} added, {total.removed:,} removed"
@@ -255,7 +281,7 @@ def _total(diff: ObjectDiff) -> str:
     if total.sites:
         refused = f", {total.refused:,} refused" if total.refused else ""
         parts.append(count(total.sites, "call site") + refused)
-    parts.append(f"{count(len(diff.sections), 'section')}, {count(len(diff.symbols), 'symbol')}")
+    parts.append(f"{count(sections, 'section')}, {count(symbols, 'symbol')}")
     return "; ".join(parts)
 
 

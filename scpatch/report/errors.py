@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from enum import StrEnum
+from itertools import groupby
 
 from scpatch.errors import ScpatchError
 
@@ -38,10 +40,14 @@ def print_hint(advice: str) -> None:
         print(f"hint: {advice}", file=sys.stderr)
 
 
-def print_error(error: ScpatchError) -> None:
+def print_errors(errors: Iterable[ScpatchError]) -> None:
+    """Prints each, and after those with the same hint that follow each other, what to do."""
     from scpatch.strategies.diagnostics import hint
 
-    print_message(Kind.ERROR, str(error), error.hint or hint(error.code))
+    for advice, group in groupby(errors, lambda error: error.hint or hint(error.code)):
+        for error in group:
+            print_message(Kind.ERROR, str(error))
+        print_hint(advice)
 
 
 def as_message(error: Exception) -> ScpatchError:

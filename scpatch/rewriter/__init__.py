@@ -5,7 +5,6 @@ archives; `object` and `site_table` for objects; `model` and `options`.
 """
 
 from scpatch.rewriter.files import plan_file as plan_file
-from scpatch.rewriter.files import try_plan as try_plan
 from scpatch.rewriter.files import without_repeats as without_repeats
 from scpatch.rewriter.model import FilePlan as FilePlan
 from scpatch.rewriter.model import ObjectPlan as ObjectPlan

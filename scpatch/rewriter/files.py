@@ -52,14 +52,6 @@ def _plan_archive(source: Input, plan_member: PlanObject, target: Path | None) -
     return plan_of(source, planned.objects, planned.layout, target)
 
 
-def try_plan(job: tuple[Path | bytes, Path | None], options: Options) -> FilePlan | ScpatchError:
-    """The plan of a source and its target, or why there is none."""
-    try:
-        return plan_file(job[0], options, job[1])
-    except ScpatchError as error:
-        return error
-
-
 def without_repeats(plans: Iterable[FilePlan]) -> tuple[list[FilePlan], list[ScpatchError]]:
     """The plans, each without the outputs of earlier ones, such as a member that two thin archives
     share; and SCP110 in place of each that has other contents for a file of an earlier one."""

@@ -14,6 +14,7 @@ from scpatch.report.documents import (
     Document,
     Entry,
     FailedFile,
+    FileName,
     Natural,
     SectionName,
     Word,
@@ -122,6 +123,7 @@ class ComparedObject(Entry):
 class DiffDocument(Document):
     command: Literal["diff"]
     files: Annotated[list[ComparedObject], about("Empty if the files are the same.")]
+    alone: Annotated[list[FileName], about("Files that only one of two folders has.")]
     failed: list[FailedFile]
 
 
@@ -129,6 +131,7 @@ def diff_document(
     files: Sequence[tuple[str, str, ObjectDiff]],
     shown: Filter,
     failed: Iterable[ScpatchError],
+    alone: Sequence[str],
     *,
     code: bool,
 ) -> DiffDocument:
@@ -145,7 +148,7 @@ def diff_document(
         for before, after, diff in files
     )
     document = {"schema": SCHEMA, "command": "diff", "files": compared}
-    return entry(DiffDocument, **document, failed=failures(failed))
+    return entry(DiffDocument, **document, alone=alone, failed=failures(failed))
 
 
 def _function(function: FunctionDiff, *, code: bool) -> ComparedFunction:

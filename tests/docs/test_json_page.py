@@ -62,7 +62,8 @@ def test_kinds_of_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_kinds_of_lines_of_a_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rewrite_diff = compare(FIXTURES / "refused.o", rewritten("refused.o", tmp_path))
     other = compare(FIXTURES / "calls-gcc.o", FIXTURES / "calls-clang.o")
-    print_report(DiffReport([("a", "b", rewrite_diff), ("c", "d", other)]), "plain")
+    files = [("a", "b", rewrite_diff), ("c", "d", other)]
+    print_report(DiffReport(files, alone=[(Path("e"), Path("f"))]), "plain")
     printed = kinds(capsys.readouterr().out)
     assert printed.keys() == documented()["diff"].keys()
     # "then of each side word, text, relocations" is six fields, "changed, added, removed" three.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from scpatch.advisor import RULE, Advice, Outlook
 from scpatch.errors import ScpatchError
@@ -23,9 +23,6 @@ from scpatch.report.blocks import (
     number,
 )
 from scpatch.report.words import call_sites, count
-
-if TYPE_CHECKING:
-    from scpatch.report.documents.advise import AdviseDocument
 
 _TITLES = ("", "sites", "left", "stubs", "trampolines", "bytes", "same TOC", "other TOC")
 
@@ -61,11 +58,6 @@ class AdviseReport(NamedTuple):
             applied = ", ".join(advice.applied)
             yield "file", path, advice.kind, advice.sites, advice.recommended, applied
         yield "rule", "", RULE
-
-    def document(self) -> AdviseDocument:
-        from scpatch.report.documents.advise import advise_document
-
-        return advise_document(self.files, self.failed)
 
     def findings(self) -> Iterator[Finding]:
         """The recommendation for each file."""

@@ -1,7 +1,8 @@
 """What a report says, apart from how a form draws it.
 
-A report gives the same contents in three shapes: blocks for a person, records for line tools, and a
-document for programs. Their text is as in the object; each form escapes it.
+A report gives the same contents in three shapes: blocks for a person, records for line tools, and
+findings for what shows faults. A fourth, for programs, is in `documents`. Their text is as in the
+object; each form escapes it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from scpatch.differ.model import FunctionDiff
     from scpatch.errors import ScpatchError
-    from scpatch.report.documents import Document
 
 
 class Style(Enum):
@@ -151,8 +151,6 @@ class Report(Protocol):
     def blocks(self) -> Iterable[Block]: ...
 
     def records(self) -> Iterable[Record]: ...
-
-    def document(self) -> Document: ...
 
     def findings(self) -> Iterable[Finding]: ...
 

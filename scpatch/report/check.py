@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from scpatch.errors import ScpatchError
 from scpatch.report.blocks import (
     GAP,
     Block,
     Cell,
-    CodePlace,
     Finding,
     Level,
     Line,
@@ -19,16 +18,13 @@ from scpatch.report.blocks import (
     Record,
     Style,
     Table,
-    place_cell,
 )
-from scpatch.report.words import call_sites, count, place, spot
+from scpatch.report.places import code_place, place_cells, place_fields, place_text
+from scpatch.report.words import call_sites, count
 from scpatch.verifier.check import CheckedCall, CheckVerdict, Kind
 from scpatch.verifier.reasons import every_reason
 from scpatch.verifier.types import Common
 from scpatch.verifier.verdict import Result, worst
-
-if TYPE_CHECKING:
-    from scpatch.report.documents.check import CheckDocument
 
 WORDS: Final = {
     Result.PROVEN: "right",
@@ -71,17 +67,12 @@ class CheckReport(NamedTuple):
         for verdict in self.verdicts:
             for call in verdict.calls:
                 yield (
-                    *("site", verdict.label, place(call.section_name, call.offset)),
-                    *(_spot(call), call.trampoline, call.reason, WORDS[call.result], call.why),
+                    *("site", verdict.label, *place_fields(call)),
+                    *(call.trampoline, call.reason, WORDS[call.result], call.why),
                 )
             for error in verdict.errors:
                 yield "error", verdict.label, error
             yield "verdict", verdict.label, str(verdict.kind), WORDS[verdict.result]
-
-    def document(self) -> CheckDocument:
-        from scpatch.report.documents.check import check_document
-
-        return check_document(self.verdicts, self.failed)
 
     def findings(self) -> Iterator[Finding]:
         """What is wrong, and what was not shown."""
@@ -92,12 +83,11 @@ class CheckReport(NamedTuple):
                 if call.result is Result.PROVEN:
                     continue
                 level = Level.ERROR if call.result is Result.NOT_PROVEN else Level.WARNING
-                where = place(call.section_name, call.offset)
-                where += f" in {_spot(call)}" if call.function else ""
                 message = f"call of {call.trampoline}: {call.why}"
-                title = WORDS[call.result]
-                at = CodePlace(call.section_name, call.offset, call.function, call.function_offset)
-                yield Finding(level, title, verdict.label, where, "", message, hint(verdict), at)
+                yield Finding(
+                    *(level, WORDS[call.result], verdict.label, place_text(call), "", message),
+                    *(hint(verdict), code_place(call)),
+                )
 
 
 def summary(verdicts: Sequence[CheckVerdict], failed: Sequence[ScpatchError] = ()) -> str:
@@ -149,13 +139,14 @@ def _right(calls: Iterable[CheckedCall]) -> str:
     return f"{reasons.total():,} right ({shown})"
 
 
-def _spot(call: CheckedCall) -> str:
-    return spot(call.function, call.function_offset)
+def mark_cell(result: Result) -> Cell:
+    """Whether a call is right, or all calls of a file."""
+    return Cell("", _MARKS[result], Style.NEW if result is Result.PROVEN else Style.REFUSED)
 
 
 def _overview(verdict: CheckVerdict) -> tuple[Cell, ...]:
     return (
-        Cell("", _MARKS[verdict.result], Style.NEW),
+        mark_cell(verdict.result),
         Cell(verdict.label),
         Cell("", str(verdict.kind)),
         Cell(f"{call_sites(len(verdict.calls))}: {_right(verdict.calls)}"),
@@ -179,11 +170,9 @@ def _file(verdict: CheckVerdict, *, verbose: bool) -> Iterator[Block]:
 
 
 def _cells(call: CheckedCall) -> tuple[Cell, ...]:
-    style = Style.NEW if call.result is Result.PROVEN else Style.REFUSED
     return (
-        Cell("", _MARKS[call.result], style),
-        place_cell(call.section_name, call.offset),
-        place_cell(call.function, call.function_offset) if call.function else Cell(""),
+        mark_cell(call.result),
+        *place_cells(call),
         Cell(call.trampoline),
         Cell("", WORDS[call.result]),
     )

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from scpatch.differ.model import (
     FieldChange,
@@ -43,9 +43,6 @@ from scpatch.report.scan import refusal
 from scpatch.report.words import call_sites, count, place
 from scpatch.sites.model import Site
 from scpatch.strategies.diagnostics import hint
-
-if TYPE_CHECKING:
-    from scpatch.report.documents.diff import DiffDocument
 
 _MANY: Final = 20
 """How many rows of a table a person gets."""
@@ -91,12 +88,6 @@ class DiffReport(NamedTuple):
 
         for path, folder in self.alone:
             yield "alone", path, folder
-
-    def document(self) -> DiffDocument:
-        from scpatch.report.documents.diff import diff_document
-
-        alone = [str(path) for path, _ in self.alone]
-        return diff_document(self.files, self.shown, self.failed, alone, code=not self.stat)
 
     def _overview(self) -> str:
         """`total: 2 objects in 40 files differ: 3 functions: 6 words changed, ...`"""

@@ -31,7 +31,6 @@ from scpatch.strategies.plans import Plan
 
 if TYPE_CHECKING:
     from scpatch.report.diff import DiffReport
-    from scpatch.report.documents.calls import RewriteDocument
 
 
 class RewriteReport(NamedTuple):
@@ -96,14 +95,6 @@ class RewriteReport(NamedTuple):
             yield "object", name, plan.strategy, len(plan.changed), plan.code_bytes
         if self.differences:
             yield from self.differences.records()
-
-    def document(self) -> RewriteDocument:
-        from scpatch.report.documents.calls import rewrite_document
-
-        document = rewrite_document(self.plans, self.shown, self.failed, written=self.written)
-        if self.differences:
-            document.differences = self.differences.document().files
-        return document
 
     def findings(self) -> Iterator[Finding]:
         """The refused calls."""

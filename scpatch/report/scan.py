@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from scpatch.errors import ScpatchError
 from scpatch.report.blocks import (
     GAP,
     Block,
     Cell,
-    CodePlace,
     Finding,
     Level,
     Line,
@@ -22,15 +21,12 @@ from scpatch.report.blocks import (
     legend,
     note_shown,
     number,
-    place_cell,
 )
 from scpatch.report.filters import EVERYTHING, Filter
-from scpatch.report.words import by_state, call_sites, count, enumerate_states, place, spot
+from scpatch.report.places import code_place, place_cells, place_fields
+from scpatch.report.words import by_state, call_sites, count, enumerate_states
 from scpatch.sites.actions import Common
 from scpatch.sites.model import Scan, Site, Trampoline
-
-if TYPE_CHECKING:
-    from scpatch.report.documents.calls import ScanDocument
 
 
 class ScanReport(NamedTuple):
@@ -77,11 +73,6 @@ class ScanReport(NamedTuple):
             for site in self.shown.calls(scan.sites):
                 yield site_record(name, site)
 
-    def document(self) -> ScanDocument:
-        from scpatch.report.documents.calls import scan_document
-
-        return scan_document(self.objects, self.shown, self.failed)
-
     def findings(self) -> Iterator[Finding]:
         """The calls that lose r2: refused ones, and those that `rewrite` would change."""
         for name, scan in self.objects:
@@ -92,7 +83,7 @@ class ScanReport(NamedTuple):
                     message = f"call of {site.trampoline}: r2 is lost if its target has another TOC"
                     yield Finding(
                         *(Level.WARNING, "r2 is not saved", name, site.place, site.line),
-                        *(message, "scpatch rewrite", code_place(site)),
+                        *(message, "scpatch rewrite", code_place(site, site.file_offset)),
                     )
 
 
@@ -174,8 +165,7 @@ def _cells(site: Site, *, lined: bool) -> tuple[Cell, ...]:
         style = Style.REFUSED
     cells = (
         Cell("", str(site.state), style),
-        place_cell(site.section_name, site.offset),
-        place_cell(site.function, site.function_offset) if site.function else Cell(""),
+        *place_cells(site),
         Cell(site.trampoline),
     )
     path, colon, number = site.line.rpartition(":")
@@ -188,20 +178,13 @@ def refusal(name: str, site: Site) -> Finding:
 
     return Finding(
         *(Level.ERROR, site.code, name, site.place, site.line, site.detail),
-        *(hint(site.code), code_place(site)),
-    )
-
-
-def code_place(site: Site) -> CodePlace:
-    return CodePlace(
-        site.section_name, site.offset, site.function, site.function_offset, site.file_offset
+        *(hint(site.code), code_place(site, site.file_offset)),
     )
 
 
 def site_record(name: str, site: Site) -> tuple[str, ...]:
     """The place, function, trampoline, state, code, line and detail of a site in an object."""
     return (
-        *("site", name, place(site.section_name, site.offset)),
-        *(spot(site.function, site.function_offset), site.trampoline, str(site.state)),
+        *("site", name, *place_fields(site), site.trampoline, str(site.state)),
         *(site.code, site.line, site.detail),
     )

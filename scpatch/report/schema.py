@@ -9,9 +9,11 @@ from typing import Final
 import msgspec
 
 from scpatch.report.documents.advise import AdviseDocument
-from scpatch.report.documents.calls import RewriteDocument, ScanDocument, VerifyDocument
 from scpatch.report.documents.check import CheckDocument
 from scpatch.report.documents.diff import DiffDocument
+from scpatch.report.documents.rewrite import RewriteDocument
+from scpatch.report.documents.scan import ScanDocument
+from scpatch.report.documents.verify import VerifyDocument
 from scpatch.strategies import every_action
 from scpatch.verifier.reasons import every_reason
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from scpatch.errors import ScpatchError
 from scpatch.report.blocks import (
     GAP,
     Block,
     Cell,
-    CodePlace,
     Finding,
     Level,
     Line,
@@ -22,21 +21,18 @@ from scpatch.report.blocks import (
     Table,
     legend,
     note_shown,
-    place_cell,
 )
+from scpatch.report.check import mark_cell
 from scpatch.report.filters import EVERYTHING, Filter
-from scpatch.report.words import call_sites, count, place, spot
+from scpatch.report.places import code_place, place_cells, place_fields, place_text
+from scpatch.report.words import call_sites, count
 from scpatch.verifier.execute.judge import Outcome
 from scpatch.verifier.reasons import every_reason
 from scpatch.verifier.types import Reason, SiteProof
 from scpatch.verifier.verdict import Result, SiteRuns, Verdict, judge_site
 
-if TYPE_CHECKING:
-    from scpatch.report.documents.calls import VerifyDocument
-
 _GOOD: Final = {Result.PROVEN: "good", Result.NOT_SHOWN: "not shown", Result.NOT_PROVEN: "bad"}
-_MARKS: Final = {Result.PROVEN: "ok", Result.NOT_SHOWN: "??", Result.NOT_PROVEN: "BAD"}
-"""What records and blocks say of a site."""
+"""What records say of a site."""
 
 
 class VerifyReport(NamedTuple):
@@ -88,8 +84,7 @@ class VerifyReport(NamedTuple):
         for verdict in self.verdicts:
             for site, runs in self._rows(verdict):
                 yield (
-                    *("site", verdict.label, place(site.section_name, site.offset)),
-                    *(_spot(site), site.trampoline, site.state),
+                    *("site", verdict.label, *place_fields(site), site.trampoline, site.state),
                     _GOOD[judge_site(site, runs)],
                     *((_word(runs.before), _word(runs.after)) if runs else ("", "")),
                     *(site.why, "; ".join(runs.objections if runs else ())),
@@ -100,11 +95,6 @@ class VerifyReport(NamedTuple):
                 yield "checked", verdict.label, *verdict.proof.checkers, *_programs(verdict)
             yield "verdict", verdict.label, str(verdict.result)
 
-    def document(self) -> VerifyDocument:
-        from scpatch.report.documents.calls import verify_document
-
-        return verify_document(self.verdicts, self.shown, self.failed)
-
     def findings(self) -> Iterator[Finding]:
         """What speaks against a proof, and what was not shown."""
         for verdict in self.verdicts:
@@ -114,12 +104,11 @@ class VerifyReport(NamedTuple):
                 result = judge_site(site, runs)
                 if result is not Result.PROVEN:
                     level = Level.ERROR if result is Result.NOT_PROVEN else Level.WARNING
-                    where = f"{place(site.section_name, site.offset)} in {_spot(site)}"
                     message = "; ".join([site.why, *(runs.objections if runs else ())])
-                    at = CodePlace(
-                        site.section_name, site.offset, site.function, site.function_offset
+                    yield Finding(
+                        *(level, str(result), verdict.label, place_text(site), "", message),
+                        at=code_place(site),
                     )
-                    yield Finding(level, str(result), verdict.label, where, "", message, at=at)
 
 
 def _total(verdicts: Sequence[Verdict]) -> str:
@@ -170,10 +159,6 @@ def _programs(verdict: Verdict) -> tuple[str, str]:
     return (verdict.tools.ld, verdict.tools.emulator or "") if verdict.tools else ("", "")
 
 
-def _spot(site: SiteProof) -> str:
-    return spot(site.function, site.function_offset)
-
-
 def _word(outcome: Outcome) -> str:
     if outcome.passed:
         return "passed"
@@ -197,12 +182,7 @@ def _site_table(
 def _cells(
     site: SiteProof, runs: SiteRuns | None, result: Result, *, executed: bool
 ) -> tuple[Cell, ...]:
-    cells = (
-        Cell("", _MARKS[result], Style.NEW if result is Result.PROVEN else Style.REFUSED),
-        place_cell(site.section_name, site.offset),
-        place_cell(site.function, site.function_offset) if site.function else Cell(""),
-        Cell("", site.state.text),
-    )
+    cells = (mark_cell(result), *place_cells(site), Cell("", site.state.text))
     if not executed:
         return cells
     ran = f"{_word(runs.before)} -> {_word(runs.after)}" if runs else "not executed"

@@ -1,19 +1,22 @@
 """The JSON documents as types: what `--format json` prints, and what the schema is made from.
 
-A field is called as the attribute of the model that it shows, unless JSON has another name for it.
-Only what needs JSON imports this package: the import of msgspec takes time.
+Each command has a module of its name here, with `document(report)`. A field is called as the
+attribute of the model that it shows, unless JSON has another name for it. Only what needs JSON
+imports this package: the import of msgspec takes time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Annotated, Final, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
 from scpatch.errors import ScpatchError
+from scpatch.report.blocks import Report
 from scpatch.report.words import clean
 from scpatch.verifier.verdict import Result, worst
 
@@ -39,6 +42,13 @@ Word = Annotated[str, Meta(pattern="^0x([0-9a-f]{2}){1,4}$")]
 SectionName = Annotated[str, about("Section name.")]
 FileName = Annotated[str, about("The file; a member is ARCHIVE(MEMBER).")]
 Applied = Annotated[list[str], about("The strategies that it says it was rewritten with.")]
+SecondOpinion = Annotated[
+    str, about("The library that read the files too, and its version; empty if none did.")
+]
+Disassembler = Annotated[
+    str, about("What decoded the instructions, and its version; empty if nothing did.")
+]
+WorstResult = Annotated[Result, about("The worst of the files; what failed is not shown.")]
 
 
 class Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,6 +74,12 @@ def worst_of(results: Iterable[Result], failed: Sequence[ScpatchError]) -> Resul
 
 class Document(Entry):
     schema: Annotated[Literal["scpatch/2"], about("The version of the documents.")]
+
+
+def document_of(report: Report) -> Document:
+    """The document of a command's report."""
+    document: Document = import_module(f"{__name__}.{report.command}").document(report)
+    return document
 
 
 _Entry = TypeVar("_Entry", bound=Entry)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
@@ -22,8 +21,7 @@ from scpatch.report.documents import (
 )
 
 if TYPE_CHECKING:
-    from scpatch.advisor import Advice
-    from scpatch.errors import ScpatchError
+    from scpatch.report.advise import AdviseReport
 
 Ratio = Annotated[float, Meta(ge=0)]
 
@@ -63,12 +61,12 @@ class AdviseDocument(Document):
     failed: list[FailedFile]
 
 
-def advise_document(files: Sequence[Advice], failed: Iterable[ScpatchError]) -> AdviseDocument:
+def document(report: AdviseReport) -> AdviseDocument:
     advised = []
-    for advice in files:
+    for advice in report.files:
         outlooks = [
             entry(StrategyOutlook, o, same=round(o.same, 4), other=round(o.other, 4))
             for o in advice.outlooks
         ]
         advised.append(entry(AdvisedFile, advice, file=str(advice.path), strategies=outlooks))
-    return AdviseDocument(SCHEMA, "advise", RULE, advised, failures(failed))
+    return AdviseDocument(SCHEMA, "advise", RULE, advised, failures(report.failed))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import field
 
-from scpatch.errors import ScpatchError
 from scpatch.report.documents import (
     SCHEMA,
     Applied,
+    Disassembler,
     Document,
     Entry,
     FailedFile,
     FileName,
+    SecondOpinion,
+    WorstResult,
     about,
     entry,
     failures,
@@ -22,8 +23,11 @@ from scpatch.report.documents import (
     worst_of,
 )
 from scpatch.report.documents.calls import CallEntry
-from scpatch.verifier.check import CheckedCall, CheckVerdict, Kind
+from scpatch.verifier.check import CheckVerdict, Kind
 from scpatch.verifier.verdict import Result
+
+if TYPE_CHECKING:
+    from scpatch.report.check import CheckReport
 
 
 class CheckedSite(CallEntry):
@@ -40,12 +44,8 @@ class CheckedObject(Entry):
     strategies: Applied
     proven: bool
     result: Annotated[Result, about("The worst of its calls.")] = field(name="verdict")
-    second_opinion: Annotated[
-        str, about("The library that read the files too, and its version; empty if none did.")
-    ]
-    disassembler: Annotated[
-        str, about("What decoded the instructions, and its version; empty if nothing did.")
-    ]
+    second_opinion: SecondOpinion
+    disassembler: Disassembler
     errors: Annotated[list[str], about("Why the file as a whole cannot be judged.")]
     sites: list[CheckedSite]
 
@@ -53,18 +53,16 @@ class CheckedObject(Entry):
 class CheckDocument(Document):
     command: Literal["check"]
     proven: bool
-    verdict: Annotated[Result, about("The worst of the files; what failed is not shown.")]
+    verdict: WorstResult
     files: list[CheckedObject]
     failed: list[FailedFile]
 
 
-def check_document(
-    verdicts: Sequence[CheckVerdict], failed: Sequence[ScpatchError]
-) -> CheckDocument:
-    result = worst_of((verdict.result for verdict in verdicts), failed)
+def document(report: CheckReport) -> CheckDocument:
+    result = worst_of((verdict.result for verdict in report.verdicts), report.failed)
     proven = result is Result.PROVEN
-    files = list(map(_checked, verdicts))
-    return CheckDocument(SCHEMA, "check", proven, result, files, failures(failed))
+    files = list(map(_checked, report.verdicts))
+    return CheckDocument(SCHEMA, "check", proven, result, files, failures(report.failed))
 
 
 def _checked(verdict: CheckVerdict) -> CheckedObject:
@@ -73,9 +71,5 @@ def _checked(verdict: CheckVerdict) -> CheckedObject:
         verdict,
         second_opinion=verdict.checkers.second_opinion,
         disassembler=verdict.checkers.disassembler,
-        sites=list(map(_site, verdict.calls)),
+        sites=[entry(CheckedSite, call) for call in verdict.calls],
     )
-
-
-def _site(call: CheckedCall) -> CheckedSite:
-    return entry(CheckedSite, call)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,9 +25,8 @@ from scpatch.report.documents import (
 )
 
 if TYPE_CHECKING:
-    from scpatch.differ.model import FunctionDiff, ObjectDiff
-    from scpatch.errors import ScpatchError
-    from scpatch.report.filters import Filter
+    from scpatch.differ.model import FunctionDiff
+    from scpatch.report.diff import DiffReport
 
 
 class ChangedField(Entry):
@@ -127,15 +126,9 @@ class DiffDocument(Document):
     failed: list[FailedFile]
 
 
-def diff_document(
-    files: Sequence[tuple[str, str, ObjectDiff]],
-    shown: Filter,
-    failed: Iterable[ScpatchError],
-    alone: Sequence[str],
-    *,
-    code: bool,
-) -> DiffDocument:
-    """The document of what is shown; without `code`, functions have no hunks."""
+def document(report: DiffReport) -> DiffDocument:
+    """The document of what is shown; with `stat`, functions have no hunks."""
+    shown = report.shown
     compared = (
         entry(
             ComparedObject,
@@ -143,12 +136,13 @@ def diff_document(
             before=before,
             after=after,
             refused=shown.calls(diff.refused),
-            functions=map(partial(_function, code=code), shown.code(diff.functions)),
+            functions=map(partial(_function, code=not report.stat), shown.code(diff.functions)),
         )
-        for before, after, diff in files
+        for before, after, diff in report.files
     )
-    document = {"schema": SCHEMA, "command": "diff", "files": compared}
-    return entry(DiffDocument, **document, alone=alone, failed=failures(failed))
+    fields = {"schema": SCHEMA, "command": "diff", "files": compared}
+    alone = [str(path) for path, _ in report.alone]
+    return entry(DiffDocument, **fields, alone=alone, failed=failures(report.failed))
 
 
 def _function(function: FunctionDiff, *, code: bool) -> ComparedFunction:

@@ -14,13 +14,14 @@ from typing import TextIO
 import msgspec
 
 from scpatch.report.blocks import Report
+from scpatch.report.documents import document_of
 from scpatch.report.screen import Look
 
 _NOT_ASCII = re.compile(r"[^\x00-~]+")
 
 
 def write(report: Report, stream: TextIO, _look: Look) -> None:
-    stream.writelines(_pieces(report.document(), "\n"))
+    stream.writelines(_pieces(document_of(report), "\n"))
     stream.write("\n")
 
 

@@ -75,6 +75,22 @@ class Table(NamedTuple):
     """What the columns are, if there is no row of headings. Rows can be filtered by `state`,
     `place`, `function` and `trampoline`."""
 
+    @property
+    def titles(self) -> Row:
+        """The headings of the columns; empty if they have none."""
+        first = self.rows[0] if self.rows else ()
+        if self.columns:
+            named = zip(self.columns, first, strict=True)
+            return [Cell("", name, right=cell.right) for name, cell in named]
+        return first if any(cell.style in (Style.HEADING, Style.QUIET) for cell in first) else ()
+
+    @property
+    def body(self) -> Iterator[tuple[Row, Sequence[Line | Paragraph]]]:
+        """The rows without one of headings, each with what stands below it."""
+        start = bool(self.titles) and not self.columns
+        for index, row in enumerate(self.rows[start:], start):
+            yield row, self.notes.get(index, ())
+
 
 class Title(NamedTuple):
     """A heading, and what kind of thing it names."""

@@ -186,26 +186,23 @@ def _cell(cell: Cell) -> str:
 
 
 def _table(table: Table) -> Iterator[str]:
-    rows = list(table.rows)
-    if not rows:
+    if not table.rows:
         return
-    folded = table.limit is not None and len(rows) > table.limit
+    folded = table.limit is not None and len(table.rows) > table.limit
     if folded:
-        yield f"<details>\n<summary>{count(len(rows), 'row')}</summary>"
-    yield f'<div class="scroll" tabindex="0" role="region" aria-label="table">{_start(table)}'
-    calls, start = _lists_calls(table), 0
-    if table.columns:
-        names = zip(table.columns, rows[0], strict=True)
-        yield _head([Cell("", name, right=cell.right) for name, cell in names])
-    elif any(cell.style in (Style.HEADING, Style.QUIET) for cell in rows[0]):
-        yield _head(rows[0])
-        start = 1
+        yield f"<details>\n<summary>{count(len(table.rows), 'row')}</summary>"
+    # Rows of calls are what the filters show or hide.
+    calls = "state" in table.columns
+    start = '<table class="calls">' if calls else "<table>"
+    yield f'<div class="scroll" tabindex="0" role="region" aria-label="table">{start}'
+    if table.titles:
+        yield _head(table.titles)
     yield "" if calls else "<tbody>"
-    for index, row in enumerate(rows[start:], start):
+    for row, notes in table.body:
         if calls:
             yield '<tbody class="item">'
         yield _row(row, table.columns, calls=calls)
-        for note in table.notes.get(index, ()):
+        for note in notes:
             content = _cells(note.cells) if isinstance(note, Line) else text(note.text)
             yield f'<tr class="note"><td colspan="{len(row)}">{content}</td></tr>'
         if calls:
@@ -213,15 +210,6 @@ def _table(table: Table) -> Iterator[str]:
     yield "</table></div>" if calls else "</tbody></table></div>"
     if folded:
         yield "</details>"
-
-
-def _start(table: Table) -> str:
-    return '<table class="calls">' if _lists_calls(table) else "<table>"
-
-
-def _lists_calls(table: Table) -> bool:
-    """Whether its rows are what the filters show or hide."""
-    return "state" in table.columns
 
 
 def _head(row: Row) -> str:

@@ -13,7 +13,6 @@ from scpatch.report.blocks import (
     Listing,
     Paragraph,
     Report,
-    Row,
     Style,
     Table,
     Title,
@@ -54,21 +53,15 @@ def _lines(block: Block) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     """The first row of headings, if it has some, else an empty one: Markdown wants one."""
-    rows = list(table.rows)
-    if not rows:
+    if not table.rows:
         return
-    titles: Row = [Cell(name) for name in table.columns] or [Cell("")] * len(rows[0])
-    if any(cell.style in (Style.HEADING, Style.QUIET) for cell in rows[0]):
-        titles = rows.pop(0)
-        rows_start = 1
-    else:
-        rows_start = 0
-    columns = list(zip(titles, *rows, strict=True))
+    titles = table.titles or [Cell("")] * len(table.rows[0])
+    columns = zip(titles, *(row for row, _ in table.body), strict=True)
     yield _row([_escaped(cell.text + cell.tail) for cell in titles])
     yield _row(["---:" if all(cell.right for cell in column[1:]) else "---" for column in columns])
-    for index, row in enumerate(rows, rows_start):
+    for row, below in table.body:
         cells = [_inline(cell) for cell in row]
-        notes = [line for note in table.notes.get(index, ()) for line in _lines(note) if line]
+        notes = [line for note in below for line in _lines(note) if line]
         yield _row([*cells[:-1], "<br>".join([cells[-1], *notes])])
     yield ""
 

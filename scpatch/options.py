@@ -159,16 +159,14 @@ def argument(
     return new._replace(repeatable=repeatable, required=required)
 
 
-TRAMPOLINES = Parameter(
-    "trampolines",
-    "Names of trampolines, a shell pattern; repeatable.",
-    str,
-    "GLOB",
-    short="-t",
-    repeatable=True,
-    shown_default=DEFAULT_TRAMPOLINES[0],
-    group=Group.SELECTION,
-)
+def _patterns(name: str, text: str) -> Parameter:
+    """An option for shell patterns that select what a report shows."""
+    return Parameter(name, text, str, "GLOB", repeatable=True, group=Group.REPORT)
+
+
+TRAMPOLINES = _patterns(
+    "trampolines", "Names of trampolines, a shell pattern; repeatable."
+)._replace(short="-t", shown_default=DEFAULT_TRAMPOLINES[0], group=Group.SELECTION)
 UNDEFINED = Parameter(
     "undefined",
     "Calls of trampolines that the object does not define: rewrite them, leave them to the module "
@@ -294,31 +292,16 @@ PAGER = Parameter(
     default=True,
     group=Group.REPORT,
 )
-FUNCTION = Parameter(
-    "functions",
-    "Show only what is in these functions, a shell pattern; repeatable.",
-    str,
-    "GLOB",
-    repeatable=True,
-    group=Group.REPORT,
+FILTERS = (
+    _patterns("functions", "Show only what is in these functions, a shell pattern; repeatable."),
+    _patterns("sections", "Show only what is in these sections, a shell pattern; repeatable."),
+    _patterns(
+        "callees",
+        "Show only calls of these trampolines, a shell pattern; repeatable. (--trampoline says "
+        "which symbols are trampolines.)",
+    ),
 )
-SECTION = Parameter(
-    "sections",
-    "Show only what is in these sections, a shell pattern; repeatable.",
-    str,
-    "GLOB",
-    repeatable=True,
-    group=Group.REPORT,
-)
-CALLEE = Parameter(
-    "callees",
-    "Show only calls of these trampolines, a shell pattern; repeatable. (--trampoline says which "
-    "symbols are trampolines.)",
-    str,
-    "GLOB",
-    repeatable=True,
-    group=Group.REPORT,
-)
+"""What selects the contents of a report. What is done and counted does not depend on them."""
 STATE = Parameter(
     "states",
     "Show only calls in this state; repeatable.",
@@ -328,8 +311,6 @@ STATE = Parameter(
     choices=lambda: [str(state) for state in strategies.every_action()],
     group=Group.REPORT,
 )
-FILTERS = (FUNCTION, SECTION, CALLEE)
-"""What selects the contents of a report. What is done and counted does not depend on them."""
 LOOK = (FORMAT, COLOR, WIDE, PAGER)
 """What each command with a report takes."""
 

@@ -60,10 +60,10 @@ def resolve(path: Path) -> Path:
         target = path.resolve(strict=False)
         mode = target.stat().st_mode if target.exists() else None
     except (OSError, RuntimeError) as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     if target.is_symlink():
         # Python 3.13 gives a circle of links back as it is, earlier versions raise.
-        raise _cannot_write(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP)))
+        raise cannot_write(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP)))
     if mode is not None and not stat.S_ISREG(mode):
         what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
         hint = f"name a file in it, such as {path}/x.o" if stat.S_ISDIR(mode) else ""
@@ -104,7 +104,7 @@ def stage(
     except BaseException as error:
         discard([staged])
         if isinstance(error, OSError):
-            raise _cannot_write(path, error) from error
+            raise cannot_write(path, error) from error
         raise
     return staged
 
@@ -180,7 +180,7 @@ def new_folders(folders: Iterable[Path]) -> Iterator[None]:
                 try:
                     path.mkdir()
                 except OSError as error:
-                    raise _cannot_write(path, error) from error
+                    raise cannot_write(path, error) from error
                 made.append(path)
         yield
     finally:
@@ -201,14 +201,14 @@ def commit(staged: Sequence[Staged], *, backup: bool = False, sync: bool = False
         try:
             _give_name(file)
         except OSError as error:
-            raise _cannot_write(file.target, error) from error
+            raise cannot_write(file.target, error) from error
     for file in staged:
         try:
             if backup:
                 _back_up(file.target)
             os.replace(file.temporary, file.target)
         except OSError as error:
-            raise _cannot_write(file.target, error) from error
+            raise cannot_write(file.target, error) from error
     if sync:
         _sync_folders(staged)
 
@@ -226,7 +226,7 @@ def _sync_folders(staged: Sequence[Staged]) -> None:
         except OSError as error:
             # Not every filesystem of a network syncs directories.
             if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-                raise _cannot_write(folder, error) from error
+                raise cannot_write(folder, error) from error
 
 
 def _give_name(file: Staged) -> None:
@@ -249,7 +249,7 @@ def _make_folder(file: Staged) -> None:
         try:
             file.target.parent.mkdir(exist_ok=True)
         except OSError as error:
-            raise _cannot_write(file.target.parent, error) from error
+            raise cannot_write(file.target.parent, error) from error
 
 
 def discard(staged: Sequence[Staged]) -> None:
@@ -280,9 +280,10 @@ def _back_up(target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _cannot_write(path: Path, error: Exception) -> ScpatchError:
+def cannot_write(path: Path, error: Exception) -> ScpatchError:
+    """The error for a file that cannot be made, replaced or removed: SCP110."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    from scpatch.files.remedies import cannot_write
+    from scpatch.files import remedies
 
-    hint = cannot_write(path, error)
+    hint = remedies.cannot_write(path, error)
     return ScpatchError("SCP110", f"cannot write: {reason}", file=str(path), hint=hint)

@@ -15,8 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from scpatch.errors import ScpatchError
-from scpatch.kbuild.record import RecordFile, digest, identities
+from scpatch.kbuild.record import NOTHING, RecordFile, digest, identities
 from scpatch.kbuild.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +43,9 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise ScpatchError("SCP110", f"cannot write: {error.strerror}", file=str(folder)) from error
+        from scpatch.files.output import cannot_write
+
+        raise cannot_write(folder, error) from error
     try:
         # Not every network filesystem locks directories; make runs these links one by one anyway.
         with contextlib.suppress(OSError):
@@ -72,11 +73,13 @@ def prepare(
         source: RecordFile(folder / f".tmp_{target.name}.json", key)
         for source, target in targets.items()
     }
-    known = {source: record.read() for source, record in records.items()}
+    known = {source: record.read(NOTHING) for source, record in records.items()}
     files = {source: known[source].sources for source in sources if known[source].holds()}
     if whole and not settings.verify:  # an object alone does not prove what another one shows
         all_files = [files.get(source) or sources_of(source) for source in sources]
-        options = with_functions(options, all_files, folder / ".tmp_functions.json", key)
+        options = with_functions(
+            options, all_files, RecordFile(folder / ".tmp_functions.json", key)
+        )
     inputs = []
     for source, target in targets.items():
         entry, planned, changed = known[source], None, bool(known[source].copies)

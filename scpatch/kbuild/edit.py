@@ -7,13 +7,14 @@ date. All files are checked before the first is written.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from scpatch.errors import Exit, ScpatchError
+from scpatch.files.inputs import cannot_read, open_input
+from scpatch.files.output import Staged, cannot_write, commit, discard, stage_text
 from scpatch.kbuild import copies
 from scpatch.options import Values
 
@@ -114,10 +115,9 @@ def edit(tree: Path, *, undo: bool = False) -> list[str]:
         message = "the file is there, and `scpatch kbuild edit` did not write it"
         raise _unexpected(tree / RULES, message)
     new[RULES] = None if undo else (Path(__file__).parent / "Makefile.scpatch").read_text()
-    changed = [name for name in new if new[name] != old[name]]
-    for name in changed:
-        _write(tree / name, new[name])
-    return changed
+    changed = {name: text for name, text in new.items() if text != old[name]}
+    _write(tree, changed)
+    return list(changed)
 
 
 def _without_blocks(path: Path, text: str) -> str:
@@ -144,25 +144,26 @@ def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ScpatchError("SCP109", f"cannot read: {reason}", file=str(path)) from error
+        raise cannot_read(path, error) from error
 
 
-def _write(path: Path, content: str | None) -> None:
-    """Replaces a file as a whole and keeps its mode: scripts/link-vmlinux.sh is executable."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.scpatch")
+def _write(tree: Path, texts: Mapping[str, str | None]) -> None:
+    """Replaces files, all or none, and keeps their modes; removes those without a text."""
+    staged: list[Staged] = []
     try:
-        if content is None:
-            path.unlink()
-            return
-        temporary.write_bytes(content.encode())
-        temporary.chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise ScpatchError("SCP110", f"cannot write: {error.strerror}", file=str(path)) from error
+        for name, text in texts.items():
+            if text is not None:
+                model = tree / name if (tree / name).exists() else tree / "Makefile"
+                with open_input(model) as source:
+                    staged.append(stage_text(tree / name, text, source.descriptor))
+        commit(staged)
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        discard(staged)
+    for name in (name for name, text in texts.items() if text is None):
+        try:
+            (tree / name).unlink()
+        except OSError as error:
+            raise cannot_write(tree / name, error) from error
 
 
 def _unexpected(path: Path, message: str) -> ScpatchError:

@@ -7,7 +7,6 @@ read again.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,13 +18,19 @@ from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import is_archive, is_object, open_input
 from scpatch.files.members import paths_of
-from scpatch.kbuild.record import Identities, identities
+from scpatch.kbuild.record import Identities, RecordFile, identities
 from scpatch.rewriter import Options
 from scpatch.sites.choices import Hoist
 from scpatch.sites.definitions import Definitions, definitions, image_functions, undefined
 
 _Entry = tuple[list[int], str, str]
 """The identity of a file, and the two sets of its `Definitions`."""
+
+
+class _Read(NamedTuple):
+    """What earlier runs have read."""
+
+    files: dict[str, _Entry]
 
 
 class Callees(NamedTuple):
@@ -66,46 +71,28 @@ def path_of(archive: Archive, member: str) -> str:
     return os.path.join(os.path.dirname(archive.name), member)
 
 
-def with_functions(
-    options: Options, inputs: Iterable[Identities], record: Path, key: str
-) -> Options:
+def with_functions(options: Options, inputs: Iterable[Identities], record: RecordFile) -> Options:
     """The options with the functions of an image that is linked from the files of `inputs`.
 
-    `record` has what earlier runs have read; it depends on `key` and the files. What cannot be read
-    defines nothing here: planning it raises the error.
+    `record` has what earlier runs have read. What cannot be read defines nothing here: planning it
+    raises the error.
     """
     strategy = strategies.load(options.strategy or strategies.DEFAULT)
     if options.hoist is not Hoist.KERNEL or not strategy.hoists:
         return options
-    known = _read_record(record, key)
+    known = record.read(_Read({})).files
     entries = {
         path: _entry(path, now, known.get(path), options.trampolines)
         for sources in inputs
         for path, now in sources.items()
     }
     if entries != known:
-        temporary = record.with_name(record.name + ".new")
-        temporary.write_text(json.dumps({"key": key, "files": entries}))
-        temporary.replace(record)
+        record.write(_Read(entries))
     functions = image_functions(
         Definitions(frozenset(_split(functions)), frozenset(_split(others)))
         for _, functions, others in entries.values()
     )
     return options._replace(image_functions=functions)
-
-
-def _read_record(path: Path, key: str) -> dict[str, _Entry]:
-    """Empty if the record is of no use."""
-    try:
-        content = json.loads(path.read_bytes())
-        if content["key"] != key:
-            return {}
-        return {
-            name: ([*now], functions + "", others + "")
-            for name, (now, functions, others) in content["files"].items()
-        }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}
 
 
 def _entry(path: str, now: list[int], known: _Entry | None, patterns: Sequence[str]) -> _Entry:

@@ -13,7 +13,7 @@ from scpatch.errors import Exit, ScpatchError
 from scpatch.kbuild import copies, messages
 from scpatch.kbuild.arguments import Command, Link, read
 from scpatch.kbuild.commands import note_link
-from scpatch.kbuild.record import Known, RecordFile, identities
+from scpatch.kbuild.record import NOTHING, Known, RecordFile, identities
 from scpatch.kbuild.settings import Settings, split
 from scpatch.options import UsageError
 from scpatch.program import Stopped
@@ -174,7 +174,7 @@ def _prelink(command: Command, folder: Path) -> tuple[Command, int]:
         return command, 0
     target = folder / "vmlinux.o"
     record = RecordFile(folder / ".tmp_prelink.json", f"prelink {command.linker}\n{_SCRIPT}")
-    if not record.read().holds():
+    if not record.read(NOTHING).holds():
         from scpatch.kbuild.functions import sources_of
 
         record.remove()

@@ -1,4 +1,4 @@
-"""A JSON file beside the copies of an input: what they were made from.
+"""JSON files beside the copies of inputs: what they were made from.
 
 Device, inode, size and time tell a file from a changed one. If a record is missing, cannot be read
 or has another key, everything is made again.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 try:
     # hashlib has the same function, but loads OpenSSL, which takes longer than all the rest.
@@ -46,35 +46,37 @@ class Known(NamedTuple):
 NOTHING = Known({}, {}, {}, False, {})
 
 
+_Content = TypeVar("_Content", bound=NamedTuple)
+
+
 class RecordFile(NamedTuple):
     path: Path
     key: str
-    """What the copies depend on apart from their sources."""
+    """What the content depends on apart from the files that it is about."""
 
-    def read(self) -> Known:
-        """What the record says: NOTHING if it is of no use."""
+    def read(self, nothing: _Content) -> _Content:
+        """The content, of the same type as `nothing`, which it is if the record is of no use."""
         import json  # not for the link of a module
 
+        import msgspec
+
+        kind = type(nothing)
         try:
             content = json.loads(self.path.read_bytes())
-            if content["key"] != self.key:
-                return NOTHING
-            members = {path: os.fspath(copy) for path, copy in content["members"].items()}
-            callees = {name: [*map(str, pair)] for name, pair in content["callees"].items()}
-            refused = content["refused"] is not False
-            files = dict(content["sources"]), dict(content["copies"])
-            return Known(*files, members, refused, callees)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            return NOTHING
+            if content["key"] == self.key:
+                return msgspec.convert([content[name] for name in kind._fields], kind)
+        except (OSError, ValueError, LookupError, TypeError):
+            pass
+        return nothing
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
 
-    def write(self, known: Known) -> None:
-        temporary = self.path.with_name(self.path.name + ".new")
+    def write(self, content: NamedTuple) -> None:
         import json
 
-        temporary.write_text(json.dumps({"key": self.key, **known._asdict()}))
+        temporary = self.path.with_name(self.path.name + ".new")
+        temporary.write_text(json.dumps({"key": self.key, **content._asdict()}))
         temporary.replace(self.path)
 
 

@@ -20,15 +20,12 @@ class Counts:
     thunks: int = 0
     code: int = 0
     """Bytes of code added."""
-    hoisted: int = 0
-    """The sites for which nops before them save r2."""
 
     def __iadd__(self, other: Self) -> Self:
         self.states += other.states
         self.stubs += other.stubs
         self.thunks += other.thunks
         self.code += other.code
-        self.hoisted += other.hoisted
         return self
 
 
@@ -38,9 +35,7 @@ def count_by_section(plans: Iterable[Plan]) -> Mapping[str, Counts]:
     for plan in plans:
         names = {site.section: site.section_name for site in plan.sites}
         for site in plan.sites:
-            counts = sections.setdefault(site.section_name, Counts())
-            counts.states[site.state] += 1
-            counts.hoisted += bool(site.saves)
+            sections.setdefault(site.section_name, Counts()).states[site.state] += 1
         for stub in plan.stubs:
             sections[stub.section_name].thunks += stub.is_thunk
             sections[stub.section_name].stubs += not stub.is_thunk

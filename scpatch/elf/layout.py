@@ -201,7 +201,8 @@ def _place(
             # The offset of a part without bytes means nothing; it may be anywhere.
             target = start
         else:
-            target = start + shift if start < old_end else max(target, start + shift)
+            target = start + shift if start < old_end else max(new_end, start + shift)
+            target -= (target - start) % align
         targets.append(target)
         if section in growth:
             if start > len(elf.data):

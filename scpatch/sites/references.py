@@ -72,10 +72,11 @@ class _Callees:
 
     def __init__(self, elf: ElfFile, callees: Sequence[Callee]) -> None:
         self._by_symbol = {callee.symbol: callee for callee in callees}
-        self._by_section: dict[int, list[tuple[int, int, Callee]]] = {}
+        self._by_section: dict[int, list[tuple[int, int, int, Callee]]] = {}
         for index, callee in enumerate(callees):
             if callee.section:
-                order = callee.value, index, callee
+                # Of several names for one place, the one that covers most comes last.
+                order = callee.value, callee.size, index, callee
                 self._by_section.setdefault(callee.section, []).append(order)
         for entries in self._by_section.values():
             entries.sort()
@@ -115,7 +116,7 @@ class _Callees:
         """The callee that starts at an offset or covers it."""
         entries = self._by_section[section]
         index = bisect_left(entries, (offset + 1,)) - 1
-        callee = entries[index][2] if index >= 0 else None
+        callee = entries[index][3] if index >= 0 else None
         if callee is None or offset >= callee.value + max(callee.size, 4):
             return None
         return callee

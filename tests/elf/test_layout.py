@@ -95,6 +95,8 @@ def test_order_alignment_and_growth(case: tuple[bytes, dict[int, SectionEdit]]) 
             elf.sections[index].sh_offset % max(section.sh_addralign, 1)
         )
         end = section.sh_offset + section.file_size
+    for before, after in zip(elf.sections, new.sections, strict=True):
+        assert (after.sh_offset - before.sh_offset) % max(before.sh_addralign, 1) == 0
     tails = sum(len(edit.tail) for edit in edits.values())
     aligned = sum(max(entry.sh_addralign, 8) for entry in elf.sections)
     assert len(data) <= layout.size + aligned
@@ -228,6 +230,24 @@ def test_a_big_section_keeps_its_place_in_the_blocks() -> None:
     assert moved[2:] == [4096, 4096, 4096]
     assert len(layout.copies) == 3
     assert layout.size <= len(data) + 4096 + 8
+
+
+def test_an_empty_section_keeps_its_alignment() -> None:
+    """As clang's .bss, which comes before .comment and before the end of the file."""
+    description = ew.Elf(
+        sections=[
+            ew.Section(name=".a", data=bytes(16)),
+            ew.Section(name=".bss", type=ew.SHT_NOBITS, size=8, addralign=64),
+            ew.Section(name=".b", data=bytes(100)),
+        ],
+    )
+    data = ew.build(description)
+    elf = ElfFile(memoryview(data), "x")
+    for tail in (1, 24, 63, 64, 65):
+        layout = lay_out(elf, Edits({1: SectionEdit(tail=bytes(tail))}))
+        new = ElfFile(memoryview(apply(data, layout)), "x")
+        assert elf.sections[2].sh_offset % 64 == new.sections[2].sh_offset % 64 == 0
+        assert elf.sections[2].sh_offset <= new.sections[2].sh_offset <= layout.size
 
 
 def test_an_empty_section_anywhere() -> None:

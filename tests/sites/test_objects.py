@@ -96,6 +96,21 @@ def test_section_and_addend(assemble: Assemble, target: str, want: str) -> None:
     assert call.addend == 4 + int(target or "0")
 
 
+@pytest.mark.parametrize("alias", ["a", "z"])
+@pytest.mark.parametrize(("target", "want"), [("", "rewrite"), ("+4", "refused SCP205")])
+def test_section_and_addend_where_names_differ_in_size(
+    assemble: Assemble, alias: str, target: str, want: str
+) -> None:
+    """Two names for one place, of which one covers it all; GNU as names a local one by section."""
+    path = assemble(
+        '.section .text.t, "ax"\n nop\n.type __SCT__m, @function\n__SCT__m:\n'
+        f".type __SCT__{alias}, @function\n__SCT__{alias}: b other\n nop\n"
+        ".size __SCT__m, 8\n.text\n"
+        f"FRAME f\n bl __SCT__m{target}\n nop\nLEAVE f\n"
+    )
+    assert only(path) == want
+
+
 def test_an_addend(assemble: Assemble) -> None:
     for addend, want in (("+0", "rewrite"), ("+4", "refused SCP205"), ("-4", "refused SCP205")):
         path = assemble(f"FRAME f\n bl __SCT__x{addend}\n nop\nLEAVE f\n")

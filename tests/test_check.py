@@ -11,7 +11,7 @@ import pytest
 from scpatch.errors import Exit
 from tests.report.support import validated
 from tests.test_trees import scpatch
-from tests.tools import FIXTURES, assemble
+from tests.tools import CROSS, FIXTURES, assemble, run
 
 MODULE = FIXTURES / "module.ko"
 
@@ -104,3 +104,25 @@ def test_a_link_to_itself_is_a_file_that_cannot_be_read(command: str, tmp_path: 
     result = scpatch(command, path)
     assert "[SCP109]" in result.stderr
     assert result.returncode == (Exit.USAGE if command == "check" else Exit.ERROR)
+
+
+def test_quiet_names_what_is_wrong(tmp_path: Path) -> None:
+    done = scpatch("check", "--quiet", MODULE, tmp_path / "gone.o")
+    assert (done.returncode, done.stdout) == (Exit.USAGE, "")
+    first, second, gone, hint = done.stderr.splitlines()
+    place = "scpatch: error: {}: .text+{:#x} in {}: call of __SCT__own: "
+    assert first.startswith(place.format(MODULE, 0x24, "calls_own+0x14"))
+    assert second.startswith(f"scpatch: error: {MODULE}: ")
+    assert gone.startswith(f"scpatch: error: {tmp_path}/gone.o: cannot read")
+    assert hint.startswith("hint: ")
+
+
+def test_code_without_symbols_is_not_shown(tmp_path: Path) -> None:
+    """Its trampolines have no names, and the assembler resolves calls within a section."""
+    path = tmp_path / "stripped.o"
+    run(f"{CROSS}strip", "-o", path, FIXTURES / "calls-gcc.o")
+    assert ".symtab" not in run(f"{CROSS}readelf", "-SW", path).stdout
+    done = scpatch("check", path)
+    assert done.returncode == Exit.ERROR
+    assert done.stdout.startswith("NOT SHOWN: 0 call sites in 0 of 1 object; 1 object cannot")
+    assert "no symbol table" in done.stdout

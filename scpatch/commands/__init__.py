@@ -220,7 +220,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
             _CROSS_COMPILE,
             _AR,
             *o.LOOK,
-            o.QUIET,
+            o.QUIET._replace(help="Print only what is wrong, on stderr."),
             o.VERBOSE,
         ),
         compares=True,

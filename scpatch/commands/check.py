@@ -11,7 +11,12 @@ from scpatch.options import Values, library_options, look, selection
 from scpatch.report.check import CheckReport
 from scpatch.report.errors import print_errors
 from scpatch.report.forms import print_report
-from scpatch.report.messages import note_intermediate, note_left_out, print_unmatched
+from scpatch.report.messages import (
+    note_intermediate,
+    note_left_out,
+    print_findings,
+    print_unmatched,
+)
 from scpatch.verifier.tools import Toolchain
 
 _WORTH = 8
@@ -29,8 +34,10 @@ def run(values: Values) -> Exit:
     results = on_all(work, items, values, "checking", worth=_WORTH, quiet=values.quiet)
     checked, errors, foreign = files.sort_out(results)
     verdicts = [verdict for file in checked for verdict in file]
-    if not values.quiet:
-        report = CheckReport(verdicts, errors, values.verbose)
+    report = CheckReport(verdicts, errors, values.verbose)
+    if values.quiet:
+        print_findings(report.findings())
+    else:
         print_report(report, values.format, look(values))
         note_intermediate(verdict.label for verdict in verdicts if verdict.intermediate)
         note_left_out(files.links, foreign)

@@ -158,6 +158,8 @@ def _check_object(
     code = Code(ObjectEntries(calls))
     applied = [strategy(code, code) for strategy in strategies()]
     errors += [fault for strategy in applied for fault in strategy.faults_alone()]
+    if not image.symtab and any(section.size for section in image.code):
+        errors.append("no symbol table: nothing can be said of its code.")
     checked = _Object(code, applied, known)
     return CheckVerdict(
         label,

@@ -64,6 +64,8 @@ slower. Caller, trampoline and target are in the kernel (K) or a module (M).
 | K K M | 89835 | 53853 |
 """
 
+BY_HAND = "\n## In a booted kernel\n"
+
 PROGRAM_SITES = len([name for name in calls.COMMON if name != "indirect"]) * len(TARGETS)
 
 
@@ -308,9 +310,15 @@ def main() -> None:
     files = asked.files or [images.pop("").with_name("vmlinux.o")]
     text = page(files, images, OFFSETS)
     if asked.write:
-        asked.write.write_text(text)
+        asked.write.write_text(text + _by_hand(asked.write))
     else:
         print(text, end="")
+
+
+def _by_hand(page: Path) -> str:
+    """The end of the page, which is not written here: see `tests.bench.kernel_workload`."""
+    _, heading, rest = page.read_text().partition(BY_HAND) if page.exists() else ("", "", "")
+    return heading + rest
 
 
 def _images() -> dict[str, Path]:

@@ -66,7 +66,8 @@ def measure(linux: Linux, strategies: Sequence[str]) -> tuple[list[str], bool]:
         print(lines[-1], file=sys.stderr)
     count = calls(naive.vmlinux).total()
     in_modules = sum(map(relocations, naive.modules))
-    lines += ["", f"vmlinux calls trampolines at {count:,} places, the modules at {in_modules:,}."]
+    places = f"vmlinux calls trampolines at {count:,} places, the modules at {in_modules:,}."
+    lines += ["", f"Linux {linux.version}: {places}"]
     return lines, whole
 
 

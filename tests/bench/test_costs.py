@@ -117,6 +117,7 @@ def test_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, programs: dict[str, Program]
 ) -> None:
     page = tmp_path / "page.md"
+    page.write_text(PAGE)
     monkeypatch.setattr(costs, "measure", lambda folder: programs)
     arguments = ["costs", "--write", str(page), str(FIXTURES / "merged.o")]
     monkeypatch.setattr("sys.argv", arguments)
@@ -125,3 +126,4 @@ def test_the_command(
     assert "## All calls of merged.o" in text
     assert text.startswith(PAGE[: PAGE.index("## All calls of")])
     assert text.endswith(PAGE[PAGE.index("## What was measured") :])
+    assert costs.BY_HAND in text

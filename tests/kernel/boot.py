@@ -68,8 +68,9 @@ def boot(
     debug: bool = False,
     processors: int = 2,
     cpu: str = "power9",
+    options: Sequence[str] = (),
 ) -> Log:
-    """Boots and has init take the steps. The first oops ends the run.
+    """Boots and has init take the steps. The first oops ends the run. `options` are more for QEMU.
 
     The kernel translates addresses by a radix tree or by the hash table; patching code depends on
     it. With `debug` it tells of each of its initcalls.
@@ -84,7 +85,7 @@ def boot(
     words += ["kunit.enable=1", "kunit.autorun=1"]
     words += ["disable_radix"] if hash_mmu else []
     words += ["initcall_debug", "ignore_loglevel"] if debug else []
-    command = [*QEMU, "-cpu", cpu, "-smp", str(processors)]
+    command = [*QEMU, "-cpu", cpu, "-smp", str(processors), *options]
     command += ["-kernel", str(kernel.vmlinux), "-initrd", str(image)]
     command += ["-append", " ".join([*words, "--", *steps])]
     with log.open("wb") as out:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,10 +64,10 @@ def booted(linux: Linux, of_this_run: Path) -> Booted:
                 raise KernelError((scratch / "failed").read_text())
             try:
                 kernel = build(linux, variant)
-                how = {"hash_mmu": hash_mmu, "debug": debug}
-                log = boot(kernel, steps, scratch, cpu=variant.cpu, **how)
+                boot_it = partial(boot, cpu=variant.cpu, hash_mmu=hash_mmu, debug=debug)
+                log = boot_it(kernel, steps, scratch)
                 if says_nothing(log):
-                    log = boot(kernel, steps, scratch, cpu=variant.cpu, **how)
+                    log = boot_it(kernel, steps, scratch)
             except KernelError as error:
                 (scratch / "failed").write_text(str(error))
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,87 @@ def test_code_without_symbols_is_not_shown(tmp_path: Path) -> None:
     assert done.returncode == Exit.ERROR
     assert done.stdout.startswith("NOT SHOWN: 0 call sites in 0 of 1 object; 1 object cannot")
     assert "no symbol table" in done.stdout
+
+
+WITH_TOC = """
+        .globl  f
+        .type   f,@function
+f:      addis   2, 12, .TOC.-f@ha
+        addi    2, 2, .TOC.-f@l
+        .localentry f, .-f
+        mflr    0
+        std     0, 16(1)
+        stdu    1, -32(1)
+        bl      __SCT__x@notoc
+        addi    1, 1, 32
+        ld      0, 16(1)
+        mtlr    0
+        blr
+        .size   f, .-f
+"""
+
+
+@pytest.mark.parametrize("local", ["", ".localentry f, 1", ".localentry f, .-f"])
+def test_a_call_without_toc(tmp_path: Path, local: str) -> None:
+    """The relocation decides, not the caller's symbol: the same rule for each command."""
+    path = assemble(tmp_path, WITH_TOC.replace(".localentry f, .-f", local), "x.o")
+    for command, files in (("check", [path]), ("scan", ["--check", path]), ("verify", [path] * 2)):
+        result = scpatch(command, *files)
+        assert (result.returncode, "notoc" in result.stdout) == (0, True), result.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "field"),
+    [
+        ("--function", "calls_own", "function"),
+        ("--callee", "__SCT__own", "trampoline"),
+        ("--state", "loader", "reason"),
+        ("--section", ".nothing", "section"),
+    ],
+)
+def test_filters_select_what_is_shown_not_what_is_judged(
+    option: str, value: str, field: str
+) -> None:
+    everything = json.loads(scpatch("check", MODULE, "--format", "json").stdout)
+    wanted = [site for site in everything["files"][0]["sites"] if site[field] == value]
+    assert len(wanted) == {"function": 1, "section": 0}.get(field, 2)
+    result = scpatch("check", MODULE, option, value, "--format", "json")
+    assert json.loads(result.stdout)["files"][0]["sites"] == wanted
+    assert result.returncode == Exit.ERROR
+    text = scpatch("check", MODULE, option, value).stdout
+    assert text.startswith("WRONG: 4 call sites in 1 of 1 object: 2 right (2 loader), 2 wrong")
+    assert [line.split()[1] for line in text.splitlines() if line.split()[:1] == ["BAD"]] == [
+        f"{site['section']}+{site['offset']:#x}"
+        for site in wanted
+        if site["verdict"] == "not proven"
+    ]
+
+
+def test_modules_as_they_are_shipped(tmp_path: Path) -> None:
+    """Signed, compressed, both, in archives: what is wrong is found in each, and nothing else."""
+    right = tmp_path / "right.ko"
+    assert scpatch("rewrite", "--no-nop", "thunk", MODULE, "-o", right).returncode == 0
+    folders = {}
+    for name, path in (("right", right), ("wrong", MODULE)):
+        folder = folders[name] = tmp_path / name
+        folder.mkdir()
+        content = path.read_bytes()
+        signature = b"\x30" + bytes(100)
+        info = bytes((0, 0, 2, 0, 0, 0, 0, 0)) + len(signature).to_bytes(4, "big")
+        signed = content + signature + info + b"~Module signature appended~\n"
+        for stem, data in (("plain", content), ("signed", signed)):
+            (folder / f"{stem}.ko").write_bytes(data)
+            for tool in ("gzip", "bzip2", "xz", "zstd"):
+                command = [tool, "--keep", "--quiet", f"{stem}.ko"]
+                subprocess.run(command, cwd=folder, check=True)
+        run("powerpc64le-linux-gnu-ar", "rc", folder / "regular.a", folder / "plain.ko")
+        run("powerpc64le-linux-gnu-ar", "rcT", folder / "thin.a", folder / "plain.ko")
+    result = scpatch("check", folders["right"])
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("right: 48 call sites in 12 of 12 objects: 48 right")
+    result = scpatch("check", folders["wrong"], folders["right"], "--format", "json")
+    assert (result.returncode, result.stderr) == (Exit.ERROR, "")
+    verdicts = {file["file"]: file["proven"] for file in validated(result.stdout)["files"]}  # type: ignore[attr-defined]
+    assert len(verdicts) == 24
+    for name, proven in verdicts.items():
+        assert proven == name.startswith(str(folders["right"])), name

@@ -219,6 +219,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
             *_OFFSETS,
             _CROSS_COMPILE,
             _AR,
+            *o.FILTERS,
+            o.STATE._replace(choices=_reasons),
             *o.LOOK,
             o.QUIET._replace(help="Print only what is wrong, on stderr."),
             o.VERBOSE,

@@ -7,9 +7,10 @@ from functools import partial
 from scpatch.api import check
 from scpatch.commands.working import on_all
 from scpatch.errors import Exit
-from scpatch.options import Values, library_options, look, selection
+from scpatch.options import Values, library_options, look, selection, shown
 from scpatch.report.check import CheckReport
 from scpatch.report.errors import print_errors
+from scpatch.report.filters import EVERYTHING
 from scpatch.report.forms import print_report
 from scpatch.report.messages import (
     note_intermediate,
@@ -34,9 +35,9 @@ def run(values: Values) -> Exit:
     results = on_all(work, items, values, "checking", worth=_WORTH, quiet=values.quiet)
     checked, errors, foreign = files.sort_out(results)
     verdicts = [verdict for file in checked for verdict in file]
-    report = CheckReport(verdicts, errors, values.verbose)
+    report = CheckReport(verdicts, errors, values.verbose, shown(values))
     if values.quiet:
-        print_findings(report.findings())
+        print_findings(report._replace(shown=EVERYTHING).findings())
     else:
         print_report(report, values.format, look(values))
         note_intermediate(verdict.label for verdict in verdicts if verdict.intermediate)

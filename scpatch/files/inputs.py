@@ -219,7 +219,7 @@ def _check_magic(data: memoryview, name: str) -> None:
     _check_bitcode(data, name)
     from scpatch.files import remedies
 
-    raise ScpatchError("SCP101", "not an ELF file", file=name, hint=remedies.not_elf(data))
+    raise ScpatchError("SCP101", "not an ELF file", file=name, hint=remedies.not_elf(data, name))
 
 
 def _check_identity(data: memoryview, name: str, others: tuple[int, ...]) -> int:

@@ -141,9 +141,13 @@ def _beside(target: Path, suffix: str) -> Path:
     return target.with_name(f".{name}.{os.urandom(6).hex()}.{suffix}")
 
 
-def write_content(path: Path, content: bytes) -> None:
+def write_content(path: Path, content: bytes, *, sync: bool | None = None) -> None:
     """Writes a file that comes from no other one, with the mode that a new file has. Raises
-    SCP110; the old file is then as it was."""
+    SCP110; the old file is then as it was.
+
+    `sync` says whether the file is on the disk before it gets its name; None: if it replaces an old
+    one, whose content is nowhere else. If it is true, the name is on the disk in the end as well.
+    """
     import tempfile
 
     layout = Layout(len(content), (), ((0, content),))
@@ -151,9 +155,10 @@ def write_content(path: Path, content: bytes) -> None:
     os.umask(mask)
     with tempfile.TemporaryFile() as model:
         os.fchmod(model.fileno(), 0o666 & ~mask)
-        staged = [stage(path, model.fileno(), layout)]
+        first = path.exists() if sync is None else sync
+        staged = [stage(path, model.fileno(), layout, sync=first)]
         try:
-            commit(staged)
+            commit(staged, sync=bool(sync))
         finally:
             discard(staged)
 

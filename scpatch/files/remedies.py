@@ -31,14 +31,18 @@ EMPTY: Final = "build it again: a compiler that was stopped, or a full disk, lea
 _EM_PPC: Final = 20
 
 
-def not_elf(data: memoryview) -> str:
-    """The hint for content that is not an ELF file."""
+def not_elf(data: memoryview, name: str) -> str:
+    """The hint for content, perhaps unpacked, that is not an ELF file."""
     head = bytes(data[:_HEAD])
     for start, what in _STARTS.items():
         if head.startswith(start):
             return what
     is_text = all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in head)
-    return f"it is a text; {_OBJECT}" if head and is_text else ""
+    if head and is_text:
+        return f"it is a text; {_OBJECT}"
+    packed = name.endswith((".gz", ".xz", ".zst", ".bz2"))
+    what = "there is no object in it; the kernel's image is the ELF file vmlinux, packed or not"
+    return what if packed else ""
 
 
 def other_machine(machine: int) -> str:

@@ -18,7 +18,9 @@ from scpatch.report.blocks import (
     Record,
     Style,
     Table,
+    note_shown,
 )
+from scpatch.report.filters import EVERYTHING, Filter
 from scpatch.report.places import code_place, place_cells, place_fields, place_text
 from scpatch.report.words import call_sites, count
 from scpatch.verifier.check import CheckedCall, CheckVerdict, Kind
@@ -41,6 +43,7 @@ class CheckReport(NamedTuple):
     """Why files could not be read."""
     verbose: bool = False
     """Whether each call is listed."""
+    shown: Filter = EVERYTHING
 
     @property
     def command(self) -> str:
@@ -49,13 +52,13 @@ class CheckReport(NamedTuple):
     def blocks(self) -> Iterator[Block]:
         yield Line((Cell(summary(self.verdicts, self.failed), style=Style.HEADING),))
         for verdict in _worst_first(self.verdicts):
-            if verdict.proven and not self.verbose:
-                continue
-            if verdict.calls or verdict.errors:
+            shown = self.shown.calls(verdict.calls)
+            listed = shown if self.verbose or self.shown.active else _not_right(shown)
+            if listed or verdict.errors or (self.verbose and verdict.calls):
                 yield GAP
-                yield from _file(verdict, verbose=self.verbose)
+                yield from _file(verdict, listed, self.shown)
         right = [verdict for verdict in self.verdicts if verdict.proven and verdict.calls]
-        if right and not self.verbose:
+        if right and not (self.verbose or self.shown.active):
             yield GAP
             yield Table([_overview(verdict) for verdict in right], indent=0)
         hints = [text for text in map(hint, self.verdicts) if text]
@@ -65,7 +68,7 @@ class CheckReport(NamedTuple):
 
     def records(self) -> Iterator[Record]:
         for verdict in self.verdicts:
-            for call in verdict.calls:
+            for call in self.shown.calls(verdict.calls):
                 yield (
                     *("site", verdict.label, *place_fields(call)),
                     *(call.trampoline, call.reason, WORDS[call.result], call.why),
@@ -79,9 +82,7 @@ class CheckReport(NamedTuple):
         for verdict in _worst_first(self.verdicts):
             for error in verdict.errors:
                 yield Finding(Level.ERROR, "not shown", verdict.label, "", "", error)
-            for call in _worst_first(verdict.calls):
-                if call.result is Result.PROVEN:
-                    continue
+            for call in _worst_first(_not_right(self.shown.calls(verdict.calls))):
                 level = Level.ERROR if call.result is Result.NOT_PROVEN else Level.WARNING
                 message = f"call of {call.trampoline}: {call.why}"
                 yield Finding(
@@ -153,19 +154,26 @@ def _overview(verdict: CheckVerdict) -> tuple[Cell, ...]:
     )
 
 
-def _file(verdict: CheckVerdict, *, verbose: bool) -> Iterator[Block]:
+def _not_right(calls: Iterable[CheckedCall]) -> list[CheckedCall]:
+    return [call for call in calls if call.result is not Result.PROVEN]
+
+
+def _file(verdict: CheckVerdict, listed: Sequence[CheckedCall], shown: Filter) -> Iterator[Block]:
+    """What is wrong with a file, and the calls of it that are listed."""
     yield Line((Cell(verdict.label, style=Style.HEADING), Cell(f"   {verdict.kind}")))
     for error in verdict.errors:
         yield Line((Cell("error", style=Style.REFUSED), Cell(f" {error}")), indent=2)
-    calls = [call for call in verdict.calls if verbose or call.result is not Result.PROVEN]
-    first = {call.why: index for index, call in reversed([*enumerate(calls)])}
-    calls = _worst_first(sorted(calls, key=lambda call: first[call.why]))
+    if shown.active:
+        yield note_shown(len(listed), len(verdict.calls), "call site")
+    first = {call.why: index for index, call in reversed([*enumerate(listed)])}
+    calls = _worst_first(sorted(listed, key=lambda call: first[call.why]))
     last = {(call.result, call.why): index for index, call in enumerate(calls)}
     notes = {at: [Paragraph(why, indent=8, hanging=2)] for (_, why), at in last.items()}
     if calls:
         columns = ("result", "place", "function", "trampoline", "state")
         yield Table([_cells(call) for call in calls], notes=notes, columns=columns)
-    if left := len(verdict.calls) - len(calls):
+    left = len(verdict.calls) - len(calls)
+    if left and not shown.active:
         yield Line((Cell(f"{left:,} more: {_right(verdict.calls)}"),), indent=2)
 
 

@@ -72,6 +72,11 @@ class FilePlan(NamedTuple):
         """Whether any object changes."""
         return any(entry.plan.edits for entry in self.objects)
 
+    def writes_one_of(self, files: Sequence[str]) -> bool:
+        """Whether an output, or a member of one (`OUTPUT(MEMBER)`), is among files."""
+        targets = [str(output.target) for output in self.outputs]
+        return any(file == to or file.startswith(f"{to}(") for file in files for to in targets)
+
     @property
     def data(self) -> bytes:
         """The content of the new file. If the source is a path, it is read again for this.

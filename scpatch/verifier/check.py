@@ -21,7 +21,7 @@ from scpatch.verifier.objects.calls import Site, find_calls
 from scpatch.verifier.objects.forms import has_intermediate, read_object
 from scpatch.verifier.objects.insn import Flow, flow
 from scpatch.verifier.objects.read import Place, UnreadableError, is_linked
-from scpatch.verifier.objects.variant import LOCAL_ENTRY, NOPS, STD_R2
+from scpatch.verifier.objects.variant import NOPS, STD_R2
 from scpatch.verifier.proof import checkers, look_again
 from scpatch.verifier.proof.added import falls_through
 from scpatch.verifier.proof.change import save_fault
@@ -37,8 +37,6 @@ from scpatch.verifier.search.frame import Code
 from scpatch.verifier.search.object_entries import ObjectEntries
 from scpatch.verifier.types import Checkers, Common, Reason, SiteProof
 from scpatch.verifier.verdict import Result, worst
-
-_ONE_ENTRY_NO_R2 = 1
 
 
 class Kind(StrEnum):
@@ -62,6 +60,11 @@ class CheckedCall:
     trampoline: str
     reason: Reason
     why: str
+
+    @property
+    def state(self) -> Reason:
+        """What reports select calls by."""
+        return self.reason
 
     @property
     def result(self) -> Result:
@@ -201,8 +204,6 @@ class _Object:
         """What speaks against what was found, now that there is nothing to compare with."""
         if not found.reason.right:
             return self._left_to_the_link(site, found)
-        if found.reason is Common.NOTOC:
-            return self._without_toc(site)
         if found.reason is Common.LOADER and (fault := restore_fault(self.code, site)):
             return Common.WRONG, f"the module loader makes the nop a restore, and {fault}"
         if found.reason is Common.SAVED and (fault := self._save_fault(site)):
@@ -230,18 +231,6 @@ class _Object:
             return None
         why = "the trampoline is not defined here: the module loader saves r2 if this ends in"
         return Common.OPEN, f"{why} another module, nobody does if it ends in the kernel's image"
-
-    def _without_toc(self, site: Site) -> tuple[Reason, str] | None:
-        """By the ABI a function that makes such a call says in st_other that it does not preserve
-        r2. Any other one may have a caller, or code of its own, that needs r2."""
-        function = self.code.calls.image.function_at(site.place)
-        if function is None:
-            return Common.OPEN, "no function symbol covers it, so whether its code uses r2 is open"
-        bits = function.other >> 5
-        if bits == _ONE_ENTRY_NO_R2:
-            return None
-        why = f"{function.name} promises to preserve r2 (st_other), which this call does not"
-        return Common.WRONG if LOCAL_ENTRY[bits] else Common.OPEN, why
 
     def _save_fault(self, site: Site) -> str:
         """Why a save by the function itself may not be what it seems; else empty."""

@@ -238,6 +238,46 @@ def _kill_writer(cluster: Cluster, folder: Path, names: list[str]) -> None:
         time.sleep(0.001)
 
 
+def test_a_verify_whose_worker_is_killed_while_it_executes(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """The same verdicts as without workers, in the same order; so are differences."""
+    (tmp_path / "before").mkdir()
+    for number in range(10):
+        shutil.copy(FIXTURES / "calls-gcc.o", tmp_path / "before" / f"{number}.o")
+    rewritten = scpatch(tmp_path, "rewrite", "before", "--output-dir", "after")
+    assert rewritten.returncode == 0, rewritten.stderr
+    shutil.copy(tmp_path / "before" / "7.o", tmp_path / "after" / "7.o")
+    words = ("verify", "before", "after")
+    local = scpatch(tmp_path, *words, "--jobs", "1")
+    killer = threading.Thread(target=_kill_with_child, args=(cluster,))
+    killer.start()
+    by_workers = scpatch(tmp_path, *words, "--dask", cluster.address)
+    killer.join()
+    assert cluster.workers[0].poll() == -signal.SIGKILL
+    assert local.returncode == 1
+    assert "in 10 objects: 9 proven, 1 not proven" in local.stdout
+    for result in ("returncode", "stdout", "stderr"):
+        assert getattr(by_workers, result) == getattr(local, result)
+    words = ("diff", "before", "after")
+    local, by_workers = (
+        scpatch(tmp_path, *words, *more) for more in ((), ("--dask", cluster.address))
+    )
+    assert local.stdout.startswith("total: 9 objects in 10 files differ: ")
+    assert (by_workers.stdout, by_workers.stderr) == (local.stdout, local.stderr)
+
+
+def _kill_with_child(cluster: Cluster) -> None:
+    """Kills a worker while it runs another program: the linker, or the emulator."""
+    tasks = Path(f"/proc/{cluster.workers[0].pid}/task")
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if any((task / "children").read_text() for task in tasks.iterdir()):
+            cluster.workers[0].kill()
+            cluster.workers[0].wait()
+            return
+
+
 def test_a_scheduler_without_workers(scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet, "_has_workers", lambda client, _: has_workers(client, 1))
     with pytest.raises(ScpatchError, match="has no workers") as error, fleet.fleet(scheduler):

@@ -22,9 +22,9 @@ def of_type(kind: int) -> bytes:
     return OBJECT[:16] + struct.pack("<H", kind) + OBJECT[18:]
 
 
-def refusal(content: bytes) -> ScpatchError:
+def refusal(content: bytes, name: str = "x.o") -> ScpatchError:
     with pytest.raises(ScpatchError) as caught:
-        read_object(memoryview(content), "x.o")
+        read_object(memoryview(content), name)
     return caught.value
 
 
@@ -48,7 +48,7 @@ def test_the_content(content: bytes, hint: str) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\0\1\2\3", bytes(range(256))])
 def test_of_other_content_nothing_is_known(content: bytes) -> None:
-    assert not_elf(memoryview(content)) == ""
+    assert not_elf(memoryview(content), "x.o") == ""
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
@@ -81,3 +81,10 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ScpatchError) as caught:
         resolve(tmp_path)
     assert caught.value.hint == f"name a file in it, such as {tmp_path}/x.o"
+
+
+def test_the_packed_image_that_a_loader_starts() -> None:
+    """`Image.gz` has no ELF file in it; a packed text is still a text."""
+    assert refusal(b"\x01\x02\xff", "Image.gz").hint.startswith("there is no object in it; the ker")
+    assert refusal(b"\x01\x02\xff", "Image").hint == ""
+    assert refusal(b"int x;", "x.ko.xz").hint.startswith("it is a text")

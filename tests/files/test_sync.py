@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,38 @@ def test_another_output(source: Path, synced: list[str], exists: bool) -> None:
         target.write_bytes(b"old")
     to(source, "out.o", None)
     assert synced == []
+
+
+@pytest.mark.parametrize(
+    ("exists", "sync", "expected"),
+    [
+        (False, None, []),
+        (True, None, ["file"]),
+        (True, False, []),
+        (False, True, ["file", "new"]),
+    ],
+)
+def test_content_that_comes_from_no_file(
+    tmp_path: Path, synced: list[str], exists: bool, sync: bool | None, expected: list[str]
+) -> None:
+    path = tmp_path / "new" / "out.o"
+    path.parent.mkdir()
+    if exists:
+        path.write_bytes(b"old")
+    output.write_content(path, b"content", sync=sync)
+    assert (synced, path.read_bytes()) == (expected, b"content")
+
+
+@pytest.mark.parametrize(("options", "files"), [([], 1), (["--no-sync"], 0)])
+def test_stdin_that_replaces_a_file(source: Path, options: list[str], files: int) -> None:
+    log, new = source.with_name("strace.log"), source.with_name("out.o")
+    new.write_bytes(b"old")
+    command = [sys.executable, "-m", "scpatch", "rewrite", "-", "-o", str(new), *options]
+    trace = ["strace", "-f", "-y", "-e", "trace=fsync,fdatasync", "-o", str(log), *command]
+    content = (FIXTURES / "calls-gcc.o").read_bytes()
+    subprocess.run(trace, input=content, check=True, capture_output=True)
+    assert len(SYNC.findall(log.read_text())) == files
+    assert new.read_bytes() != b"old"
 
 
 @pytest.mark.parametrize("size", [0, filling._BACKGROUND_SYNC])

@@ -23,6 +23,7 @@ from scpatch.report.documents import (
     worst_of,
 )
 from scpatch.report.documents.calls import CallEntry
+from scpatch.report.filters import Filter
 from scpatch.verifier.check import CheckVerdict, Kind
 from scpatch.verifier.verdict import Result
 
@@ -61,15 +62,15 @@ class CheckDocument(Document):
 def document(report: CheckReport) -> CheckDocument:
     result = worst_of((verdict.result for verdict in report.verdicts), report.failed)
     proven = result is Result.PROVEN
-    files = list(map(_checked, report.verdicts))
+    files = [_checked(verdict, report.shown) for verdict in report.verdicts]
     return CheckDocument(SCHEMA, "check", proven, result, files, failures(report.failed))
 
 
-def _checked(verdict: CheckVerdict) -> CheckedObject:
+def _checked(verdict: CheckVerdict, shown: Filter) -> CheckedObject:
     return entry(
         CheckedObject,
         verdict,
         second_opinion=verdict.checkers.second_opinion,
         disassembler=verdict.checkers.disassembler,
-        sites=[entry(CheckedSite, call) for call in verdict.calls],
+        sites=[entry(CheckedSite, call) for call in shown.calls(verdict.calls)],
     )

@@ -55,7 +55,9 @@ def row(name: str, naive: Kernel, kernel: Kernel) -> str:
 def measure(linux: Linux, strategies: Sequence[str]) -> tuple[list[str], bool]:
     """The section's text, and whether all kernels could be built."""
     naive = build(linux, NAIVE)
-    lines, whole = [*HEAD], True
+    in_image, in_modules = calls(naive.vmlinux).total(), sum(map(relocations, naive.modules))
+    kernel = f"Linux {linux.version}: its vmlinux calls trampolines at {in_image:,} places, its"
+    lines, whole = [f"{kernel} modules at {in_modules:,}.", "", *HEAD], True
     for name, variant in variants(strategies):
         try:
             lines.append(row(name, naive, build(linux, variant)))
@@ -64,10 +66,6 @@ def measure(linux: Linux, strategies: Sequence[str]) -> tuple[list[str], bool]:
             lines.append(f"| {name} | - | does not link | - | - | - | - |")
             whole = False
         print(lines[-1], file=sys.stderr)
-    count = calls(naive.vmlinux).total()
-    in_modules = sum(map(relocations, naive.modules))
-    places = f"vmlinux calls trampolines at {count:,} places, the modules at {in_modules:,}."
-    lines += ["", f"Linux {linux.version}: {places}"]
     return lines, whole
 
 

@@ -46,7 +46,11 @@ _LIBRARIES = "/usr/lib/powerpc64le-linux-gnu" if NATIVE else f"{_SYSROOT}/lib"
 LIBC = Path(_LIBRARIES, "libc.a")
 GCC = [CROSS + "gcc"]
 GXX = [CROSS + "g++"]
-CLANG = ["clang", "--target=powerpc64le-linux-gnu"]
+CLANG_OF: dict[ByteOrder, list[str]] = {
+    "little": ["clang", "--target=powerpc64le-linux-gnu"],
+    "big": ["clang", "--target=powerpc64-linux-gnu", "-mabi=elfv2"],
+}
+CLANG = CLANG_OF["little"]
 LD = CROSS + "ld"
 LLD = "ld.lld"
 QEMU = [] if NATIVE else ["qemu-ppc64le", "-L", _SYSROOT]

@@ -50,12 +50,12 @@ class Result(NamedTuple):
 def cases(name: str, data: bytes) -> Iterator[Case]:
     """All cases of one file."""
     fields = archive_places(data) if is_archive(data) else places(data)
-    for field, offset, size in fields:
+    for field, offset, size, order in fields:
         if field.rpartition(" ")[2].startswith("ar_"):
             continue  # text, which `tests.fuzz.mutate` changes
-        old = value_of(data, offset, size)
+        old = value_of(data, offset, size, order)
         for value in bounds(size, old):
-            changed = with_field(data, offset, size, value)
+            changed = with_field(data, offset, size, value, order)
             yield Case(f"{name}, {field}: {old:#x} -> {value:#x}", changed, data)
 
 

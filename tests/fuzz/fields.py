@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from scpatch.elf.encoding import ByteOrder
+
 EHDR_FIELDS = {
     "EI_CLASS": (4, 1),
     "EI_DATA": (5, 1),
@@ -60,6 +62,7 @@ SYM_FIELDS = {
     "st_size": (16, 8),
 }
 RELA_FIELDS = {"r_offset": (0, 8), "r_type": (8, 4), "r_sym": (12, 4), "r_addend": (16, 8)}
+BIG_RELA_FIELDS = RELA_FIELDS | {"r_type": (12, 4), "r_sym": (8, 4)}
 AR_FIELDS = {
     "ar_name": (0, 16),
     "ar_date": (16, 12),
@@ -83,27 +86,44 @@ class Field(NamedTuple):
     name: str
     offset: int
     size: int
+    order: ByteOrder = "little"
 
 
 def is_archive(data: bytes) -> bool:
     return data[:8] in (b"!<arch>\n", b"!<thin>\n")
 
 
+def order_of(data: bytes) -> ByteOrder:
+    """The byte order that an ELF file names."""
+    return "big" if data[5:6] == b"\2" else "little"
+
+
+def _format(order: ByteOrder, fields: str) -> str:
+    return ("<" if order == "little" else ">") + fields
+
+
 def places(data: bytes) -> Iterator[Field]:
     """Every field of every header, symbol and relocation of an ELF file."""
     if len(data) < 64:
         return
-    yield from _fields("", EHDR_FIELDS, 0)
+    order = order_of(data)
+    yield from _fields("", EHDR_FIELDS, 0, order)
     for index, start in _headers(data, 32, 54, 56, 56):
-        yield from _fields(f"segment {index} ", PHDR_FIELDS, start)
+        yield from _fields(f"segment {index} ", PHDR_FIELDS, start, order)
     for index, start in _headers(data, 40, 58, 60, 64):
-        yield from _fields(f"section {index} ", SHDR_FIELDS, start)
-        kind, offset, length = struct.unpack_from("<4xI16xQQ", data, start)
+        yield from _fields(f"section {index} ", SHDR_FIELDS, start, order)
+        kind, offset, length = struct.unpack_from(_format(order, "4xI16xQQ"), data, start)
         if kind not in _TABLES or offset > len(data):
             continue
-        fields, each = _TABLES[kind]
+        fields, each = _table(kind, order)
         for entry in range(min(length, len(data) - offset, _MOST) // each):
-            yield from _fields(f"section {index}[{entry}] ", fields, offset + entry * each)
+            yield from _fields(f"section {index}[{entry}] ", fields, offset + entry * each, order)
+
+
+def _table(kind: int, order: ByteOrder) -> tuple[dict[str, tuple[int, int]], int]:
+    """The fields of an entry and its size. r_info is one number: its halves change places."""
+    fields, each = _TABLES[kind]
+    return (BIG_RELA_FIELDS if (fields, order) == (RELA_FIELDS, "big") else fields), each
 
 
 def any_place(data: bytes, source: random.Random) -> Field | None:
@@ -121,24 +141,25 @@ def any_place(data: bytes, source: random.Random) -> Field | None:
         return source.choice(list(_fields("", AR_FIELDS, header)))
     if len(data) < 64:
         return None
+    order = order_of(data)
     headers = list(_headers(data, 40, 58, 60, 64))
     kind = source.random()
     if kind < 0.1 or not headers:
-        fields = list(_fields("", EHDR_FIELDS, 0))
+        fields = list(_fields("", EHDR_FIELDS, 0, order))
         for _, start in _headers(data, 32, 54, 56, 56):
-            fields += _fields("", PHDR_FIELDS, start)
+            fields += _fields("", PHDR_FIELDS, start, order)
         return source.choice(fields)
     if kind < 0.35:
-        return source.choice(list(_fields("", SHDR_FIELDS, source.choice(headers)[1])))
+        return source.choice(list(_fields("", SHDR_FIELDS, source.choice(headers)[1], order)))
     return _inside(data, headers, source)
 
 
 def _inside(data: bytes, headers: list[tuple[int, int]], source: random.Random) -> Field | None:
     """A field of an entry, or an instruction, of any section that has such."""
-    choices = []
+    choices, order = [], order_of(data)
     for _, start in headers:
-        kind, flags, offset, length = struct.unpack_from("<4xIQ8xQQ", data, start)
-        fields, each = _TABLES.get(kind, ({"word": (0, 4)}, 4))
+        kind, flags, offset, length = struct.unpack_from(_format(order, "4xIQ8xQQ"), data, start)
+        fields, each = _table(kind, order) if kind in _TABLES else ({"word": (0, 4)}, 4)
         count = min(length, max(0, len(data) - offset)) // each
         if count and (kind in _TABLES or flags & _EXECUTABLE):
             choices.append((fields, each, offset, count))
@@ -146,7 +167,7 @@ def _inside(data: bytes, headers: list[tuple[int, int]], source: random.Random) 
         return None
     fields, each, offset, count = source.choice(choices)
     entry = offset + each * source.randrange(count)
-    return source.choice(list(_fields("", fields, entry)))
+    return source.choice(list(_fields("", fields, entry, order)))
 
 
 def members(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -171,8 +192,8 @@ def archive_places(data: bytes) -> Iterator[Field]:
             content = start
         inner = data[content : content + size]
         if start >= 0:
-            for name, offset, width in places(inner):
-                yield Field(f"member {number}: {name}", content + offset, width)
+            for name, offset, width, order in places(inner):
+                yield Field(f"member {number}: {name}", content + offset, width, order)
         elif data[header : header + 1] in (b"/", b"_"):
             for at in range(0, min(size, 256) & ~3, 4):
                 yield Field(f"member {number} word {at // 4}", content + at, 4)
@@ -183,15 +204,18 @@ def _headers(
 ) -> Iterator[tuple[int, int]]:
     """(index, file offset) of the headers of one table that lie in the file. The arguments are
     where the ELF header has the table's offset, its entries' size and their number."""
-    (start,) = struct.unpack_from("<Q", data, offset)
-    (each,) = struct.unpack_from("<H", data, entry)
-    (number,) = struct.unpack_from("<H", data, count)
+    order = order_of(data)
+    (start,) = struct.unpack_from(_format(order, "Q"), data, offset)
+    (each,) = struct.unpack_from(_format(order, "H"), data, entry)
+    (number,) = struct.unpack_from(_format(order, "H"), data, count)
     for index in range(number if each == size else 0):
         if start + (index + 1) * size > len(data):
             return
         yield index, start + index * size
 
 
-def _fields(prefix: str, fields: dict[str, tuple[int, int]], start: int) -> Iterator[Field]:
+def _fields(
+    prefix: str, fields: dict[str, tuple[int, int]], start: int, order: ByteOrder = "little"
+) -> Iterator[Field]:
     for name, (offset, size) in fields.items():
-        yield Field(prefix + name, start + offset, size)
+        yield Field(prefix + name, start + offset, size, order)

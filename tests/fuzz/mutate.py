@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from scpatch.elf.encoding import ByteOrder
 from tests.fuzz.fields import Field, any_place
 
 NOP, STD_R2, LD_R2, BL, B = 0x60000000, 0xF8410018, 0xE8410018, 0x48000001, 0x48000000
@@ -41,12 +42,12 @@ def odd_values(size: int, old: int, length: int) -> list[int]:
     return [value for value in dict.fromkeys(values) if 0 <= value <= top and value != old]
 
 
-def value_of(data: bytes | bytearray, offset: int, size: int) -> int:
-    return int.from_bytes(data[offset : offset + size], "little")
+def value_of(data: bytes | bytearray, offset: int, size: int, order: ByteOrder) -> int:
+    return int.from_bytes(data[offset : offset + size], order)
 
 
-def with_field(data: bytes, offset: int, size: int, value: int) -> bytes:
-    return data[:offset] + value.to_bytes(size, "little") + data[offset + size :]
+def with_field(data: bytes, offset: int, size: int, value: int, order: ByteOrder) -> bytes:
+    return data[:offset] + value.to_bytes(size, order) + data[offset + size :]
 
 
 def at_random(data: bytes, source: random.Random) -> bytes:
@@ -76,17 +77,17 @@ def _set_place(result: bytearray, data: bytes, source: random.Random) -> None:
     if field.name.startswith("ar_"):
         _set_text(result, field, source)
     elif field.name == "word":
-        _set_word(result, field.offset, source)
+        _set_word(result, field, source)
     else:
         value = source.choice(odd_values(field.size, _old(data, field), len(data)))
         other = any_place(data, source)
         if source.random() < 0.3 and other is not None and other.size == field.size:
             value = _old(data, other)
-        result[field.offset : field.offset + field.size] = value.to_bytes(field.size, "little")
+        result[field.offset : field.offset + field.size] = value.to_bytes(field.size, field.order)
 
 
 def _old(data: bytes, field: Field) -> int:
-    return value_of(data, field.offset, field.size)
+    return value_of(data, field.offset, field.size, field.order)
 
 
 def _set_text(data: bytearray, field: Field, source: random.Random) -> None:
@@ -100,12 +101,12 @@ def _set_text(data: bytearray, field: Field, source: random.Random) -> None:
     data[field.offset : field.offset + field.size] = text
 
 
-def _set_word(data: bytearray, offset: int, source: random.Random) -> None:
+def _set_word(data: bytearray, field: Field, source: random.Random) -> None:
     """Another instruction, or another register or number in this one."""
-    word = value_of(data, offset, 4)
+    word = value_of(data, field.offset, 4, field.order)
     shift, width = source.choice(((0, 1), (1, 1), (2, 14), (2, 24), (11, 5), (16, 5), (21, 5)))
     mask = (1 << width) - 1 << shift
     word = word & ~mask | source.getrandbits(width) << shift
     if source.random() < 0.5:
         word = source.choice(_WORDS)
-    data[offset : offset + 4] = word.to_bytes(4, "little")
+    data[field.offset : field.offset + 4] = word.to_bytes(4, field.order)

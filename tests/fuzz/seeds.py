@@ -12,15 +12,17 @@ from tests.archives import AR, header
 from tests.fuzz.modes import MODES
 from tests.tools import CROSS, FIXTURES, apply
 
+BIG = FIXTURES / "big"
 MEMBERS = ("calls-gcc.o", "sites.o", "marked.o")
 """Files that the thin archives name."""
 
 
 @cache
 def objects() -> dict[str, bytes]:
-    """The prebuilt files that are no archives, and a linked image."""
-    paths = [path for suffix in ("o", "ko", "so") for path in sorted(FIXTURES.glob(f"*.{suffix}"))]
-    return {path.name: path.read_bytes() for path in paths}
+    """The prebuilt files that are no archives, and a linked image; of both byte orders."""
+    names = [path for kind in ("*.o", "*.ko", "*.so") for path in sorted(FIXTURES.glob(kind))]
+    names += [path for kind in ("*.o", "*.ko", "*.so") for path in sorted(BIG.glob(kind))]
+    return {str(path.relative_to(FIXTURES)): path.read_bytes() for path in names}
 
 
 @cache
@@ -42,6 +44,7 @@ def archives(folder: Path) -> dict[str, bytes]:
     """The prebuilt archive, one with each kind of table, and thin ones whose members are put into
     `folder`."""
     archives = {path.name: path.read_bytes() for path in sorted(FIXTURES.glob("*.a"))}
+    archives |= {f"big/{path.name}": path.read_bytes() for path in sorted(BIG.glob("*.a"))}
     for name in MEMBERS:
         (folder / name).write_bytes((FIXTURES / name).read_bytes())
     (folder / "out").mkdir(exist_ok=True)

@@ -63,7 +63,13 @@ def test_cut_anywhere(name: str) -> None:
     assert check(data, CHOICES[0]) == "rewritten"
 
 
-@pytest.mark.parametrize("name", ["sites.o", "merged.o", "module.ko", "refused.o", "marked.o"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sites.o", "merged.o", "module.ko", "refused.o", "marked.o"),
+        *("big/sites.o", "big/merged.o"),
+    ],
+)
 def test_at_random(name: str) -> None:
     data = (FIXTURES / name).read_bytes()
     source = random.Random(SEED)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from scpatch.elf.encoding import ByteOrder
 from tests.fuzz.programs import toolchain
 from tests.fuzz.programs.__main__ import check_many
 from tests.fuzz.programs.check import VARIANTS, Bench, Failure
@@ -62,8 +63,10 @@ def test_all_option_sets_and_variants_get_their_turn(tmp_path: Path) -> None:
     for compiler in toolchain.compilers():
         names = [options.name for pair, options in bench.pairs if pair == compiler]
         assert len(names) >= 14, f"{compiler.name}: {names}"
-    kinds = {compiler.name.partition("-")[0] for compiler, _ in bench.pairs}
-    assert kinds == {"gcc", "clang"}
+    half = bench.pairs[: len(bench.pairs) // 2]
+    kinds = {(compiler.name.partition("-")[0], compiler.byte_order) for compiler, _ in half}
+    assert kinds == {(name, order) for name in ("gcc", "clang") for order in toolchain.BYTE_ORDERS}
+    assert len({(pair.name.partition(",")[0], options.name) for pair, options in half}) == len(half)
     turns = {variant.name for number in range(len(VARIANTS)) for variant in bench.variants(number)}
     assert turns == {variant.name for variant in VARIANTS}
 
@@ -71,9 +74,10 @@ def test_all_option_sets_and_variants_get_their_turn(tmp_path: Path) -> None:
 def _words(path: Path, *changes: tuple[int, int]) -> None:
     """Replaces words of .text, given by offset."""
     data = bytearray(path.read_bytes())
+    order: ByteOrder = "big" if data[5] == 2 else "little"
     start = section(path, ".text").offset
     for offset, word in changes:
-        data[start + offset : start + offset + 4] = word.to_bytes(4, "little")
+        data[start + offset : start + offset + 4] = word.to_bytes(4, order)
     path.write_bytes(data)
 
 
@@ -106,12 +110,24 @@ def _trap(path: Path, call: int) -> None:
     _words(path, (call, 0x7FE00008))
 
 
-@pytest.mark.parametrize("harm", [_drop_restore, _other_slot, _drop_saves, _save_elsewhere])
-def test_a_wrong_rewrite_is_noticed(tmp_path: Path, harm: Callable[[Path, int], None]) -> None:
+@pytest.mark.parametrize(
+    ("harm", "order"),
+    [
+        *((harm, "little") for harm in (_drop_restore, _other_slot, _drop_saves, _save_elsewhere)),
+        *((harm, "big") for harm in (_drop_restore, _drop_saves)),
+    ],
+)
+def test_a_wrong_rewrite_is_noticed(
+    tmp_path: Path, harm: Callable[[Path, int], None], order: ByteOrder
+) -> None:
     """By the proof, and by the run at nearly all calls that the program comes to: some do not use
     r2 again before another call's restore."""
     bench, program, variant = Bench(tmp_path), generate(SEED), VARIANTS[0]
-    pair = next(choice for choice in bench.pairs if choice[0].is_gcc and choice[1].name == "-O1")
+    pair = next(
+        choice
+        for choice in bench.pairs
+        if choice[0].is_gcc and choice[0].byte_order == order and choice[1].name == "-O1"
+    )
     bench.compile(program, *pair)
     wanted = bench.run("merged.o", "outside.o", "harmless.o", "ld", "reference")
     bench.rewrite(variant, program)

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from scpatch.elf.encoding import ByteOrder
 from scpatch.errors import ScpatchError
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import Options, plan_file, write
 from scpatch.sites.actions import Common
 from scpatch.verifier.files import verify_files, verify_link
 from scpatch.verifier.options import KernelOffsets, VerifyOptions
-from scpatch.verifier.tools import find_tools
+from scpatch.verifier.tools import Search
 from scpatch.verifier.types import Common as Reason
 from scpatch.verifier.verdict import Verdict
 from tests.fuzz.programs import toolchain
@@ -129,17 +130,27 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.constant = folder / "constant"
+        self.byte_order: ByteOrder = "little"
+        """Of the program that is tried."""
         toolchain.no_core_files()
-        toolchain.build_constant(self.constant)
-        self.pairs = [
+        for order in toolchain.BYTE_ORDERS:
+            toolchain.build_constant(folder / order, order)
+        pairs = [
             (compiler, options)
             for options in toolchain.OPTION_SETS
             for compiler in toolchain.compilers()
             if (words := options.of(compiler)) is not None
             and toolchain.knows(compiler, (*words, *options.only_a), folder)
         ]
+        # Each pair once by turns in one byte order, then in the other.
+        self.pairs = [pair for index, pair in enumerate(pairs) if index % 4 in (0, 3)]
         """Compilers with the option sets that they take."""
+        self.pairs += [pair for index, pair in enumerate(pairs) if index % 4 in (1, 2)]
+
+    @property
+    def constant(self) -> Path:
+        """The folder of what is the same for all programs of this byte order."""
+        return self.folder / self.byte_order
 
     # One program --------------------------------------------------------------------------------
 
@@ -191,6 +202,7 @@ class Bench:
 
     def compile(self, program: Program, compiler: Compiler, options: OptionSet) -> None:
         """Makes a.o, b.o and merged.o."""
+        self.byte_order = compiler.byte_order
         words = options.of(compiler) or ()
         for unit, text, more in (
             ("a", program.unit_a, options.only_a),
@@ -203,7 +215,7 @@ class Bench:
 
     def merge(self, a: str, b: str, target: str) -> None:
         parts = [self.folder / a, self.constant / "inside.o", self.folder / b]
-        toolchain.merge(parts, self.folder / target)
+        toolchain.merge(parts, self.folder / target, self.byte_order)
 
     def run(
         self, merged: str, outside: str, targets: str, linker: str, name: str
@@ -213,8 +225,8 @@ class Bench:
         parts = [self.folder / merged, folder / outside]
         parts += [self.constant / each for each in ("start.o", "targets.o", targets)]
         program = self.folder / name
-        toolchain.link(toolchain.LINKERS[linker], parts, program)
-        return toolchain.execute(program)
+        toolchain.link(linker, parts, program, self.byte_order)
+        return toolchain.execute(program, self.byte_order)
 
     # One variant --------------------------------------------------------------------------------
 
@@ -290,7 +302,7 @@ class Bench:
         """The verdicts on the objects and, where one shows it, on the image."""
         offsets = KernelOffsets(**variant.offsets._asdict())
         options = VerifyOptions(TRAMPOLINES, offsets, variant.hoist == "kernel")
-        tools = find_tools() if run else None
+        tools = Search() if run else None
         for before, after in self.pairs_of(variant):
             verdicts = verify_files(before, after, options, tools)
             yield from (("executed" if run else "verify", verdict) for verdict in verdicts)

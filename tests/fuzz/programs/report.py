@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from scpatch.elf.encoding import ByteOrder
 from tests.fuzz.programs import toolchain
 from tests.fuzz.programs.check import VARIANTS, Result, Variant
-from tests.tools import LD
 
 STATES: Final = ("rewrite", "saved", "thunk", "paca", "linker", "trampoline", "done", "notoc")
 
@@ -140,14 +140,17 @@ def script(result: Result) -> str:
         f"# seed {result.program.seed}, {result.compiler.name}, {result.options.name}",
         'cd "$(dirname "$0")" || exit 1',
     ]
-    lines += [_shell(toolchain.constant_command(name, Path())) for name in toolchain.CONSTANT]
+    order = result.compiler.byte_order
+    commands = [toolchain.constant_command(name, Path(), order) for name in toolchain.CONSTANT]
+    lines += map(_shell, commands)
     for unit, more in (("a", result.options.only_a), ("b", result.options.only_b)):
         command = toolchain.compile_command(
             result.compiler, (*words, *more), Path(f"{unit}.c"), Path(f"{unit}.o")
         )
         lines.append(_shell(command))
-    lines.append(f"{LD} -r -o merged.o a.o inside.o b.o")
-    lines += _linked("ld", "merged.o", "outside.o", "harmless.o", "reference")
+    merge = toolchain.merge_command(["a.o", "inside.o", "b.o"], "merged.o", order)
+    lines.append(shlex.join(merge))
+    lines += _linked(order, "ld", "merged.o", "outside.o", "harmless.o", "reference")
     for variant in VARIANTS:
         if variant.name in names:
             lines += _variant(variant, result)
@@ -161,14 +164,17 @@ def _shell(command: Sequence[str]) -> str:
     )
 
 
-def _linked(linker: str, merged: str, outside: str, targets: str, name: str) -> list[str]:
+def _linked(
+    order: ByteOrder, linker: str, merged: str, outside: str, targets: str, name: str
+) -> list[str]:
     parts = [merged, outside, "start.o", "targets.o", targets]
-    command = toolchain.link_command(toolchain.LINKERS[linker], parts, name)
-    return [_shell(command), f"{shlex.join(toolchain.QEMU)} ./{name} > {name}.txt; echo {name}: $?"]
+    link = _shell(toolchain.link_command(linker, parts, name, order))
+    run = shlex.join([*toolchain.emulator(order), f"./{name}"])
+    return [link, f"{run} > {name}.txt; echo {name}: $?"]
 
 
 def _variant(variant: Variant, result: Result) -> list[str]:
-    lines = ["", f"echo '== {variant.name}'"]
+    lines, order = ["", f"echo '== {variant.name}'"], result.compiler.byte_order
     options = ["--strategy", variant.strategy, "--hoist", variant.hoist]
     if variant.strategy == "callsite" and result.program.has_no_nop:
         options += ["--no-nop", "thunk"]
@@ -199,8 +205,9 @@ def _variant(variant: Variant, result: Result) -> list[str]:
         ]
         lines.append(shlex.join(check))
     if variant.apart:
-        lines.append(f"{LD} -r -o new.o new-a.o inside.o new-b.o")
-    lines += _linked(variant.linker, "new.o", "new-outside.o", variant.targets, "program")
+        merge = toolchain.merge_command(["new-a.o", "inside.o", "new-b.o"], "new.o", order)
+        lines.append(shlex.join(merge))
+    lines += _linked(order, variant.linker, "new.o", "new-outside.o", variant.targets, "program")
     lines.append("cmp reference.txt program.txt")
     lines.append(
         shlex.join(

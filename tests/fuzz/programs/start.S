@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 #
-# Entry point, system calls, setjmp and _mcount of a random program (ppc64le, ELFv2, no C library).
+# Entry point, system calls, setjmp and _mcount of a random program (ppc64 ELFv2, no C library).
 # r13 points to a PACA: the TOC pointer, the thread_info with a livepatch stack, and, where the
 # thread pointer would have it, the value that guards the stack.
 

@@ -11,13 +11,15 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.tools import CROSS, LD, LLD, NATIVE
+from scpatch.elf.encoding import ByteOrder
+from tests.tools import CLANG_OF, CROSS, LD, LD_FLAGS_OF, LLD, QEMU_OF
 
 HERE: Final = Path(__file__).parent
-TARGET: Final = "--target=powerpc64le-linux-gnu"
 START: Final = ("-static", "-e", "_start", "-z", "noexecstack")
-# Any instruction that one of the option sets permits.
-QEMU: Final = () if NATIVE else ("qemu-ppc64le", "-cpu", "power10")
+
+LINKERS: Final = {"ld": LD, "lld": LLD}
+BYTE_ORDERS: Final[dict[ByteOrder, str]] = {"little": "", "big": ", big-endian"}
+"""With what the names of their compilers end."""
 
 PACA_TOC, PACA_THREAD_INFO, LIVEPATCH_SP = 16, 64, 80
 """Offsets in bytes, as in start.S."""
@@ -26,6 +28,8 @@ PACA_TOC, PACA_THREAD_INFO, LIVEPATCH_SP = 16, 64, 80
 class Compiler(NamedTuple):
     name: str
     command: tuple[str, ...]
+    byte_order: ByteOrder
+    """Of what it makes."""
 
     @property
     def is_gcc(self) -> bool:
@@ -98,8 +102,7 @@ OPTION_SETS: Final = (
 
 
 def compilers() -> list[Compiler]:
-    """gcc, and the oldest and the newest clang that are installed."""
-    compilers = [Compiler(f"gcc-{_version(CROSS + 'gcc')}", (CROSS + "gcc",))]
+    """gcc, and the oldest and the newest clang that are installed; each for both byte orders."""
     folders = {Path(path).parent for path in map(shutil.which, ("clang", CROSS + "gcc")) if path}
     numbers = sorted(
         int(match[1])
@@ -107,9 +110,19 @@ def compilers() -> list[Compiler]:
         for path in folder.glob("clang-*")
         if (match := re.fullmatch(r"clang-(\d+)", path.name))
     )
-    for number in dict.fromkeys(numbers[:1] + numbers[-1:]):
-        compilers.append(Compiler(f"clang-{number}", (f"clang-{number}", TARGET)))
+    chosen = dict.fromkeys(numbers[:1] + numbers[-1:])
+    gcc = f"gcc-{_version(CROSS + 'gcc')}"
+    compilers = [
+        Compiler(gcc + suffix, gcc_of(order), order) for order, suffix in BYTE_ORDERS.items()
+    ]
+    for name in (f"clang-{number}" for number in chosen):
+        for order, suffix in BYTE_ORDERS.items():
+            compilers.append(Compiler(name + suffix, (name, *CLANG_OF[order][1:]), order))
     return compilers
+
+
+def gcc_of(order: ByteOrder) -> tuple[str, ...]:
+    return CROSS + "gcc", f"-m{order}-endian"
 
 
 def _version(command: str) -> str:
@@ -161,36 +174,47 @@ CONSTANT: Final = {
 """What is the same for every program, and how it is made."""
 
 
-def constant_command(name: str, folder: Path) -> list[str]:
+def constant_command(name: str, folder: Path, order: ByteOrder) -> list[str]:
     source, *options = CONSTANT[name]
     words = ["-mcpu=power8", "-w", "-ffreestanding", *options, "-c", str(HERE / source)]
-    return [CROSS + "gcc", *words, "-o", str(folder / name)]
+    return [*gcc_of(order), *words, "-o", str(folder / name)]
 
 
-def build_constant(folder: Path) -> None:
+def build_constant(folder: Path, order: ByteOrder) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in CONSTANT:
-        _run(constant_command(name, folder))
+        _run(constant_command(name, folder, order))
 
 
-def libgcc() -> str:
-    """The functions that save and restore registers for `-Os` code; GNU ld has its own."""
-    return _run((CROSS + "gcc", "-print-libgcc-file-name")).stdout.strip()
+def libgcc(order: ByteOrder) -> list[str]:
+    """The functions that save and restore registers for `-Os` code; GNU ld has its own. Debian has
+    none for big-endian ELFv2."""
+    name = _run((CROSS + "gcc", "-print-libgcc-file-name")).stdout.strip()
+    return [name] if order == "little" else []
 
 
-def merge(parts: Sequence[Path], target: Path, linker: str = LD) -> None:
-    _run((linker, "-r", "-o", target, *parts))
+def merge_command(parts: Sequence[Path | str], target: Path | str, order: ByteOrder) -> list[str]:
+    return [LD, *LD_FLAGS_OF[order], "-r", "-o", str(target), *map(str, parts)]
 
 
-def link_command(linker: str, parts: Sequence[Path | str], target: Path | str) -> list[str]:
-    return [linker, *START, "-o", str(target), *map(str, parts), libgcc()]
+def merge(parts: Sequence[Path], target: Path, order: ByteOrder) -> None:
+    _run(merge_command(parts, target, order))
 
 
-def link(linker: str, parts: Sequence[Path | str], target: Path) -> None:
-    _run(link_command(linker, parts, target))
+def link_command(
+    linker: str, parts: Sequence[Path | str], target: Path | str, order: ByteOrder
+) -> list[str]:
+    flags = (*LD_FLAGS_OF[order], *START)
+    return [LINKERS[linker], *flags, "-o", str(target), *map(str, parts), *libgcc(order)]
 
 
-LINKERS: Final = {"ld": LD, "lld": LLD}
+def link(linker: str, parts: Sequence[Path | str], target: Path, order: ByteOrder) -> None:
+    _run(link_command(linker, parts, target, order))
+
+
+def emulator(order: ByteOrder) -> list[str]:
+    """What runs a program; with any instruction that one of the option sets permits."""
+    return [*QEMU_OF[order], "-cpu", "power10"] if QEMU_OF[order] else []
 
 
 class Output(NamedTuple):
@@ -211,8 +235,8 @@ def no_core_files() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def execute(program: Path, seconds: float = 120) -> Output:
-    command = [*QEMU, str(program)]
+def execute(program: Path, order: ByteOrder, seconds: float = 120) -> Output:
+    command = [*emulator(order), str(program)]
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL

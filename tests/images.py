@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from scpatch.elf.encoding import ByteOrder
 from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import FilePlan, Options, plan_file, write
-from tests.tools import CROSS, LD, LLD, assemble, run
+from tests.tools import CROSS, LD, LD_FLAGS_OF, LLD, assemble, run
 
 PACATOC = 16
 LOAD = 0xE84D0010
@@ -20,6 +21,9 @@ LINKS = {
     "pie with relocations": [LD, "-pie", "--no-dynamic-linker", "--emit-relocs"],
     "lld": [LLD],
     "lld pie": [LLD, "-pie", "--no-dynamic-linker"],
+    "big-endian": [LD, *LD_FLAGS_OF["big"]],
+    "big-endian pie": [LD, *LD_FLAGS_OF["big"], "-pie", "--no-dynamic-linker"],
+    "big-endian lld": [LLD, *LD_FLAGS_OF["big"]],
 }
 """Linkers and options for the images that a kernel can be."""
 
@@ -55,6 +59,11 @@ SOURCE = f"""
 """Three call sites in two sections."""
 
 
+def assembled(folder: Path, source: str, how: str) -> Path:
+    """An object for such a link."""
+    return assemble(folder, source, "x.o", "-mbig" if "-EB" in LINKS[how] else "-mlittle")
+
+
 def link(
     folder: Path,
     source: str = SOURCE,
@@ -64,8 +73,7 @@ def link(
 ) -> Path:
     """Assembles and links."""
     path = folder / name
-    command = [*LINKS[how], *options, "-o", str(path), str(assemble(folder, source))]
-    run(*command)
+    run(*LINKS[how], *options, "-o", path, assembled(folder, source, how))
     return path
 
 
@@ -116,9 +124,10 @@ def file_offset(path: Path, address: int) -> int:
 def with_words(path: Path, words: dict[int, int], name: str = "changed") -> Path:
     """A copy with other words at some addresses, as another tool would write them."""
     data = bytearray(path.read_bytes())
+    order: ByteOrder = "big" if data[5] == 2 else "little"
     for address, word in words.items():
         at = file_offset(path, address)
-        data[at : at + 4] = word.to_bytes(4, "little")
+        data[at : at + 4] = word.to_bytes(4, order)
     new = path.with_name(name)
     new.write_bytes(data)
     return new

@@ -12,26 +12,28 @@ import pytest
 from scpatch.errors import Exit
 from tests.report.support import validated
 from tests.test_trees import scpatch
-from tests.tools import CROSS, FIXTURES, assemble, run
+from tests.tools import CROSS, FIXTURES, assemble, in_both, run
 
 MODULE = FIXTURES / "module.ko"
 
 
-def test_a_naive_call_is_named_with_its_function_and_the_remedy() -> None:
-    result = scpatch("check", MODULE)
+@pytest.mark.parametrize("name", in_both("module.ko"))
+def test_a_naive_call_is_named_with_its_function_and_the_remedy(name: str) -> None:
+    result = scpatch("check", FIXTURES / name)
     lines = result.stdout.splitlines()
     assert lines[0] == "WRONG: 4 call sites in 1 of 1 object: 2 right (2 loader), 2 wrong"
-    assert lines[2] == f"{MODULE}   module"
+    assert lines[2] == f"{FIXTURES / name}   module"
     assert lines[3].split() == ["BAD", ".text+0x24", "calls_own+0x14", "__SCT__own", "wrong"]
     assert "hint: `scpatch rewrite` patches such calls" in result.stdout
     assert (result.returncode, result.stderr) == (Exit.ERROR, "")
 
 
-def test_a_tree_is_right_after_the_rewrite(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", in_both("module.ko"))
+def test_a_tree_is_right_after_the_rewrite(tmp_path: Path, name: str) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     assemble(tree, "f:\tblr\n", "nocalls.o")
-    assert scpatch("rewrite", MODULE, "-o", tree / "module.ko").returncode == Exit.OK
+    assert scpatch("rewrite", FIXTURES / name, "-o", tree / "module.ko").returncode == Exit.OK
     result = scpatch("check", tree)
     expected = "right: 4 call sites in 1 of 2 objects: 4 right (2 stub, 2 loader)"
     assert result.stdout.splitlines()[0] == expected

@@ -12,14 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests import archives
-from tests.tools import CROSS, LD, ROOT, assemble, run
+from tests.tools import CROSS, LD, LD_FLAGS_OF, ROOT, assemble, run
 
 SCRIPT = ROOT / "scpatch" / "kbuild" / "scpatch-ld"
 COPIES = ".tmp_vmlinux.scpatch"
 
-BFD_FLAGS = ["-EL", "-m", "elf64lppc", "-z", "noexecstack", "--no-warn-rwx-segments"]
-LLD_FLAGS = ["-EL", "-m", "elf64lppc", "-z", "noexecstack"]
-FLAGS = {"bfd": BFD_FLAGS, "lld": LLD_FLAGS}
+_FLAGS = {"bfd": ["-z", "noexecstack", "--no-warn-rwx-segments"], "lld": ["-z", "noexecstack"]}
+FLAGS = {linker: [*LD_FLAGS_OF["little"], *words] for linker, words in _FLAGS.items()}
 LINKERS = {"bfd": LD, "lld": "ld.lld"}
 
 CALLER = """
@@ -53,29 +52,32 @@ IMAGE_SCRIPT = """SECTIONS {
 MODULE_SCRIPT = "SECTIONS { .text 0 : { *(.text) } }\n"
 
 
-def make_tree(root: Path) -> Path:
+def make_tree(root: Path, order: str = "little") -> Path:
     """An object tree: vmlinux.a (thin: two callers, one plain object), lib/lib.a, a module."""
     for name in ("init", "lib", "fs", "scripts", "include/config", "arch/powerpc/kernel"):
         (root / name).mkdir(parents=True)
     (root / "include/config/auto.conf").write_text("CONFIG_MODULES=y\n")
     (root / "arch/powerpc/kernel/vmlinux.lds").write_text(IMAGE_SCRIPT)
     (root / "scripts/module.lds").write_text(MODULE_SCRIPT)
-    assemble(root / "init", CALLER.format(name="one"), "one.o")
-    assemble(root / "init", CALLER.format(name="two") + TRAMPOLINE + USES_LIB, "two.o")
-    assemble(root / "init", PLAIN.format(name="three"), "three.o")
-    assemble(root / "lib", CALLER.format(name="helper"), "helper.o")
+    option = f"-m{order}"
+    assemble(root / "init", CALLER.format(name="one"), "one.o", option)
+    assemble(root / "init", CALLER.format(name="two") + TRAMPOLINE + USES_LIB, "two.o", option)
+    assemble(root / "init", PLAIN.format(name="three"), "three.o", option)
+    assemble(root / "lib", CALLER.format(name="helper"), "helper.o", option)
     archives.make(root / "vmlinux.a", "init/one.o", "init/two.o", "init/three.o", options="cDPrST")
     archives.make(root / "lib/lib.a", "helper.o", options="rcsT")
     source = CALLER.format(name="probe") + TRAMPOLINE
-    assemble(root / "fs", source, "fs.o")
-    assemble(root / "fs", MODULE_INFO, "fs.mod.o")
+    assemble(root / "fs", source, "fs.o", option)
+    assemble(root / "fs", MODULE_INFO, "fs.mod.o", option)
     return root
 
 
-def image_arguments(output: str = "vmlinux", *, linker: str = "bfd") -> list[str]:
+def image_arguments(
+    output: str = "vmlinux", *, linker: str = "bfd", order: str = "little"
+) -> list[str]:
     """What scripts/link-vmlinux.sh passes to the linker."""
     return [
-        *FLAGS[linker],
+        *(*LD_FLAGS_OF[order], *_FLAGS[linker]),
         *("-pie", "-z", "notext", "--build-id=sha1", "--orphan-handling=warn"),
         *("--script=./arch/powerpc/kernel/vmlinux.lds", "-o", output),
         *("--whole-archive", "vmlinux.a", "--no-whole-archive"),
@@ -83,10 +85,19 @@ def image_arguments(output: str = "vmlinux", *, linker: str = "bfd") -> list[str
     ]
 
 
-def module_arguments(module: str = "fs/fs", *, linker: str = "bfd") -> list[str]:
+def module_arguments(
+    module: str = "fs/fs", *, linker: str = "bfd", order: str = "little"
+) -> list[str]:
     """What scripts/Makefile.modfinal passes to the linker."""
     return [
-        *("-r", *FLAGS[linker], "--build-id=sha1", "-T", "scripts/module.lds"),
+        *(
+            "-r",
+            *LD_FLAGS_OF[order],
+            *_FLAGS[linker],
+            "--build-id=sha1",
+            "-T",
+            "scripts/module.lds",
+        ),
         *("-o", f"{module}.ko", f"{module}.o", f"{module}.mod.o"),
     ]
 

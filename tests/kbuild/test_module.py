@@ -25,7 +25,7 @@ from tests.kbuild.support import (
     stubs,
 )
 from tests.sites.support import entries, key
-from tests.tools import LD, assemble, rewrite, run
+from tests.tools import LD, LD_FLAGS_OF, assemble, rewrite, run
 
 
 @pytest.fixture
@@ -33,9 +33,11 @@ def tree(tmp_path: Path) -> Path:
     return make_tree(tmp_path / "tree")
 
 
+@pytest.mark.parametrize("order", LD_FLAGS_OF)
 @pytest.mark.parametrize("linker", ["bfd", "lld"])
-def test_a_module_is_the_linkers_after_rewrite(tree: Path, linker: str) -> None:
-    words = module_arguments(linker=linker)
+def test_a_module_is_the_linkers_after_rewrite(tmp_path: Path, linker: str, order: str) -> None:
+    tree = make_tree(tmp_path / "tree", order)
+    words = module_arguments(linker=linker, order=order)
     run(LINKERS[linker], *words, cwd=tree)
     plain = tree / "fs/fs.ko"
     rewrite(plain)

@@ -30,7 +30,7 @@ from tests.kbuild.support import (
     stubs,
 )
 from tests.sites.support import TABLE, entries, key
-from tests.tools import CROSS, LD, ROOT, assemble, rewrite, run, sections
+from tests.tools import CROSS, LD, LD_FLAGS_OF, ROOT, assemble, rewrite, run, sections
 
 
 @pytest.fixture
@@ -43,10 +43,14 @@ def _copies(tree: Path) -> dict[str, tuple[bytes, int]]:
     return {name: file for name, file in files.items() if not name.endswith(".json")}
 
 
+@pytest.mark.parametrize("order", LD_FLAGS_OF)
 @pytest.mark.parametrize("linker", ["bfd", "lld"])
-def test_vmlinux_gets_stubs_and_the_inputs_stay_as_they_are(tree: Path, linker: str) -> None:
+def test_vmlinux_gets_stubs_and_the_inputs_stay_as_they_are(
+    tmp_path: Path, linker: str, order: str
+) -> None:
+    tree = make_tree(tmp_path / "tree", order)
     before = snapshot(tree)
-    done = link(tree, image_arguments(linker=linker), linker=LINKERS[linker])
+    done = link(tree, image_arguments(linker=linker, order=order), linker=LINKERS[linker])
     assert done.stdout == "  SCPATCH vmlinux.a\n  SCPATCH lib/lib.a\n"
     assert "scpatch: " not in done.stderr
     after = snapshot(tree)
@@ -55,6 +59,11 @@ def test_vmlinux_gets_stubs_and_the_inputs_stay_as_they_are(tree: Path, linker: 
     code = run(CROSS + "objdump", "-d", tree / "vmlinux").stdout
     assert code.count("ld      r2,24(r1)") == 3
     assert code.count("std     r2,24(r1)") == 3
+    header = run(CROSS + "readelf", "-h", tree / "vmlinux").stdout
+    assert f"{order} endian" in header
+    for command, path in (("scan", "vmlinux.a"), ("scan", "vmlinux"), ("check", "vmlinux")):
+        words = [sys.executable, "-m", "scpatch", command, "--format", "plain", str(tree / path)]
+        assert run(*words, check=False).stdout.count("__SCT__work") >= 3
 
 
 def test_the_linker_gets_the_same_command_except_for_the_copies(tree: Path) -> None:

@@ -19,6 +19,7 @@ from tests.images import (
     SOURCE,
     TRAMPOLINES,
     addresses,
+    assembled,
     calls,
     file_offset,
     link,
@@ -182,17 +183,20 @@ its stubs, those behind it, and those between .branch_lt and .got."""
 
 
 @pytest.mark.parametrize("kind", STUBS)
-@pytest.mark.parametrize("how", ["exec", "pie", "lld"])
+@pytest.mark.parametrize(
+    "how", ["exec", "pie", "lld", "big-endian", "big-endian pie", "big-endian lld"]
+)
 def test_calls_by_way_of_the_linkers_stubs(tmp_path: Path, kind: str, how: str) -> None:
     one, two, apart = STUBS[kind]
     script = tmp_path / "script.lds"
     script.write_text(SCRIPT.replace("APART", str(apart)))
     source = FAR.replace("ONE", str(one)).replace("TWO", str(two))
-    quiet = [] if how == "lld" else ["--no-warn-rwx-segments"]
+    is_lld = how.endswith("lld")
+    quiet = [] if is_lld else ["--no-warn-rwx-segments"]
     options = [*LINKS[how], *quiet, "-T", str(script)]
     path, named = tmp_path / "vmlinux", tmp_path / "named"
-    run(*options, "-o", path, assemble(tmp_path, source))
-    if how == "lld":
+    run(*options, "-o", path, assembled(tmp_path, source, how))
+    if is_lld:
         # It has one name for both, and gives no address to .branch_lt in a PIE.
         assert "__long_branch___SCT__x" in run(CROSS + "nm", path).stdout
     else:
@@ -321,7 +325,15 @@ def test_what_needs_room_takes_no_image(tmp_path: Path, how: str, options: Optio
     assert caught.value.code == "SCP104"
 
 
-@pytest.mark.parametrize(("how", "kind"), [("exec", "ET_EXEC"), ("pie", "ET_DYN")])
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        ("exec", "ET_EXEC) ppc64le"),
+        ("pie", "ET_DYN) ppc64le"),
+        ("big-endian", "ET_EXEC) ppc64"),
+        ("big-endian pie", "ET_DYN) ppc64"),
+    ],
+)
 def test_the_difference(
     tmp_path: Path, how: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -330,7 +342,7 @@ def test_the_difference(
     assert run is not None
     assert run() == 1
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert lines[0][4] == f"linked image ({kind}) ppc64le ELFv2"
+    assert lines[0][4] == f"linked image ({kind} ELFv2"
     code = [line for line in lines if line[0] == "code"]
     assert [(line[2], line[5], line[9]) for line in code] == [
         ("*", "60000000", "ld r2,16(r13)")

@@ -52,6 +52,9 @@ CLANG_OF: dict[ByteOrder, list[str]] = {
 }
 CLANG = CLANG_OF["little"]
 LD = CROSS + "ld"
+CROSS_BIG = "powerpc64-linux-gnu-"
+"""The tools for big-endian programs. What they compile is ELFv1, unless told otherwise."""
+LD_BIG = CROSS_BIG + "ld"
 LLD = "ld.lld"
 QEMU = [] if NATIVE else ["qemu-ppc64le", "-L", _SYSROOT]
 QEMU_OF = {"little": QEMU, "big": ["qemu-ppc64"]}

@@ -88,8 +88,9 @@ def _indirect_tree(linux: Linux) -> Path:
             logged(["cp", "-al", pristine_tree(linux), tree], log)
             (tree / "asked.config").write_text(config)
             environment = {"KCONFIG_ALLCONFIG": str(tree / "asked.config")}
-            words = [*make_command(linux, tree), *toolchain.words(linux, NAIVE), "allnoconfig"]
-            logged(words, log, environment={**environment, **toolchain.environment()})
+            words = [*make_command(linux, tree, NAIVE), *toolchain.words(linux, NAIVE)]
+            chosen = {**environment, **toolchain.environment()}
+            logged([*words, "allnoconfig"], log, environment=chosen)
             make(linux, tree, NAIVE, log, "vmlinux", "modules")
     return tree
 

@@ -17,7 +17,6 @@ from tests.kernel.make import TESTS, edited, forget_links, make, make_command
 from tests.kernel.source import KERNEL, install, source_key, source_tree
 from tests.kernel.store import KernelError, folder, key, locked, logged, made, tail
 from tests.kernel.variants import SCPATCH, Variant
-from tests.tools import CROSS, LD
 
 _CODE = tuple(
     Path(__file__).with_name(f"{name}.py") for name in ("build", "make", "toolchain", "variants")
@@ -52,7 +51,7 @@ def build(linux: Linux, variant: Variant) -> Kernel:
             _keep(tree, products)
         os.utime(products)
         modules = tuple(sorted(products.glob("*.ko")))
-        return Kernel(products / "vmlinux", modules, _init(linux))
+        return Kernel(products / "vmlinux", modules, user_space(linux, variant))
 
 
 @cache
@@ -76,7 +75,7 @@ def object_tree(linux: Linux, variant: Variant) -> Path:
     config = "".join((KERNEL / name).read_text() for name in variant.configurations)
     tree = linux.folder / variant.tree
     # Others of the same tree may have another linker.
-    first = replace(variant, flags=None, linker=LD)
+    first = replace(variant, flags=None, linker=variant.cross + "ld")
     wanted = key(source_key(linux), config, toolchain.version(linux, first))
     with made(tree, wanted) as missing:
         if missing:
@@ -86,13 +85,17 @@ def object_tree(linux: Linux, variant: Variant) -> Path:
             log, asked = tree / "config.log", tree / "asked.config"
             asked.write_text(config)
             chosen = {"KCONFIG_ALLCONFIG": str(asked), **toolchain.environment()}
-            command = [*make_command(linux, tree), *toolchain.words(linux, first), "allnoconfig"]
+            command = [
+                *make_command(linux, tree, first),
+                *toolchain.words(linux, first),
+                "allnoconfig",
+            ]
             logged(command, log, environment=chosen)
-            _check_config(tree, config.splitlines(), source_tree(linux))
+            check_config(tree, config.splitlines(), source_tree(linux))
     return tree
 
 
-def _check_config(tree: Path, asked: Collection[str], source: Path) -> None:
+def check_config(tree: Path, asked: Collection[str], source: Path) -> None:
     """Raises KernelError if Kconfig dropped an option; the last line for an option counts."""
     have = _options((tree / ".config").read_text().splitlines())
     wrong = [
@@ -126,10 +129,15 @@ def _make(linux: Linux, tree: Path, variant: Variant) -> None:
     with edited(linux, tree, variant):
         text = make(linux, tree, variant, log, "vmlinux", "modules")
         again = make(linux, tree, variant, second, "vmlinux", "modules")
-    if "WARNING" in text or "warning:" in text:
-        raise KernelError(f"the build has warnings\n{tail(log)}")
+    check_warnings(text, log)
     if re.search(r"^  (LD|SCPATCH|AR|CC) ", again, re.MULTILINE):
         raise KernelError(f"a second build does not find everything made\n{tail(second)}")
+
+
+def check_warnings(text: str, log: Path) -> None:
+    """Raises KernelError if the text of a build has warnings."""
+    if "WARNING" in text or "warning:" in text:
+        raise KernelError(f"the build has warnings\n{tail(log)}")
 
 
 def _keep(tree: Path, products: Path) -> None:
@@ -147,11 +155,13 @@ def _keep(tree: Path, products: Path) -> None:
     (products / ".complete").touch()
 
 
-def _init(linux: Linux) -> Path:
+def user_space(linux: Linux, variant: Variant) -> Path:
+    """The program init, compiled for the variant. To be called with the lock held."""
     source = KERNEL / "init.c"
-    with made(linux.folder / "init", key(source)) as missing:
-        program = linux.folder / "init" / "init"
+    folder = linux.folder / ("init-big-endian" if variant.big_endian else "init")
+    with made(folder, key(source)) as missing:
+        program = folder / "init"
         if missing:
-            words = [CROSS + "gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror"]
+            words = [variant.cross + "gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror"]
             logged([*words, "-o", program, source], linux.folder / "init.log")
     return program

@@ -16,17 +16,17 @@ from tests.kernel.linux import Linux
 from tests.kernel.source import source_tree
 from tests.kernel.store import KernelError, logged
 from tests.kernel.variants import SCPATCH, Variant
-from tests.tools import CROSS, LLD
+from tests.tools import LLD
 
 TESTS = "arch/powerpc/static_call_test"
 JOBS = str(len(os.sched_getaffinity(0)))
 
 
-def make_command(linux: Linux, tree: Path) -> list[str]:
+def make_command(linux: Linux, tree: Path, variant: Variant) -> list[str]:
     """make for an object tree, which may have the source in it."""
     words = ["nice", "make", f"-j{JOBS}", "-C", str(source_of(linux, tree))]
     words += [] if has_source(tree) else [f"O={tree}"]
-    return [*words, "ARCH=powerpc", f"CROSS_COMPILE={CROSS}", "KBUILD_BUILD_TIMESTAMP=1"]
+    return [*words, "ARCH=powerpc", f"CROSS_COMPILE={variant.cross}", "KBUILD_BUILD_TIMESTAMP=1"]
 
 
 def source_of(linux: Linux, tree: Path) -> Path:
@@ -48,15 +48,16 @@ def make(
     """
     dwarf = tree / ".dwarf"
     dwarf.touch() if variant.dwarf else dwarf.unlink(missing_ok=True)
+    programs = _programs(tree, variant.cross, toolchain.linker(linux, variant))
     environment = {
-        "PATH": f"{_programs(tree, toolchain.linker(linux, variant))}:{os.environ['PATH']}",
+        "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": str(SCPATCH.parent),
         "SCPATCH_PYTHON": sys.executable,
         "SCPATCH_FLAGS": f"{variant.flags or ''} {flags}".strip(),
         **toolchain.environment(),
     }
     log.unlink(missing_ok=True)
-    words = [*make_command(linux, tree), *targets, *toolchain.words(linux, variant)]
+    words = [*make_command(linux, tree, variant), *targets, *toolchain.words(linux, variant)]
     words += variant.words(toolchain.linker(linux, variant))
     logged(words, log, environment=environment)
     return log.read_text()
@@ -76,12 +77,12 @@ def edited(linux: Linux, tree: Path, variant: Variant) -> Iterator[None]:
         edit(source, undo=True)
 
 
-def _programs(tree: Path, linker: str) -> Path:
+def _programs(tree: Path, cross: str, linker: str) -> Path:
     """A directory with lld, if that is the linker, under the name by which gcc looks for it when it
     links the vDSO."""
     folder = tree / "programs"
     folder.mkdir(exist_ok=True)
-    link = folder / f"{CROSS}{LLD}"
+    link = folder / f"{cross}{LLD}"
     link.unlink(missing_ok=True)
     if linker.startswith(LLD):
         lld = shutil.which(linker)
@@ -96,8 +97,9 @@ def objtool(linux: Linux, tree: Path, variant: Variant) -> Path:
     powerpc, is built without it. To be called with the lock held."""
     program = tree / "tools/objtool/objtool"
     if not program.exists():
-        words = [*make_command(linux, tree), "tools/objtool", *toolchain.words(linux, variant)]
-        logged(words, tree / "objtool.log", environment=toolchain.environment())
+        words = [*make_command(linux, tree, variant), *toolchain.words(linux, variant)]
+        log, environment = tree / "objtool.log", toolchain.environment()
+        logged([*words, "tools/objtool"], log, environment=environment)
     return program
 
 

@@ -14,7 +14,7 @@ from tests.kernel.variants import Variant
 
 _LEFT_OUT = "scpatch-linux"
 SHORT = "is not in the short list"
-THOROUGH = "compiles a tree of its own, which takes --linux"
+THOROUGH = "takes so long that it needs --linux"
 
 
 class Plugin:

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.bench.page import write_section
 from tests.kernel.cases import FATAL
 from tests.kernel.results import Result, results_folder, state
+from tests.kernel.variants import BIG_ENDIAN_NAIVE
 from tests.tools import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "kernels.md"
@@ -50,7 +51,8 @@ def _row(result: Result) -> str:
 
 def _what(result: Result) -> str:
     if result.flags is None:
-        return "without scpatch"
+        is_big = result.variant == BIG_ENDIAN_NAIVE.name
+        return "without scpatch, big-endian" if is_big else "without scpatch"
     return f"{result.variant} (`{result.flags}`)" if result.flags else result.variant
 
 

@@ -12,7 +12,7 @@ from tests.kernel.linux import Linux
 from tests.kernel.source import pristine_tree
 from tests.kernel.store import KernelError, folder
 from tests.kernel.variants import Variant
-from tests.tools import CROSS, LLD, run
+from tests.tools import LLD, run
 
 CCACHE_SIZE = "4G"
 
@@ -22,7 +22,7 @@ def words(linux: Linux, variant: Variant) -> list[str]:
     if variant.clang:
         llvm = suffix(linux)
         return [f"LLVM={llvm or 1}", f"CC=ccache clang{llvm}"]
-    return [f"CC=ccache {CROSS}gcc"]
+    return [f"CC=ccache {variant.cross}gcc"]
 
 
 def environment() -> dict[str, str]:
@@ -38,7 +38,7 @@ def linker(linux: Linux, variant: Variant) -> str:
 
 def version(linux: Linux, variant: Variant) -> str:
     """What the tools say of themselves, the first line of each."""
-    compiler = f"clang{suffix(linux)}" if variant.clang else f"{CROSS}gcc"
+    compiler = f"clang{suffix(linux)}" if variant.clang else f"{variant.cross}gcc"
     # The last word of a linker that scpatch-ld is to call.
     tools = (compiler, linker(linux, variant).split()[-1])
     return "\n".join(run(tool, "--version").stdout.splitlines()[0] for tool in tools)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import scpatch
-from tests.tools import LD, LLD
+from tests.tools import CROSS, CROSS_BIG, LD, LD_BIG, LLD
 
 SCPATCH = Path(scpatch.__file__).parent
 
@@ -33,6 +33,13 @@ class Variant:
     """Whether it is configured for pc-relative code: it runs on a Power10."""
     clang: bool = False
     """Whether clang compiles it, and LLVM's tools do the rest, the linker too."""
+    big_endian: bool = False
+    """Whether it is configured to be big-endian. It is ELFv2 all the same."""
+
+    @property
+    def cross(self) -> str:
+        """What the names of the compiler and of binutils start with."""
+        return CROSS_BIG if self.big_endian else CROSS
 
     @property
     def llvm(self) -> bool:
@@ -63,6 +70,7 @@ class Variant:
     def tree(self) -> str:
         """The name of its object tree: what has one configuration and one compiler."""
         kinds = {
+            "big-endian": self.big_endian,
             "clang": self.clang,
             "pcrel": self.pcrel,
             "at-sites": self.at_sites,
@@ -75,6 +83,7 @@ class Variant:
         """Files in fixtures/kernel. A later line for an option counts."""
         kinds = {
             "config": True,
+            "config-big-endian": self.big_endian,
             "config-pcrel": self.pcrel,
             "config-at-sites": self.at_sites,
             "config-bare": self.bare,
@@ -111,3 +120,20 @@ PCREL_BY_PACA = Variant("pcrel-paca", "--strategy=paca", pcrel=True)
 PCREL_AT_SITES = Variant("pcrel-at-sites", "--emit-sites", at_sites=True, pcrel=True)
 BY_CLANG = Variant("clang", _CALLSITE, LLD, clang=True)
 NAIVE_BY_CLANG = Variant("naive-clang", flags=None, linker=LLD, clang=True)
+SERIES = Variant("series")
+SERIES_AT_SITES = Variant("series-at-sites", "--emit-sites", at_sites=True)
+"""These are built of the patches, not of the overlay."""
+
+
+def _big_endian(name: str, flags: str | None = "", linker: str = LD_BIG, **kinds: bool) -> Variant:
+    return Variant(f"big-endian-{name}", flags, linker, big_endian=True, **kinds)
+
+
+BIG_ENDIAN_NAIVE = _big_endian("naive", None)
+BIG_ENDIAN_REWRITTEN = _big_endian("rewritten", _CALLSITE)
+BIG_ENDIAN_BY_PACA = _big_endian("paca")
+BIG_ENDIAN_MARKED = _big_endian("localentry", "--strategy=localentry")
+BIG_ENDIAN_BY_LIVEPATCH = _big_endian("livepatch", "--strategy=livepatch-stack")
+BIG_ENDIAN_IN_TREE = _big_endian("in-tree", _CALLSITE, in_tree=True)
+BIG_ENDIAN_BY_LLD = _big_endian("lld", _CALLSITE, LLD)
+BIG_ENDIAN_AT_SITES = _big_endian("at-sites", f"{_CALLSITE} --emit-sites", at_sites=True)

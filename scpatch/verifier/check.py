@@ -8,10 +8,10 @@ see by comparing two files, `judge_alone` of a strategy asks of the one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 from scpatch.verifier.linked import prove_link
@@ -208,7 +208,7 @@ class _Object:
             return Common.WRONG, f"the module loader makes the nop a restore, and {fault}"
         if found.reason is Common.SAVED and (fault := self._save_fault(site)):
             return Common.OPEN, f"{found.why}, but {fault}"
-        if site.stub is not None and self._run_into(site.stub.place):
+        if site.stub is not None and self._is_run_into(site.stub.place):
             return Common.WRONG, f"the code before {site.stub.symbol.name} may run on into it"
         for strategy in self.strategies:
             if (answer := strategy.judge_alone(site, found, self.known)) is not None:
@@ -244,10 +244,6 @@ class _Object:
         return save_fault(self.code, place, kernel=kernel)
 
     @cached_property
-    def _run_into_known(self) -> dict[Place, bool]:
-        return {}
-
-    def _run_into(self, stub: Place) -> bool:
-        if stub not in self._run_into_known:
-            self._run_into_known[stub] = falls_through(self.code, stub)
-        return self._run_into_known[stub]
+    def _is_run_into(self) -> Callable[[Place], bool]:
+        """Whether the code before a stub may run on into it; found out once for each."""
+        return cache(partial(falls_through, self.code))

@@ -46,6 +46,9 @@ class ImageCode:
     def words(self, section: int) -> array[int]:
         return self.linked.words(section)
 
+    def word_branches(self, section: int) -> list[tuple[int, int]]:
+        return self.linked.word_branches(section)
+
     def word(self, place: Place) -> int:
         return self.linked.word(place)
 

@@ -77,13 +77,17 @@ class Calls(Targets):
         """The call sites by place; the branches inside stubs are not call sites."""
         inner = {stub.branch for stub in self.stubs.values() if self._is_formed(stub)}
         sites = {}
+        led: dict[tuple[int, int], tuple[Stub | None, tuple[Trampoline, int] | None]] = {}
         for place, (rela, entry) in self.branches.items():
-            target = self.image.target(rela)
-            stub = self.stubs.get(target) if target is not None else None
+            names = rela.symbol, rela.addend
+            if names not in led:
+                target = self.image.target(rela)
+                to_stub = self.stubs.get(target) if target is not None else None
+                led[names] = to_stub, self.reached(rela)
+            stub, reached = led[names]
             if stub is not None and stub.trampoline is not None:
                 sites[place] = Site(place, rela, entry, stub.trampoline, 0, stub)
                 continue
-            reached = self.reached(rela)
             if reached is None or place in inner or is_inside(place, reached[0]):
                 continue
             if not self._is_dead_copy(place, rela):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scpatch.verifier.objects.insn import target
-from scpatch.verifier.objects.read import RELA_SIZE, Image, Place, Rela, Symbol
+from scpatch.verifier.objects.read import RELA_SIZE, Image, Place, Rela, Symbol, as_place
 from scpatch.verifier.objects.relocations import BRANCHES, REL24, TOCSAVE
 from scpatch.verifier.objects.variant import BL, NOP
 
@@ -63,17 +63,27 @@ class Instructions:
         """(branch, target) of the branches of a section to `places`, by their words: an assembler
         that knows the distance of two places writes it into the branch. All are section offsets. A
         branch with a relocation looks like a branch to itself."""
-        words = self.words(section)
-        for at in branches_among(words):
-            to = target(words[at], 4 * at)
-            if to in places and to is not None and to != 4 * at:
-                yield 4 * at, to
+        for branch, to in self.word_branches(section):
+            if to in places and to != branch:
+                yield branch, to
+
+    def word_branches(self, section: int) -> list[tuple[int, int]]:
+        """(branch, target) of all branches of a section that name their target, by their words."""
+        if section not in self._word_branches:
+            words = self.words(section)
+            pairs = ((4 * at, target(words[at], 4 * at)) for at in branches_among(words))
+            self._word_branches[section] = [(at, to) for at, to in pairs if to is not None]
+        return self._word_branches[section]
+
+    @cached_property
+    def _word_branches(self) -> dict[int, list[tuple[int, int]]]:
+        return {}
 
     @cached_property
     def branches(self) -> dict[Place, tuple[Rela, Place]]:
         """Every branch relocation on code, by where it applies, with the place of its record."""
         return {
-            Place(code.number, rela.offset): (rela, Place(table, entry * RELA_SIZE))
+            as_place((code.number, rela.offset)): (rela, as_place((table, entry * RELA_SIZE)))
             for code in self.image.code
             for table in self.image.rela_sections.get(code.number, ())
             for entry, rela in enumerate(self.image.relas(table))
@@ -85,7 +95,7 @@ class Instructions:
         """The words of code that other relocations than branches apply to, except TOCSAVE, which
         only hints. A field may begin within its word."""
         return frozenset(
-            Place(code.number, rela.offset & ~3)
+            as_place((code.number, rela.offset & ~3))
             for code in self.image.code
             for rela in self.image.relocations(code.number)
             if rela.type not in BRANCHES and rela.type not in (0, TOCSAVE)
@@ -99,7 +109,7 @@ class Instructions:
     def relocated_words(self) -> dict[Place, int]:
         """How many relocations apply to each word of code, including those that only hint."""
         return Counter(
-            Place(code.number, rela.offset & ~3)
+            as_place((code.number, rela.offset & ~3))
             for code in self.image.code
             for rela in self.image.relocations(code.number)
             if rela.type

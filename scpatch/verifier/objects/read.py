@@ -127,6 +127,9 @@ class Place(NamedTuple):
         return Place(self.section, self.offset + size)
 
 
+as_place = cast("Callable[[tuple[int, int]], Place]", partial(tuple.__new__, Place))
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """One object file, mapped into memory. Compared by identity."""
@@ -232,7 +235,7 @@ class Image:
         symbol = self.symbols[rela.symbol]
         if not 0 < symbol.section < len(self.sections):
             return None
-        return Place(symbol.section, symbol.value + rela.addend)
+        return as_place((symbol.section, symbol.value + rela.addend))
 
 
 def is_linked(path: Path) -> bool:

@@ -12,8 +12,7 @@ from functools import cached_property
 from typing import Protocol
 
 from scpatch.verifier.objects.changes import Changes
-from scpatch.verifier.objects.insn import CallEffect, target
-from scpatch.verifier.objects.instructions import branches_among
+from scpatch.verifier.objects.insn import CallEffect
 from scpatch.verifier.objects.read import STT_FILE, STT_SECTION, Image, Place, Rela, Symbol
 
 PAIRS = {"__ex_table": 8, "__jump_table": 16}
@@ -33,6 +32,9 @@ class SearchedCode(Protocol):
         """The branches that a relocation directs."""
 
     def words(self, section: int) -> array[int]: ...
+
+    def word_branches(self, section: int) -> list[tuple[int, int]]:
+        """(branch, target) of all branches that name their target, by their words."""
 
     def word(self, place: Place) -> int: ...
 
@@ -85,12 +87,9 @@ class Entries(ABC):
         """Branches of a section without relocation, by the section offset of their target."""
         if section not in self._branches:
             sources: dict[int, list[int]] = {}
-            words = self.calls.words(section)
-            for at in branches_among(words):
-                if (section, at * 4) not in self.calls.branches:
-                    to = target(words[at], at * 4)
-                    if to is not None:
-                        sources.setdefault(to, []).append(at * 4)
+            for branch, to in self.calls.word_branches(section):
+                if (section, branch) not in self.calls.branches:
+                    sources.setdefault(to, []).append(branch)
             self._branches[section] = sources
         return self._branches[section]
 

@@ -4,8 +4,6 @@ Existing entries keep their places: new symbols go to the end of .symtab, their 
 its string table, new relocations to the end of the section's table, new sections after all others.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from scpatch.elf import constants as c

@@ -5,8 +5,6 @@ sections keep their order and nothing is duplicated: what follows a grown sectio
 than the growth and the alignments require.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 Sizes are in bytes. Offsets count from the start of the file, if nothing else is said.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from scpatch.elf import constants as c

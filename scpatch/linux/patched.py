@@ -5,8 +5,6 @@ puts in the barriers that the processor needs (arch/powerpc/lib/feature-fixups.c
 patches static branches and the calls of ftrace.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple

@@ -11,8 +11,6 @@ Source: Power ISA 3.1, Book I, instruction formats (D, DS, DQ, X, XO, M, MD) and
 maps).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Final, NamedTuple

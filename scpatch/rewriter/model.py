@@ -1,7 +1,5 @@
 """Plans of files, and what they write. No function here writes."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ The nop after a call can become `ld r2,24(r1)` only if control reaches it from t
 call needs no stub if r2 is in 24(r1) on every path to it, or if earlier nops can save it there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from enum import Enum, auto
 from typing import NamedTuple

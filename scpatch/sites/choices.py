@@ -1,7 +1,5 @@
 """The choices that a user has about call sites. Light to import: the command lines list them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, NamedTuple, Self

@@ -4,8 +4,6 @@ Data that every run needs is in named tuples: they are as frozen as a frozen dat
 seventh of the time to define, which a build pays for each object.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from enum import Enum, auto
 from typing import NamedTuple
@@ -217,16 +215,16 @@ class Site(NamedTuple):
         spot = f"{self.section_name}+{self.offset:#x}"
         return f"{spot} in {self.function}+{self.function_offset:#x}" if self.function else spot
 
-    def fault(self, code: str, detail: str, kind: Kind = Kind.FAULTY) -> Site:
+    def fault(self, code: str, detail: str, kind: Kind = Kind.FAULTY) -> "Site":
         """The site with what is wrong with it."""
         return self._replace(kind=kind, code=code, detail=detail)
 
-    def refused(self, code: str, detail: str) -> Site:
+    def refused(self, code: str, detail: str) -> "Site":
         """The site, refused by a strategy."""
         return self._replace(state=Common.REFUSED, code=code, detail=detail)
 
     @property
-    def settled(self) -> Site:
+    def settled(self) -> "Site":
         """The site with what becomes of it if a strategy does nothing about it."""
         return self._replace(state=_SETTLED.get(self.kind, Common.REFUSED))
 

@@ -1,7 +1,5 @@
 """What is to happen to an object. Data only."""
 
-from __future__ import annotations
-
 from typing import NamedTuple, Self
 
 from scpatch.elf.layout import Edits

@@ -189,11 +189,13 @@ def same_symbols(before: ElfFile, after: ElfFile) -> bool:
     old, new = before.symbols, after.symbols
     if old is None or new is None or (old.extended is None) != (new.extended is None):
         return old is new
-    beginnings = [(old.data, new.data), (old.strings, new.strings)]
+    beginnings = [(old.data, new.data)]
     if old.extended is not None and new.extended is not None:
         beginnings.append((before.content(old.extended), after.content(new.extended)))
-    return all(same_bytes(part, whole[: len(part)]) for part, whole in beginnings) and _same_names(
-        before, after
+    return (
+        all(same_bytes(part, whole[: len(part)]) for part, whole in beginnings)
+        and new.strings.startswith(old.strings)
+        and _same_names(before, after)
     )
 
 

@@ -79,7 +79,7 @@ class Encoding:
 
     def column(self, data: memoryview, code: str, first: int = 0, step: int = 1) -> memoryview[int]:
         """Every `step`th number of `data`, from the `first` one on. `code` is the type of `struct`:
-        H, I, Q or q; `data` must hold whole numbers of it."""
+        H, h, I, Q or q; `data` must hold whole numbers of it."""
         if self.byte_order == sys.byteorder:
             numbers: memoryview[int] = data.cast(code)  # type: ignore[call-overload]
             return numbers[first::step]

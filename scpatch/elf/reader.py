@@ -128,8 +128,8 @@ class ElfFile:
         return index
 
     @cached_property
-    def _section_names(self) -> memoryview:
-        return self.content(self.section_names)
+    def _section_names(self) -> bytes:
+        return bytes(self.content(self.section_names))
 
     def sections_named(self, name: str, *, prefix: bool = False) -> list[int]:
         """Indices of the sections with a name, or with names that start with `name`.
@@ -168,7 +168,7 @@ class ElfFile:
             strtab=section.sh_link,
             extended=extended,
             data=self.content(index),
-            strings=self.content(section.sh_link),
+            strings=bytes(self.content(section.sh_link)),
             shndx=None if extended is None else self.encoding.column(self.content(extended), "I"),
             sections=len(self.sections),
         )

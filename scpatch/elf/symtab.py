@@ -22,7 +22,7 @@ class SymbolTable:
         strtab: int,
         extended: int | None,
         data: memoryview,
-        strings: memoryview,
+        strings: bytes,
         shndx: memoryview[int] | None,
         sections: int,
     ) -> None:
@@ -59,7 +59,9 @@ class SymbolTable:
         return Symbol._make(self.encoding.symbol.unpack_from(self.data, index * c.SYM_SIZE))
 
     def name(self, index: int) -> str:
-        return self.raw_name(self[index].st_name).decode("utf-8", "surrogateescape")
+        if index >= len(self.st_name):
+            self[index]  # raises
+        return self.raw_name(self.st_name[index]).decode("utf-8", "surrogateescape")
 
     def raw_name(self, st_name: int) -> bytes:
         return string_at(self.strings, st_name, self._name)
@@ -110,25 +112,17 @@ class SymbolTable:
         return pairs
 
 
-def string_at(table: memoryview, offset: int, file: str) -> bytes:
+def string_at(table: bytes, offset: int, file: str) -> bytes:
     """The NUL-terminated string at an offset of a string table; SCP107 if it has no end."""
-    step = 64
-    while True:
-        piece = bytes(table[offset : offset + step])
-        end = piece.find(b"\0")
-        if end >= 0:
-            return piece[:end]
-        if offset + step >= len(table):
-            raise damaged(file, f"the name at string table offset {offset:#x} has no end")
-        step *= 8
+    end = table.find(b"\0", offset)
+    if end < 0:
+        raise damaged(file, f"the name at string table offset {offset:#x} has no end")
+    return table[offset:end]
 
 
-def find_all(table: memoryview, needle: bytes) -> Iterator[int]:
-    """Every offset of `needle` in `table`. Makes no copy of the table."""
-    import re
-
-    search = re.compile(re.escape(needle)).search
-    match = search(table)
-    while match is not None:
-        yield match.start()
-        match = search(table, match.start() + 1)
+def find_all(table: bytes, needle: bytes) -> Iterator[int]:
+    """Every offset of `needle` in `table`."""
+    offset = table.find(needle)
+    while offset >= 0:
+        yield offset
+        offset = table.find(needle, offset + 1)

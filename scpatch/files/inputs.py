@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Final, NamedTuple
 from scpatch.elf import constants as c
 from scpatch.elf.encoding import encoding_of
 from scpatch.elf.reader import ElfFile
-from scpatch.elf.symtab import find_all
 from scpatch.errors import ScpatchError, damaged
 from scpatch.files.packing import packing_of, signature_size, unpack
 from scpatch.ppc64 import variant
@@ -166,7 +166,7 @@ def check_code(data: memoryview, name: str) -> None:
     other file: two that are the same are so, whatever they are."""
     _check_bitcode(data, name)
     slim = False
-    if next(find_all(data, b"__gnu_lto_slim"), None) is not None:
+    if re.search(rb"__gnu_lto_slim", data) is not None:
         with contextlib.suppress(ScpatchError):
             slim = _is_slim(ElfFile(data, name))
     if slim:

@@ -7,7 +7,7 @@ bytes at a time, so that only they are looked at one by one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, compress
 
 from scpatch.elf.encoding import Encoding
 from scpatch.ppc64 import insn
@@ -27,10 +27,16 @@ class Branches:
     def __init__(self, code: memoryview, encoding: Encoding) -> None:
         data = bytes(code[: len(code) // 4 * 4])
         self.words = words = encoding.words(data)
-        conditional = _ones(encoding.byte_of_words(data, 0).translate(_CONDITIONAL))
+        is_conditional = encoding.byte_of_words(data, 0).translate(_CONDITIONAL)
+        # They are many. Their lower halves are displacements in bytes, and the bits AA and LK.
+        conditional = list(compress(range(len(words)), is_conditional))
+        halves = encoding.column(memoryview(data), "h", encoding.half // 2, 2)
         displaced = _ones(_displaced(data, encoding))
         self._sources = conditional + displaced
-        self._targets = [at + (((words[at] & 0xFFFC) ^ 0x8000) - 0x8000 >> 2) for at in conditional]
+        self._targets = [
+            at + (half >> 2)
+            for at, half in zip(conditional, compress(halves, is_conditional), strict=True)
+        ]
         self._targets += [
             at + (((words[at] & 0x3FFFFFC) ^ 0x2000000) - 0x2000000 >> 2) for at in displaced
         ]
@@ -43,17 +49,20 @@ class Branches:
         code counts, or up to `past` bytes past its end. A branch to itself is left out: that is
         what a branch with a relocation looks like.
         """
-        count = len(self.words) + past // 4
+        words, count = self.words, len(self.words) + past // 4
         wanted = bytearray(count)
         for start, end in ranges:
             first, last = start // 4, min(-(-end // 4), count)
             wanted[first:last] = b"\1" * (last - first)
-        sources = [
-            at
+        if max(self._targets, default=-1) < wanted.find(1):
+            return []
+        pairs = [
+            (4 * to, 4 * at)
             for to, at in zip(self._targets, self._sources, strict=True)
-            if 0 <= to < count and wanted[to]
+            if 0 <= to < count and wanted[to] and to != at and not insn.is_absolute(words[at])
         ]
-        return sorted((to, at) for to, at in _targets(self.words, sources) if to != at)
+        pairs.sort()
+        return pairs
 
 
 def branches(code: memoryview, encoding: Encoding) -> list[tuple[int, int]]:

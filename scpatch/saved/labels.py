@@ -5,9 +5,8 @@ instruction to another (exception table, jump label), a mere mark on an instruct
 that somebody may branch to (a jump table, a computed goto, a return address).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import compress
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
@@ -139,12 +138,12 @@ def _hits(
     anyway, so these are left out unless `every` one is wanted.
     """
     symbols, named, addends, info = elf.symbols, table.symbol, table.r_addend, table.r_info
-    if symbols is None or homes.keys().isdisjoint(named):
+    if symbols is None:
         return []
     hits = [
         at
-        for at, symbol in enumerate(named)
-        if symbol in homes and (addends[at] or every or info[at] & 0xFFFFFFFF in PC_RELATIVE_DATA)
+        for at in compress(range(len(named)), map(homes.__contains__, named))
+        if addends[at] or every or info[at] & 0xFFFFFFFF in PC_RELATIVE_DATA
     ]
     values = symbols.st_value
     return [(at, (homes[named[at]], values[named[at]] + addends[at])) for at in hits]

@@ -56,10 +56,10 @@ class SectionFacts(NamedTuple):
     def entered(self, places: Collection[int]) -> set[int]:
         """Which instructions control can reach from elsewhere than from the previous one."""
         labels, inside = self.labels, self.whole.functions.inside
-        targets = {target for target, _ in (*labels.edges, *self.branches)}
-        targets.update(labels.taken, labels.branched)
-        named = {place for place in places if inside(self.number, place - 1, place + 1)}
-        return targets.intersection(places) | named
+        entered = {target for target, _ in (*labels.edges, *self.branches) if target in places}
+        entered.update(filter(places.__contains__, (*labels.taken, *labels.branched)))
+        entered.update(place for place in places if inside(self.number, place - 1, place + 1))
+        return entered
 
     def relocations(self, start: int, end: int) -> list[Relocation]:
         """The relocations of a range, by r_offset."""

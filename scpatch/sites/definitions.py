@@ -63,16 +63,11 @@ def undefined(elf: ElfFile) -> set[str]:
 def _for_others(
     symbols: SymbolTable, elf: ElfFile, *, defined: bool
 ) -> Iterator[tuple[int, Symbol, str]]:
-    """(index, symbol, name) of the symbols that are not local, which come last. Many strings are
-    needed, so their table is copied."""
+    """(index, symbol, name) of the symbols that are not local, which come last."""
     first = elf.sections[symbols.index].sh_info
-    strings = bytes(symbols.strings)
     entries = symbols.encoding.symbol.iter_unpack(symbols.data[first * c.SYM_SIZE :])
     for index, symbol in enumerate(map(Symbol._make, entries), first):
         if (symbol.st_shndx != c.SHN_UNDEF) != defined:
             continue
-        end = strings.find(b"\0", symbol.st_name)
-        if end < 0:
-            symbols.name(index)  # raises
-        name = strings[symbol.st_name : end].decode("utf-8", "surrogateescape")
+        name = symbols.raw_name(symbol.st_name).decode("utf-8", "surrogateescape")
         yield index, symbol, name

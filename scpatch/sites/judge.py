@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import compress
 
 from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile, RelaTable
@@ -185,10 +186,11 @@ class Judge:
         if table.target not in self._relocated:
             calls = self._calls[table.target]
             near = {call + byte for call in calls for byte in range(8)}
+            offsets = table.r_offset
             self._relocated[table.target] = Counter(
-                offset & ~3
-                for index, offset in enumerate(table.r_offset)
-                if offset in near and table[index].type != relocs.R_PPC64_TOCSAVE
+                offsets[index] & ~3
+                for index in compress(range(len(table)), map(near.__contains__, offsets))
+                if table.r_info[index] & 0xFFFFFFFF != relocs.R_PPC64_TOCSAVE
             )
         return self._relocated[table.target].get(offset, 0)
 

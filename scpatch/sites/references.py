@@ -6,10 +6,9 @@ linker to change. A stub is in the caller's section as well, so scpatch can chan
 can find those calls again that it has led to a stub.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
@@ -92,15 +91,17 @@ class _Callees:
             for symbol, (section, start) in self._bases.items()
             if not start or self._at(section, start) is not None
         )
-        # One look-up of its symbol in this set is all that most relocations cost.
         self._named = {*self._by_symbol, *others}
+        # One look-up of its symbol in this set is all that most relocations cost.
+        self._wanted = self._named.union(self._bases)
 
     def called(self, table: RelaTable) -> Iterator[tuple[int, Callee, bool]]:
         """(index in the table, callee, whether it goes elsewhere than to an entry point) of each
         branch to a callee."""
         named, bases, addends = self._named, self._bases, table.r_addend
-        for index, symbol in enumerate(table.symbol):
-            if symbol not in named and not (addends[index] and symbol in bases):
+        for index in compress(range(len(table)), map(self._wanted.__contains__, table.symbol)):
+            symbol = table.symbol[index]
+            if symbol not in named and not addends[index]:
                 continue
             if table.r_info[index] & 0xFFFFFFFF not in BRANCHES:
                 continue

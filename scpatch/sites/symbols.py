@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import translate
+from functools import cache
 
 from scpatch.elf import constants as c
 from scpatch.elf.functions import section_of
@@ -40,13 +41,18 @@ def find_trampolines(symbols: SymbolTable, patterns: Sequence[str]) -> list[Tram
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether a name matches one of some shell patterns."""
-    return any(re.match(translate(pattern), name) for pattern in patterns)
+    return any(_compiled(pattern).match(name) for pattern in patterns)
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(translate(pattern))
 
 
 def named(symbols: SymbolTable, pattern: str) -> Iterator[tuple[int, Symbol, str]]:
     """(index, symbol, name) of the symbols whose names match a shell pattern."""
     prefix = re.split(r"[*?[]", pattern, maxsplit=1)[0]
-    regex = re.compile(translate(pattern))
+    regex = _compiled(pattern)
     for index in symbols.with_prefix(prefix.encode("utf-8", "surrogateescape")):
         symbol = symbols[index]
         name = symbols.raw_name(symbol.st_name).decode("utf-8", "surrogateescape")

@@ -110,7 +110,7 @@ NOT_FOR_ONE_OBJECT = {
     *("scpatch.ar", "scpatch.batch.processes", "scpatch.batch.fleet"),
     *("scpatch.kbuild", "scpatch.advisor"),
 }
-MOST = 152
+MOST = 154
 """Modules that a rewrite of one object imports at most, those of Python's start included."""
 
 

@@ -42,12 +42,16 @@ def print_hint(advice: str) -> None:
 
 def print_errors(errors: Iterable[ScpatchError]) -> None:
     """Prints each, and after those with the same hint that follow each other, what to do."""
-    from scpatch.strategies.diagnostics import hint
-
-    for advice, group in groupby(errors, lambda error: error.hint or hint(error.code)):
+    for advice, group in groupby(errors, _advice):
         for error in group:
             print_message(Kind.ERROR, str(error))
         print_hint(advice)
+
+
+def _advice(error: ScpatchError) -> str:
+    from scpatch.strategies.diagnostics import hint
+
+    return error.hint or hint(error.code)
 
 
 def as_message(error: Exception) -> ScpatchError:

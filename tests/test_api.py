@@ -185,6 +185,10 @@ def test_a_plan_does_not_give_data_of_another_file(sites: Path) -> None:
         ("hoist", "always", "hoist is 'always', not one of auto, kernel, never"),
         ("lines", None, "lines is None, not one of all, refused, none"),
         ("trampolines", "__SCT__*", "trampolines is '__SCT__\\*', not a sequence of patterns"),
+        ("trampolines", (b"__SCT__*",), "trampolines is .*, not a sequence of patterns"),
+        ("trampolines", (), r"trampolines is \(\), not a sequence of patterns"),
+        ("emit_sites", "no", "emit_sites is 'no', not True or False"),
+        ("strip_signature", None, "strip_signature is None, not True or False"),
         ("offsets", BAD_OFFSETS, "offsets.paca_toc is '16', not a number of bytes"),
     ],
 )
@@ -221,6 +225,13 @@ def test_offsets_reach_the_strategy(sites: Path) -> None:
     assert error.value.code == "SCP115"
     offsets = scpatch.Offsets(paca_toc=16)
     assert scpatch.plan(sites, "paca", scpatch.Options(offsets=offsets)).changed
+
+
+def test_offsets_of_a_header_by_its_name(tmp_path: Path) -> None:
+    header = tmp_path / "asm-offsets.h"
+    header.write_text("#define PACATOC 16 /* offsetof(struct paca_struct, kernel_toc) */\n")
+    expected = scpatch.Offsets(paca_toc=16)
+    assert scpatch.read_asm_offsets(str(header)) == scpatch.read_asm_offsets(header) == expected
 
 
 def test_an_unknown_strategy(sites: Path) -> None:

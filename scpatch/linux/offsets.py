@@ -6,6 +6,7 @@ differ between configurations, so none of them may be guessed.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,11 +36,11 @@ NAMES: Final[Mapping[str, str]] = {
 """Their names in asm-offsets.h."""
 
 
-def read_asm_offsets(path: Path) -> Offsets:
+def read_asm_offsets(path: str | os.PathLike[str]) -> Offsets:
     """The offsets in a generated asm-offsets.h. Raises SCP109 if it cannot be read, SCP115 if it
     has none of them."""
     try:
-        text = path.read_text("utf-8", "replace")
+        text = Path(path).read_text("utf-8", "replace")
     except OSError as error:
         hint = "`make prepare` makes include/generated/asm-offsets.h in the folder of the build"
         reason = f"cannot read: {error.strerror}"

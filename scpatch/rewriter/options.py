@@ -69,15 +69,20 @@ class Options(_Options):
         if strategy not in (None, strategies.DEFAULT) and strategy not in strategies.names():
             known = ", ".join(strategies.names())
             raise ValueError(f"strategy is {strategy!r}, not one of {known}")
-        if isinstance(trampolines, str):
+        patterns = () if isinstance(trampolines, str) else tuple(trampolines)
+        if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
             raise ValueError(f"trampolines is {trampolines!r}, not a sequence of patterns")
+        flags = {"unmark": unmark, "emit_sites": emit_sites, "strip_signature": strip_signature}
+        for name, flag in flags.items():
+            if not isinstance(flag, bool):
+                raise ValueError(f"{name} is {flag!r}, not True or False")
         for name, offset in offsets._asdict().items():
             if offset is not None and not isinstance(offset, int):
                 raise ValueError(f"offsets.{name} is {offset!r}, not a number of bytes")
         return super().__new__(
             cls,
             strategy,
-            tuple(trampolines),
+            patterns,
             _member(Undefined, "undefined", undefined),
             _member(NoNop, "no_nop", no_nop),
             _member(Hoist, "hoist", hoist),

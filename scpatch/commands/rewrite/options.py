@@ -23,7 +23,7 @@ _CLASHES: Final = (
 
 def read_options(values: Values) -> Options:
     """The options of the library. Raises UsageError for options that do not go together."""
-    if values.output is not None and (len(values.files) != 1 or values.files_froms):
+    if values.output is not None and (len(values.files) > 1 or values.files_froms):
         raise UsageError("--output does not go with several files")
     for first, second, why in _CLASHES:
         if getattr(values, first) and getattr(values, second):

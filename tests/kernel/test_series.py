@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,10 @@ import pytest
 from tests import tools
 from tests.fixtures.test_series import git_am, series
 from tests.kernel.linux import Linux
-from tests.kernel.source import pristine_tree
+from tests.kernel.make import make
+from tests.kernel.source import KERNEL, pristine_tree
 from tests.kernel.store import folder, locked
+from tests.kernel.variants import NAIVE, SERIES, Variant
 
 _CHANGED = re.compile(r"^--- a/(.*)$", re.MULTILINE)
 
@@ -63,3 +68,64 @@ def test_the_checks_after_the_link_never_run(pristine: Path, tmp_path: Path) -> 
         said[target] = tools.run(*words, cwd=tmp_path).stdout
     assert "head_check.sh" in said["vmlinux"]
     assert said["vmlinux.unstripped"] == "make: Nothing to be done for 'vmlinux.unstripped'.\n"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A source tree that the patches are applied to, and that is configured in place."""
+
+    linux: Linux
+    path: Path
+    scratch: Path
+
+    def apply(self, patch: Path) -> None:
+        """As git does in a folder that is no repository."""
+        words = ("env", f"GIT_CEILING_DIRECTORIES={self.path.parent}", "git", "apply", patch)
+        tools.run(*words, cwd=self.path)
+
+    def configure(self, variant: Variant, text: str, monkeypatch: pytest.MonkeyPatch) -> str:
+        """The configuration, which `make olddefconfig` does not change."""
+        asked = self.scratch / "asked.config"
+        asked.write_text(text)
+        with monkeypatch.context() as patched:
+            patched.setenv("KCONFIG_ALLCONFIG", str(asked))
+            make(self.linux, self.path, variant, self.scratch / "config.log", "allnoconfig")
+        chosen = (self.path / ".config").read_text()
+        make(self.linux, self.path, variant, self.scratch / "config.log", "olddefconfig")
+        assert (self.path / ".config").read_text() == chosen
+        return chosen
+
+
+@pytest.fixture
+def tree(linux: Linux, pristine: Path, tmp_path: Path) -> Iterator[Tree]:
+    path = linux.folder / "series"
+    with locked(folder() / "lock"):
+        shutil.rmtree(path, ignore_errors=True)
+        tools.run("cp", "-al", pristine, path)
+        yield Tree(linux, path, tmp_path)
+        shutil.rmtree(path)
+
+
+def test_static_calls_are_offered_where_no_call_loses_r2(
+    tree: Tree, pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a link without scpatch, only in a kernel without modules, or of pc-relative code."""
+    for patch in series(pristine, tmp_path / "out")[1:]:
+        tree.apply(patch)
+    config = (KERNEL / "config").read_text()
+    bare = config.replace("CONFIG_MODULES=y", "# CONFIG_MODULES is not set")
+    pcrel = config + (KERNEL / "config-pcrel").read_text()
+    offered = {
+        (variant.name, name): "\nCONFIG_HAVE_STATIC_CALL=y\n"
+        in tree.configure(variant, text, monkeypatch)
+        for variant in (NAIVE, SERIES)
+        for name, text in (("config", config), ("bare", bare), ("pcrel", pcrel))
+    }
+    assert offered == {
+        ("naive", "config"): False,
+        ("naive", "bare"): True,
+        ("naive", "pcrel"): True,
+        ("series", "config"): True,
+        ("series", "bare"): True,
+        ("series", "pcrel"): True,
+    }

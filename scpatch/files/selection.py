@@ -139,8 +139,7 @@ def pair(before: Path, after: Path, lists: Sequence[Path] = (), *, null: bool = 
         raise ScpatchError("SCP109", f"it is no folder, {what}", file=str(file), hint=hint)
     if lists:
         names = listed(lists, null=null)
-        old, new = _named_in(before, after, names), _named_in(after, before, names)
-        old = old._replace(errors=())  # those of both folders are in the other
+        old, new = _named_in(before, names, after), _named_in(after, names)
     else:
         old, new = select([before], copies=True), select([after], copies=True)
     old_places, new_places = _by_place(old), _by_place(new)
@@ -157,9 +156,9 @@ def pair(before: Path, after: Path, lists: Sequence[Path] = (), *, null: bool = 
     return Pairs(selection, tuple(old_places[place].source for place in both), tuple(alone))
 
 
-def _named_in(folder: Path, other: Path, names: Iterable[Path]) -> Selection:
-    """What a folder has of the files and folders with these places; an error for each that neither
-    it nor the other folder has."""
+def _named_in(folder: Path, names: Iterable[Path], other: Path | None = None) -> Selection:
+    """What a folder has of the files and folders with these places; with another folder, also an
+    error for each that neither has."""
     files: list[Selected] = []
     errors: list[ScpatchError] = []
     links: list[Path] = []
@@ -171,7 +170,7 @@ def _named_in(folder: Path, other: Path, names: Iterable[Path]) -> Selection:
             files += (Selected(file, file.relative_to(folder), found=True) for file in paths)
         elif path is not None:
             files.append(Selected(path, path.relative_to(folder)))
-        elif leads_out or _version(other / name) is None:
+        elif other is not None and (leads_out or _version(other / name) is None):
             errors.append(
                 ScpatchError(
                     "SCP109",

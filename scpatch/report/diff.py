@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from scpatch.differ.model import (
-    FieldChange,
     FunctionDiff,
-    Instruction,
     Mark,
     ObjectDiff,
     SectionDiff,
@@ -37,10 +35,11 @@ from scpatch.report.blocks import (
     number,
     place_cell,
 )
+from scpatch.report.diff_records import changed_fields, records_of
 from scpatch.report.filters import EVERYTHING, Filter
 from scpatch.report.listing import MARKS
 from scpatch.report.scan import refusal
-from scpatch.report.words import call_sites, count, place
+from scpatch.report.words import call_sites, count
 from scpatch.sites.model import Site
 from scpatch.strategies.diagnostics import hint
 
@@ -82,7 +81,7 @@ class DiffReport(NamedTuple):
 
     def records(self) -> Iterator[Record]:
         for before, after, diff in self.files:
-            for kind, *fields in _records(before, diff, self.shown):
+            for kind, *fields in records_of(before, diff, self.shown):
                 if kind in _IN_SHORT or not self.stat:
                     yield kind, after, *fields
 
@@ -132,7 +131,7 @@ def _object(diff: ObjectDiff, shown: Filter) -> Iterator[Block]:
                 (
                     _mark_cell(symbol.mark),
                     Cell(symbol.name or "(no name)"),
-                    Cell("", _changes(symbol.fields) or symbol.what),
+                    Cell("", changed_fields(symbol.fields) or symbol.what),
                 )
                 for symbol in diff.symbols
             ],
@@ -202,10 +201,6 @@ def _mark_cell(mark: Mark) -> Cell:
     return Cell("", str(mark), MARKS[mark][0])
 
 
-def _changes(fields: Sequence[FieldChange]) -> str:
-    return ", ".join(f"{f.name} {f.before or '-'} -> {f.after or '-'}" for f in fields)
-
-
 def _refused(refused: Sequence[Site]) -> Iterator[Block]:
     """The sites by their codes, and for each code what to do."""
     code_of = attrgetter("code")
@@ -238,7 +233,9 @@ def _summary(diff: ObjectDiff, shown: Filter) -> Iterator[Block]:
         yield Table(rows, limit=_MANY + 1)
     if diff.header:
         yield GAP
-        yield Line((Cell("ELF header", style=Style.HEADING), Cell(f"  {_changes(diff.header)}")))
+        yield Line(
+            (Cell("ELF header", style=Style.HEADING), Cell(f"  {changed_fields(diff.header)}"))
+        )
 
 
 def _section_cells(section: SectionDiff, total: Totals) -> tuple[Cell, ...]:
@@ -247,7 +244,7 @@ def _section_cells(section: SectionDiff, total: Totals) -> tuple[Cell, ...]:
         number(total.functions, zero=""),
         Cell("", _sizes(section), right=True),
         number(section.changed_bytes, zero=""),
-        Cell("", _changes(section.fields)),
+        Cell("", changed_fields(section.fields)),
     )
 
 
@@ -274,48 +271,3 @@ def _total(diffs: Sequence[ObjectDiff]) -> str:
         parts.append(count(total.sites, "call site") + refused)
     parts.append(f"{count(sections, 'section')}, {count(symbols, 'symbol')}")
     return "; ".join(parts)
-
-
-def _records(before: str, diff: ObjectDiff, shown: Filter) -> Iterator[Record]:
-    """The records of one comparison, without the name of the second file."""
-    state = "same" if diff.same else "layout" if diff.only_layout else "different"
-    yield "file", before, state, diff.kind, diff.strategy
-    for change in diff.header:
-        yield "header", change.name, change.before, change.after
-    for function in shown.code(diff.functions):
-        yield from _function_records(function)
-    for section in diff.sections:
-        sizes = ("" if size is None else size for size in (section.size_before, section.size_after))
-        yield "section", section.name, *sizes, section.changed_bytes, _changes(section.fields)
-        for mark, entry in section.relocations:
-            where = place(section.name, entry.at)
-            yield "relocation", str(mark), where, entry.type_name, entry.target
-    for symbol in diff.symbols:
-        yield "symbol", str(symbol.mark), symbol.name, symbol.what, _changes(symbol.fields)
-    for site in shown.calls(diff.refused):
-        yield "refused", site.place, site.code, site.detail
-    for name, total in [*diff.by_section.items(), ("total", diff.total)]:
-        yield "summary", name, *total
-
-
-def _function_records(function: FunctionDiff) -> Iterator[Record]:
-    """One record for the function, and one for each row that differs."""
-    where = place(function.range.section_name, function.range.start)
-    yield "function", function.name, where, *function.counts[1:], function.line, function.note
-    for row in (row for hunk in function.hunks() for row in hunk):
-        instruction = row.after or row.before
-        code = function.range if row.after else function.before
-        if instruction and code and row.mark not in (Mark.CONTEXT, Mark.CHECKED):
-            spot = place(code.name, instruction.function_offset) if code.name else ""
-            yield (
-                *("code", str(row.mark), place(code.section_name, instruction.offset), spot),
-                *(*_side(row.before), *_side(row.after), row.note),
-            )
-
-
-def _side(instruction: Instruction | None) -> tuple[str, str, str]:
-    """The word, text and relocations."""
-    if instruction is None:
-        return "", "", ""
-    relocations = (f"{entry.kind}:{entry.target}" for entry in instruction.relocations)
-    return instruction.digits, instruction.text, " ".join(relocations)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from scpatch import strategies
@@ -23,15 +21,17 @@ def too_old(linux: Linux) -> str:
 pytestmark = pytest.mark.unless.with_args(too_old)
 
 
-@pytest.fixture
-def rewritten(linux: Linux, tmp_path: Path) -> Row:
+@pytest.fixture(scope="session")
+def rewritten(linux: Linux, tmp_path_factory: pytest.TempPathFactory) -> Row:
+    scratch = tmp_path_factory.mktemp("rewritten")
     kernel = static_kernel(linux, REWRITTEN)
-    return boot_all("rewritten", strategies.DEFAULT, kernel, tmp_path, boots=2)
+    return boot_all("rewritten", strategies.DEFAULT, kernel, scratch, boots=2)
 
 
-@pytest.fixture
-def naive(linux: Linux, tmp_path: Path) -> Row:
-    return boot_all("naive", None, static_kernel(linux, NAIVE), tmp_path, boots=1)
+@pytest.fixture(scope="session")
+def naive(linux: Linux, tmp_path_factory: pytest.TempPathFactory) -> Row:
+    scratch = tmp_path_factory.mktemp("naive")
+    return boot_all("naive", None, static_kernel(linux, NAIVE), scratch, boots=1)
 
 
 def test_the_counts_are_those_of_the_strategy(naive: Row, rewritten: Row) -> None:

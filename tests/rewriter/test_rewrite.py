@@ -297,7 +297,7 @@ def test_names_that_are_not_text(assemble: Assemble) -> None:
 def test_different_objects_have_different_stubs(tmp_path: Path) -> None:
     names: Counter[str] = Counter()
     for name in REWRITABLE:
-        path = tmp_path / name
+        path = tmp_path / Path(name).name
         path.write_bytes((FIXTURES / name).read_bytes())
         names.update(
             {entry.name for entry in symbols(rewritten(path)) if entry.name.startswith("r2save.")}

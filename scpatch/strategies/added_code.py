@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from scpatch.elf.encoding import Encoding
 from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError, damaged
 from scpatch.ppc64 import insn
@@ -89,7 +88,7 @@ def lead(elf: ElfFile, section: int, size: int) -> bytes:
     code = elf.content(section)
     _check_nothing_past_the_end(elf, section, code, size)
     padding = b"\0" * (-len(code) % 4)
-    if padding or not _falls_through(elf.encoding, code):
+    if padding or not _falls_through(elf, section, code):
         return padding
     return elf.encoding.pack_words(branch(0, 4 + size))
 
@@ -109,10 +108,22 @@ def _check_nothing_past_the_end(elf: ElfFile, section: int, code: memoryview, si
         raise ScpatchError("SCP243", what, file=elf.name, where=f"{name}+{source:#x}")
 
 
-def _falls_through(encoding: Encoding, code: memoryview) -> bool:
+def _falls_through(elf: ElfFile, section: int, code: memoryview) -> bool:
     """Whether control may reach the end of a section's code."""
-    for at in range(len(code) - 4, -1, -4):
-        word = encoding.word(code, at)
+    end = len(code)
+    for at in range(end - 4, -1, -4):
+        word = elf.encoding.word(code, at)
         if word not in (0, *insn.NOPS):
-            return insn.falls_through(word)
+            return insn.falls_through(word) or _is_entered(elf, section, at + 4, end)
     return True
+
+
+def _is_entered(elf: ElfFile, section: int, start: int, end: int) -> bool:
+    """Whether a symbol or a branch leads to what looks like padding, from `start` to `end`."""
+    if start == end or elf.symbols is None:
+        return False
+    values = elf.symbols.st_value
+    named = (values[symbol] for symbol, _ in elf.symbols.in_sections({section}))
+    if any(start <= value < end for value in named):
+        return True
+    return bool(elf.known(Branches, section).into([(start, end)]))

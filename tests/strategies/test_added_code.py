@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from scpatch.errors import ScpatchError
+from scpatch.verifier.proof import prove
 from tests import elfwriter as ew
-from tests.tools import rewrite
+from tests.tools import CROSS, rewrite, run
 
 Assemble = Callable[..., Path]
 
@@ -51,3 +52,25 @@ def test_a_relocation_past_the_end(tmp_path: Path, past: int) -> None:
     with pytest.raises(ScpatchError, match=r"past the end of \.text") as caught:
         rewrite(path, undefined="rewrite")
     assert caught.value.code == "SCP107"
+
+
+ENDINGS = {
+    " nop": False,
+    "last: nop": True,
+    ".globl last\nlast: nop\n nop": True,
+    " bne 1f\n blr\n1: nop": True,
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_nop_at_the_end_that_is_entered(assemble: Assemble, ending: str) -> None:
+    """It is no padding: control runs on into the next object's code, not into the stub."""
+    path = assemble(f"{CALLER}{ending}\n{TRAMPOLINE}")
+    new = path.with_name("new.o")
+    rewrite(path, new)
+    code = run(f"{CROSS}objdump", "-d", "--no-show-raw-insn", "-j", ".text", new).stdout
+    lines = code.splitlines()
+    (stub,) = [at for at, line in enumerate(lines) if "<r2save." in line and line.endswith(">:")]
+    last = [line for line in lines[:stub] if line.startswith("  ")][-1]
+    assert (last.split()[1] == "b") == ENDINGS[ending]
+    assert prove(path, new).errors == ()

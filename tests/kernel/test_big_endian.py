@@ -108,10 +108,15 @@ def _verdict(image: Path) -> tuple[int, int]:
 
 
 def test_every_call_in_the_image_is_proven(linux: Linux, variant: Variant) -> None:
+    """But for livepatch-stack, whose image says that it cannot be."""
     image = build(linux, variant).vmlinux
     count = relocations(image.with_name("vmlinux.o"))
     assert count > 300
-    assert _verdict(image) == (count, 0)
+    if variant is BIG_ENDIAN_BY_LIVEPATCH:
+        (error,) = verify_link([image.with_name("vmlinux.o")], image).proof.errors
+        assert "save r2 on the livepatch stack" in error
+    else:
+        assert _verdict(image) == (count, 0)
 
 
 def test_no_call_is_right_without_scpatch(linux: Linux) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from scpatch.elf.constants import RELA_SIZE
 from scpatch.errors import ScpatchError
-from scpatch.rewriter import plan_file
+from scpatch.rewriter import Options, plan_file
 from scpatch.sites.actions import Common
 from tests import tools
 from tests.strategies.localentry_support import (
@@ -163,6 +163,18 @@ def test_twice_is_once(body: Path) -> None:
     again = plan(after)
     assert not again.objects[0].plan.edits
     assert {site.state for site in again.objects[0].plan.sites} == {Common.LINKER}
+
+
+def test_a_call_without_a_toc_is_never_listed(tmp_path: Path) -> None:
+    """After the mark the trampoline looks as if it needed neither r2 nor r12."""
+    call = f".reloc .,R_PPC64_REL24_NOTOC,{T}\n .long 0x48000001"
+    body = TRAMPOLINE.format(name=T) + CALLER.format(name="f", call=call)
+    path = assemble(tmp_path, body)
+    for _ in range(2):
+        (entry,) = plan_file(path, Options("localentry", emit_sites=True)).objects
+        assert [site.state for site in entry.plan.sites] == [Common.NOTOC]
+        assert entry.plan.listed == ()
+        path = marked(path)
 
 
 PROLOGUES = {

@@ -13,7 +13,7 @@ from scpatch.linux.offsets import Offsets
 from scpatch.rewriter import FilePlan, Options, plan_file, write
 from scpatch.verifier.files import verify_files
 from scpatch.verifier.options import KernelOffsets, VerifyOptions
-from scpatch.verifier.tools import find_tools
+from scpatch.verifier.tools import Search
 from scpatch.verifier.verdict import Verdict
 from tests.tools import (
     CROSS,
@@ -57,7 +57,7 @@ def both(path: Path, offset: int | None = PACATOC, **choices: object) -> tuple[P
 
 def verdict(before: Path, after: Path, offset: int | None = None) -> Verdict:
     options = VerifyOptions(offsets=KernelOffsets(paca_toc=offset))
-    (file,) = verify_files(before, after, options, find_tools())
+    (file,) = verify_files(before, after, options, Search())
     return file
 
 

@@ -69,6 +69,10 @@ class LocalEntry(Strategy):
             detail = f"has {scan.stubs[0].name}, which another strategy added"
             raise ScpatchError("SCP114", detail, file=elf.name)
         sites = _decide(scan)
+        if defined:
+            # A mark does not make them pc-relative: with their targets they still need r12, which a
+            # call without a TOC only has from the linker's stub. So the kernel may not patch it.
+            sites = tuple(site._replace(may_patch=False) for site in sites)
         refused, first = _refused_calls(sites), _first_at(scan)
         wanted = [
             trampoline

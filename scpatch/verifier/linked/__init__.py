@@ -27,6 +27,9 @@ from scpatch.verifier.types import Checkers, Common, Proof, Reason, SiteProof
 
 __all__ = ["prove_images", "prove_link"]
 
+_SEGMENT = "IIQQQQQQ"
+"""The fields of an Elf64_Phdr."""
+
 
 def prove_link(
     objects: Iterable[Path], image: Path, trampolines: Sequence[str], paca_toc: int | None = None
@@ -102,16 +105,20 @@ def prove_images(
 
 
 def _program_headers(image: Image) -> bytes:
+    """Raises UnreadableError if the table is not whole."""
     (start,) = image.variant.struct("Q").unpack_from(image.data, 32)
     size, count = image.variant.struct("HH").unpack_from(image.data, 54)
-    return image.data[start : start + size * count]
+    table = image.data[start : start + size * count]
+    if len(table) != image.variant.struct(_SEGMENT).size * count:
+        raise UnreadableError("the program header table is damaged")
+    return table
 
 
 def _moved(before: Image, after: Image) -> Iterator[str]:
     """One sentence for each section that has moved or grown and must not."""
     if _program_headers(before) != _program_headers(after):
         yield "the program headers were changed."
-    headers = before.variant.struct("IIQQQQQQ").iter_unpack(_program_headers(before))
+    headers = before.variant.struct(_SEGMENT).iter_unpack(_program_headers(before))
     end = max((offset + size for _, _, offset, _, _, size, _, _ in headers), default=0)
     for old, new in zip(before.sections, after.sections, strict=False):
         names = old.number == before.shstrndx and len(after.sections) > len(before.sections)

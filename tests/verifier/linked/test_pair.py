@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,15 @@ def test_the_program_headers(tmp_path: Path, field: int) -> None:
     after = tmp_path / "after"
     after.write_bytes(data)
     assert prove(path, after).errors == ("the program headers were changed.",)
+
+
+@pytest.mark.parametrize(("field", "value"), [(54, 55), (54, 0), (56, 0x8000)])
+def test_program_headers_that_are_not_whole(tmp_path: Path, field: int, value: int) -> None:
+    path = link(tmp_path)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<H", data, field, value)
+    path.write_bytes(data)
+    assert prove(path, path).errors == ("the program header table is damaged.",)
 
 
 def grown(path: Path, name: str, extra: bytes) -> Path:

@@ -21,7 +21,8 @@ DATA = re.compile(
     r"\.(data|rodata|ref\.data|exit\.data|init\.(data|rodata|setup)|toc|machine\.desc|con_initcall\.init)(\..*)?"
     r"|\.(initcall\w+\.init|exitcall\.exit|pci_fixup_\w+)"
     r"|__(param|tracepoint\w*|reservedmem_of_table|\w+_sched_class)|_ftrace_\w+"
-    r"|__(bpf_raw_tp_map|dyndbg\w*|ksymtab\w*)|\.export_symbol|\.kunit(_init)?_test_suites|\.gnu\.linkonce\.this_module"
+    r"|__(bpf_raw_tp_map|dyndbg\w*|ksymtab\w*)|\.export_symbol|\.gnu\.linkonce\.this_module"
+    r"|\.kunit(_init)?_test_suites"
 )
 """Data sections in which an address of code is called."""
 

@@ -142,10 +142,19 @@ class Bench:
             if (words := options.of(compiler)) is not None
             and toolchain.knows(compiler, (*words, *options.only_a), folder)
         ]
-        # Each pair once by turns in one byte order, then in the other.
-        self.pairs = [pair for index, pair in enumerate(pairs) if index % 4 in (0, 3)]
-        """Compilers with the option sets that they take."""
-        self.pairs += [pair for index, pair in enumerate(pairs) if index % 4 in (1, 2)]
+        names = list(dict.fromkeys(compiler.name.partition(",")[0] for compiler, _ in pairs))
+        orders = list(toolchain.BYTE_ORDERS)
+
+        def turn(pair: tuple[toolchain.Compiler, toolchain.OptionSet]) -> int:
+            compiler, options = pair
+            name = names.index(compiler.name.partition(",")[0])
+            return (
+                name + toolchain.OPTION_SETS.index(options) + orders.index(compiler.byte_order)
+            ) % 2
+
+        self.pairs = sorted(pairs, key=turn)
+        """Compilers with the option sets that they take: each once in one byte order, which differs
+        from one to the next, and then in the other."""
 
     @property
     def constant(self) -> Path:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from scpatch import strategies
 from scpatch.errors import Exit, ScpatchError
 from scpatch.report import forms
-from scpatch.report.screen import Color, Look
+from scpatch.report.look import Color, Look
 from scpatch.sites.choices import DEFAULT_TRAMPOLINES, Hoist, NoNop, Undefined
 
 if TYPE_CHECKING:

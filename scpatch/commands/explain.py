@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from scpatch import strategies
 from scpatch.errors import Exit, ScpatchError
 from scpatch.options import Values, suggestion
+from scpatch.report.look import DEFAULT_LOOK
 from scpatch.report.pager import paged
-from scpatch.report.screen import DEFAULT_LOOK, screen_of, wrap
+from scpatch.report.screen import screen_of, wrap
 from scpatch.strategies.diagnostics import every_diagnostic
 
 _WIDEST = 100

@@ -15,7 +15,7 @@ from signal import SIG_IGN, SIGINT, signal
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
 from scpatch.report.errors import Kind, print_message
-from scpatch.report.screen import Look
+from scpatch.report.look import Look
 
 if TYPE_CHECKING:
     from subprocess import Popen

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Final, NamedTuple, TextIO
 
 from scpatch.report.blocks import Style
+from scpatch.report.look import DEFAULT_LOOK, Color, Look
 
 SGR: Final = {
     Style.HEADING: ("1", "1"),
@@ -26,28 +26,6 @@ SGR: Final = {
 The 256-colour values lie midway between black and white, with a contrast of at least 3.8 to each.
 The 8 basic colours are what the user's theme makes them; yellow and white are not used.
 """
-
-
-class Color(StrEnum):
-    """When a report has colours."""
-
-    AUTO = "auto"
-    """As the environment says, else on a terminal."""
-    ALWAYS = "always"
-    NEVER = "never"
-
-
-class Look(NamedTuple):
-    """What the user chose of how text looks."""
-
-    color: Color = Color.AUTO
-    wide: bool = False
-    """Whether names are never shortened."""
-    pager: bool = True
-    """Whether a report that is longer than the terminal goes to a pager."""
-
-
-DEFAULT_LOOK: Final = Look()
 
 
 class Screen(NamedTuple):

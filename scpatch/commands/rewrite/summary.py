@@ -16,7 +16,7 @@ from scpatch.rewriter import FilePlan
 
 if TYPE_CHECKING:
     from scpatch.report.diff import DiffReport
-    from scpatch.report.screen import Look
+    from scpatch.report.look import Look
 
 _NOTE: Final = "Kbuild makes it for modpost, and links the image from vmlinux.a on powerpc"
 _ADVICE: Final = (

@@ -10,7 +10,7 @@ from typing import Final, Protocol, TextIO
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from scpatch.report.blocks import Report
-    from scpatch.report.screen import Look
+    from scpatch.report.look import Look
 
 FORMS: Final = ("text", "plain", "json", "csv", "markdown", "github", "sarif", "html")
 """The names on the command line, and of the modules."""
@@ -26,9 +26,9 @@ class OutputForm(Protocol):
 
 def print_report(report: Report, form: str, look: Look | None = None) -> None:
     """Prints a report on stdout, through a pager if it is longer than the terminal."""
+    from scpatch.report.look import DEFAULT_LOOK
     from scpatch.report.pager import paged
     from scpatch.report.progress import end_progress
-    from scpatch.report.screen import DEFAULT_LOOK
 
     module: OutputForm = import_module(f"{__name__}.{form}")
     look = look or DEFAULT_LOOK

@@ -13,7 +13,7 @@ import re
 from typing import TextIO
 
 from scpatch.report.blocks import Report, every_record
-from scpatch.report.screen import Look
+from scpatch.report.look import Look
 from scpatch.report.words import clean
 
 

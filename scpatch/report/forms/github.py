@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from scpatch.report.blocks import Finding, Report, every_finding
-from scpatch.report.screen import Look
+from scpatch.report.look import Look
 from scpatch.report.words import clean
 
 

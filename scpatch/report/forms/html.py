@@ -34,8 +34,8 @@ from scpatch.report.blocks import (
 )
 from scpatch.report.html_listing import draw_legend, draw_listing
 from scpatch.report.html_listing import html_text as text
+from scpatch.report.look import Look
 from scpatch.report.rules import every_rule
-from scpatch.report.screen import Look
 from scpatch.report.words import count
 
 _CLASSES: Final = {

@@ -15,7 +15,7 @@ import msgspec
 
 from scpatch.report.blocks import Report
 from scpatch.report.documents import document_of
-from scpatch.report.screen import Look
+from scpatch.report.look import Look
 
 _NOT_ASCII = re.compile(r"[^\x00-~]+")
 

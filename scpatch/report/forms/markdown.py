@@ -18,7 +18,8 @@ from scpatch.report.blocks import (
     Title,
 )
 from scpatch.report.forms.text import draw_block
-from scpatch.report.screen import Look, Screen
+from scpatch.report.look import Look
+from scpatch.report.screen import Screen
 from scpatch.report.words import clean
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from scpatch.report.blocks import Record, Report, every_record
-from scpatch.report.screen import Look
+from scpatch.report.look import Look
 from scpatch.report.words import clean
 
 

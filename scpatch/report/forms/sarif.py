@@ -19,8 +19,8 @@ from urllib.parse import quote
 from scpatch import __version__
 from scpatch.diagnostics import Diagnostic
 from scpatch.report.blocks import Finding, Level, Report, every_finding
+from scpatch.report.look import Look
 from scpatch.report.rules import every_rule
-from scpatch.report.screen import Look
 from scpatch.report.words import clean, place, spot
 
 _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"

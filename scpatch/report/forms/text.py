@@ -17,7 +17,8 @@ from scpatch.report.blocks import (
     Table,
     Title,
 )
-from scpatch.report.screen import Look, Screen, screen_of, shorten, wrap
+from scpatch.report.look import Look
+from scpatch.report.screen import Screen, screen_of, shorten, wrap
 from scpatch.report.words import clean
 
 

@@ -6,8 +6,8 @@ import csv
 import io
 
 from scpatch.report.forms import csv as form
+from scpatch.report.look import DEFAULT_LOOK
 from scpatch.report.scan import ScanReport
-from scpatch.report.screen import DEFAULT_LOOK
 from tests.report.support import plan
 
 

@@ -18,9 +18,9 @@ from scpatch.report.advise import AdviseReport
 from scpatch.report.blocks import Report
 from scpatch.report.diff import DiffReport
 from scpatch.report.forms import FORMS, OutputForm, print_report
+from scpatch.report.look import DEFAULT_LOOK
 from scpatch.report.rewrite import RewriteReport
 from scpatch.report.scan import ScanReport
-from scpatch.report.screen import DEFAULT_LOOK
 from scpatch.report.verify import VerifyReport
 from scpatch.rewriter import Options
 from scpatch.verifier.files import verify_files

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from scpatch.errors import ScpatchError
 from scpatch.report.blocks import Finding, Level
 from scpatch.report.forms import github
+from scpatch.report.look import DEFAULT_LOOK
 from scpatch.report.scan import ScanReport
-from scpatch.report.screen import DEFAULT_LOOK
 from tests.report.support import plan
 
 COMMAND = re.compile(r"::(error|warning|notice) ([^:]*)::(.*)")

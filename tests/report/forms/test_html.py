@@ -25,8 +25,8 @@ from scpatch.report.blocks import (
 )
 from scpatch.report.diff import DiffReport
 from scpatch.report.forms import html
+from scpatch.report.look import DEFAULT_LOOK
 from scpatch.report.scan import ScanReport
-from scpatch.report.screen import DEFAULT_LOOK
 from tests.browser import Tab, browser
 from tests.report.support import FIXTURES, compare, plan, rewritten
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from scpatch.report.blocks import Block, Cell, Line, Paragraph, Record, Style, Table, heading
 from scpatch.report.diff import DiffReport
 from scpatch.report.forms import markdown
+from scpatch.report.look import DEFAULT_LOOK
 from scpatch.report.scan import ScanReport
-from scpatch.report.screen import DEFAULT_LOOK
 from tests.report.support import FIXTURES, compare, plan
 
 

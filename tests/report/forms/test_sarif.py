@@ -16,8 +16,8 @@ import pytest
 from scpatch.errors import ScpatchError
 from scpatch.report.blocks import CodePlace, Finding, Level
 from scpatch.report.forms import sarif
+from scpatch.report.look import DEFAULT_LOOK
 from scpatch.report.scan import ScanReport
-from scpatch.report.screen import DEFAULT_LOOK
 from tests.report.support import FIXTURES, PREFIX, plan
 
 SCHEMA = json.loads((Path(__file__).parent / "data" / "sarif-2.1.0.json").read_text())

@@ -198,7 +198,7 @@ def _place(
         elif start > len(elf.data):
             # The offset of a part without bytes means nothing; it may be anywhere.
             target = start
-        else:
+        elif section not in growth:
             target = start + shift if start < old_end else max(new_end, start + shift)
             target -= (target - start) % align
         targets.append(target)

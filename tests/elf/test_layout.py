@@ -250,6 +250,19 @@ def test_an_empty_section_keeps_its_alignment() -> None:
         assert elf.sections[2].sh_offset <= new.sections[2].sh_offset <= layout.size
 
 
+def test_an_empty_section_that_grows_begins_after_what_grew_before_it() -> None:
+    description = ew.Elf(
+        sections=[ew.Section(name=".a", data=bytes(16)), ew.Section(name=".b", addralign=8)]
+    )
+    data = ew.build(description)
+    elf = ElfFile(memoryview(data), "x")
+    edits = Edits({1: SectionEdit(tail=b"a" * 12), 2: SectionEdit(tail=b"b" * 8)})
+    new = ElfFile(memoryview(apply(data, lay_out(elf, edits))), "x")
+    assert new.content(1) == bytes(16) + b"a" * 12
+    assert new.content(2) == b"b" * 8
+    assert new.sections[2].sh_offset % 8 == 0
+
+
 def test_an_empty_section_anywhere() -> None:
     description = ew.Elf(
         sections=[ew.Section(name=".a", data=b"a"), ew.Section(name=".b")],

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -97,7 +97,8 @@ class _Fleet(Executor):
         """With `cancel_futures`, waits for what the workers have begun: nothing can stop it."""
         self._executor.shutdown(wait=wait and not cancel_futures)
         if cancel_futures:
-            self._client.run(_finish, on_error="ignore")
+            with suppress(OSError):  # the scheduler is lost, and nobody knows of the workers
+                self._client.run(_finish, on_error="ignore")
 
 
 class _Result(Future[Any]):

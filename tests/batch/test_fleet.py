@@ -43,17 +43,27 @@ def dask(folder: Path, *words: str) -> subprocess.Popen[bytes]:
         )
 
 
+class Scheduler(NamedTuple):
+    address: str
+    process: subprocess.Popen[bytes]
+
+
 @pytest.fixture
-def scheduler(tmp_path: Path) -> Iterator[str]:
+def started(tmp_path: Path) -> Iterator[Scheduler]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = dask(tmp_path, "scheduler", "--host", "127.0.0.1", "--port", str(port))
     try:
-        yield f"tcp://127.0.0.1:{port}"
+        yield Scheduler(f"tcp://127.0.0.1:{port}", process)
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def scheduler(started: Scheduler) -> str:
+    return started.address
 
 
 @pytest.fixture
@@ -151,6 +161,18 @@ def test_nothing_goes_on_after_a_shutdown(cluster: Cluster, items: list[Path]) -
         assert 1 <= len(begun) == len(written) < 10
         time.sleep(1.2)
         assert sorted(Path().glob("*.begun")) == begun
+
+
+def test_a_shutdown_after_the_scheduler_is_lost(
+    cluster: Cluster, started: Scheduler, items: list[Path]
+) -> None:
+    """It hides no error that has led to it."""
+    with batch.workers(None, len(items), dask=cluster.address) as executor:
+        assert executor is not None
+        executor.submit(_write_slowly, items[0])
+        started.process.kill()
+        started.process.wait()
+        executor.shutdown(cancel_futures=True)
 
 
 def test_a_worker_with_another_version_is_refused(

@@ -24,7 +24,6 @@ class Functions:
     def __init__(self, elf: ElfFile, sections: Iterable[int]) -> None:
         self._symbols = elf.symbols
         self._rows: dict[int, list[tuple[int, int, int]]] = {}
-        self._nearest: dict[tuple[int, int], int | None] = {}
         wanted = set(sections)
         symbols = elf.symbols
         if symbols is None or not wanted:
@@ -45,12 +44,6 @@ class Functions:
         A sized function that covers the offset is preferred; without one it is the nearest
         symbol before it, as a disassembler would print it.
         """
-        place = section, offset
-        if place not in self._nearest:
-            self._nearest[place] = self._find(section, offset)
-        return self._nearest[place]
-
-    def _find(self, section: int, offset: int) -> int | None:
         rows = self._rows.get(section, [])
         last = bisect_left(rows, (offset + 1,)) - 1
         for at in range(last, max(last - 16, -1), -1):

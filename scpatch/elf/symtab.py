@@ -59,9 +59,7 @@ class SymbolTable:
         return Symbol._make(self.encoding.symbol.unpack_from(self.data, index * c.SYM_SIZE))
 
     def name(self, index: int) -> str:
-        if index >= len(self.st_name):
-            self[index]  # raises
-        return self.raw_name(self.st_name[index]).decode("utf-8", "surrogateescape")
+        return self.raw_name(self[index].st_name).decode("utf-8", "surrogateescape")
 
     def raw_name(self, st_name: int) -> bytes:
         return string_at(self.strings, st_name, self._name)

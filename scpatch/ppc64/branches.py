@@ -54,15 +54,11 @@ class Branches:
         for start, end in ranges:
             first, last = start // 4, min(-(-end // 4), count)
             wanted[first:last] = b"\1" * (last - first)
-        if max(self._targets, default=-1) < wanted.find(1):
-            return []
-        pairs = [
+        return sorted(
             (4 * to, 4 * at)
             for to, at in zip(self._targets, self._sources, strict=True)
             if 0 <= to < count and wanted[to] and to != at and not insn.is_absolute(words[at])
-        ]
-        pairs.sort()
-        return pairs
+        )
 
 
 def branches(code: memoryview, encoding: Encoding) -> list[tuple[int, int]]:

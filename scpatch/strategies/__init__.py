@@ -23,7 +23,6 @@ AUTO = "auto"
 """In place of a name, where it is known what goes into the kernel's image and what is a module."""
 
 
-@cache
 def load(name: str) -> Strategy:
     """The strategy of a name. Only what is asked for is imported. Raises KeyError."""
     if name != DEFAULT and name not in names():

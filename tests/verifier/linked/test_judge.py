@@ -242,9 +242,14 @@ def test_the_command(tmp_path: Path) -> None:
     after = marked(before, paca=True)
     good = link(tmp_path, LD, after).rename(tmp_path / "good")
     bad = link(tmp_path, LD, before).rename(tmp_path / "bad")
+    objects, more = tmp_path / "objects", tmp_path / "more"
+    objects.write_text(f"{after}\n")
+    more.write_text(f"{after}\n{assemble(tmp_path, BODY, 'again.o')}\n")
     for words, status in (
         ([good], 0),
         ([after, good], 0),
+        (["--files-from", objects, good], 0),
+        (["--files-from", more, good], 1),
         ([bad], 1),
         ([after], 2),
         ([before, after, after], 2),

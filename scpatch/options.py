@@ -160,7 +160,7 @@ def argument(
 
 
 def _patterns(name: str, text: str) -> Parameter:
-    """An option for shell patterns that select what a report shows."""
+    """An option for shell patterns, in the group of those that select what a report shows."""
     return Parameter(name, text, str, "GLOB", repeatable=True, group=Group.REPORT)
 
 

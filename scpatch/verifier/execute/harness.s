@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0 OR MIT
 #
-# The harness that runs call sites, one after another (powerpc64, either byte order, ELFv2, Linux user space).
+# The harness that runs call sites, one after another (powerpc64 of either byte order, ELFv2, Linux
+# user space).
 #
 # GNU ld links this file and the object under test into one program. There is no libc, and no stack:
 # main keeps everything in registers and in the tables below. Start with "How one site runs".

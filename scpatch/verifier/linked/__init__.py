@@ -116,9 +116,10 @@ def _program_headers(image: Image) -> bytes:
 
 def _moved(before: Image, after: Image) -> Iterator[str]:
     """One sentence for each section that has moved or grown and must not."""
-    if _program_headers(before) != _program_headers(after):
+    table = _program_headers(before)
+    if table != _program_headers(after):
         yield "the program headers were changed."
-    headers = before.variant.struct(_SEGMENT).iter_unpack(_program_headers(before))
+    headers = before.variant.struct(_SEGMENT).iter_unpack(table)
     end = max((offset + size for _, _, offset, _, _, size, _, _ in headers), default=0)
     for old, new in zip(before.sections, after.sections, strict=False):
         names = old.number == before.shstrndx and len(after.sections) > len(before.sections)

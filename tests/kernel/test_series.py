@@ -12,11 +12,15 @@ import pytest
 
 from tests import tools
 from tests.fixtures.test_series import git_am, series
+from tests.kernel.boot import Log, boot
+from tests.kernel.build import Kernel, check_config, check_warnings, user_space
+from tests.kernel.cases import AT_SITES, CASES, cases
 from tests.kernel.linux import Linux
-from tests.kernel.make import make
+from tests.kernel.make import TESTS, make
 from tests.kernel.source import KERNEL, pristine_tree
 from tests.kernel.store import folder, locked
-from tests.kernel.variants import NAIVE, SERIES, Variant
+from tests.kernel.test_at_sites import selftest
+from tests.kernel.variants import NAIVE, SERIES, SERIES_AT_SITES, Variant
 
 _CHANGED = re.compile(r"^--- a/(.*)$", re.MULTILINE)
 
@@ -72,7 +76,7 @@ def test_the_checks_after_the_link_never_run(pristine: Path, tmp_path: Path) -> 
 
 @dataclass(frozen=True)
 class Tree:
-    """A source tree that the patches are applied to, and that is configured in place."""
+    """A source tree that the patches are applied to, and that is built in place."""
 
     linux: Linux
     path: Path
@@ -95,6 +99,50 @@ class Tree:
         assert (self.path / ".config").read_text() == chosen
         return chosen
 
+    def build(self, variant: Variant, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.configure(variant, text, monkeypatch)
+        check_config(self.path, text.splitlines(), self.path)
+        log = self.scratch / "make.log"
+        check_warnings(make(self.linux, self.path, variant, log, "vmlinux", "modules"), log)
+
+    def add_tests(self) -> None:
+        """The hand-made tests, which the series does not have."""
+        (self.path / TESTS).mkdir()
+        source = KERNEL / "overlay" / TESTS
+        for path in source.glob("sct_*"):
+            shutil.copy(path, self.path / TESTS)
+        lines = (source / "Makefile").read_text().splitlines(keepends=True)
+        kept = "".join(line for line in lines if "static_call_test_64" not in line)
+        (self.path / TESTS / "Makefile").write_text(kept)
+        first, _, _ = (source / "Kconfig").read_text().partition("\nconfig STATIC_CALL_AT_SITES")
+        (self.path / TESTS / "Kconfig").write_text(first)
+        self.append("arch/powerpc/Kconfig", f'source "{TESTS}/Kconfig"\n')
+        self.append(
+            "arch/powerpc/Kbuild", "obj-$(CONFIG_STATIC_CALL_TOC_TEST) += static_call_test/\n"
+        )
+
+    def append(self, name: str, line: str) -> None:
+        """The file may be a hard link."""
+        text = (self.path / name).read_text()
+        (self.path / name).unlink()
+        (self.path / name).write_text(text + line)
+
+    def boot(self, variant: Variant, *steps: str) -> Log:
+        modules = tuple(sorted(self.path.glob("arch/powerpc/**/*.ko")))
+        init = user_space(self.linux, variant)
+        kernel = Kernel(self.path / "vmlinux", modules, init)
+        return boot(kernel, steps, self.scratch, debug=True)
+
+
+def _config(*names: str, without: tuple[str, ...] = ()) -> str:
+    """Files of fixtures/kernel, without the lines for some options."""
+    lines = [line for name in names for line in (KERNEL / name).read_text().splitlines(True)]
+    return "".join(line for line in lines if not any(option in line for option in without))
+
+
+_HAND_MADE = "CONFIG_STATIC_CALL_TOC_TEST"
+_KUNIT = "CONFIG_PPC64_STATIC_CALL_KUNIT_TEST"
+
 
 @pytest.fixture
 def tree(linux: Linux, pristine: Path, tmp_path: Path) -> Iterator[Tree]:
@@ -106,15 +154,47 @@ def tree(linux: Linux, pristine: Path, tmp_path: Path) -> Iterator[Tree]:
         shutil.rmtree(path)
 
 
+@pytest.mark.thorough
+def test_each_patch_builds_and_the_last_kernels_pass_all_cases(
+    tree: Tree, pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cases are those of the KUnit test, and the hand-made ones in a patch on top."""
+    _, trampolines, call_sites, kunit = series(pristine, tmp_path / "out")
+    tree.apply(trampolines)
+    tree.build(SERIES, _config("config", without=(_HAND_MADE, _KUNIT)), monkeypatch)
+    tree.apply(call_sites)
+    both = ("config", "config-at-sites")
+    tree.build(SERIES_AT_SITES, _config(*both, without=(_HAND_MADE, _KUNIT)), monkeypatch)
+    tree.apply(kunit)
+    tree.build(SERIES_AT_SITES, _config(*both, without=(_HAND_MADE,)), monkeypatch)
+    _passes(tree.boot(SERIES_AT_SITES, "kunit"), "kunit")
+    tree.add_tests()
+    tree.build(SERIES_AT_SITES, _config(*both), monkeypatch)
+    log = tree.boot(SERIES_AT_SITES, *AT_SITES)
+    _passes(log, *AT_SITES)
+    assert selftest(log) == (True, 0)
+    tree.build(SERIES, _config("config"), monkeypatch)
+    steps = tuple(step for step in CASES if step != "stubs")
+    _passes(tree.boot(SERIES, *steps), *steps)
+
+
+def _passes(log: Log, *steps: str) -> None:
+    assert {name: case.detail for name, case in log.cases.items() if not case.ok} == {}
+    assert set(log.cases) == cases(*steps)
+    assert log.finished
+    assert not log.oops
+    assert not log.errors
+
+
 def test_static_calls_are_offered_where_no_call_loses_r2(
     tree: Tree, pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a link without scpatch, only in a kernel without modules, or of pc-relative code."""
     for patch in series(pristine, tmp_path / "out")[1:]:
         tree.apply(patch)
-    config = (KERNEL / "config").read_text()
+    config = _config("config")
     bare = config.replace("CONFIG_MODULES=y", "# CONFIG_MODULES is not set")
-    pcrel = config + (KERNEL / "config-pcrel").read_text()
+    pcrel = config + _config("config-pcrel")
     offered = {
         (variant.name, name): "\nCONFIG_HAVE_STATIC_CALL=y\n"
         in tree.configure(variant, text, monkeypatch)

@@ -259,8 +259,11 @@ def diff(
     before and after changed ones. `trampolines` are patterns, as in `Options`: calls of these are
     counted.
 
-    Raises ScpatchError as `scan` does, and SCP113 if one archive lacks a member of the other.
+    Raises ValueError for a negative `context`, ScpatchError as `scan` does, and SCP113 if one
+    archive lacks a member of the other.
     """
+    if context < 0:
+        raise ValueError(f"context must not be negative: {context}")
     from scpatch.differ.objects import diff_objects
     from scpatch.files.inputs import check_code, has_intermediate, is_linked, read_object
     from scpatch.files.members import label, open_objects, pair

@@ -310,6 +310,8 @@ def test_diff_gives_what_changed(sites: Path) -> None:
     assert entry.diff.total.sites > 0
     (with_more,) = scpatch.diff(before, after, context=1000)
     assert _rows(with_more.diff) > _rows(entry.diff)
+    with pytest.raises(ValueError, match="context must not be negative"):
+        scpatch.diff(before, after, context=-1)
 
 
 def _rows(diff: scpatch.ObjectDiff) -> int:

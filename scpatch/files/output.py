@@ -22,6 +22,7 @@ from scpatch.errors import ScpatchError
 from scpatch.files.filling import fill
 
 _DESCRIPTORS = Path("/proc/self/fd")
+_TO_STDOUT = "`-o -` writes to standard output, also into a pipe"
 
 
 class Staged(NamedTuple):
@@ -57,18 +58,16 @@ def most_unnamed() -> int:
 def resolve(path: Path) -> Path:
     """The regular file that `path` leads to, or the path of a new one; SCP110 otherwise."""
     try:
-        target = path.resolve(strict=False)
-        mode = target.stat().st_mode if target.exists() else None
-    except (OSError, RuntimeError) as error:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        mode = None
+    except OSError as error:
         raise cannot_write(path, error) from error
-    if target.is_symlink():
-        # Python 3.13 gives a circle of links back as it is, earlier versions raise.
-        raise cannot_write(path, OSError(errno.ELOOP, os.strerror(errno.ELOOP)))
     if mode is not None and not stat.S_ISREG(mode):
         what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-        hint = f"name a file in it, such as {path}/x.o" if stat.S_ISDIR(mode) else ""
+        hint = f"name a file in it, such as {path}/x.o" if stat.S_ISDIR(mode) else _TO_STDOUT
         raise ScpatchError("SCP110", f"cannot write: it is {what}", file=str(path), hint=hint)
-    return target
+    return path.resolve()
 
 
 def stage(

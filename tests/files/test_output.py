@@ -162,6 +162,18 @@ def test_an_output_that_is_no_file(sites: Path, tmp_path: Path, kind: str) -> No
     assert caught.value.code == "SCP110"
 
 
+def test_a_pipe_by_its_path(sites: Path) -> None:
+    """As /dev/stdout is one: the link that leads to it names no file."""
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(ScpatchError, match="cannot write: it is not a regular file") as caught:
+            rewrite(sites, Path(f"/proc/self/fd/{writing}"))
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert "`-o -`" in caught.value.hint
+
+
 def test_an_output_in_a_missing_directory(sites: Path, tmp_path: Path) -> None:
     with pytest.raises(ScpatchError, match="No such file or directory") as caught:
         rewrite(sites, tmp_path / "missing" / "out.o")

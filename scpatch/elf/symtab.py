@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 from scpatch.elf import constants as c
 from scpatch.elf.encoding import Encoding
@@ -100,14 +101,25 @@ class SymbolTable:
                     yield index
 
     def in_sections(self, wanted: set[int]) -> list[tuple[int, int]]:
-        """(symbol index, section index) of the symbols defined in one of the sections `wanted`."""
-        small = {section for section in wanted if section < c.SHN_LORESERVE}
-        pairs = [(index, shndx) for index, shndx in enumerate(self.st_shndx) if shndx in small]
+        """(symbol index, section index) of the symbols defined in one of the sections `wanted`, in
+        section order."""
+        homes = self._homes
+        return [(index, section) for section in sorted(wanted) for index in homes.get(section, ())]
+
+    @cached_property
+    def _homes(self) -> dict[int, list[int]]:
+        """Section index -> the symbols defined there. A file has many symbols, and for each section
+        that gets new code somebody asks for those of that section."""
+        homes: dict[int, list[int]] = {}
+        for index, shndx in enumerate(self.st_shndx):
+            homes.setdefault(shndx, []).append(index)
+        extended = homes.pop(c.SHN_XINDEX, ())
+        for reserved in [shndx for shndx in homes if shndx >= c.SHN_LORESERVE]:
+            del homes[reserved]
         if self.shndx is not None:
-            for index, shndx in enumerate(self.st_shndx):
-                if shndx == c.SHN_XINDEX and self.shndx[index] in wanted:
-                    pairs.append((index, self.shndx[index]))
-        return pairs
+            for index in extended:
+                homes.setdefault(self.shndx[index], []).append(index)
+        return homes
 
 
 def string_at(table: bytes, offset: int, file: str) -> bytes:

@@ -366,10 +366,10 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
         "compile or assemble the object again; no compiler makes this",
     ),
     "SCP243": Diagnostic(
-        "a branch past the end of the section",
-        "A branch without a relocation leads past the end of its section. scpatch adds code "
-        "there, and the branch would run into that code.",
-        "end the section after the label that the branch leads to",
+        "a branch or a name past the end of a section",
+        "A symbol, a branch or an address in data leads past the end of a section of code. scpatch "
+        "adds code there, and control would run into that code.",
+        "end the section after the label that is meant",
     ),
     "SCP246": Diagnostic(
         "a trampoline that is data",

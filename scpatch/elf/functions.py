@@ -70,8 +70,3 @@ class Functions:
         if index is None or self._symbols is None:
             return "", 0
         return self._symbols.name(index), offset - self._symbols.st_value[index]
-
-    def inside(self, section: int, start: int, end: int) -> list[int]:
-        """The section offsets of symbols strictly between two offsets."""
-        rows = self._rows.get(section, [])
-        return [row[0] for row in rows[bisect_left(rows, (start + 1,)) : bisect_left(rows, (end,))]]

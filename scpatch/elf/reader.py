@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from scpatch.elf import constants as c
 from scpatch.elf.encoding import Encoding, encoding_of
@@ -65,6 +65,8 @@ class ElfFile:
         """Section index -> the SHT_RELA sections that relocate it."""
         self._tables: dict[int, RelaTable] = {}
         self._known: dict[tuple[object, int], object] = {}
+        self.labels: dict[int, Any] = {}
+        """Code section -> what `saved.labels` has found in it."""
 
     def _read_sections(self) -> tuple[Section, ...]:
         head = self.header

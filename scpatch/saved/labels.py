@@ -6,7 +6,7 @@ that somebody may branch to (a jump table, a computed goto, a return address).
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import compress
+from itertools import chain, compress
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
@@ -48,11 +48,15 @@ RESTARTS = "__restart_table"
 restart_table_entry, arch/powerpc/lib/restart_table.c)."""
 _RESTART_ENTRY, _RESTART_TARGET = 24, 16
 _NO_ENTRY = -1
+_NAMELESS = (c.STT_SECTION, c.STT_FILE)
 
 
 class Labels(NamedTuple):
-    """Section offsets of places in the code of one section that relocations point at, sorted."""
+    """Section offsets of places in the code of one section that symbols or relocations name,
+    sorted."""
 
+    named: list[int]
+    """The places of symbols, whatever their type."""
     taken: list[int]
     """Addresses that code or data holds, so that somebody may branch there."""
     possible: list[CodeRange]
@@ -67,12 +71,29 @@ class Labels(NamedTuple):
     """(target, from): control may pass from one instruction to another, outside the code's own
     branches."""
 
+    @property
+    def entered(self) -> Iterator[int]:
+        """Where control may arrive for sure, in no order."""
+        targets = (target for target, _ in self.edges)
+        return chain(self.named, self.taken, self.branched, targets)
+
 
 def find_labels(elf: ElfFile, sections: Collection[int]) -> dict[int, Labels]:
-    """The labels in each of some code sections."""
-    labels = {section: Labels([], [], [], [], [], []) for section in sections}
+    """The labels in each of some code sections, which are read once for a file."""
+    if unread := set(sections) - elf.labels.keys():
+        elf.labels.update(_find_labels(elf, unread))
+    return {section: elf.labels[section] for section in sections}
+
+
+def _find_labels(elf: ElfFile, sections: set[int]) -> dict[int, Labels]:
+    labels = {section: Labels([], [], [], [], [], [], []) for section in sections}
     relative: list[Relative] = []
-    homes = {} if elf.symbols is None else dict(elf.symbols.in_sections(set(sections)))
+    homes: dict[int, int] = {}
+    if (symbols := elf.symbols) is not None:
+        homes = dict(symbols.in_sections(sections))
+        for symbol, home in homes.items():
+            if symbols.st_info[symbol] & 0xF not in _NAMELESS:
+                labels[home].named.append(symbols.st_value[symbol])
     words = {index for name in WORDS for index in elf.sections_named(name)}
     for target in elf.relocated:
         flags = elf.section(target, "a SHT_RELA table").sh_flags

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
@@ -55,11 +56,8 @@ class SectionFacts(NamedTuple):
 
     def entered(self, places: Collection[int]) -> set[int]:
         """Which instructions control can reach from elsewhere than from the previous one."""
-        labels, inside = self.labels, self.whole.functions.inside
-        entered = {target for target, _ in (*labels.edges, *self.branches) if target in places}
-        entered.update(filter(places.__contains__, (*labels.taken, *labels.branched)))
-        entered.update(place for place in places if inside(self.number, place - 1, place + 1))
-        return entered
+        branched = (target for target, _ in self.branches)
+        return set(filter(places.__contains__, chain(self.labels.entered, branched)))
 
     def relocations(self, start: int, end: int) -> list[Relocation]:
         """The relocations of a range, by r_offset."""
@@ -148,7 +146,7 @@ def _ways_in(section: SectionFacts, start: int, end: int) -> tuple[set[int], lis
     """Where control may enter a function from outside, and (from, to) of transfers inside that the
     code does not show."""
     labels, branches = section.labels, section.branches
-    entries = set(section.whole.functions.inside(section.number, start, end))
+    entries = _between(labels.named, start, end)
     entries |= _between(labels.taken, start, end) | _between(labels.branched, start, end)
     entries.update(words_in(labels.possible, start + 4, end))
     into = branches[bisect_left(branches, (start + 1,)) : bisect_left(branches, (end,))]

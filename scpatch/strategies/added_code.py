@@ -6,6 +6,7 @@ The names are `r2WORD.TRAMPOLINE.DIGEST`, or `r2WORD.DIGEST`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 from scpatch.elf.reader import ElfFile
@@ -75,55 +76,51 @@ def trampoline_of(name: str, prefix: str) -> str:
     return name[len(prefix) : -13].replace("%40", "@").replace("%25", "%")
 
 
-def lead(elf: ElfFile, section: int, size: int) -> bytes:
-    """What goes between the old code and `size` bytes of new code: alignment, and a branch over
-    the new code where the old one could run into it.
+def leads(elf: ElfFile, sizes: Mapping[int, int]) -> dict[int, bytes]:
+    """What goes between the old code of sections and so many bytes of new code: alignment, and a
+    branch over the new code where control could come to the end of the old one.
 
     A section such as `.init` is one function in pieces: control falls from the end of one
     object's part into the next object's.
 
-    Raises SCP243 if a branch of the section leads past its end, where it would run into the new
+    Raises SCP243 if something leads past the end of a section, where it would run into the new
     code, and SCP107 if a relocation applies there.
     """
+    from scpatch.saved.labels import find_labels
+
+    labels = find_labels(elf, sizes)
+    return {
+        section: _lead(elf, section, size, labels[section].entered)
+        for section, size in sizes.items()
+    }
+
+
+def _lead(elf: ElfFile, section: int, size: int, entered: Iterable[int]) -> bytes:
     code = elf.content(section)
-    _check_nothing_past_the_end(elf, section, code, size)
-    padding = b"\0" * (-len(code) % 4)
-    if padding or not _falls_through(elf, section, code):
+    end, past = len(code), size + 8
+    table, name = elf.relocations(section), elf.section_name(section)
+    relocated = table.r_offset if table is not None else ()
+    if max(relocated, default=0) >= end > 0:
+        raise damaged(elf.name, f"a relocation applies past the end of {name}")
+    words = _last_words(elf, code)
+    branches = elf.known(Branches, section).into([(words, end + past)], past=past)
+    others = set(relocated) if branches else set()
+    entries = {place for place in entered if words <= place < end + past}
+    entries.update(to for to, source in branches if source not in others)
+    if max(entries, default=0) > end:
+        what = f"{name}+{max(entries):#x} is past the end of the section, where code is added"
+        raise ScpatchError("SCP243", what, file=elf.name)
+    padding = b"\0" * (-end % 4)
+    last = elf.encoding.word(code, words - 4) if words else insn.NOP
+    runs_on = last != 0 and insn.falls_through(last)
+    if padding or not (entries or runs_on):
         return padding
     return elf.encoding.pack_words(branch(0, 4 + size))
 
 
-def _check_nothing_past_the_end(elf: ElfFile, section: int, code: memoryview, size: int) -> None:
-    table, name = elf.relocations(section), elf.section_name(section)
-    offsets = table.r_offset if table is not None else ()
-    if max(offsets, default=0) >= len(code) > 0:
-        raise damaged(elf.name, f"a relocation applies past the end of {name}")
-    end, more = len(code), size + 8
-    past = elf.known(Branches, section).into([(end, end + more)], past=more)
-    if relocated := past and set(offsets):
-        past = [branch for branch in past if branch[1] not in relocated]
-    if past:
-        target, source = past[0]
-        what = f"a branch to {name}+{target:#x}, past the end of the section, where code is added"
-        raise ScpatchError("SCP243", what, file=elf.name, where=f"{name}+{source:#x}")
-
-
-def _falls_through(elf: ElfFile, section: int, code: memoryview) -> bool:
-    """Whether control may reach the end of a section's code."""
-    end = len(code)
-    for at in range(end - 4, -1, -4):
-        word = elf.encoding.word(code, at)
-        if word not in (0, *insn.NOPS):
-            return insn.falls_through(word) or _is_entered(elf, section, at + 4, end)
-    return True
-
-
-def _is_entered(elf: ElfFile, section: int, start: int, end: int) -> bool:
-    """Whether a symbol or a branch leads to what looks like padding, from `start` to `end`."""
-    if start == end or elf.symbols is None:
-        return False
-    values = elf.symbols.st_value
-    named = (values[symbol] for symbol, _ in elf.symbols.in_sections({section}))
-    if any(start <= value < end for value in named):
-        return True
-    return bool(elf.known(Branches, section).into([(start, end)]))
+def _last_words(elf: ElfFile, code: memoryview) -> int:
+    """Where the nops at the end of a section's code start. Zeros are no instruction."""
+    at = len(code) & ~3
+    while at and elf.encoding.word(code, at - 4) in insn.NOPS:
+        at -= 4
+    return at

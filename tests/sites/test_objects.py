@@ -193,6 +193,8 @@ def test_clang_without_a_toc(tmp_path: Path) -> None:
         ("SCP202", "b 1f\n bl __SCT__x\n1: nop"),
         ("SCP202", "bl __SCT__x\n1: nop\n bdnz 1b"),
         ("SCP202", "bl __SCT__x\n .globl inner\ninner: nop"),
+        ("SCP202", "bl __SCT__x\n .type inner, @object\ninner: nop"),
+        ("SCP202", "bl __SCT__x\n .type inner, @gnu_indirect_function\ninner: nop"),
         ("SCP202", "bl __SCT__x\n1: nop\n .data\n .quad 1b\n .text"),
         ("SCP202", 'bl __SCT__x\n1: nop\n .section .text.a, "ax"\n b 1b\n .text'),
         ("SCP202", 'bl __SCT__x\n1: nop\n .section .text.a, "ax"\n beq 1b\n .text'),

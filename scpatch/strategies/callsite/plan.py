@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from scpatch.ppc64.relocs import R_PPC64_REL24
 from scpatch.ppc64.variant import RESTORE_R2, SAVE_R2, TOC_SAVE, with_one_entry
 from scpatch.sites.model import Scan, Site
 from scpatch.strategies import record, undone
-from scpatch.strategies.added_code import Digest, added_name, lead
+from scpatch.strategies.added_code import Digest, added_name, leads
 from scpatch.strategies.callsite import NAME, Rewrite
 from scpatch.strategies.callsite.traces import STUB_PREFIX, THUNK_PREFIX
 from scpatch.strategies.plans import NewStub, Plan, TrampolineEdit
@@ -46,11 +45,13 @@ def plan(elf: ElfFile, scan: Scan, sites: Sequence[Site], additions: Additions) 
     digest = Digest(elf)
     local = {trampoline.symbol for trampoline in scan.trampolines if trampoline.local}
     symbols = {trampoline.symbol for trampoline in scan.trampolines}
-    by_section = attrgetter("section")
-    for section, groups in groupby(sorted(_groups(sites), key=by_section), by_section):
-        inside = list(groups)
-        additions.append(section, lead(elf, section, sum(group.size for group in inside)))
-        for group in inside:
+    by_section: dict[int, list[_Group]] = {}
+    for group in sorted(_groups(sites), key=attrgetter("section")):
+        by_section.setdefault(group.section, []).append(group)
+    sizes = {section: sum(it.size for it in inside) for section, inside in by_section.items()}
+    for section, code in leads(elf, sizes).items():
+        additions.append(section, code)
+        for group in by_section[section]:
             is_local = group.symbol in local or group.symbol not in symbols
             # A thunk leads back into its own object, so that another's would not do for it.
             stubs.append(_add_stub(additions, digest, group, unique=is_local or group.thunk))

@@ -15,7 +15,7 @@ from scpatch.ppc64.insn import in_branch_reach
 from scpatch.sites.actions import Action, Common
 from scpatch.sites.model import NOP_FAULTS, Kind, Place, Scan, Site, Trampoline
 from scpatch.sites.pc_relative import pc_relative_places
-from scpatch.strategies.added_code import Digest, lead
+from scpatch.strategies.added_code import Digest, leads
 from scpatch.strategies.base import Cost, Strategy
 from scpatch.strategies.livepatch_stack.stack_code import (
     NAME,
@@ -201,7 +201,7 @@ def _add_code(
     elf: ElfFile, additions: Additions, words: list[int], section: int, exits: Sequence[int]
 ) -> NewStub:
     """Adds the code to a section and sends the `exits` of trampolines there."""
-    additions.append(section, lead(elf, section, SIZE))
+    additions.append(section, leads(elf, {section: SIZE})[section])
     start, name = additions.end(section), PREFIX + Digest(elf).of(section)
     code = elf.encoding.pack_words(*words)
     additions.append(section, code)

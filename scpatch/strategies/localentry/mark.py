@@ -12,7 +12,7 @@ from scpatch.ppc64.asm import assemble, branch
 from scpatch.ppc64.insn import in_branch_reach
 from scpatch.ppc64.variant import without_local_entry
 from scpatch.sites.model import Trampoline
-from scpatch.strategies.added_code import Digest, added_name, lead
+from scpatch.strategies.added_code import Digest, added_name, leads
 from scpatch.strategies.localentry.prologue import (
     SIZE,
     Prologue,
@@ -96,9 +96,10 @@ def _compute_from_pc(
         by_section.setdefault(trampoline.section, []).append(trampoline)
     digest = Digest(elf)
     stubs: list[NewStub] = []
-    for section, inside in sorted(by_section.items()):
-        additions.append(section, lead(elf, section, _SIZE * len(inside)))
-        for trampoline in inside:
+    sizes = {section: _SIZE * len(inside) for section, inside in sorted(by_section.items())}
+    for section, code in leads(elf, sizes).items():
+        additions.append(section, code)
+        for trampoline in by_section[section]:
             assert toc is not None
             stubs.append(_append_code(elf, additions, digest, trampoline, toc))
             start = stubs[-1].offset

@@ -93,6 +93,9 @@ def _code(added: Added, section: Section) -> Iterator[str]:
         start += 4
     elif section.size % 4 == 0 and falls_through(added.before, Place(section.number, section.size)):
         yield f"{section.name}+{start:#x}: the code before may run on into the stub."
+    for offset in range(start, end, 4):
+        if reason := added.before.entries.entered(Place(section.number, offset)):
+            yield f"{section.name}+{offset:#x}: code was appended where control may come: {reason}."
     while start in blocks:
         start += blocks[start].size
     if start != end:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile
 from scpatch.sites.choices import Choices, Hoist, Undefined
 from scpatch.sites.judge import Judge
-from scpatch.sites.model import Kind, Scan, Site, Stub, Traces, Trampoline
+from scpatch.sites.model import Kind, Place, Scan, Site, Stub, Traces, Trampoline
 from scpatch.sites.references import Reference, find_references, resolved_calls
 from scpatch.sites.symbols import find_trampolines
 
@@ -54,9 +55,12 @@ def is_module(elf: ElfFile) -> bool:
 def _calls(references: Sequence[Reference], traces: Traces) -> list[Reference]:
     """The references but those inside stubs, and those of a trampoline to itself. Stubs lead to
     trampolines only. A branch counts once, however many relocations apply to it."""
-    ranges: dict[int, list[tuple[int, int]]] = {}
+    places = sorted((reference.section, reference.offset) for reference in references)
+    in_stubs: set[Place] = set()
     for stub in traces.stubs:
-        ranges.setdefault(stub.section, []).append((stub.value, stub.value + stub.size))
+        limits = (stub.section, stub.value), (stub.section, stub.value + stub.size)
+        first, end = (bisect_left(places, limit) for limit in limits)
+        in_stubs.update(places[first:end])
 
     def is_call(reference: Reference) -> bool:
         callee, section, offset = reference.callee, reference.section, reference.offset
@@ -64,8 +68,7 @@ def _calls(references: Sequence[Reference], traces: Traces) -> list[Reference]:
             return True
         if section == callee.section and 0 <= offset - callee.value < callee.size:
             return False
-        inside = any(start <= offset < end for start, end in ranges.get(section, ()))
-        return not inside and (section, offset) not in traces.copies
+        return (section, offset) not in in_stubs and (section, offset) not in traces.copies
 
     calls = {(call.section, call.offset): call for call in references if is_call(call)}
     return list(calls.values())

@@ -1,7 +1,7 @@
 """What scanning, rewriting and proving cost where there is ever more of one kind of thing.
 
 Each number is doubled, and the cost of twice as much should be twice as high at most. The cost is
-the time, and the number of calls that Python makes: those are the same in each run.
+the time, and the number of steps that Python makes: those are the same in each run.
 
     python -m tests.bench.growth
 """
@@ -15,14 +15,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
+import scpatch
 from scpatch.files.inputs import is_archive, open_input, read_object
 from scpatch.rewriter import Options, plan_file, write
 from scpatch.strategies.scan import scan
-from scpatch.verifier.files import verify_files
+from scpatch.verifier.files import check_file, verify_files
 from scpatch.verifier.options import VerifyOptions
 from tests.tools import CROSS, assemble, run
 
+TraceFunction = Callable[[FrameType, str, Any], Any]
 SAVE = "std 2, 24(1)\n"
 
 
@@ -57,6 +61,13 @@ def _sections(count: int) -> str:
     return "".join(_function(number, "own") for number in range(count))
 
 
+def _stubs(count: int) -> str:
+    """Sections of their own, each with a call that needs a stub, and padding at its end."""
+    return "".join(
+        f'.section .text.f{n}, "ax"\nFRAME f{n}\n{_site(n)}LEAVE f{n}\n nop\n' for n in range(count)
+    )
+
+
 def _trampolines(count: int) -> str:
     tramps = "".join(f"FUNC __SCT__t{n}\n blr\nEND __SCT__t{n}\n" for n in range(count))
     calls = "".join(_site(number, f"t{number}") for number in range(count))
@@ -86,6 +97,7 @@ KINDS: dict[str, Callable[[int], str]] = {
     "saves in a row": _saves,
     "functions": _functions,
     "sections": _sections,
+    "sections with a stub": _stubs,
     "trampolines": _trampolines,
     "entries of a jump table": _jump_table,
     "feature sections": _features,
@@ -97,8 +109,8 @@ KINDS: dict[str, Callable[[int], str]] = {
 @dataclass(frozen=True)
 class Cost:
     seconds: float
-    calls: int
-    """Calls of Python functions; 0 where they were not counted."""
+    steps: int
+    """Lines that Python executes, and rounds of loops within one; 0 where they were not counted."""
 
 
 def make(folder: Path, kind: str, count: int) -> Path:
@@ -132,23 +144,26 @@ def steps(path: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "scan", look
     yield "rewrite", lambda: write([plan_file(path, options, new)])
     yield "verify", prove
+    yield "diff", lambda: scpatch.diff(path, new)
+    yield "check", lambda: check_file(new, VerifyOptions(for_kernel=True))
 
 
 def cost(step: Callable[[], object], *, count: bool) -> Cost:
-    calls = 0
+    steps = 0
 
-    def seen(_frame: object, event: str, _argument: object) -> None:
-        nonlocal calls
-        calls += event == "call"
+    def seen(_frame: FrameType, _event: str, _argument: object) -> TraceFunction:
+        nonlocal steps
+        steps += 1
+        return seen
 
     start = time.perf_counter()
     if count:
-        sys.setprofile(seen)
+        sys.settrace(seen)
     try:
         step()
     finally:
-        sys.setprofile(None)
-    return Cost(time.perf_counter() - start, calls)
+        sys.settrace(None)
+    return Cost(time.perf_counter() - start, steps)
 
 
 def table(folder: Path, kind: str, counts: Sequence[int]) -> Iterator[str]:
@@ -170,8 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--doublings", type=int, default=4, help="how often it is doubled")
     options = parser.parse_args(arguments)
     counts = [options.first << step for step in range(options.doublings + 1)]
-    print("| what grows | number | scan | rewrite | verify --no-run |")
-    print("|---|---|---|---|---|")
+    print("| what grows | number | scan | rewrite | verify --no-run | diff | check |")
+    print("|---|---|---|---|---|---|---|")
     for kind in KINDS:
         with tempfile.TemporaryDirectory(prefix="scpatch-growth-") as folder:
             for row in table(Path(folder), kind, counts):

@@ -1,4 +1,4 @@
-"""Twice as much costs no more than twice as many steps, by the calls that Python makes."""
+"""What a thing costs does not depend on how many there are, by the steps that Python makes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from scpatch.differ import align
 from tests.bench.growth import KINDS, Cost, cost, make, steps, table
 
-MOST = 2.4
-"""Times as many calls for twice as much: sorting and searching add a little."""
+_FEW = 60
+_MOST = 0.5
+"""Steps for each pair of things: less than one step can only be for something else."""
 
 
 def costs(folder: Path, kind: str, count: int) -> dict[str, Cost]:
@@ -17,15 +19,21 @@ def costs(folder: Path, kind: str, count: int) -> dict[str, Cost]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_cost_grows_with_the_number(tmp_path: Path, kind: str) -> None:
+def test_the_cost_grows_with_the_number(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(align, "_SMALL", 0)  # difflib compares all pairs of a small stretch
     costs(tmp_path, kind, 4)  # imports, caches
-    half, whole = (costs(tmp_path, kind, count) for count in (120, 240))
-    ratios = {name: whole[name].calls / half[name].calls for name in half}
-    assert {name: ratio for name, ratio in ratios.items() if ratio > MOST} == {}
-    assert ratios["verify"] > 1.2
+    few, twice, more = (costs(tmp_path, kind, count) for count in (_FEW, 2 * _FEW, 4 * _FEW))
+    for_pairs = {
+        name: (more[name].steps - 3 * twice[name].steps + 2 * few[name].steps) / (6 * _FEW**2)
+        for name in few
+    }
+    assert {name: steps for name, steps in for_pairs.items() if steps > _MOST} == {}
+    assert twice["verify"].steps > 1.2 * few["verify"].steps
 
 
 def test_a_table_is_made(tmp_path: Path) -> None:
     first, second = table(tmp_path, "functions", [4, 8])
     assert first.startswith("| functions | 4 | ")
-    assert second.count("x)") == 3
+    assert second.count("x)") == 5

@@ -21,15 +21,13 @@ def pc_relative_places(elf: ElfFile, scan: Scan) -> frozenset[Place]:
     Relocations of a trampoline's own instructions say it. One without such relocations is so if
     the object calls it only from code that does not use r2.
     """
-    one_entry = [
-        trampoline
-        for trampoline in scan.trampolines
-        if trampoline.defined and trampoline.local_entry == trampoline.value
-    ]
+    one_entry: dict[int, list[Trampoline]] = {}
+    for trampoline in scan.trampolines:
+        if trampoline.defined and trampoline.local_entry == trampoline.value:
+            one_entry.setdefault(trampoline.section, []).append(trampoline)
     needless = _called(scan, needs_r2=False) - needing_r2(scan)
     found = set()
-    for section in {trampoline.section for trampoline in one_entry}:
-        here = [trampoline for trampoline in one_entry if trampoline.section == section]
+    for section, here in one_entry.items():
         for trampoline, kinds in _relocation_types(elf, section, here).items():
             place = trampoline.entry_place
             is_pc_relative = bool(kinds & _PC_RELATIVE) or place in needless

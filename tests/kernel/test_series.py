@@ -111,6 +111,8 @@ class Tree:
         source = KERNEL / "overlay" / TESTS
         for path in source.glob("sct_*"):
             shutil.copy(path, self.path / TESTS)
+        header = "arch/powerpc/include/asm/static_call_patch_64.h"
+        shutil.copy(KERNEL / "overlay" / header, self.path / header)
         lines = (source / "Makefile").read_text().splitlines(keepends=True)
         kept = "".join(line for line in lines if "static_call_test_64" not in line)
         (self.path / TESTS / "Makefile").write_text(kept)

@@ -20,7 +20,7 @@ from scpatch.sites.choices import Choices
 from scpatch.sites.judge import site_at
 from scpatch.sites.linker_stubs import linker_stubs, may_be_stub
 from scpatch.sites.model import Callee, Kind, Scan, Site, Stub, Traces, Trampoline
-from scpatch.sites.symbols import find_trampolines
+from scpatch.sites.symbols import find_trampolines, is_added
 
 
 class _Target(NamedTuple):
@@ -94,8 +94,12 @@ class _Finder:
             start = self._image.address(index, 0)
             for to, offset in [*by_section[index], *self._conditional(index, code)]:
                 target = targets.get(start + to)
-                if target is not None and start + offset not in self._inside:
-                    sites.append(self._site(index, offset, target))
+                if target is None or start + offset in self._inside:
+                    continue
+                site = self._site(index, offset, target)
+                # Added code may go back to after the prologue of a trampoline.
+                if target.entry or not is_added(site.function):
+                    sites.append(site)
         sites = [site for site in sites if not self._ends_linker_stub(site)]
         return sorted(sites, key=lambda site: (site.section, site.offset))
 

@@ -12,7 +12,7 @@ from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.variant import RESTORE_R2
 from scpatch.sites.choices import Choices, Undefined
 from scpatch.sites.model import Callee, Kind, Site, Stub, Trampoline
-from scpatch.sites.references import Reference
+from scpatch.sites.references import Reference, entries
 
 
 class Judge:
@@ -80,6 +80,8 @@ class Judge:
         is_thunk = isinstance(callee, Stub) and callee.is_thunk
         if isinstance(callee, Trampoline) and not callee.is_code:
             return site.fault("SCP246", f"{callee.name} is data, by its type or its section")
+        if reference.resolved and reference.displaced:
+            return site.fault("SCP205", "the branch does not go to the trampoline's entry")
         if reference.resolved and (detail := self._resolved_fault(site, reference)):
             return site.fault("SCP212", detail, Kind.RESOLVED)
         if kind == relocs.R_PPC64_PLTCALL:
@@ -104,7 +106,8 @@ class Judge:
         if not insn.is_branch(site.word) or not insn.links(site.word):
             is_thunk = isinstance(callee, Stub) and callee.is_thunk and insn.is_branch(site.word)
             return "" if is_thunk else "the branch has no relocation, and is no call"
-        if reference.displaced:
+        to_local = insn.direct_target(site.word, site.offset) == entries(callee)[-1]
+        if not to_local:
             return "the call has no relocation, and goes to the global entry point"
         if isinstance(callee, Trampoline) and callee.indirect:
             return f"the call has no relocation, and {callee.name} is STT_GNU_IFUNC"

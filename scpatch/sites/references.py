@@ -19,6 +19,7 @@ from scpatch.ppc64 import insn
 from scpatch.ppc64.branches import Branches
 from scpatch.ppc64.relocs import BRANCHES
 from scpatch.sites.model import Callee, Stub, Trampoline
+from scpatch.sites.symbols import is_added
 
 _LOADED = c.SHF_ALLOC | c.SHF_EXECINSTR
 
@@ -31,7 +32,7 @@ class Reference(NamedTuple):
     """Section offset of the branch."""
     callee: Callee
     displaced: bool
-    """It does not lead to the start of `callee`: the call has an addend."""
+    """It does not lead to an entry point of `callee`, or has an addend to its symbol."""
     table: RelaTable | None
     """The relocations of the section."""
     position: int
@@ -71,14 +72,7 @@ class _Callees:
 
     def __init__(self, elf: ElfFile, callees: Sequence[Callee]) -> None:
         self._by_symbol = {callee.symbol: callee for callee in callees}
-        self._by_section: dict[int, list[tuple[int, int, int, Callee]]] = {}
-        for index, callee in enumerate(callees):
-            if callee.section:
-                # Of several names for one place, the one that covers most comes last.
-                order = callee.value, callee.size, index, callee
-                self._by_section.setdefault(callee.section, []).append(order)
-        for entries in self._by_section.values():
-            entries.sort()
+        self._by_section = _by_section(callees)
         symbols = elf.symbols
         inside = symbols.in_sections(set(self._by_section)) if symbols and callees else ()
         self._bases = {
@@ -114,13 +108,32 @@ class _Callees:
                 yield index, callee, displaced
 
     def _at(self, section: int, offset: int) -> Callee | None:
-        """The callee that starts at an offset or covers it."""
-        entries = self._by_section[section]
-        index = bisect_left(entries, (offset + 1,)) - 1
-        callee = entries[index][3] if index >= 0 else None
-        if callee is None or offset >= callee.value + max(callee.size, 4):
-            return None
-        return callee
+        return _at(self._by_section[section], offset)
+
+
+def _by_section(callees: Sequence[Callee]) -> dict[int, list[tuple[int, int, int, Callee]]]:
+    """The callees of each section, by the place where they start."""
+    sections: dict[int, list[tuple[int, int, int, Callee]]] = {}
+    for index, callee in enumerate(callees):
+        if callee.section:
+            # Of several names for one place, the one that covers most comes last.
+            order = callee.value, _end(callee), index, callee
+            sections.setdefault(callee.section, []).append(order)
+    for inside in sections.values():
+        inside.sort()
+    return sections
+
+
+def _at(callees: Sequence[tuple[int, int, int, Callee]], offset: int) -> Callee | None:
+    """The one of a section's callees that starts at an offset or covers it."""
+    index = bisect_left(callees, (offset + 1,)) - 1
+    callee = callees[index][3] if index >= 0 else None
+    return callee if callee is not None and offset < _end(callee) else None
+
+
+def _end(callee: Callee) -> int:
+    """The section offset after a callee, which has an instruction at each entry point."""
+    return max(callee.value + callee.size, entries(callee)[-1] + 4)
 
 
 def entries(callee: Callee) -> tuple[int, ...]:
@@ -131,31 +144,25 @@ def entries(callee: Callee) -> tuple[int, ...]:
 def resolved_calls(
     elf: ElfFile, trampolines: Sequence[Trampoline], stubs: Sequence[Stub]
 ) -> Iterator[Reference]:
-    """The calls that the assembler has resolved. One that is `displaced` goes to a global entry
-    point and computes r2 there."""
-    callees: list[Callee] = [*trampolines, *stubs]
-    by_section: dict[int, list[Callee]] = {}
-    for callee in callees:
-        if callee.section and elf.is_code(callee.section):
-            by_section.setdefault(callee.section, []).append(callee)
+    """The calls that the assembler has resolved, but those of added code, which goes back to after
+    the prologue of a trampoline."""
     functions: Functions | None = None
+    by_section = _by_section([*trampolines, *stubs])
     for section, inside in by_section.items():
-        table = elf.relocations(section)
-        targets: dict[int, tuple[Callee, bool]] = {}
-        for callee in inside:
-            local = entries(callee)[-1]
-            targets.setdefault(callee.value, (callee, local != callee.value))
-            targets.setdefault(local, (callee, False))
-        code = elf.content(section)
-        branches = elf.known(Branches, section).into((entry, entry + 4) for entry in targets)
+        if not elf.is_code(section):
+            continue
+        table, code = elf.relocations(section), elf.content(section)
+        ranges = [(start, end) for start, end, _, _ in inside]
+        branches = elf.known(Branches, section).into(ranges)
         relocated = set(table.r_offset) if branches and table is not None else set()
         for target, offset in branches:
-            if target not in targets or offset in relocated:
-                continue
-            callee, displaced = targets[target]
-            if callee.value <= offset < callee.value + callee.size:
+            callee = _at(inside, target)
+            if callee is None or callee.value <= offset < _end(callee) or offset in relocated:
                 continue
             functions = functions or Functions(elf, by_section)
+            displaced = target not in entries(callee)
+            if displaced and is_added(functions.name(section, offset)[0]):
+                continue
             links = insn.links(elf.encoding.word(code, offset))
             is_call = links or (isinstance(callee, Stub) and callee.is_thunk)
             # Between functions GNU as pads with a branch over the padding.

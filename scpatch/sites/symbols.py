@@ -30,13 +30,18 @@ def find_trampolines(symbols: SymbolTable, patterns: Sequence[str]) -> list[Tram
     trampolines = {}
     for pattern in patterns:
         for index, symbol, name in named(symbols, pattern):
-            if not _ADDED.fullmatch(name):
+            if not is_added(name):
                 trampolines[index] = _trampoline(symbols, index, symbol, name)
     for index, symbol, name in named(symbols, ".klp.sym.*"):
         parts = _LIVEPATCH.fullmatch(name)
         if symbol.st_shndx == c.SHN_LIVEPATCH and parts and matches(parts[1], patterns):
             trampolines[index] = _trampoline(symbols, index, symbol, name)
     return [trampolines[index] for index in sorted(trampolines)]
+
+
+def is_added(name: str) -> bool:
+    """Whether a symbol has the name of code that a rewrite has added."""
+    return _ADDED.fullmatch(name) is not None
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

@@ -13,13 +13,14 @@ from scpatch.sites.actions import Common
 from scpatch.verifier.files import verify_link
 from scpatch.verifier.proof import prove
 from tests import tools
-from tests.awkward import CALL, LOCAL, OTHER, PLAIN, SOURCES, T, typed
+from tests.awkward import CALL, LOCAL, LOCAL_TOC, OTHER, PLAIN, SOURCES, T, typed
 from tests.tools import (
     CROSS,
     LD,
     LLD,
     code,
     relocations,
+    rewrite,
     rewritten,
     run,
     scan_file,
@@ -37,7 +38,7 @@ MAIN = (
 )
 
 
-def planned(path: Path, strategy: str, **choices: object) -> list[str]:
+def planned(path: Path, strategy: str | None, **choices: object) -> list[str]:
     options = Options(strategy, offsets=OFFSETS, **choices)  # type: ignore[arg-type]
     plan = plan_file(path, options)
     sites = [site for entry in plan.objects for site in entry.plan.sites]
@@ -207,6 +208,48 @@ def test_resolved_calls_by_strategy(
     if strategy == "livepatch-stack":
         source = source.replace("b target", "mtctr 12\n bctr")
     assert planned(assemble(source), strategy) == [want]
+
+
+INSIDE = ["bl __SCT__x+4", "b __SCT__x+4", "beq __SCT__x+4", "bl __SCT__x+8"]
+
+
+@pytest.mark.parametrize("strategy", ["callsite", "paca", "localentry", "livepatch-stack"])
+@pytest.mark.parametrize("branch", INSIDE)
+def test_a_resolved_branch_past_the_entry(assemble: Assemble, branch: str, strategy: str) -> None:
+    """No relocation shows it."""
+    local = LOCAL.replace("b target", "nop\n mtctr 12\n bctr")
+    path = assemble(f"{local}\nFRAME f\n {branch}\n nop\nLEAVE f\n")
+    assert planned(path, strategy) == ["refused SCP205"]
+    (site,) = prove(path, path).sites
+    assert (site.state, site.right) == ("left", False)
+    assert "bytes past the trampoline's entry" in site.why
+
+
+def test_a_resolved_branch_past_a_stubs_entry(assemble: Assemble) -> None:
+    stub = "r2save.__SCT__x.0123456789ab"
+    code = f"FUNC {stub}\n 1: std 2, 24(1)\n b __SCT__x\nEND {stub}\n"
+    path = assemble(f"FRAME f\n bl 1f+4\n ld 2, 24(1)\nLEAVE f\n{code}")
+    assert planned(path, "callsite") == ["refused SCP205"]
+    (site,) = prove(path, path).sites
+    assert "bytes past the stub's entry" in site.why
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_added_code_goes_back_to_after_a_prologue(
+    assemble: Assemble, tmp_path: Path, linked: bool
+) -> None:
+    """It is no call, in the object nor in the image."""
+    toc = LOCAL_TOC.replace("b target", "mtctr 12\n bctr")
+    path = assemble(f".globl __SCT__x\n{toc}\nFRAME f\n CALL __SCT__x\nLEAVE f\n")
+    after = path.with_name("after.o")
+    rewrite(path, after, strategy="localentry")
+    assert "r2toc.__SCT__x" in run(CROSS + "nm", after).stdout
+    if linked:
+        run(LD, "-e", "f", "-o", tmp_path / "image", after)
+        after = tmp_path / "image"
+    assert planned(after, None if linked else "localentry") == ["done" if linked else "linker"]
+    proof = verify_link([], after).proof if linked else prove(after, after)
+    assert [site.state for site in proof.sites] == ["linker"]
 
 
 def test_a_resolved_call_counts_for_the_next(assemble: Assemble) -> None:

@@ -20,10 +20,11 @@ from scpatch.verifier.objects.read import (
     Image,
     Place,
     Rela,
+    Symbol,
     UnreadableError,
 )
 from scpatch.verifier.objects.relocations import BRANCHES, REL24
-from scpatch.verifier.objects.stubs import STUB_NAME, Stub, read_stub, refused
+from scpatch.verifier.objects.stubs import ADDED_NAME, STUB_NAME, Stub, read_stub, refused
 from scpatch.verifier.objects.trampolines import Targets, Trampoline, is_inside
 from scpatch.verifier.objects.variant import NOPS, STD_R2, B
 
@@ -138,30 +139,42 @@ class Calls(Targets):
     def _resolved(self) -> Iterator[Site]:
         """The branches without a relocation to a trampoline or a stub in the same section. Unless
         a function covers it, a `b` is padding: assemblers branch over a long row of nops."""
-        entries: dict[int, dict[int, Trampoline | Stub]] = {}
-        code = {section.number for section in self.image.code}
-        for place, (trampoline, *_) in self.trampolines.items():
-            if place.section in code and not trampoline.is_data:
-                here = entries.setdefault(place.section, {})
-                here |= {place.offset: trampoline, trampoline.local_entry: trampoline}
-        for place, stub in self.stubs.items():
-            entries.setdefault(place.section, {})[place.offset] = stub
-        for section, here in entries.items():
-            for at, to in self.branches_into(section, here):
-                place, callee = Place(section, at), here[to]
+        for section, callees in self._words_of_callees().items():
+            for at, to in self.branches_into(section, callees):
+                place, callee = Place(section, at), callees[to]
                 if place in self.relocated_words or _is_within(place, callee):
                     continue
+                function = self.image.function_at(place)
                 is_call = self.word(place) & 1 or (isinstance(callee, Stub) and callee.thunk)
-                if is_call or self.image.function_at(place) is not None:
-                    yield from self._resolved_site(place, to, callee)
+                if is_call or function is not None:
+                    yield from self._resolved_site(place, to, callee, function)
+
+    def _words_of_callees(self) -> dict[int, dict[int, Trampoline | Stub]]:
+        """By code section, what each word of a trampoline or a stub belongs to."""
+        code = {section.number for section in self.image.code}
+        words: dict[int, dict[int, Trampoline | Stub]] = {number: {} for number in code}
+        for place, (trampoline, *_) in sorted(self.trampolines.items()):
+            if place.section in code and not trampoline.is_data:
+                inside = range(place.offset, place.offset + trampoline.symbol.size, 4)
+                entries = place.offset, trampoline.local_entry
+                words[place.section] |= dict.fromkeys((*inside, *entries), trampoline)
+        for place, stub in self.stubs.items():
+            inside = range(place.offset, place.offset + max(stub.size, 4), 4)
+            words.setdefault(place.section, {}).update(dict.fromkeys(inside, stub))
+        return words
 
     @staticmethod
-    def _resolved_site(place: Place, to: int, callee: Trampoline | Stub) -> Iterator[Site]:
+    def _resolved_site(
+        place: Place, to: int, callee: Trampoline | Stub, function: Symbol | None
+    ) -> Iterator[Site]:
         rela = Rela(place.offset, REL24, callee.symbol.number, 0)
+        into = to not in (callee.place.offset, callee.local_entry)
+        if into and function is not None and ADDED_NAME.fullmatch(function.name):
+            return  # back to after a trampoline's prologue
         if isinstance(callee, Trampoline):
             yield Site(place, rela, _NOWHERE, callee, to - callee.local_entry, None)
         elif callee.trampoline is not None:
-            yield Site(place, rela, _NOWHERE, callee.trampoline, 0, callee)
+            yield Site(place, rela, _NOWHERE, callee.trampoline, to - callee.local_entry, callee)
 
     def _is_dead_copy(self, place: Place, rela: Rela) -> bool:
         """Whether a branch ends the copy of a stub that nothing runs. If two objects have the same

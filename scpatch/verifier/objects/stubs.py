@@ -15,6 +15,8 @@ from scpatch.verifier.objects.trampolines import Targets, Trampoline
 from scpatch.verifier.objects.variant import BL, LD_R2, STD_R2, B
 
 STUB_NAME = re.compile(r"r2(save|thunk)\.(.+)\.[0-9a-f]{12}", re.DOTALL)
+ADDED_NAME = re.compile(r"r2[a-z]+\.(.+\.)?[0-9a-f]{12}", re.DOTALL)
+"""The name of whatever code a strategy adds."""
 _STUB, _THUNK = (STD_R2, B), (STD_R2, BL, LD_R2)
 
 
@@ -33,6 +35,11 @@ class Stub:
     size: int
     trampoline: Trampoline | None
     fault: str
+
+    @property
+    def local_entry(self) -> int:
+        """The section offset of its only entry."""
+        return self.place.offset
 
     @property
     def thunk(self) -> bool:

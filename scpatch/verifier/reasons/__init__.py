@@ -84,12 +84,14 @@ def _form_fault(code: Code, site: Site) -> str:
     stub = site.stub
     if site.trampoline.is_data:
         return "its trampoline is data, by its type or its section"
-    if site.resolved and site.distance:
+    to_local = site.trampoline.local_entry - site.trampoline.place.offset
+    if site.resolved and stub is None and site.distance == -to_local != 0:
         return "it goes to the trampoline's global entry point, which sets r2"
     if site.rela.type != REL24:
         return f"relocation type {site.rela.type}: a branch that saves nothing"
     if site.distance:
-        return f"it lands {site.distance:#x} bytes past the trampoline's entry"
+        callee = "trampoline" if stub is None else "stub"
+        return f"it lands {site.distance:#x} bytes past the {callee}'s entry"
     if site.place.offset % 4:
         return "it is at no instruction"
     if stub is not None and stub.fault:

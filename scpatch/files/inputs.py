@@ -119,7 +119,7 @@ def _unpacked(source: Input) -> Input:
     packing = packing_of(source.data)
     if packing is None:
         return source
-    data = memoryview(unpack(source.data, packing, str(source.path)))
+    data = unpack(source.data, packing, str(source.path))
     return source._replace(data=data, packed=source.data)
 
 

@@ -6,14 +6,22 @@ it compresses (scripts/sign-file.c).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from scpatch.errors import ScpatchError
 
 LARGEST: Final = 1 << 30
-"""No file is unpacked to more bytes: a small damaged or hostile one could fill the memory."""
+"""No file is unpacked to more bytes, of memory too."""
+RATIO: Final = 64
+"""Nor to more than this many times its own size, beyond `HARMLESS`: a small damaged or hostile file
+could fill the memory. Modules, also with DWARF, shrink to a tenth at most."""
+HARMLESS: Final = 64 << 20
+_STEP: Final = 4 << 20
+"""Bytes that are unpacked at a time."""
+_DICTIONARY: Final = 256 << 20
+"""Bytes that the window of an xz stream may take; `xz -9` needs 65 MiB."""
 
 _SIGNATURE = b"~Module signature appended~\n"
 _SIGNATURE_INFO = 12
@@ -35,8 +43,7 @@ class _Codec(NamedTuple):
     """The library for a packing."""
 
     decompressor: Callable[[], Any]
-    """One stream: `decompress(data, limit)`, `eof`, `unused_data`, and `unconsumed_tail` or
-    `needs_input`."""
+    """One stream: `decompress(data, limit)`, `eof`, `unused_data`; zlib: `unconsumed_tail` too."""
     compress: Callable[[bytes], bytes]
 
 
@@ -46,21 +53,40 @@ def packing_of(data: memoryview) -> Packing | None:
     return next((packing for packing in Packing if start.startswith(packing.value)), None)
 
 
-def unpack(data: memoryview, packing: Packing, name: str) -> bytes:
-    """The content of a compressed file. Raises SCP106 if it is damaged, longer than LARGEST, or
-    if there is no library for it."""
+def unpack(data: memoryview, packing: Packing, name: str) -> memoryview:
+    """The content of a compressed file. Raises SCP106 if it is damaged, longer than the limits
+    above allow, or if there is no library for it."""
     stream = _codec(packing, name).decompressor()
+    limit = min(LARGEST, max(HARMLESS, RATIO * len(data)))
+    content = bytearray()
     try:
-        content: bytes = stream.decompress(data, LARGEST + 1)
+        for piece in _pieces(stream, data):
+            content += piece
+            if len(content) > limit:
+                raise _too_long(packing, limit, name)
+    except ScpatchError:
+        raise
     except Exception as error:  # each library has errors of its own
         raise _error(packing, f", and damaged: {error}", name) from error
-    if len(content) > LARGEST:
-        raise _error(packing, f"; its content has more than {LARGEST >> 20} MiB", name)
     if not stream.eof:
         raise _error(packing, ", and cut off", name)
     if stream.unused_data:
         raise _error(packing, ", and something follows", name)
-    return content
+    return memoryview(content).toreadonly()
+
+
+def _pieces(stream: Any, data: memoryview) -> Iterator[bytes]:
+    """What a stream unpacks, a step at a time. Only zlib's leaves the rest of `data` to us."""
+    rest: memoryview | bytes = data
+    while not stream.eof and (piece := stream.decompress(rest, _STEP)):
+        yield piece
+        rest = getattr(stream, "unconsumed_tail", b"")
+
+
+def _too_long(packing: Packing, limit: int, name: str) -> ScpatchError:
+    what = f"compressed with {packing.name.lower()}; its content has more than {limit >> 20} MiB"
+    hint = "if you trust the file, unpack it, and name the unpacked one"
+    return ScpatchError("SCP106", what, file=name, hint=hint)
 
 
 def pack(content: bytes, packing: Packing | None, name: str) -> bytes:
@@ -91,7 +117,7 @@ def _xz() -> _Codec:
 
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 20}]
     return _Codec(
-        lzma.LZMADecompressor,
+        lambda: lzma.LZMADecompressor(memlimit=_DICTIONARY),
         lambda content: lzma.compress(content, check=lzma.CHECK_CRC32, filters=filters),
     )
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,11 +63,41 @@ def test_damage_is_named(kind: Packing) -> None:
 
 @pytest.mark.parametrize("kind", Packing)
 def test_a_small_file_with_a_huge_content(kind: Packing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "LARGEST", 1 << 20)
+    monkeypatch.setattr(packing, "HARMLESS", 1 << 20)
     fits, huge = (pack(bytes(size), kind, "x.ko") for size in (1 << 20, (1 << 20) + 1))
     assert len(unpack(memoryview(fits), kind, "x.ko")) == 1 << 20
     with pytest.raises(ScpatchError, match="more than 1 MiB"):
         unpack(memoryview(huge), kind, "x.ko")
+
+
+_USE = """
+import resource, sys
+from scpatch.errors import ScpatchError
+from scpatch.files.inputs import open_input
+from pathlib import Path
+try:
+    with open_input(Path(sys.argv[1]), unpacked=True):
+        pass
+except ScpatchError as error:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, error.message)
+"""
+
+
+@pytest.mark.parametrize("kind", Packing)
+def test_a_small_file_takes_little_memory(kind: Packing, tmp_path: Path) -> None:
+    """A megabyte of compressed zeros is gigabytes, and its refusal cost two of memory once."""
+    path = tmp_path / "bomb.ko"
+    with (
+        path.open("wb") as out,
+        subprocess.Popen([TOOLS[kind], "-1", "-c"], stdin=subprocess.PIPE, stdout=out) as tool,
+    ):
+        assert tool.stdin is not None
+        for _ in range(100):
+            tool.stdin.write(bytes(1 << 20))
+    run = subprocess.run([sys.executable, "-c", _USE, path], capture_output=True, text=True)
+    memory, message = run.stdout.split(maxsplit=1)
+    assert re.search(r"its content has more than \d+ MiB", message), run
+    assert int(memory) < 150, message
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

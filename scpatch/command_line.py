@@ -87,14 +87,14 @@ def run(package: str, name: str, command: Command, values: Values) -> int:
     module = import_module(f"scpatch.{package}.{name}")
     try:
         status = int(module.run(values))
-        if command.compares:
-            sys.stdout.flush()  # a failure here is none of the comparison
+        if command.reads_only:
+            sys.stdout.flush()  # a failure here is no finding
         return status
     except UsageError as error:
         above = "" if package == "commands" else f"{package} "
         raise error.with_hint(f"scpatch {above}{name}") from None
     except Exception as error:
-        if not command.compares:
+        if not command.reads_only:
             raise
         from scpatch.report.errors import as_message
 

@@ -6,15 +6,14 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit codes, the same for every command (`diff` and `verify` give 1 its own meaning)."""
+    """Exit codes. For commands that only read, 1 is a finding, and 2 is any error."""
 
     OK = 0
-    """Done, also with nothing to do. `diff`: the files are the same. `verify`: proven."""
+    """Done, also with nothing to do."""
     ERROR = 1
-    """An error; nothing was written. `diff`: the files differ. `verify`: not shown, or not
-    proven."""
+    """An error; nothing was written."""
     USAGE = 2
-    """The command line is wrong. `diff` and `verify`: any error."""
+    """The command line is wrong."""
     REFUSED = 3
     """A call site was refused; nothing was written unless `--keep-going` was given."""
 

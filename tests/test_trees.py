@@ -51,7 +51,7 @@ def test_the_number_of_jobs_changes_nothing(tree: Path, form: str) -> None:
     (tree / "bad.o").write_text("no object\n")
     alone, shared = (scpatch("scan", tree, "-j", jobs, "--format", form) for jobs in (1, 3))
     assert (alone.stdout, alone.stderr) == (shared.stdout, shared.stderr)
-    assert alone.returncode == shared.returncode == 1
+    assert alone.returncode == shared.returncode == 2
     assert "bad.o: not an ELF file [SCP101]" in shared.stderr
     if form == "json":
         assert len(validated(shared.stdout)["files"]) == 3  # type: ignore[arg-type]

@@ -26,12 +26,12 @@ class Command(NamedTuple):
     parameters: tuple[Parameter, ...]
     hidden: bool = False
     """Not for users: left out of lists, and takes options as they come."""
-    compares: bool = False
-    """1 is the exit code of a comparison that fails, and 2 that of an error, as of `cmp`."""
+    reads_only: bool = False
+    """Writes nothing: its exit code for an error is 2, as of `cmp`; 1 is a finding."""
 
 
 TEXT: Final = "Make static calls preserve r2 in ppc64 ELFv2 objects, and prove it."
-EXIT_CODES: Final = "Exit codes: 0 done, 1 error, 2 usage, 3 a call site was refused."
+EXIT_CODES: Final = "Exit code 0 means done; `scpatch COMMAND --help` has the others."
 
 _FILES = o.argument(
     "FILE...",
@@ -83,7 +83,9 @@ def _reasons() -> list[str]:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "scan": Command(
-        "List trampolines and call sites, and what each site needs.",
+        "List trampolines and call sites, and what each site needs.\n\n"
+        "Exit codes: 0 done, 1 with --check: a call has to be rewritten or would be refused, "
+        "2 an error.",
         (
             _FILES,
             *o.SELECTION,
@@ -100,9 +102,11 @@ COMMANDS: Final[Mapping[str, Command]] = {
             o.STATE,
             *o.LOOK,
         ),
+        reads_only=True,
     ),
     "rewrite": Command(
-        "Rewrite call sites, in place or to OUT.\n\nAll files are written, or none of them.",
+        "Rewrite call sites, in place or to OUT.\n\nAll files are written, or none of them.\n\n"
+        "Exit codes: 0 done, 1 an error, 2 the command line is wrong, 3 a call site was refused.",
         (
             _FILES,
             *o.SELECTION,
@@ -171,7 +175,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
                 "stat", "Print one line a function, instead of its code.", group=o.Group.REPORT
             ),
         ),
-        compares=True,
+        reads_only=True,
     ),
     "verify": Command(
         "Prove a rewritten file, and execute it.\n\n"
@@ -198,7 +202,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
             o.QUIET._replace(help="Print only what is wrong, on stderr."),
             o.VERBOSE._replace(help="Also print why each call is right."),
         ),
-        compares=True,
+        reads_only=True,
     ),
     "check": Command(
         "Say whether every static call in objects, modules and images is right.\n\n"
@@ -225,11 +229,12 @@ COMMANDS: Final[Mapping[str, Command]] = {
             o.QUIET._replace(help="Print only what is wrong, on stderr."),
             o.VERBOSE,
         ),
-        compares=True,
+        reads_only=True,
     ),
     "advise": Command(
         "Recommend a strategy.\n\n"
-        "Show what each strategy would change in FILE... and cost. Nothing is written.",
+        "Show what each strategy would change in FILE... and cost. Nothing is written.\n\n"
+        "Exit codes: 0 done, 2 an error.",
         (
             _FILES,
             *o.SELECTION,
@@ -239,6 +244,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
             *_OFFSETS,
             *o.LOOK,
         ),
+        reads_only=True,
     ),
     "explain": Command(
         "Print the text behind a diagnostic or a strategy.\n\nWithout TOPIC, list them.",

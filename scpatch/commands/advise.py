@@ -29,4 +29,4 @@ def run(values: Values) -> Exit:
         names = (name for advice in advices for name in advice.trampolines)
         print_unmatched(values.trampolines, names)
     print_errors(errors)
-    return Exit.ERROR if errors else Exit.OK
+    return Exit.USAGE if errors else Exit.OK

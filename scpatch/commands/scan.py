@@ -41,4 +41,6 @@ def run(values: Values) -> Exit:
         for entry in objects
         for site in entry.scan.sites
     )
-    return Exit.ERROR if errors or wrong else Exit.OK
+    if errors:
+        return Exit.USAGE
+    return Exit.ERROR if wrong else Exit.OK

@@ -22,7 +22,7 @@ from scpatch.report.blocks import (
     heading,
     number,
 )
-from scpatch.report.words import call_sites, count
+from scpatch.report.words import call_sites, count, unread
 
 _TITLES = ("", "sites", "left", "stubs", "trampolines", "bytes", "same TOC", "other TOC")
 
@@ -39,7 +39,7 @@ class AdviseReport(NamedTuple):
 
     def blocks(self) -> Iterator[Block]:
         if self.brief:
-            yield from _overview(self.files)
+            yield from _overview(self.files, self.failed)
         for advice in () if self.brief else self.files:
             yield from _advice(advice)
             yield GAP
@@ -60,27 +60,35 @@ class AdviseReport(NamedTuple):
         yield "rule", "", RULE
 
     def findings(self) -> Iterator[Finding]:
-        """The recommendation for each file."""
+        """The recommendation for each file; among many, for those with call sites."""
         for advice in self.files:
-            codes = sorted({code for outlook in advice.outlooks for code in outlook.codes})
-            message = _conclusion(advice) + (f"; refused: {', '.join(codes)}" if codes else "")
+            if self.brief and not advice.sites:
+                continue
+            left = (
+                f"{o.strategy} refuses calls ({', '.join(o.codes)})"
+                for o in advice.outlooks
+                if o.codes
+            )
+            message = "; ".join((_conclusion(advice), *left))
             yield Finding(Level.NOTE, "advice", str(advice.path), "", "", message)
 
 
-def _overview(files: Sequence[Advice]) -> Iterator[Block]:
+def _overview(files: Sequence[Advice], failed: Sequence[ScpatchError]) -> Iterator[Block]:
     called = [advice for advice in files if advice.sites]
     conclusions = Counter(map(_conclusion, called))
     ending = ", ".join(f"{text} for {number:,}" for text, number in conclusions.items())
     sites = call_sites(sum(advice.sites for advice in called))
     total = f"total: {sites} in {len(called):,} of {count(len(files), 'file')}"
-    yield Line((Cell(total + (f": {ending}" if ending else ""), style=Style.HEADING),))
+    total += (f": {ending}" if ending else "") + unread(failed)
+    yield Line((Cell(total, style=Style.HEADING),))
     yield GAP
     if called:
         yield Table(
             [
                 (Cell(str(advice.path)), number(advice.sites), Cell(_conclusion(advice)))
                 for advice in called
-            ]
+            ],
+            columns=("file", "call sites", "advice"),
         )
         yield GAP
 

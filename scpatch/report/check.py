@@ -22,7 +22,7 @@ from scpatch.report.blocks import (
 )
 from scpatch.report.filters import EVERYTHING, Filter
 from scpatch.report.places import code_place, place_cells, place_fields, place_text
-from scpatch.report.words import call_sites, count
+from scpatch.report.words import call_sites, count, unread
 from scpatch.verifier.check import CheckedCall, CheckVerdict, Kind
 from scpatch.verifier.reasons import every_reason
 from scpatch.verifier.types import Common
@@ -107,7 +107,7 @@ def summary(verdicts: Sequence[CheckVerdict], failed: Sequence[ScpatchError] = (
     text += f": {', '.join(parts)}" if parts else ""
     if errors := sum(bool(verdict.errors) for verdict in verdicts):
         text += f"; {count(errors, 'object')} cannot be judged"
-    return text + (f"; {count(len(failed), 'file')} cannot be read" if failed else "")
+    return text + unread(failed)
 
 
 def hint(verdict: CheckVerdict) -> str:

@@ -39,7 +39,7 @@ from scpatch.report.diff_records import changed_fields, records_of
 from scpatch.report.filters import EVERYTHING, Filter
 from scpatch.report.listing import MARKS
 from scpatch.report.scan import refusal
-from scpatch.report.words import call_sites, count
+from scpatch.report.words import call_sites, count, unread
 from scpatch.sites.model import Site
 from scpatch.strategies.diagnostics import hint
 
@@ -96,7 +96,7 @@ class DiffReport(NamedTuple):
         text = f"total: {number} in {count(self.compared or 0, 'file')} {verb}"
         text += f": {_total(changed)}" if changed else ""
         text += f"; {count(len(self.alone), 'file')} in one folder only" if self.alone else ""
-        return text + (f"; {count(len(self.failed), 'file')} cannot be read" * bool(self.failed))
+        return text + unread(self.failed)
 
     def findings(self) -> Iterator[Finding]:
         """The refused calls, and what differs in each object."""

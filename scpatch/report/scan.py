@@ -24,7 +24,7 @@ from scpatch.report.blocks import (
 )
 from scpatch.report.filters import EVERYTHING, Filter
 from scpatch.report.places import code_place, place_cells, place_fields
-from scpatch.report.words import by_state, call_sites, count, enumerate_states
+from scpatch.report.words import by_state, call_sites, count, enumerate_states, unread
 from scpatch.sites.actions import Common
 from scpatch.sites.model import Scan, Site, Trampoline
 
@@ -45,7 +45,7 @@ class ScanReport(NamedTuple):
 
     def blocks(self) -> Iterator[Block]:
         if self.brief:
-            yield from _overview(self.objects, self.shown)
+            yield from _overview(self.objects, self.shown, self.failed)
             if not self.details:
                 return
         for index, (name, scan) in enumerate(self.objects):
@@ -87,13 +87,15 @@ class ScanReport(NamedTuple):
                     )
 
 
-def _overview(objects: Sequence[tuple[str, Scan]], shown: Filter) -> Iterator[Block]:
+def _overview(
+    objects: Sequence[tuple[str, Scan]], shown: Filter, failed: Sequence[ScpatchError]
+) -> Iterator[Block]:
     states = [(name, by_state(shown.calls(scan.sites))) for name, scan in objects]
     called = [(name, numbers) for name, numbers in states if numbers]
     sites = [site for _, scan in objects for site in shown.calls(scan.sites)]
     ending = f": {enumerate_states(by_state(sites))}" if sites else ""
     objects_called = f"{len(called):,} of {count(len(objects), 'object')}"
-    text = f"total: {call_sites(len(sites))} in {objects_called}{ending}"
+    text = f"total: {call_sites(len(sites))} in {objects_called}{ending}{unread(failed)}"
     yield Line((Cell(text, style=Style.HEADING),))
     if called:
         yield GAP
@@ -101,7 +103,7 @@ def _overview(objects: Sequence[tuple[str, Scan]], shown: Filter) -> Iterator[Bl
             (Cell(name), number(sum(numbers.values())), Cell(enumerate_states(numbers)))
             for name, numbers in called
         ]
-        yield Table(rows, indent=0)
+        yield Table(rows, indent=0, columns=("file", "call sites", "what they need"))
 
 
 def _object(name: str, scan: Scan, shown: Filter) -> Iterator[Block]:

@@ -25,7 +25,7 @@ from scpatch.report.blocks import (
 from scpatch.report.check import mark_cell
 from scpatch.report.filters import EVERYTHING, Filter
 from scpatch.report.places import code_place, place_cells, place_fields, place_text
-from scpatch.report.words import call_sites, count
+from scpatch.report.words import call_sites, count, unread
 from scpatch.verifier.execute.judge import Outcome
 from scpatch.verifier.reasons import every_reason
 from scpatch.verifier.types import Reason, SiteProof
@@ -51,7 +51,7 @@ class VerifyReport(NamedTuple):
 
     def blocks(self) -> Iterator[Block]:
         if self.brief:
-            yield Line((Cell(_total(self.verdicts), style=Style.HEADING),))
+            yield Line((Cell(_total(self.verdicts) + unread(self.failed), style=Style.HEADING),))
         verdicts = [v for v in self.verdicts if not self.brief or v.proof.sites or not v.proven]
         for index, verdict in enumerate(verdicts):
             in_short = self.brief and verdict.proven and not self.verbose

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from scpatch import strategies
+from scpatch.errors import ScpatchError
 from scpatch.rewriter import FilePlan, ObjectPlan
 from scpatch.sites.actions import Action, Common
 from scpatch.sites.model import Site
@@ -28,6 +29,11 @@ def enumerate_states(counts: Mapping[Action, int]) -> str:
 def count(number: int, noun: str) -> str:
     """`1 stub`, `1,204 stubs`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def unread(failed: Sequence[ScpatchError]) -> str:
+    """`; 3 files cannot be read`, for the end of a total; empty if all could be."""
+    return f"; {count(len({error.file for error in failed}), 'file')} cannot be read" * bool(failed)
 
 
 def call_sites(number: int) -> str:

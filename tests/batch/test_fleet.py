@@ -309,7 +309,7 @@ def test_a_scheduler_without_workers(scheduler: str, monkeypatch: pytest.MonkeyP
 
 def test_no_scheduler(tmp_path: Path) -> None:
     done = scpatch(tmp_path, "scan", "--dask", "tcp://127.0.0.1:1", str(FIXTURES / "sites.o"))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "no scheduler of dask at tcp://127.0.0.1:1" in done.stderr
     assert "[SCP123]" in done.stderr
     assert "Traceback" not in done.stderr
@@ -320,7 +320,7 @@ def test_without_dask_the_message_says_what_to_install(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "scpatch", "scan", "--dask", "h:1", str(FIXTURES / "sites.o")]
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "dask is not installed here [SCP123]" in done.stderr
     assert "hint: install it with scpatch: pip install 'scpatch[dask]'" in done.stderr
 

@@ -54,6 +54,9 @@ _KEYS: Final = {
 }
 """Name of a column -> what the filters call it."""
 
+_SUMMED: Final = 5
+"""How many files the head of the page sums up, one by one."""
+
 _OPEN: Final = 20
 """How many functions are unfolded at first."""
 
@@ -103,7 +106,8 @@ def _hash(text: str) -> str:
 
 
 def _summary(findings: Sequence[Finding]) -> Iterator[str]:
-    """How many errors and warnings there are, and the notes, each of which sums up a file."""
+    """How many errors and warnings there are, and the notes, each of which sums up a file. Of many
+    files the body begins with the total."""
     levels = Counter(finding.level for finding in findings)
     if levels[Level.ERROR] or levels[Level.WARNING]:
         yield '<ul class="tally">'
@@ -114,9 +118,9 @@ def _summary(findings: Sequence[Finding]) -> Iterator[str]:
         yield "</ul>"
     elif not levels:
         yield "<p>No errors, no warnings.</p>"
-    for finding in findings:
-        if finding.level is Level.NOTE:
-            yield f'<p class="line"><code>{text(finding.file)}</code>: {text(finding.message)}</p>'
+    notes = [finding for finding in findings if finding.level is Level.NOTE]
+    for finding in notes if len(notes) <= _SUMMED else ():
+        yield f'<p class="line"><code>{text(finding.file)}</code>: {text(finding.message)}</p>'
 
 
 def _attention(errors: Sequence[Finding]) -> Iterator[str]:

@@ -29,6 +29,8 @@ from scpatch.report.look import DEFAULT_LOOK
 from scpatch.report.scan import ScanReport
 from tests.browser import Tab, browser
 from tests.report.support import FIXTURES, compare, plan, rewritten
+from tests.test_trees import scpatch
+from tests.tools import assemble
 
 HOSTILE = (
     "<script>document.title='ran'</script>",
@@ -240,6 +242,23 @@ def test_it_fits_and_can_be_read(
     assert min(contrast(*pair.split("|")) for pair in set(pairs)) >= 4.5
     background = tab.value("getComputedStyle(document.body).backgroundColor")
     assert (luminance(background) < 0.1) is dark
+
+
+def test_the_total_of_many_files_comes_first_and_fits_a_phone(tab: Tab, tmp_path: Path) -> None:
+    for number in range(8):
+        (tmp_path / f"{number}.o").write_bytes((FIXTURES / "calls-gcc.o").read_bytes())
+    assemble(tmp_path, "f:\tblr\n", "nocalls.o")
+    for command in ("scan", "advise"):
+        page = tmp_path / f"{command}.html"
+        page.write_text(scpatch(command, tmp_path, "--format", "html").stdout)
+        tab.look(390)
+        tab.open(page)
+        first = tab.value("document.querySelector('main :is(h2, h3, p)').innerText")
+        assert first.startswith("total: 104 call sites in 8 of 9")
+        head = tab.value("document.querySelector('header').innerText")
+        assert ".o" not in head
+        wider = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > 390).length"
+        assert tab.value(wider) == 0
 
 
 def test_on_paper_it_is_black_on_white_and_without_filters(tab: Tab, tmp_path: Path) -> None:

@@ -199,11 +199,11 @@ def test_json() -> None:
 
 def test_a_file_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
     done = scpatch("advise", tmp_path / "none.o", OBJECT, "--format", "plain")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "none.o" in done.stderr
     assert "\ttake\t" in done.stdout
     wrong = scpatch("advise", FIXTURES / "x86_64.o")
-    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
 
 
 def test_offsets_from_a_file(tmp_path: Path) -> None:

@@ -72,21 +72,22 @@ _ARITHMETIC: Final = frozenset(
     {266, 10, 138, 234, 202, 40, 8, 136, 232, 200, 104, 235, 75, 11, 233, 73, 9, 491, 459, 489, 457}
     | {393, 395, 425, 427}
 )
-"""add, addc, adde, addme, addze, subf, divde... (XO-form, the OE bit masked out): write RT."""
+"""add, addc, adde, addme, addze, subf, divde... (XO-form, without OE): write RT."""
 _ISEL: Final = 15
+_MFCR: Final = 19
 _WRITES_RT: Final = frozenset(
     {23, 87, 279, 343, 21, 341, 20, 84, 52, 116, 790, 534, 532, 339, 755}
-    | {19, 83, 128, 170, 265, 267, 371, 777, 779, 789, 821, 853, 885, 851, 915, 979}
+    | {19, 83, 128, 265, 267, 371, 777, 779, 789, 821, 853, 885, 851, 915}
 )
 """lwzx, lbzx, lhzx, lhax, ldx, lwax, lwarx, ldarx, lwzcix... without update, mfspr, darn, mfcr,
-mfmsr, setb, addex, modsd, mftb, slbmfev, slbfee...: write RT."""
+mfmsr, setb, modsd, mftb, slbmfev...: write RT."""
 _WRITES_RA: Final = frozenset(
     {28, 60, 124, 284, 316, 412, _OR, 476, 24, 536, 792, 824, 27, 539, 794, 826, 827}
     | {954, 922, 986, 26, 58, 506, 378, 538, 570, 890, 891}
-    | {51, 115, 307, 122, 154, 186, 252, 282, 314, 508}
+    | {51, 115, 307, 122, 252, 508}
 )
 """and, andc, nor, eqv, xor, orc, or, nand, slw, srw, sraw, sld, extsb, cntlzw, mfvsrd, popcntb,
-prtyw, bpermd, cmpb...: write RA."""
+bpermd, cmpb...: write RA."""
 _LOADS_UPDATE_X: Final = frozenset({53, 55, 119, 311, 373, 375, 567, 631})
 """ldux, lwzux, lbzux, lhzux, lwaux, lhaux write RT and RA; lfsux and lfdux only RA."""
 _INDEXED_STORES: Final = frozenset(
@@ -99,8 +100,8 @@ _INDEXED_UPDATES: Final = frozenset({183, 247, 439, 181, 695, 759})
 _READ_ONLY: Final = frozenset(
     {0, 30, 32, 4, 68, 467, 144, 146, 178, 86, 54, 278, 246, 982, 598, 854}
     | {103, 359, 7, 39, 71, 535, 599, 855, 887, 844, 780, 588, 876, 812, 268, 76, 12, 6, 38}
-    | {269, 301, 332, 364, 524, 781, 813, 179, 211, 243, 403, 435, 22, 470, 576}
-    | {206, 238, 274, 306, 338, 402, 434, 466, 498, 566, 822, 838, 886}
+    | {269, 301, 332, 364, 524, 781, 813, 179, 211, 243, 403, 435, 22, 470}
+    | {206, 238, 274, 306, 402, 434, 466, 498, 566, 822, 838, 886}
 )
 """cmp, cmpl, wait, tw, td, mtspr, mtcrf, mtmsr, mtmsrd, dcbf, dcbst, dcbt, dcbtst, icbi, sync,
 eieio, tlbie, slbmte, slbia, msgsnd...; the indexed loads of vector and float registers: lvx, lfsx,
@@ -111,7 +112,7 @@ def _extended() -> Iterator[tuple[int, int]]:
     """Opcode 31: (extended opcode, fields). lswx, lswi, stswx, stswi and lqarx, which touch several
     registers or many bytes, are left out; a later entry counts more."""
     for xo in range(1024):
-        if xo & 0x1FF in _ARITHMETIC or xo & 31 == _ISEL:
+        if xo in _ARITHMETIC or xo & 31 == _ISEL:
             yield xo, _RT
     yield from dict.fromkeys(_LOADS_UPDATE_X, _RT | _RA).items()
     yield from dict.fromkeys(_WRITES_RT, _RT).items()
@@ -120,6 +121,52 @@ def _extended() -> Iterator[tuple[int, int]]:
 
 
 _EXTENDED_FIELDS: Final[Mapping[int, int]] = dict(_extended())
+
+_RT_BITS, _RA_BITS, _RB_BITS, _RECORD = 0x3E00000, 0x1F0000, 0xF800, 1
+_RECORDS: Final = (
+    frozenset({20, 52, 84, 116, 26, 51, 58, 115, 307, 538, 570, 922, 954, 986, 146, 178})
+    | {206, 238, 274, 306, 498, 854, 12, 76, 268, 269, 301, 332, 364, 435, 524, 588, 780, 781}
+    | {812, 813, 844, 876, 179, 211, 243, 403, 140, 396, 397, 429, 652, 716, 908, 909, 940, 941}
+    | {972, 1004, *_ARITHMETIC, *(_WRITES_RA - {122, 252, 378, 506, 508})}
+)
+"""Where the last bit may be set: Rc, EH, or the upper half of the vector registers."""
+_UNUSED: Final[Mapping[int, int]] = {
+    **dict.fromkeys((104, 200, 202, 232, 234, 26, 51, 58, 115, 307, 122, 179), _RB_BITS),
+    **dict.fromkeys((538, 570, 922, 954, 986, 378, 506, 211, 243, 403), _RB_BITS),
+    **dict.fromkeys((30, 83, 598, 822), _RA_BITS | _RB_BITS),
+    **dict.fromkeys((566, 838, 886), _RT_BITS | _RA_BITS | _RB_BITS),
+    **dict.fromkeys((402, 466, 851, 915), _RA_BITS),
+    **dict.fromkeys((54, 470, 982), _RT_BITS),
+    **dict.fromkeys((0, 32), 0x400000),
+    _MFCR: 0x801,
+    128: 0x3F800,
+    144: 0x800,
+    755: 0x1CF800,
+    434: _RT_BITS | _RA_BITS,
+    1014: 0x3C00000,
+}
+_RECORD_ONLY: Final = frozenset({150, 214, 694, 726})
+"""stwcx., stdcx., sthcx., stbcx."""
+
+
+def _is_valid(word: int, opcode: int, xo: int) -> bool:
+    """Whether the reserved fields of an instruction are zero. What it does is not defined if they
+    are not (Power ISA, Book I, 1.8.2 on invalid forms)."""
+    form = word & 3
+    if opcode == _EXTENDED:
+        records = xo in _RECORDS or (xo in _RECORD_ONLY) == word & _RECORD
+        # mfcr moves all fields of CR, mfocrf one.
+        unused = 0xFF000 if xo == _MFCR and not word & 0x100000 else 0
+        return records and not word & (_UNUSED.get(xo, 0) | unused)
+    if opcode == _CR_LOGICAL:
+        isync, mcrf = word == 0x4C00012C, not word & 0x63FFFF
+        is_logical = xo in (33, 129, 193, 225, 257, 289, 417, 449) and not form & 1
+        return is_logical or isync or mcrf or xo & 31 == _ADDPCIS
+    if opcode in (10, 11):
+        return not word & 0x400000
+    if opcode in (57, 58, 61):
+        return form >= 2 if opcode == 57 else form != 3 if opcode == _LOADS else form != 0
+    return opcode != 30 or word & 31 < 20
 
 
 @cache
@@ -137,7 +184,7 @@ def effects(word: int) -> Effects:
         fields = 0 if word & 3 == 2 else None  # sc; scv is not for kernels
     else:
         fields = 0 if opcode == 61 else _PRIMARY.get(opcode)
-    if fields is None:
+    if fields is None or not _is_valid(word, opcode, xo):
         return ANY
     is_move = (opcode == _EXTENDED and xo == _OR and rt == ra == rb) or (
         opcode == _ORI and rt == ra and not word & 0xFFFF

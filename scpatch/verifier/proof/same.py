@@ -61,16 +61,19 @@ def _first_difference(before: Image, after: Image, old: Section, new: Section) -
 def gaps(before: Image, after: Image) -> Iterator[str]:
     """Bytes of the file that belong to no section, and sections that overlap.
 
-    What followed a section in the old file must follow it in the new one. Other gaps are zeros.
+    What followed a section in the old file must follow it in the new one, after those that were
+    empty. Other gaps are zeros.
     """
-    old = {what: data for what, data in _gaps(before) if any(data)}
-    end = 0
+    gaps_before = dict(_gaps(before))
+    old = {what: data for what, data in gaps_before.items() if any(data)}
+    end, last = 0, ""
     for piece in _pieces(after):
         if piece.start < end:
             yield f"{piece.what} overlaps another part of the file."
         end = max(end, piece.end)
     for what, data in _gaps(after):
-        wanted = old.pop(what, b"")
+        last = what if what in gaps_before else last
+        wanted = old.pop(last, b"") if any(data) else b""
         if not data.startswith(wanted) or any(data[len(wanted) :]):
             yield f"the file holds bytes after {what} that belong to nothing."
     for what in old:
@@ -93,9 +96,8 @@ def _gaps(image: Image) -> list[tuple[str, bytes]]:
     pieces = _pieces(image)
     ends = [*(piece.start for piece in pieces[1:]), len(image.data)]
     return [
-        (piece.what, image.data[piece.end : end])
+        (piece.what, image.data[piece.end : max(end, piece.end)])
         for piece, end in zip(pieces, ends, strict=True)
-        if end > piece.end
     ]
 
 

@@ -6,13 +6,15 @@ import random
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from scpatch.verifier.objects import record
 from scpatch.verifier.objects.read import read
 from scpatch.verifier.proof import prove
-from tests.tools import rewritten, section, sections
+from tests.tools import FIXTURES, in_both, rewritten, section, sections
 
 BODY = "FRAME f\nCALL __SCT__x\nLEAVE f\nFUNC __SCT__x\n blr\nEND __SCT__x\n"
 IDENT = ' .ident "some compiler"\n'
@@ -81,3 +83,22 @@ def test_a_note_without_a_change(assemble: Callable[..., Path]) -> None:
     after = assemble(BODY + ' .ident "scpatch strategy callsite"\n', "y.o")
     noted = ".comment: strategy callsite was noted, none was applied."
     assert noted in record.faults(read(before), read(after), frozenset())
+
+
+@pytest.mark.parametrize("name", in_both("calls-gcc.o"))
+def test_an_empty_section_whose_old_text_follows(tmp_path: Path, name: str) -> None:
+    """The note goes before bytes that followed another section; they stay, and are looked at."""
+    before, data = tmp_path / "before.o", bytearray((FIXTURES / name).read_bytes())
+    with (FIXTURES / name).open("rb") as file:
+        elf: Any = ELFFile(file)
+        number = elf.get_section_index(".comment")
+        old = elf.get_section(number).data()
+    at = elf["e_shoff"] + 64 * number + 32
+    data[at : at + 8] = bytes(8)
+    before.write_bytes(data)
+    after = rewritten(before, undefined="rewrite")
+    assert prove(before, after).errors == ()
+    new = bytearray(after.read_bytes())
+    new[new.index(old) + 3] ^= 1
+    after.write_bytes(new)
+    assert any("belong to nothing" in error for error in prove(before, after).errors)

@@ -135,3 +135,4 @@ def test_help_and_version(tmp_path: Path, word: str, text: str) -> None:
     done = subprocess.run([SCRIPT, word], cwd=tmp_path, text=True, capture_output=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert text in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80

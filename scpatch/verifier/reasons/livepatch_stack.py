@@ -205,7 +205,7 @@ class _LivepatchStack(Strategy):
     code_name = re.compile(r"r2lps\.[0-9a-f]{12}")
     not_in_images = (
         "its trampolines save r2 on the livepatch stack, which the calls in an image do not show; "
-        "verify the objects that it was linked from."
+        "`scpatch verify BEFORE AFTER` proves the objects that it was linked from"
     )
 
     @cached_property

@@ -229,6 +229,23 @@ def test_scan_is_a_gate_if_told_to_check(name: str, status: int, tmp_path: Path)
         assert scpatch("scan", "--check", tmp_path / name).returncode == 0
 
 
+def test_a_gate_that_prints_nothing(copy: Path, tmp_path: Path) -> None:
+    after = tmp_path / "after.o"
+    scpatch("rewrite", "-q", copy, "-o", after)
+    for command, status in (
+        (["scan", "--check", copy], 1),
+        (["scan", "--check", after], 0),
+        (["diff", copy, after], 1),
+        (["diff", copy, copy], 0),
+    ):
+        result = scpatch(*command, "-q")
+        assert (result.returncode, result.stdout, result.stderr) == (status, "", "")
+    for command in (["scan", "none.o"], ["diff", copy, "none.o"]):
+        result = scpatch(*command, "--quiet")
+        assert (result.returncode, result.stdout) == (2, "")
+        assert "none.o: cannot read" in result.stderr
+
+
 def test_diff_exit_codes(copy: Path) -> None:
     assert scpatch("diff", CALLS, copy).returncode == 0
     scpatch("rewrite", copy)

@@ -101,6 +101,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
             *o.FILTERS,
             o.STATE,
             *o.LOOK,
+            o.QUIET,
         ),
         reads_only=True,
     ),
@@ -170,6 +171,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
             o.TRAMPOLINES,
             *o.FILTERS,
             *o.LOOK,
+            o.QUIET,
             o.CONTEXT,
             Parameter(
                 "stat", "Print one line a function, instead of its code.", group=o.Group.REPORT

@@ -26,12 +26,12 @@ def run(values: Values) -> Exit:
     patterns = values.trampolines or DEFAULT_TRAMPOLINES
     work = partial(diff, context=values.context, trampolines=patterns)
     versions = pair(values.before, values.after, values.files_froms, null=values.null)
-    results = on_all(work, versions.sources, values, "comparing", worth=_WORTH)
+    results = on_all(work, versions.sources, values, "comparing", worth=_WORTH, quiet=values.quiet)
     compared, errors, foreign = versions.pairs.sort_out(results)
     files = [file for part in compared for file in part]
     note_intermediate(file.after for file in files if file.intermediate)
     note_left_out(versions.pairs.links, foreign)
-    if compared or not errors or values.format != "text":
+    if not values.quiet and (compared or not errors or values.format != "text"):
         report = DiffReport(
             [file[:3] for file in files],
             values.stat,

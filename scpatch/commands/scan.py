@@ -19,9 +19,11 @@ def run(values: Values) -> Exit:
     options = library_options(values, strategy=None, lines=lines)
     files = selection(values)
     items = [(file.source, options) for file in files.files]
-    plans, errors, foreign = files.sort_out(on_all(plan_file, items, values, "scanning"))
+    plans, errors, foreign = files.sort_out(
+        on_all(plan_file, items, values, "scanning", quiet=values.quiet)
+    )
     objects = [entry for plan in plans for entry in plan.objects]
-    if objects or not errors or values.format != "text":
+    if not values.quiet and (objects or not errors or values.format != "text"):
         report = ScanReport(
             [(entry.name, entry.scan) for entry in objects],
             brief=files.many,

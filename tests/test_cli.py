@@ -190,6 +190,7 @@ def test_not_accepted(tmp_path: Path, command: str, name: str, code: str, what: 
         ["rewrite"],
         ["rewrite", "a.o", "b.o", "-o", "c.o"],
         ["rewrite", "a.o", "-o", "c.o", "--backup"],
+        ["rewrite", "a.ko.xz", "-o", "c.ko"],
         ["rewrite", "a.o", "-q", "-v"],
         ["rewrite", "a.o", "--strategy", "none"],
         ["scan", "a.o", "--format", "xml"],
@@ -232,15 +233,17 @@ def test_scan_is_a_gate_if_told_to_check(name: str, status: int, tmp_path: Path)
 def test_a_gate_that_prints_nothing(copy: Path, tmp_path: Path) -> None:
     after = tmp_path / "after.o"
     scpatch("rewrite", "-q", copy, "-o", after)
-    for command, status in (
+    gates: list[tuple[list[object], int]] = [
         (["scan", "--check", copy], 1),
         (["scan", "--check", after], 0),
         (["diff", copy, after], 1),
         (["diff", copy, copy], 0),
-    ):
+    ]
+    for command, status in gates:
         result = scpatch(*command, "-q")
         assert (result.returncode, result.stdout, result.stderr) == (status, "", "")
-    for command in (["scan", "none.o"], ["diff", copy, "none.o"]):
+    commands: list[list[object]] = [["scan", "none.o"], ["diff", copy, "none.o"]]
+    for command in commands:
         result = scpatch(*command, "--quiet")
         assert (result.returncode, result.stdout) == (2, "")
         assert "none.o: cannot read" in result.stderr

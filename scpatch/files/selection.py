@@ -16,9 +16,9 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import STDIN, Stdin, cannot_read, name_of
 
-_PACKINGS: Final = (".gz", ".xz", ".zst", ".bz2")
+PACKINGS: Final = (".gz", ".xz", ".zst", ".bz2")
 _OBJECT: Final = re.compile(
-    rf"(.*\.(o|ko|a)|vmlinux(-[0-9].*)?)({'|'.join(map(re.escape, _PACKINGS))})?", re.DOTALL
+    rf"(.*\.(o|ko|a)|vmlinux(-[0-9].*)?)({'|'.join(map(re.escape, PACKINGS))})?", re.DOTALL
 )
 """What a folder is searched for. The image of a kernel is `vmlinux`, in /boot with its release."""
 
@@ -185,7 +185,7 @@ def _named_in(folder: Path, names: Iterable[Path], other: Path | None = None) ->
 def _version(path: Path) -> Path | None:
     """The file or folder, or the same file in another packing, if there is one."""
     plain = str(path).removesuffix(_packing(path.name))
-    versions = (path, *(Path(plain + suffix) for suffix in ("", *_PACKINGS)))
+    versions = (path, *(Path(plain + suffix) for suffix in ("", *PACKINGS)))
     return next((version for version in versions if version.exists()), None)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from scpatch.files.selection import Selected, Selection
+from scpatch.files.selection import PACKINGS, Selected, Selection
 from scpatch.options import UsageError, Values, library_options
 from scpatch.rewriter import Options
 
@@ -25,6 +26,8 @@ def read_options(values: Values) -> Options:
     """The options of the library. Raises UsageError for options that do not go together."""
     if values.output is not None and (len(values.files) > 1 or values.files_froms):
         raise UsageError("--output does not go with several files")
+    if values.output is not None and values.output != STDOUT:
+        _check_ending(values.files, values.output)
     for first, second, why in _CLASHES:
         if getattr(values, first) and getattr(values, second):
             names = f"--{first} does not go with --{second}".replace("_", "-")
@@ -39,6 +42,13 @@ def read_options(values: Values) -> Options:
                 "--depfile does not go with a folder: name the files, or a list of them"
             )
     return library_options(values, lines="all" if values.verbose else "refused")
+
+
+def _check_ending(files: Sequence[Path], output: Path) -> None:
+    """What is compressed stays so, and modprobe goes by the name."""
+    for file in files:
+        if file.suffix in PACKINGS and output.suffix != file.suffix:
+            raise UsageError(f"{file} stays compressed, but {output} does not end in {file.suffix}")
 
 
 def target_of(file: Selected, values: Values) -> Path | None:

@@ -28,11 +28,19 @@ from scpatch.verifier.proof import prove
 from scpatch.verifier.tools import find_tools
 from scpatch.verifier.types import Proof
 from tests.fuzz.damage_cases import Mutation, layout, mutations
-from tests.fuzz.program import LIVEPATCH_SP, PACA_THREAD, PACA_TOC, Call, Setting, behaviour
-from tests.tools import FIXTURES
+from tests.fuzz.program import (
+    LIVEPATCH_SP,
+    PACA_THREAD,
+    PACA_TOC,
+    Call,
+    Setting,
+    behaviour,
+    byte_order,
+)
+from tests.tools import FIXTURES, in_both
 
 WORKERS = 2
-FILES = ("calls-gcc.o", "calls-clang.o")
+FILES = tuple(in_both("calls-gcc.o", "calls-clang.o"))
 _CALLS = (
     Call("trace_kfree", (5,), value=False),
     Call("returns_the_call", (5,)),
@@ -91,6 +99,7 @@ class Subject:
         self._folder = folder
         self._strategy = STRATEGIES[strategy]
         self._before = FIXTURES / file
+        self._tools = find_tools(byte_order=byte_order(self._before))
         self._right = folder / "right.o"
         self._damaged = folder / "damaged.o"
         write([plan_file(self._before, self._strategy.options, self._right)])
@@ -114,7 +123,7 @@ class Subject:
         offsets = KernelOffsets(PACA_TOC, PACA_THREAD, LIVEPATCH_SP)
         sites = [site for site in self._proof.sites if site.state not in ("notoc", "elsewhere")]
         try:
-            outcomes = execute(path, sites, find_tools(), offsets, limit=0.1)
+            outcomes = execute(path, sites, self._tools, offsets, limit=0.1)
             return not all(outcome.passed for outcome in outcomes)
         except ScpatchError:
             return True

@@ -49,8 +49,20 @@ class Layout(NamedTuple):
     headers: dict[str, int]
     """Section headers by name."""
 
+    @property
+    def order(self) -> str:
+        """The byte order, for `struct`."""
+        return ">" if self.data[5] == 2 else "<"
+
+    def number(self, form: str, offset: int) -> int:
+        return int(struct.unpack_from(self.order + form, self.data, offset)[0])
+
     def word(self, offset: int) -> int:
-        return int(struct.unpack_from("<I", self.data, offset)[0])
+        return self.number("I", offset)
+
+    def put(self, offset: int, number: int, form: str = "I") -> tuple[int, bytes]:
+        """The patch that stores a number."""
+        return offset, struct.pack(self.order + form, number)
 
 
 def layout(path: Path) -> Layout:
@@ -90,10 +102,6 @@ def mutations(at: Layout, sites: tuple[SiteProof, ...], before: Layout) -> Itera
     yield from _bits(at, sites)
 
 
-def _put(at: int, word: int) -> tuple[int, bytes]:
-    return at, struct.pack("<I", word & 0xFFFFFFFF)
-
-
 def _added(at: Layout) -> Iterator[tuple[str, int]]:
     """(symbol, file offset) of each word of code that was added."""
     for name, (_, section, value, size) in at.symbols.items():
@@ -111,18 +119,18 @@ def _words(at: Layout, sites: tuple[SiteProof, ...]) -> Iterator[Mutation]:
             continue
         for register in (0, 3, 12, 13, 31):
             new = word & ~(31 << 21) | register << 21
-            yield Mutation("register", f"{name}: r{register}", (_put(place, new),))
+            yield Mutation("register", f"{name}: r{register}", (at.put(place, new),))
         for base in (0, 2, 13, 31):
             if word >> 16 & 31 != base:
                 new = word & ~(31 << 16) | base << 16
-                yield Mutation("register", f"{name}: from r{base}", (_put(place, new),))
+                yield Mutation("register", f"{name}: from r{base}", (at.put(place, new),))
         for slot in (-16, -8, 0, 8, 16, 20, 32, 40, 96):
             if word & 0xFFFC != slot & 0xFFFC:
                 yield Mutation(
-                    "slot", f"{name}: {slot}", (_put(place, word & ~0xFFFC | slot & 0xFFFC),)
+                    "slot", f"{name}: {slot}", (at.put(place, word & ~0xFFFC | slot & 0xFFFC),)
                 )
         kind = "missing save" if word >> 26 == 62 else "missing restore"
-        yield Mutation(kind, name, (_put(place, NOP),))
+        yield Mutation(kind, name, (at.put(place, NOP),))
 
 
 def _relocations(at: Layout, sites: tuple[SiteProof, ...]) -> Iterator[Mutation]:
@@ -135,19 +143,23 @@ def _relocations(at: Layout, sites: tuple[SiteProof, ...]) -> Iterator[Mutation]
     }
     own += [(f"stub {o:#x}", at.relas[s, o]) for s, o in sorted(stubs) if (s, o) in at.relas]
     known = [(name, place) for name, place in own if place is not None]
-    (start,) = struct.unpack_from("<Q", at.data, at.headers[".symtab"] + 24)
+    start = at.number("Q", at.headers[".symtab"] + 24)
+    # r_info is a doubleword: the symbol in its upper half, the type in the lower.
+    symbol, type_ = (12, 8) if at.order == "<" else (8, 12)
     numbers = {name: (entry - start) // 24 for name, (entry, *_) in at.symbols.items()}
     for name, place in known:
-        (old,) = struct.unpack_from("<I", at.data, place + 12)
+        old = at.word(place + symbol)
         for other, number in numbers.items():
             if number != old:
-                new = _put(place + 12, number)
+                new = at.put(place + symbol, number)
                 kind = "wrong stub" if other.startswith(_STUB) else "wrong trampoline"
                 yield Mutation(kind, f"{name}: {other}", (new,))
         for kind_of, new_type in (("none", 0), ("REL24_NOTOC", 116), ("REL14", 11)):
-            yield Mutation("relocation type", f"{name}: {kind_of}", (_put(place + 8, new_type),))
+            yield Mutation(
+                "relocation type", f"{name}: {kind_of}", (at.put(place + type_, new_type),)
+            )
         for addend in (4, 8, -4):
-            new = place + 16, struct.pack("<q", addend)
+            new = at.put(place + 16, addend, "q")
             yield Mutation("addend", f"{name}: {addend}", (new,))
     for (name, here), (other, there) in pairwise(known):
         a, b = at.data[here + 8 : here + 24], at.data[there + 8 : there + 24]
@@ -166,7 +178,7 @@ def _symbols(at: Layout) -> Iterator[Mutation]:
                 yield Mutation("st_other", f"{name}: {other:#x}", ((entry + 5, bytes([other])),))
         for distance in (-8, -4, 4, 8, 16):
             if value + distance >= 0:
-                new = entry + 8, struct.pack("<Q", value + distance)
+                new = at.put(entry + 8, value + distance, "Q")
                 yield Mutation("moved symbol", f"{name}: {distance}", (new,))
         yield Mutation("moved symbol", f"{name}: undefined", ((entry + 6, bytes(2)),))
 
@@ -175,7 +187,7 @@ def _sections(at: Layout, before: Layout) -> Iterator[Mutation]:
     for name, header in at.headers.items():
         if not name:
             continue
-        yield Mutation("lost section", name, (_put(header + 4, 0),))
+        yield Mutation("lost section", name, (at.put(header + 4, 0),))
         if name in before.headers:
             size = before.data[before.headers[name] + 32 : before.headers[name] + 40]
             if size != at.data[header + 32 : header + 40]:

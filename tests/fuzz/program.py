@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from elftools.elf.elffile import ELFFile
 
-from tests.tools import LD, QEMU, assemble, run
+from scpatch.elf.encoding import ByteOrder
+from tests.tools import LD, LD_FLAGS_OF, QEMU_OF, assemble, run
 
 PACA_TOC, PACA_THREAD, LIVEPATCH_SP = 16, 2312, 16
 _POKES = 8
@@ -129,13 +130,19 @@ kept:   .fill 32, 8, 0
 """
 
 
+def byte_order(path: Path) -> ByteOrder:
+    """Of an object or a program."""
+    return "big" if path.read_bytes()[5] == 2 else "little"
+
+
 def build(folder: Path, obj: Path, setting: Setting) -> Path | None:
     """The program of an object; None where GNU ld refuses to link it, or a symbol is missing."""
-    driver = assemble(folder, _driver(setting), "driver.o")
+    order = byte_order(obj)
+    driver = assemble(folder, _driver(setting), "driver.o", f"-m{order}")
     path = folder / "program"
     path.unlink(missing_ok=True)
     options = ["-static", "--traditional-format", "--unresolved-symbols=ignore-all"]
-    done = run(LD, *options, "-o", path, driver, obj, check=False)
+    done = run(LD, *LD_FLAGS_OF[order], *options, "-o", path, driver, obj, check=False)
     if done.returncode:
         return None
     try:
@@ -152,7 +159,7 @@ def behaviour(folder: Path, obj: Path, setting: Setting) -> tuple[int, bytes] | 
         return None
     try:
         done = subprocess.run(
-            [*QEMU, str(path)],
+            [*QEMU_OF[byte_order(path)], str(path)],
             capture_output=True,
             preexec_fn=_limit,
             timeout=60,
@@ -246,13 +253,13 @@ def _patch(path: Path, setting: Setting) -> None:
         values = {symbol.name: symbol["st_value"] for symbol in table.iter_symbols()}
         loads = [s for s in elf.iter_segments() if s["p_type"] == "PT_LOAD"]
         spans = [(s["p_vaddr"], s["p_filesz"], s["p_offset"]) for s in loads]
-    data = bytearray(path.read_bytes())
+    data, order = bytearray(path.read_bytes()), ">" if byte_order(path) == "big" else "<"
 
     def put(address: int, form: str, *numbers: int) -> None:
         (offset,) = [at + address - a for a, size, at in spans if a <= address < a + size] or [None]
         if offset is None:
             raise KeyError(address)
-        struct.pack_into(form, data, offset, *numbers)
+        struct.pack_into(order + form, data, offset, *numbers)
 
     pokes: list[tuple[int, int]] = []
     for number, (name, distance) in enumerate(setting.trampolines.items()):
@@ -260,11 +267,11 @@ def _patch(path: Path, setting: Setting) -> None:
             continue
         target, place = values[f"hostile_{number}"], values[name] + distance
         word = _NOP if name in setting.slots else _B | (target - place) & 0x3FFFFFC
-        put(place, "<I", word)
+        put(place, "I", word)
         if name in setting.slots:
             pokes.append((values[setting.slots[name]], target))
     pokes += [(values[name] + at, value) for name, (at, value) in setting.pokes.items()]
     for name, (distance_of, word) in setting.words.items():
-        put(values[name] + values[distance_of], "<I", word)
-    put(values["pokes"], f"<{2 * len(pokes)}Q", *(number for poke in pokes for number in poke))
+        put(values[name] + values[distance_of], "I", word)
+    put(values["pokes"], f"{2 * len(pokes)}Q", *(number for poke in pokes for number in poke))
     path.write_bytes(data)

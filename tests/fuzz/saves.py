@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from scpatch.elf.encoding import ByteOrder
 from scpatch.verifier.proof import prove
 from tests.fuzz.program import Call, Setting, behaviour
 from tests.tools import assemble
@@ -137,14 +139,14 @@ def _source(case: Case, restore: str) -> str:
 """
 
 
-def outcomes() -> Iterator[Outcome]:
+def outcomes(order: ByteOrder) -> Iterator[Outcome]:
     """What the proof says of each case, and what the program does."""
     expected = None
     with tempfile.TemporaryDirectory(prefix="scpatch-saves-") as name:
         folder = Path(name)
         for case in cases():
-            before = assemble(folder, _source(case, "nop"), "before.o")
-            after = assemble(folder, _source(case, "ld 2, 24(1)"), "after.o")
+            before = assemble(folder, _source(case, "nop"), "before.o", f"-m{order}")
+            after = assemble(folder, _source(case, "ld 2, 24(1)"), "after.o", f"-m{order}")
             proof = prove(before, after)
             setting = _SETTING._replace(words={"f": ("save_at", NOP)} if case.gone else {})
             printed = behaviour(folder, after, setting)
@@ -156,7 +158,7 @@ def outcomes() -> Iterator[Outcome]:
 def main() -> int:
     """Prints the rows for docs/explanation/reliability.md."""
     rows: dict[str, list[Outcome]] = {}
-    for outcome in outcomes():
+    for outcome in chain(outcomes("little"), outcomes("big")):
         rows.setdefault(outcome.case.kind, []).append(outcome)
     print("| Save | cases | run wrong | of those proven | run right | of those proven |")
     print("|---|---:|---:|---:|---:|---:|")

@@ -106,7 +106,7 @@ def test_a_link_to_itself_is_a_file_that_cannot_be_read(command: str, tmp_path: 
     path.symlink_to(path)
     result = scpatch(command, path)
     assert "[SCP109]" in result.stderr
-    assert result.returncode == (Exit.USAGE if command == "check" else Exit.ERROR)
+    assert result.returncode == (Exit.ERROR if command == "rewrite" else Exit.USAGE)
 
 
 def test_quiet_names_what_is_wrong(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_every_command_refuses_it(
     words = [str(path) if entry == "." else entry for entry in COMMANDS[command]]
     done = scpatch(tmp_path, *words, str(path))
     # In an archive it is an error of a verdict.
-    trouble = command == "diff" or (command, packing) == ("verify", "alone")
+    trouble = command in ("scan", "advise", "diff") or (command, packing) == ("verify", "alone")
     assert done.returncode == (2 if trouble else 1)
     said = done.stderr + done.stdout
     assert re.search("no(t)? machine code yet", said)

@@ -20,7 +20,7 @@ from scpatch.sites.choices import Choices
 from scpatch.sites.judge import site_at
 from scpatch.sites.linker_stubs import linker_stubs, may_be_stub
 from scpatch.sites.model import Callee, Kind, Scan, Site, Stub, Traces, Trampoline
-from scpatch.sites.symbols import find_trampolines, is_added
+from scpatch.sites.symbols import find_in, is_added
 
 
 class _Target(NamedTuple):
@@ -42,7 +42,7 @@ def scan_image(image: LinkedImage, choices: Choices, traces: Traces) -> Scan:
     code = set(image.executable())
     trampolines = tuple(
         trampoline
-        for trampoline in find_trampolines(symbols, choices.trampolines)
+        for trampoline in find_in(image, symbols, choices.trampolines)
         if trampoline.section in code and trampoline.is_code
     )
     stubs = tuple(stub for stub in traces.stubs if stub.section in code)

@@ -11,7 +11,7 @@ from scpatch.sites.choices import Choices, Hoist, Undefined
 from scpatch.sites.judge import Judge
 from scpatch.sites.model import Kind, Place, Scan, Site, Stub, Traces, Trampoline
 from scpatch.sites.references import Reference, find_references, resolved_calls
-from scpatch.sites.symbols import find_trampolines
+from scpatch.sites.symbols import find_in
 
 
 def scan_object(elf: ElfFile, choices: Choices, traces: Traces) -> Scan:
@@ -22,7 +22,7 @@ def scan_object(elf: ElfFile, choices: Choices, traces: Traces) -> Scan:
         return Scan(module=module, choices=choices)
     named = [
         trampoline._replace(in_data=_is_in_data(elf, trampoline))
-        for trampoline in find_trampolines(elf.symbols, choices.trampolines)
+        for trampoline in find_in(elf, elf.symbols, choices.trampolines)
     ]
     if not named and not traces.stubs:
         return Scan(module=module, strategies=traces.strategies, choices=choices)

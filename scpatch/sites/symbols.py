@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fnmatch import translate
 from functools import cache
 
 from scpatch.elf import constants as c
 from scpatch.elf.functions import section_of
+from scpatch.elf.reader import ElfFile
 from scpatch.elf.structures import Symbol
 from scpatch.elf.symtab import SymbolTable
 from scpatch.sites.model import Trampoline
@@ -37,6 +39,30 @@ def find_trampolines(symbols: SymbolTable, patterns: Sequence[str]) -> list[Tram
         if symbol.st_shndx == c.SHN_LIVEPATCH and parts and matches(parts[1], patterns):
             trampolines[index] = _trampoline(symbols, index, symbol, name)
     return [trampolines[index] for index in sorted(trampolines)]
+
+
+def find_in(elf: ElfFile, symbols: SymbolTable, patterns: Sequence[str]) -> list[Trampoline]:
+    """What `find_trampolines` finds, none longer than to the next function or to the end of its
+    section, whatever its st_size says: a call from behind that is none of its own."""
+    trampolines = find_trampolines(symbols, patterns)
+    homes = {trampoline.section for trampoline in trampolines if trampoline.defined}
+    starts = {home: [elf.sections[home].sh_size] for home in homes}
+    for index, home in symbols.in_sections(homes):
+        if symbols.st_info[index] & 0xF == c.STT_FUNC:
+            starts[home].append(symbols.st_value[index])
+    for places in starts.values():
+        places.sort()
+    return [
+        _ending(trampoline, starts[trampoline.section]) if trampoline.defined else trampoline
+        for trampoline in trampolines
+    ]
+
+
+def _ending(trampoline: Trampoline, starts: Sequence[int]) -> Trampoline:
+    """The trampoline, which ends where the next of these section offsets is."""
+    after = bisect_right(starts, trampoline.value)
+    rest = starts[after] - trampoline.value if after < len(starts) else 0
+    return trampoline._replace(size=rest) if rest < trampoline.size else trampoline
 
 
 def is_added(name: str) -> bool:

@@ -225,6 +225,16 @@ def test_a_resolved_branch_past_the_entry(assemble: Assemble, branch: str, strat
     assert "bytes past the trampoline's entry" in site.why
 
 
+@pytest.mark.parametrize("size", ["f+8-__SCT__x", "0x400", "0x4000000000"])
+def test_a_trampoline_that_says_it_is_longer(assemble: Assemble, size: str) -> None:
+    """Than to the next function or to the section's end: a call from there is a call."""
+    path = assemble(f"{LOCAL}\n .size __SCT__x, {size}\nFRAME f\n CALL __SCT__x\nLEAVE f\n")
+    after = path.with_name("after.o")
+    rewrite(path, after)
+    (site,) = prove(path, after).sites
+    assert (site.state, site.right) == ("stub", True)
+
+
 def test_a_resolved_branch_past_a_stubs_entry(assemble: Assemble) -> None:
     stub = "r2save.__SCT__x.0123456789ab"
     code = f"FUNC {stub}\n 1: std 2, 24(1)\n b __SCT__x\nEND {stub}\n"

@@ -103,8 +103,18 @@ class Targets(Instructions):
                 if symbol.section > 0:
                     place = Place(symbol.section, symbol.value)
                     in_data = not self.image.sections[symbol.section].is_executable
+                    symbol = symbol._replace(size=min(symbol.size, self._rest(place)))
                 trampolines.setdefault(place, []).append(Trampoline(symbol, place, in_data))
         return trampolines
+
+    def _rest(self, place: Place) -> int:
+        """The bytes from a place to the next function or to the end of its section. A trampoline
+        is no longer, whatever its st_size says."""
+        functions = self.image.functions.get(place.section, [])
+        after = bisect_right(functions, place.offset, key=lambda symbol: symbol.value)
+        ends = [symbol.value for symbol in functions[after : after + 1]]
+        ends.append(self.image.sections[place.section].size)
+        return max(min(ends) - place.offset, 0)
 
     @property
     def every_trampoline(self) -> Iterator[Trampoline]:

@@ -218,7 +218,7 @@ def test_trampolines_that_keep_r2_cannot_be_seen(tmp_path: Path) -> None:
     assert not verdict.proven
     assert verdict.proof.sites == ()
     (error,) = verdict.proof.errors
-    assert "verify the objects" in error
+    assert "proves the objects" in error
 
 
 def test_an_image_without_symbols_says_nothing(tmp_path: Path) -> None:

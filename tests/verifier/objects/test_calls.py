@@ -68,7 +68,7 @@ def mutations(after: Path) -> dict[str, tuple[dict[int, int], str]]:
     """Words to write into a rewritten object, and an error of each."""
     right, wrong = stub(after, "__SCT__x"), stub(after, "__SCT__y")
     return {
-        "after the save": ({FIRST: call(FIRST, right + 4)}, LOST),
+        "after the save": ({FIRST: call(FIRST, right + 4)}, "0x4 bytes past the stub's entry"),
         "another trampoline's stub": ({FIRST: call(FIRST, wrong)}, "leads to __SCT__y now"),
         "no restore": ({FIRST + 4: NOP}, NOT_RESTORED),
         "another restore": ({FIRST + 4: LD_R2 + 8}, NOT_RESTORED),

@@ -3,6 +3,7 @@ case fails."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.kernel.cases import AT_SITES, CASES, SAFE, TRACE, cases, corrupts
 from tests.kernel.conftest import Booted
 from tests.kernel.images import calls, module, relocations
 from tests.kernel.linux import Linux
+from tests.kernel.source import pristine_tree
 from tests.kernel.test_at_sites import selftest, table_is_right
 from tests.kernel.variants import (
     BIG_ENDIAN_AT_SITES,
@@ -27,6 +29,16 @@ from tests.kernel.variants import (
     BIG_ENDIAN_REWRITTEN,
     Variant,
 )
+
+
+def too_old(linux: Linux) -> str:
+    """Nothing is left out of the configuration because of the byte order."""
+    text = (pristine_tree(linux) / "arch/powerpc/Kconfig").read_text()
+    little = re.search(r"^config MPROFILE_KERNEL\n\tdepends on .*CPU_LITTLE_ENDIAN", text, re.M)
+    return "has no livepatching in a big-endian kernel" if little else ""
+
+
+pytestmark = pytest.mark.unless.with_args(too_old)
 
 STEPS = tuple(step for step in CASES if step != "stubs")
 """The step `stubs` is for images with stubs of scpatch's."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,18 @@ class Log:
     oops: bool
     finished: bool
     """Whether init came to its end, and the machine was switched off."""
+
+    def faults(self, wanted: Set[str]) -> list[str]:
+        """What is not as in a boot that comes to its end, and in which just the `wanted` cases were
+        reported, all of them right."""
+        return [
+            *(f"{name}: {case.detail}" for name, case in self.cases.items() if not case.ok),
+            *(f"{name}: not reported" for name in sorted(wanted - self.cases.keys())),
+            *(f"{name}: not asked for" for name in sorted(self.cases.keys() - wanted)),
+            *self.errors,
+            *["an oops"] * self.oops,
+            *["it did not come to its end"] * (not self.finished),
+        ]
 
     def after(self, start: str) -> Iterator[str]:
         """The lines behind the first one that contains `start`."""

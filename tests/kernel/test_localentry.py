@@ -12,7 +12,7 @@ import pytest
 
 from scpatch.verifier.files import verify_link
 from tests import tools
-from tests.kernel.boot import Log, boot
+from tests.kernel.boot import boot
 from tests.kernel.build import Kernel, build
 from tests.kernel.cases import CASES, cases
 from tests.kernel.conftest import Booted
@@ -49,17 +49,9 @@ def states(kernel: Kernel) -> Counter[str]:
     return counts
 
 
-def _passes(log: Log, *steps: str) -> None:
-    assert log.finished
-    assert not log.oops
-    assert not log.errors
-    assert {name: case.detail for name, case in log.cases.items() if not case.ok} == {}
-    assert set(log.cases) == cases(*steps)
-
-
 @pytest.mark.short
 def test_every_case_passes(booted: Booted) -> None:
-    _passes(booted(MARKED, *STEPS), *STEPS)
+    assert booted(MARKED, *STEPS).faults(cases(*STEPS)) == []
 
 
 def test_one_object_has_no_room_for_stubs(linux: Linux) -> None:
@@ -69,7 +61,7 @@ def test_one_object_has_no_room_for_stubs(linux: Linux) -> None:
 
 
 def test_every_case_passes_unmarked(booted: Booted) -> None:
-    _passes(booted(UNMARKED, *CASES), *CASES)
+    assert booted(UNMARKED, *CASES).faults(cases(*CASES)) == []
 
 
 def test_every_call_has_the_linkers_stub(image: Kernel, naive: Kernel) -> None:

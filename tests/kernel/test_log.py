@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from tests.kernel.boot import Case, read_log
+import pytest
+
+from tests.kernel.boot import Case, Log, read_log
 from tests.kernel.cases import cases, corrupts
 
 LOG = """\
@@ -42,3 +45,22 @@ def test_it_reads_the_cases_and_those_of_kunit(tmp_path: Path) -> None:
     failed = {name for name, case in log.cases.items() if not case.ok}
     assert failed == {"plain/KKM-1", *filter(corrupts, cases("kunit"))}
     assert log.cases["kunit/toc_test"] == Case(True, "SKIP pc-relative code has no TOC")
+
+
+RIGHT = Log((), {"plain/KKK-1": Case(True, "")}, (), oops=False, finished=True)
+
+
+@pytest.mark.parametrize(
+    ("log", "wanted", "fault"),
+    [
+        (RIGHT, ["plain/KKK-1"], []),
+        (replace(RIGHT, cases={"a": Case(False, "r2 1 -> 2")}), ["a"], ["a: r2 1 -> 2"]),
+        (RIGHT, ["plain/KKK-1", "b"], ["b: not reported"]),
+        (RIGHT, [], ["plain/KKK-1: not asked for"]),
+        (replace(RIGHT, errors=("no such module",)), ["plain/KKK-1"], ["no such module"]),
+        (replace(RIGHT, oops=True), ["plain/KKK-1"], ["an oops"]),
+        (replace(RIGHT, finished=False), ["plain/KKK-1"], ["it did not come to its end"]),
+    ],
+)
+def test_faults(log: Log, wanted: list[str], fault: list[str]) -> None:
+    assert log.faults(set(wanted)) == fault

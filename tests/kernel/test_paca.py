@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from tests import tools
 from tests.images import calls
-from tests.kernel.boot import Log, boot
+from tests.kernel.boot import boot
 from tests.kernel.build import Kernel, build
 from tests.kernel.cases import CASES, cases
 from tests.kernel.conftest import Booted
@@ -55,23 +54,15 @@ def in_place(naive: Kernel, asm_offsets: Path, tmp_path_factory: pytest.TempPath
     return replace(naive, vmlinux=files[0], modules=tuple(files[1:]))
 
 
-def passes(log: Log, steps: Sequence[str]) -> None:
-    assert {name: case.detail for name, case in log.cases.items() if not case.ok} == {}
-    assert set(log.cases) == cases(*steps)
-    assert log.finished
-    assert not log.oops
-    assert not log.errors
-
-
 @pytest.mark.short
 def test_every_case_passes_with_an_image_that_was_linked_so(booted: Booted) -> None:
-    passes(booted(BY_PACA, *STEPS), STEPS)
+    assert booted(BY_PACA, *STEPS).faults(cases(*STEPS)) == []
 
 
 def test_every_case_passes_with_an_image_that_was_patched_in_place(
     in_place: Kernel, tmp_path: Path
 ) -> None:
-    passes(boot(in_place, STEPS, tmp_path), STEPS)
+    assert boot(in_place, STEPS, tmp_path).faults(cases(*STEPS)) == []
 
 
 def test_every_call_in_the_image_loads_r2(

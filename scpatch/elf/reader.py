@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from scpatch.elf import constants as c
 from scpatch.elf.encoding import Encoding, encoding_of
@@ -65,8 +65,7 @@ class ElfFile:
         """Section index -> the SHT_RELA sections that relocate it."""
         self._tables: dict[int, RelaTable] = {}
         self._known: dict[tuple[object, int], object] = {}
-        self.labels: dict[int, Any] = {}
-        """Code section -> what `saved.labels` has found in it."""
+        self._notes: dict[object, object] = {}
 
     def _read_sections(self) -> tuple[Section, ...]:
         head = self.header
@@ -110,6 +109,13 @@ class ElfFile:
         if key not in self._known:
             self._known[key] = look(self.content(index), self.encoding)
         found: _T = self._known[key]  # type: ignore[assignment]
+        return found
+
+    def notes(self, kind: type[_T]) -> _T:
+        """The one object of a class for this file, empty at first: what its users find out once."""
+        if kind not in self._notes:
+            self._notes[kind] = kind()
+        found: _T = self._notes[kind]  # type: ignore[assignment]
         return found
 
     def section(self, index: int, what: str) -> Section:

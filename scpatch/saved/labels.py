@@ -80,9 +80,14 @@ class Labels(NamedTuple):
 
 def find_labels(elf: ElfFile, sections: Collection[int]) -> dict[int, Labels]:
     """The labels in each of some code sections, which are read once for a file."""
-    if unread := set(sections) - elf.labels.keys():
-        elf.labels.update(_find_labels(elf, unread))
-    return {section: elf.labels[section] for section in sections}
+    labels = elf.notes(_Read)
+    if unread := set(sections) - labels.keys():
+        labels.update(_find_labels(elf, unread))
+    return {section: labels[section] for section in sections}
+
+
+class _Read(dict[int, Labels]):
+    """The labels of the sections that were read."""
 
 
 def _find_labels(elf: ElfFile, sections: set[int]) -> dict[int, Labels]:

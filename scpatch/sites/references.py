@@ -83,7 +83,7 @@ class _Callees:
         others = (
             symbol
             for symbol, (section, start) in self._bases.items()
-            if not start or self._at(section, start) is not None
+            if not start or _at(self._by_section[section], start) is not None
         )
         self._named = {*self._by_symbol, *others}
         # One look-up of its symbol in this set is all that most relocations cost.
@@ -102,13 +102,10 @@ class _Callees:
             callee, displaced = self._by_symbol.get(symbol), addends[index] != 0
             if callee is None:
                 section, start = bases[symbol]
-                callee = self._at(section, start + addends[index])
+                callee = _at(self._by_section[section], start + addends[index])
                 displaced = callee is not None and start + addends[index] not in entries(callee)
             if callee is not None:
                 yield index, callee, displaced
-
-    def _at(self, section: int, offset: int) -> Callee | None:
-        return _at(self._by_section[section], offset)
 
 
 def _by_section(callees: Sequence[Callee]) -> dict[int, list[tuple[int, int, int, Callee]]]:

@@ -140,15 +140,12 @@ class Targets(Instructions):
         for named_here in self.trampolines.get(Place(symbol.section, symbol.value), []):
             if named_here.symbol.number == rela.symbol:
                 return named_here, rela.addend
-        return self.around(symbol.section, symbol.value + rela.addend)
-
-    def around(self, section: int, offset: int) -> tuple[Trampoline, int] | None:
-        """The trampoline at a section offset, and how far into it that is: 0 at either entry."""
-        starts = self._starts.get(section, [])
+        offset = symbol.value + rela.addend
+        starts = self._starts.get(symbol.section, [])
         at = bisect_right(starts, offset)
         if not at:
             return None
-        start = Place(section, starts[at - 1])
+        start = Place(symbol.section, starts[at - 1])
         for trampoline in self.trampolines[start]:
             if offset == trampoline.local_entry:
                 return trampoline, 0

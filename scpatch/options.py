@@ -47,7 +47,8 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
     # The dashes of flags would make any two of them alike.
     by_name = {name.lstrip("-"): name for name in known}
-    matches = get_close_matches(word.lstrip("-"), list(by_name))
+    bare = word.lstrip("-")
+    matches = [bare] if bare in by_name else get_close_matches(bare, list(by_name))
     names = " or ".join(by_name[match] for match in matches)
     return f"did you mean {names}?" if names else ""
 

@@ -290,6 +290,13 @@ def test_json_of_every_command(copy: Path) -> None:
         assert document["command"] == arguments[0]
 
 
+@pytest.mark.parametrize("code", ["SCP20l", "scp2OI"])
+def test_explain_suggests_the_code_that_looks_the_same(code: str) -> None:
+    unknown = scpatch("explain", code)
+    assert unknown.returncode == 1
+    assert unknown.stderr.splitlines()[-1] == "hint: did you mean SCP201?"
+
+
 def test_explain() -> None:
     assert "sibling call" in scpatch("explain", "scp203").stdout
     assert "std     r2,24(r1)" in scpatch("explain", "callsite").stdout

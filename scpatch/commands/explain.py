@@ -18,6 +18,9 @@ _WIDEST = 100
 _COLUMN = 17
 """Where the texts of the list start."""
 
+_LOOK_ALIKE = str.maketrans("OIL", "011")
+"""Letters that are read for a digit of a code."""
+
 
 def run(values: Values) -> Exit:
     """Prints the text of a topic, or the list of topics. Raises ScpatchError for an unknown one."""
@@ -36,7 +39,7 @@ def _text(topic: str, width: int) -> list[str]:
     if topic in strategies.names():
         strategy = strategies.load(topic)
         return _wrapped(f"{topic}: {strategy.summary}\n\n{strategy.text}", width)
-    word = topic.upper() if topic[:1] in "sS" else topic.lower()
+    word = topic.upper().translate(_LOOK_ALIKE) if topic[:1] in "sS" else topic.lower()
     known = [*diagnostics, *strategies.names()]
     raise ScpatchError(
         "",

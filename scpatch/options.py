@@ -338,15 +338,16 @@ def check_workers(values: Values) -> None:
         raise UsageError("--dask does not go with --jobs")
 
 
-def selection(values: Values, *, copies: bool = False) -> Selection:
-    """The files that a command line names; `copies` as for `select`. Raises UsageError
-    if it names none, and ScpatchError as `select` does."""
+def selection(values: Values, *, output_dir: Path | None = None) -> Selection:
+    """The files that a command line names, to be copied to a folder if there is one. Raises
+    UsageError if it names none, and ScpatchError as `select` does."""
     from scpatch.files.selection import select
 
     check_workers(values)
     if not values.files and not values.files_froms:
         raise UsageError("missing argument 'FILE...'")
-    return select(values.files, values.files_froms, null=values.null, copies=copies)
+    copies = output_dir is not None
+    return select(values.files, values.files_froms, null=values.null, copies=copies, but=output_dir)
 
 
 def library_options(values: Values, **more: object) -> Options:

@@ -138,8 +138,30 @@ def test_two_files_for_one_place(tree: Path, tmp_path: Path) -> None:
     names = [tree / "x.o", tree / "net" / "x.o"]
     result = scpatch("rewrite", *names, "--output-dir", tmp_path / "out")
     assert result.returncode == 1
-    assert "two of the files would be written here" in result.stderr
+    assert f"{names[0]} and {names[1]} would both be written here [SCP110]\n" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_in_the_tree_is_no_input_of_the_next_run(tree: Path) -> None:
+    command = ("rewrite", tree, "--output-dir", tree / "out")
+    first, second = scpatch(*command), scpatch(*command)
+    assert (first.returncode, second.returncode) == (0, 0)
+    note = f"scpatch: note: left out 1 folder that new files go to: {tree}/out\n"
+    assert note + first.stderr == second.stderr
+    assert not (tree / "out/out").exists()
+
+
+def test_names_in_messages_cannot_break_lines(tree: Path, tmp_path: Path) -> None:
+    names = ["a\nb.o", "\x1b[31m.o", "caf\udce9.o", "\u202e.o"]
+    result = scpatch("scan", *names)
+    assert result.returncode == 2
+    shown = [r"a\x0ab.o", r"\x1b[31m.o", r"caf\xe9.o", r"\u202e.o"]
+    errors = [line for line in result.stderr.splitlines() if "error: " in line]
+    assert errors == [
+        f"scpatch: error: {name}: cannot read: No such file or directory [SCP109]" for name in shown
+    ]
+    result = scpatch("rewrite", tree / "nocalls.o", "-o", tmp_path / "a\nb" / "x.o")
+    assert result.stderr.endswith(f"hint: there is no folder {tmp_path}/a\\x0ab; make it first\n")
 
 
 def _stream(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

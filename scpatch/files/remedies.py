@@ -64,6 +64,10 @@ def cannot_read(path: Path, error: Exception) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.ENOENT and path.is_symlink():
         return f"it is a symbolic link to {os.readlink(path)}, which is not there"
+    if number == errno.ENOENT and path.name.endswith("\r"):
+        return "the name ends with a carriage return: write the list with Unix line ends"
+    if number == errno.ENOENT and "\n" in str(path):
+        return "the name has line ends in it: without -0, a list has one name a line"
     return _above(path) if number in (errno.ENOENT, errno.ENOTDIR) else ""
 
 

@@ -60,6 +60,8 @@ class Selection(NamedTuple):
     links: tuple[Path, ...] = ()
     """Symbolic links to folders, in folders. They are not followed, so that `build` in
     /lib/modules/RELEASE does not stand for a kernel's whole tree."""
+    outputs: tuple[Path, ...] = ()
+    """Folders in those that were named which new files go to. They are not searched."""
     many: bool = False
     """A folder or a list was named, so that the user wants to know about the whole of them."""
 
@@ -84,27 +86,40 @@ def select(
     *,
     null: bool = False,
     copies: bool = False,
+    but: Path | None = None,
 ) -> Selection:
     """The files that are named by arguments and in lists of files. A list has a name a line, or
     with `null` before each NUL; `-` is stdin, as a list or as a file.
 
     A file that is named twice, perhaps by a link, is selected once; with `copies`, once for each
-    place in a tree. One that does not exist is selected: its reader says so. Raises SCP109 for a
-    list that cannot be read, and for a folder without objects: a typing error would look like a
-    tree without faults.
+    place in a tree. One that does not exist is selected: its reader says so. `but` is a folder that
+    new files go to: what a run has written is no input of the next.
+
+    Raises SCP109 for a list that cannot be read, and for a folder without objects: a typing error
+    would look like a tree without faults.
     """
     names = [*arguments, *listed(lists, null=null)]
     files: dict[tuple[str, Path | None], Selected] = {}
     errors: list[ScpatchError] = []
-    links: list[Path] = []
+    skipped = _Skipped(links=[], outputs=[], output=os.path.realpath(but) if but else None)
     folders = [name for name in names if os.path.isdir(name)]
     for name in names:
-        selected = _in_folder(name, errors, links) if name in folders else [_named(name)]
+        selected = _in_folder(name, errors, skipped) if name in folders else [_named(name)]
         for file in selected:
             real = "-" if isinstance(file.source, bytes) else os.path.realpath(file.source)
             files.setdefault((real, file.relative if copies else None), file)
     many = bool(folders or lists)
-    return Selection(tuple(files.values()), tuple(errors), tuple(links), many)
+    links, outputs = tuple(skipped.links), tuple(skipped.outputs)
+    return Selection(tuple(files.values()), tuple(errors), links, outputs, many)
+
+
+class _Skipped(NamedTuple):
+    """Folders in folders that are not searched."""
+
+    links: list[Path]
+    outputs: list[Path]
+    output: str | None = None
+    """The real path of a folder that new files go to."""
 
 
 class Pairs(NamedTuple):
@@ -141,7 +156,7 @@ def pair(before: Path, after: Path, lists: Sequence[Path] = (), *, null: bool = 
         names = listed(lists, null=null)
         old, new = _named_in(before, names, after), _named_in(after, names)
     else:
-        old, new = select([before], copies=True), select([after], copies=True)
+        old, new = select([before], copies=True, but=after), select([after], copies=True)
     old_places, new_places = _by_place(old), _by_place(new)
     both = [place for place in new_places if place in old_places]
     sides = (old_places, new_places, after), (new_places, old_places, before)
@@ -161,12 +176,12 @@ def _named_in(folder: Path, names: Iterable[Path], other: Path | None = None) ->
     error for each that neither has."""
     files: list[Selected] = []
     errors: list[ScpatchError] = []
-    links: list[Path] = []
+    skipped = _Skipped([], [])
     for name in dict.fromkeys(names):
         leads_out = name.is_absolute() or ".." in name.parts
         path = None if leads_out else _version(folder / name)
         if path is not None and path.is_dir():
-            paths = _walk(path, errors, links)
+            paths = _walk(path, errors, skipped)
             files += (Selected(file, file.relative_to(folder), found=True) for file in paths)
         elif path is not None:
             files.append(Selected(path, path.relative_to(folder)))
@@ -179,7 +194,7 @@ def _named_in(folder: Path, names: Iterable[Path], other: Path | None = None) ->
                     hint=f"a list names places in the folders: cd {folder}; find . -name '*.ko'",
                 )
             )
-    return Selection(tuple(files), tuple(errors), tuple(links), many=True)
+    return Selection(tuple(files), tuple(errors), tuple(skipped.links), many=True)
 
 
 def _version(path: Path) -> Path | None:
@@ -216,10 +231,10 @@ def _named(name: Path) -> Selected:
     return Selected(name, Path(name.name) if upwards else name)
 
 
-def _in_folder(folder: Path, errors: list[ScpatchError], links: list[Path]) -> list[Selected]:
+def _in_folder(folder: Path, errors: list[ScpatchError], skipped: _Skipped) -> list[Selected]:
     """Raises SCP109 if there is nothing, and no error says why."""
     known = len(errors)
-    paths = list(_walk(folder, errors, links))
+    paths = list(_walk(folder, errors, skipped))
     if not paths and len(errors) == known:
         raise ScpatchError(
             "SCP109",
@@ -230,7 +245,7 @@ def _in_folder(folder: Path, errors: list[ScpatchError], links: list[Path]) -> l
     return [Selected(path, path.relative_to(folder), found=True) for path in paths]
 
 
-def _walk(folder: Path, errors: list[ScpatchError], links: list[Path]) -> Iterator[Path]:
+def _walk(folder: Path, errors: list[ScpatchError], skipped: _Skipped) -> Iterator[Path]:
     """The files in a folder that may be objects: by name, and before those in its folders."""
 
     def failed(error: OSError) -> None:
@@ -238,7 +253,12 @@ def _walk(folder: Path, errors: list[ScpatchError], links: list[Path]) -> Iterat
 
     for root, folders, names in os.walk(folder, onerror=failed):
         folders.sort()
-        links += (Path(root, name) for name in folders if os.path.islink(os.path.join(root, name)))
+        paths = [Path(root, name) for name in folders]
+        skipped.links.extend(path for path in paths if path.is_symlink())
+        if skipped.output is not None:
+            outputs = [path for path in paths if os.path.realpath(path) == skipped.output]
+            skipped.outputs.extend(outputs)
+            folders[:] = [path.name for path in paths if path not in outputs]
         for name in sorted(names):
             if _OBJECT.fullmatch(name) and not _NOT_OBJECT.fullmatch(name):
                 yield Path(root, name)
@@ -247,13 +267,20 @@ def _walk(folder: Path, errors: list[ScpatchError], links: list[Path]) -> Iterat
 def listed(lists: Iterable[Path], *, null: bool) -> list[Path]:
     """The names in lists; empty lines name nothing. Raises SCP109."""
     names: list[bytes] = []
+    hint = "add -0: a NUL ends each name in it, not a line end"
     for path in lists:
         try:
             data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
         except OSError as error:
             raise cannot_read(path, error) from error
+        if not null and b"\0" in data:
+            raise _has_nul(str(path), hint)
         names += data.split(b"\0" if null else b"\n")
     return [Path(os.fsdecode(name)) for name in names if name]
+
+
+def _has_nul(file: str, hint: str) -> ScpatchError:
+    return ScpatchError("SCP109", "cannot read: there is a NUL in it", file=file, hint=hint)
 
 
 def expand_response_files(arguments: Sequence[str]) -> list[str]:
@@ -276,7 +303,10 @@ def _expanded(arguments: Sequence[str], inside: tuple[str, ...]) -> Iterator[str
         try:
             import shlex
 
-            words = shlex.split(os.fsdecode(Path(name).read_bytes()))
+            content = os.fsdecode(Path(name).read_bytes())
+            if "\0" in content:
+                raise _has_nul(name, f"give it as a list: --files-from {name} -0")
+            words = shlex.split(content)
         except OSError as error:
             raise cannot_read(Path(name), error) from error
         except ValueError as error:

@@ -42,10 +42,12 @@ def print_hint(advice: str) -> None:
 
 def print_errors(errors: Iterable[ScpatchError]) -> None:
     """Prints each, and after those with the same hint that follow each other, what to do."""
+    from scpatch.report.words import clean
+
     for advice, group in groupby(errors, _advice):
         for error in group:
-            print_message(Kind.ERROR, str(error))
-        print_hint(advice)
+            print_message(Kind.ERROR, clean(str(error)))
+        print_hint(clean(advice))
 
 
 def _advice(error: ScpatchError) -> str:

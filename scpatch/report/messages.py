@@ -80,11 +80,14 @@ def note_intermediate(names: Iterable[str]) -> None:
         )
 
 
-def note_left_out(links: Sequence[Path], foreign: Sequence[Path]) -> None:
+def note_left_out(
+    links: Sequence[Path], foreign: Sequence[Path], outputs: Sequence[Path] = ()
+) -> None:
     """Notes what there is in folders that was not looked at."""
     for paths, verb, noun, what in (
         (links, "did not follow", "symbolic link", "to folders"),
         (foreign, "left out", "file", "for other machines"),
+        (outputs, "left out", "folder", "that new files go to"),
     ):
         if paths:
             others = ", ..." if len(paths) > 1 else ""

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from scpatch.elf.layout import Layout
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import Input, is_archive, open_input
 from scpatch.rewriter.model import FilePlan, Output, is_same, plan_of
@@ -57,27 +56,26 @@ def without_repeats(plans: Iterable[FilePlan]) -> tuple[list[FilePlan], list[Scp
     share; and SCP110 in place of each that has other contents for a file of an earlier one."""
     good: list[FilePlan] = []
     errors: list[ScpatchError] = []
-    contents: dict[str, tuple[str, Layout]] = {}
+    first: dict[str, Output] = {}
     for plan in plans:
         outputs: list[Output] = []
         for output in plan.outputs:
-            content = os.path.realpath(output.source), output.layout
-            first = contents.setdefault(os.path.realpath(output.target), content)
-            if first is content:
+            other = first.setdefault(os.path.realpath(output.target), output)
+            same_source = os.path.realpath(other.source) == os.path.realpath(output.source)
+            if other is output:
                 outputs.append(output)
-            elif first != content:
-                errors.append(_clash(output.target))
+            elif not same_source or other.layout != output.layout:
+                errors.append(_clash(output, other))
                 break
         else:
             good.append(plan._replace(outputs=tuple(outputs)))
     return good, errors
 
 
-def _clash(target: Path) -> ScpatchError:
+def _clash(output: Output, other: Output) -> ScpatchError:
     return ScpatchError(
         "SCP110",
-        "two of the files would be written here, with different contents",
-        file=str(target),
-        hint="rewrite them one after the other; with --output-dir, name the folder that they are "
-        "in instead of the files",
+        f"{other.source} and {output.source} would both be written here",
+        file=str(output.target),
+        hint="rewrite them one after the other; with --output-dir, name a folder that both are in",
     )

@@ -61,6 +61,8 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         ".": "name the files in it",
         "file": "build it again: a compiler that was stopped, or a full disk, leaves an empty file",
         "x.o": "",
+        "x.o\r": "the name ends with a carriage return: write the list with Unix line ends",
+        "a.o\nb.o": "the name has line ends in it: without -0, a list has one name a line",
     }
     for name, hint in hints.items():
         with pytest.raises(ScpatchError) as caught, open_input(tmp_path / name):

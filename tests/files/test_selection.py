@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from scpatch.errors import ScpatchError
-from scpatch.files.selection import Selection, expand_response_files, select
+from scpatch.files.selection import Selection, expand_response_files, pair, select
 
 
 def _touch(folder: Path, *names: str) -> None:
@@ -84,6 +84,29 @@ def test_lists_of_files(
 def test_a_list_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ScpatchError, match=r"cannot read: No such file.*\[SCP109\]"):
         select([], [tmp_path / "list"])
+
+
+def test_a_list_of_find_print0_without_its_option(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"a.o\0b.o\0")
+    with pytest.raises(ScpatchError, match=r"there is a NUL in it \[SCP109\]") as error:
+        select([], [tmp_path / "list"])
+    assert error.value.hint == "add -0: a NUL ends each name in it, not a line end"
+    with pytest.raises(ScpatchError, match=r"there is a NUL in it \[SCP109\]") as error:
+        expand_response_files([f"@{tmp_path}/list"])
+    assert error.value.hint == f"give it as a list: --files-from {tmp_path}/list -0"
+
+
+def test_a_folder_that_new_files_go_to_is_not_searched(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.o", "out/a.o", "sub/out/b.o")
+    selection = select([tmp_path], copies=True, but=tmp_path / "sub/../out")
+    assert _relative(selection) == ["a.o", "sub/out/b.o"]
+    assert selection.outputs == (tmp_path / "out",)
+    for other in (tmp_path, tmp_path / "none", tmp_path.parent):
+        assert len(select([tmp_path], but=other).files) == 3
+    assert _relative(select([tmp_path / "out"], but=tmp_path / "out")) == ["a.o"]
+    pairs = pair(tmp_path, tmp_path / "out")
+    assert [str(file.relative) for file in pairs.pairs.files] == ["a.o"]
+    assert pairs.alone == ((tmp_path / "sub/out/b.o", tmp_path / "out"),)
 
 
 def test_response_files(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def run(values: Values) -> Exit:
     Raises UsageError for options that do not go together.
     """
     options = read_options(values)
-    files = selection(values, copies=values.output_dir is not None)
+    files = selection(values, output_dir=values.output_dir)
     stream = is_stream(values, files)
     items = [(file.source, options, target_of(file, values)) for file in files.files]
     failed: list[ScpatchError] = []
@@ -59,7 +59,7 @@ def run(values: Values) -> Exit:
     done = [plan for plan in plans if not plan.writes_one_of(lost)]
     report(done, values, differences, [*errors, *failed], brief=files.many, written=written)
     if not values.quiet:
-        note_left_out(files.links, sorted_out.foreign)
+        note_left_out(files.links, sorted_out.foreign, files.outputs)
         summarize(done, values, brief=files.many, written=written)
     if not writing:
         rest = any(plan.outputs for plan in plans)

@@ -26,6 +26,11 @@ def _command_line() -> int:
         from scpatch.files.selection import expand_response_files
 
         arguments = expand_response_files(arguments)
+    if arguments == ["--version"]:
+        from scpatch import __version__
+
+        print(f"scpatch {__version__}")  # without click, as the rest that is read below
+        return 0
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
     from scpatch.command_line import read

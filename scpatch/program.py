@@ -74,11 +74,18 @@ def run(program: Callable[[], int]) -> NoReturn:
         _flush()
     except Stopped as stopped:
         _die(stopped.number)
-    # At its end the interpreter searches everything that was imported for cycles, which is a sixth
-    # of the time for a small object. The end of the process frees the memory as well. But LIEF's
-    # binding reports what that search does not free as leaks, on stderr.
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends the process. At its end the interpreter frees everything that was imported, which takes
+    a tenth of the time for a small object or more; the end of the process frees it as well."""
+    # LIEF's binding reports what the interpreter does not free as leaks, on stderr.
     if "lief" not in sys.modules:
         gc.freeze()
+        # Only a thread, or what uses threads, leaves something else to do.
+        if "threading" not in sys.modules:
+            os._exit(status)
     sys.exit(status)
 
 

@@ -141,6 +141,21 @@ def test_a_refused_site_prevents_writing_without_keep_going(tmp_path: Path, copy
     assert refused.read_bytes() != REFUSED.read_bytes()
 
 
+def test_a_refused_site_leaves_an_earlier_output_as_it_was(tmp_path: Path) -> None:
+    """With its time, so that make sees that it is older than its source."""
+    old = tmp_path / "old.o"
+    old.write_bytes(b"of an earlier run")
+    os.utime(old, ns=(1, 1))
+    before = old.stat()
+    result = scpatch("rewrite", REFUSED, "-o", old)
+    assert result.returncode == 3
+    assert "nothing was written" in result.stderr
+    after = old.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert old.read_bytes() == b"of an earlier run"
+    assert list(tmp_path.iterdir()) == [old]
+
+
 def test_thunks(tmp_path: Path) -> None:
     refused = tmp_path / "refused.o"
     shutil.copy(REFUSED, refused)
@@ -337,8 +352,8 @@ def test_a_reader_that_leaves_early(copy: Path) -> None:
 
 def test_nothing_heavy_is_imported_for_a_rewrite(copy: Path) -> None:
     code = (
-        "import sys; sys.argv = ['scpatch', 'rewrite', sys.argv[1]]\n"
-        "from scpatch.__main__ import main\n"
+        "import os, sys; sys.argv = ['scpatch', 'rewrite', sys.argv[1]]\n"
+        "from scpatch.__main__ import main; os._exit = sys.exit\n"
         "try: main()\n"
         "finally: print(sorted({'lief', 'capstone', 'rich', 'elftools'} & set(sys.modules)))"
     )

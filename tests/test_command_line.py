@@ -15,8 +15,9 @@ from scpatch.cli import application
 from scpatch.command_line import read
 from scpatch.commands import COMMANDS
 from scpatch.options import Parameter
+from tests.kbuild.support import make_tree, module_arguments, stubs
 from tests.test_cli import scpatch
-from tests.tools import FIXTURES, ROOT
+from tests.tools import FIXTURES, LD, ROOT
 
 ODD = ["-", "--", "-h", "-x", "--help", "--strat", "-vq", "-ofile", "", "x.o", "7", "-3", "a=b"]
 """Words that are no option, or one only to click, or none at all."""
@@ -108,17 +109,18 @@ NOT_FOR_ONE_OBJECT = {
     *("lief", "capstone", "keystone", "rich", "elftools", "dask", "logging", "argparse", "ast"),
     *("scpatch.cli", "scpatch.api", "scpatch.verifier", "scpatch.differ", "scpatch.dwarf"),
     *("scpatch.ar", "scpatch.batch.processes", "scpatch.batch.fleet"),
-    *("scpatch.kbuild", "scpatch.advisor"),
+    *("copy", "signal", "weakref", "scpatch.advisor"),
 }
-MOST = 154
-"""Modules that a rewrite of one object imports at most, those of Python's start included."""
+MOST = 150
+"""Modules that a rewrite of one object or the link of a module imports at most, those of Python's
+start included."""
 
 
 def imported(program: str, *arguments: str | Path, cwd: Path) -> set[str]:
     """The modules that are there when the program ends, without what `site` imports for an
     editable installation."""
     code = (
-        f"import sys; sys.argv[1:1] = []; sys.path.insert(0, {str(ROOT)!r})\n"
+        f"import os, sys; os._exit = sys.exit; sys.path.insert(0, {str(ROOT)!r})\n"
         f"from {program} import main\n"
         "try: main()\n"
         "finally: open('modules', 'w').write('\\n'.join(sys.modules))"
@@ -136,5 +138,21 @@ def test_what_a_rewrite_of_one_object_imports(tmp_path: Path) -> None:
     out = tmp_path / "out.o"
     names = imported("scpatch.__main__", "rewrite", FIXTURES / "sites.o", "-o", out, cwd=tmp_path)
     assert out.exists()
-    assert names & NOT_FOR_ONE_OBJECT == set()
+    assert names & {*NOT_FOR_ONE_OBJECT, "scpatch.kbuild"} == set()
     assert len(names) <= MOST
+
+
+def test_what_the_link_of_a_module_imports(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree")
+    names = imported("scpatch.kbuild.__main__", LD, *module_arguments(), cwd=tree)
+    assert len(stubs(tree / "fs/fs.ko")) == 1
+    not_for_a_module = {"scpatch.kbuild.image", "scpatch.kbuild.copies", "scpatch.kbuild.record"}
+    assert names & (NOT_FOR_ONE_OBJECT | not_for_a_module) == set()
+    assert len(names) <= MOST
+
+
+def test_the_version_needs_next_to_nothing(tmp_path: Path) -> None:
+    names = imported("scpatch.__main__", "--version", cwd=tmp_path)
+    assert {name for name in names if name.startswith("scpatch.")} == {
+        *("scpatch.__main__", "scpatch.program")
+    }

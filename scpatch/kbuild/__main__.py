@@ -6,7 +6,7 @@ each of them starts this program.
 
 from __future__ import annotations
 
-from scpatch.program import run
+import sys
 
 _AT_START = "--at-start="
 """scpatch-ld calls with it when a make starts; the make's process id follows."""
@@ -14,12 +14,12 @@ _AT_START = "--at-start="
 
 def main() -> None:
     """Links as the arguments say; does not return."""
+    from scpatch.program import run
+
     run(_link)
 
 
 def _link() -> int:
-    import sys
-
     words = sys.argv[1:]
     if words and words[0].startswith(_AT_START):
         from scpatch.kbuild.start import run as start
@@ -30,5 +30,15 @@ def _link() -> int:
     return link(words)
 
 
+def _find_package() -> None:
+    """Makes Python import the package that this file is in, and no other scpatch."""
+    import os
+
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    sys.path.insert(0, os.path.dirname(package))
+
+
 if __name__ == "__main__":
+    if not __package__:  # scpatch-ld names the file
+        _find_package()
     main()

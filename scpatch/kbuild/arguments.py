@@ -29,7 +29,7 @@ _LONG_NAMES = (
 _LONG = frozenset(_LONG_NAMES.split())
 """Long options whose value may be the next argument."""
 
-_MADE_BY_A_PASS = re.compile(r"\.btf\.|\.tmp_vmlinux(?!0\.kallsyms)")
+_MADE_BY_A_PASS = r"\.btf\.|\.tmp_vmlinux(?!0\.kallsyms)"
 """Starts the names of objects that Kbuild makes from an earlier link of the same image: its symbols
 for kallsyms, and BTF (scripts/link-vmlinux.sh). Linux 6.10 and later make an empty table of symbols
 for the first link, .tmp_vmlinux0.kallsyms.o."""
@@ -98,7 +98,7 @@ class Command(NamedTuple):
     @property
     def is_first(self) -> bool:
         """Whether no earlier link of the same image has made one of the files."""
-        return not any(_MADE_BY_A_PASS.match(os.path.basename(name)) for name in self.files)
+        return not any(re.match(_MADE_BY_A_PASS, os.path.basename(name)) for name in self.files)
 
     @property
     def renames(self) -> bool:

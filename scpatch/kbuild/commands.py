@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scpatch import __version__
-from scpatch.kbuild.copies import locked
+from scpatch.kbuild.locking import locked
 
 _NOTES = ".tmp_scpatch"
 """`make clean` removes it by this name, with the saved commands."""
@@ -48,7 +48,11 @@ class _Note(NamedTuple):
 
 
 def note_link(output: str) -> None:
-    """Notes that this process links `output`: vmlinux, vmlinux.unstripped or a module."""
+    """Notes that this process links `output`: vmlinux, vmlinux.unstripped or a module.
+
+    There is no such file any more: if the link fails, the next make must not take an old one for
+    the result of these flags.
+    """
     # Linux before 6.13 links an external module from the kernel's object tree, which may be
     # read-only.
     external = os.environ.get("KBUILD_EXTMOD", "")

@@ -9,9 +9,8 @@ scripts/Makefile.clean takes `.tmp_*`, *.o and *.a anywhere.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,25 +33,6 @@ class LinkInput(NamedTuple):
     planned: Planned | None
     """What is to be written; None if the copy of an earlier run serves."""
     record: RecordFile
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Makes other links that use the same folder wait until the copies are there."""
-    try:
-        folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        from scpatch.files.output import cannot_write
-
-        raise cannot_write(folder, error) from error
-    try:
-        # Not every network filesystem locks directories; make runs these links one by one anyway.
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def prepare(

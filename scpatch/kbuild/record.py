@@ -85,6 +85,19 @@ def digest(data: bytes) -> str:
     return blake2b(data, digest_size=6).hexdigest()
 
 
+def package_digest(folder: str) -> str:
+    """Tells a package from one with other files, or with other contents of files."""
+    parts: list[bytes] = []
+    for path, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in sorted(names):
+            with open(os.path.join(path, name), "rb", buffering=0) as file:
+                content = file.read()
+            relative = os.path.relpath(os.path.join(path, name), folder)
+            parts += [os.fsencode(relative), b"\0%d\0" % len(content), content]
+    return digest(b"".join(parts))
+
+
 def identities(paths: Iterable[str]) -> Identities:
     return {path: identity(path) for path in paths}
 

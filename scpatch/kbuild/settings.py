@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scpatch import __version__, strategies
 from scpatch import options as o
-from scpatch.kbuild.record import digest, identity
 from scpatch.options import Parameter, UsageError, Values
 from scpatch.sites.choices import Hoist, Undefined
 
@@ -121,6 +120,8 @@ class Settings(Values):
 
         A checkout or a reinstallation can change the code and keep the version.
         """
+        from scpatch.kbuild.record import identity, package_digest  # not for the link of a module
+
         code = package_digest(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         offsets = identity(str(self.asm_offsets or _asm_offsets()))
         others = ("prelink", "sync")  # they change no copy
@@ -130,19 +131,6 @@ class Settings(Values):
 
 def _asm_offsets() -> Path:
     return Path(os.environ.get(_OBJECT_TREE, ""), _ASM_OFFSETS)
-
-
-def package_digest(folder: str) -> str:
-    """Tells a package from one with other files, or with other contents of files."""
-    parts: list[bytes] = []
-    for path, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
-        for name in sorted(names):
-            with open(os.path.join(path, name), "rb", buffering=0) as file:
-                content = file.read()
-            relative = os.path.relpath(os.path.join(path, name), folder)
-            parts += [os.fsencode(relative), b"\0%d\0" % len(content), content]
-    return digest(b"".join(parts))
 
 
 def split(words: Sequence[str], flags: str = "") -> tuple[Settings, tuple[str, ...]]:

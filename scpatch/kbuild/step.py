@@ -11,7 +11,8 @@ from pathlib import Path
 import scpatch
 from scpatch.errors import Exit
 from scpatch.kbuild import arguments, link
-from scpatch.kbuild.settings import package_digest, split
+from scpatch.kbuild.record import package_digest
+from scpatch.kbuild.settings import split
 from scpatch.options import UsageError, Values
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterator, Mapping
-from copy import copy
 from functools import cache, reduce
 from operator import and_
 from types import MappingProxyType
@@ -97,10 +96,15 @@ class Analysis:
         every instruction: what is not known at one of the jumps is known nowhere."""
         analysis = self
         while (facts := analysis._before_jumps()) != analysis._at_jumps:
-            analysis = copy(analysis)
-            analysis._at_jumps = facts
-            analysis._run()
+            analysis = analysis._with(facts)
         return analysis
+
+    def _with(self, at_jumps: int) -> Analysis:
+        """The analysis of the same function with these facts at the computed jumps."""
+        new = object.__new__(Analysis)
+        new.__dict__.update(self.__dict__, _at_jumps=at_jumps)
+        new._run()
+        return new
 
     def holds(self, place: int, facts: int) -> bool:
         """Whether all of `facts` hold whenever control is about to execute the instruction at the

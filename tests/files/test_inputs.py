@@ -130,7 +130,8 @@ def test_descriptors_are_closed(tmp_path: Path) -> None:
 
 
 _CAPPED = """
-import resource, sys
+import os, resource, sys
+os._exit = sys.exit
 resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))
 sys.argv = ["scpatch", "rewrite", "--keep-going", *sys.argv[1:]]
 from pathlib import Path

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,56 @@ def test_a_failing_linker_leaves_no_module(tree: Path, body: str, status: int) -
     done = call(tree, module_arguments(), linker="./fake-ld")
     assert (done.returncode, done.stderr) == (status, "said\n")
     assert {path.name for path in (tree / "fs").iterdir()} == {"fs.o", "fs.mod.o"}
+
+
+WRONG = {
+    "--no-such-option": "scpatch-ld: unknown option --no-such-option [SCP401]",
+    "--asm-offsets=missing.h": "missing.h: cannot read: No such file or directory [SCP109]",
+}
+
+
+@pytest.mark.parametrize("flag", WRONG)
+def test_a_wrong_command_line_leaves_the_module_as_it_was(tree: Path, flag: str) -> None:
+    """As GNU ld does: no link has started."""
+    (tree / "fs/fs.ko").write_bytes(b"of an earlier build")
+    before = snapshot(tree)
+    done = call(tree, module_arguments(), options=[flag])
+    assert done.returncode in (1, 2)
+    assert WRONG[flag] in done.stderr
+    run(LD, "--no-such-option", *module_arguments(), cwd=tree, check=False)
+    assert snapshot(tree) == before
+
+
+@pytest.mark.parametrize("name", ["fs/fs.ko", "./fs/../fs/fs.ko"])
+def test_an_output_that_is_an_input_stays(tree: Path, name: str) -> None:
+    """GNU ld refuses it too."""
+    (tree / "fs/fs.o").rename(tree / "fs/fs.ko")
+    words = [*module_arguments()[:-2], name, "fs/fs.mod.o"]
+    before = snapshot(tree)
+    done = call(tree, words)
+    assert done.returncode == 2
+    assert "fs/fs.ko: the output of the link is also an input [SCP401]" in done.stderr
+    assert run(LD, *words, cwd=tree, check=False).returncode == 1
+    assert snapshot(tree) == before
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_an_output_that_is_no_file_stays(tree: Path, make: Callable[[Path], None]) -> None:
+    """Such as /dev/null, which root could remove."""
+    make(tree / "fs/fs.ko")
+    kind = stat.S_IFMT((tree / "fs/fs.ko").stat().st_mode)
+    done = call(tree, module_arguments())
+    assert done.returncode == 1
+    assert "fs/fs.ko: cannot write: it is not a regular file [SCP110]" in done.stderr
+    assert stat.S_IFMT((tree / "fs/fs.ko").stat().st_mode) == kind
+
+
+def test_a_symbolic_link_is_replaced_as_the_linker_does(tree: Path) -> None:
+    (tree / "fs/old.ko").write_bytes(b"of an earlier build")
+    (tree / "fs/fs.ko").symlink_to("old.ko")
+    link(tree, module_arguments())
+    assert not (tree / "fs/fs.ko").is_symlink()
+    assert (tree / "fs/old.ko").read_bytes() == b"of an earlier build"
 
 
 def test_a_damaged_result_is_one_message(tree: Path) -> None:

@@ -11,6 +11,7 @@ import scpatch
 from scpatch.kbuild.arguments import read
 from scpatch.kbuild.settings import OPTIONS
 from tests.kbuild.support import FLAGS, SCRIPT, call, environment
+from tests.tools import run
 
 FAKE = '#!/bin/sh\nprintf "%s\\n" "$#" "$@"\nexit 7\n'
 PASSED = [
@@ -136,3 +137,28 @@ def test_help_and_version(tmp_path: Path, word: str, text: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert text in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_python_imports_nothing_from_the_folder_of_the_build(tmp_path: Path) -> None:
+    """A kernel's tree or an external module may have any file."""
+    for name in ("re.py", "enum.py", "scpatch.py"):
+        (tmp_path / name).write_text("raise SystemExit(9)\n")
+    done = call(tmp_path, ["-r", "-o", "x.ko", "missing.o"])
+    assert done.returncode == 1
+    assert "cannot find missing.o" in done.stderr
+
+
+@pytest.mark.parametrize("way", ["path", "symbolic link", "sh", "parents"])
+def test_the_script_finds_its_python_part(tmp_path: Path, way: str) -> None:
+    link = tmp_path / "scpatch-ld"
+    link.symlink_to(SCRIPT)
+    commands: dict[str, tuple[list[str | Path], Path]] = {
+        "path": ([SCRIPT], tmp_path),
+        "symbolic link": ([link], tmp_path),
+        "sh": (["sh", SCRIPT.name], SCRIPT.parent),
+        "parents": ([SCRIPT.parent / ".." / "kbuild" / SCRIPT.name], tmp_path),
+    }
+    command, folder = commands[way]
+    words = ["ld", "-T", "arch/powerpc/kernel/vmlinux.lds", "@inputs"]
+    done = run(*command, *words, cwd=folder, check=False)
+    assert done.stderr.startswith("scpatch: error: @inputs: a response file ")

@@ -123,6 +123,18 @@ def test_another_version_links_again_once(tree: Path) -> None:
     assert not linked(tree)
 
 
+def test_a_link_that_did_not_start_starts_again(tree: Path) -> None:
+    """Until the flags are again those of the module that is there."""
+    assert linked(tree)
+    before = (tree / KO).read_bytes()
+    for _ in range(2):
+        done = make(tree, env={"SCPATCH_FLAGS": "--asm-offsets=not-made-yet.h"})
+        assert done.returncode == 2
+        assert "scpatch: error: not-made-yet.h: " in done.stderr
+        assert (tree / KO).read_bytes() == before
+    assert not linked(tree)
+
+
 def test_notes_of_an_old_version_are_no_notes(tree: Path) -> None:
     (tree / ".tmp_scpatch").write_text("scpatch 0.0.1 --warn-only\n")
     assert linked(tree)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scpatch.kbuild.settings import package_digest
+from scpatch.kbuild.record import package_digest
 from tests import archives
 from tests.kbuild.support import (
     CALLER,

@@ -74,7 +74,7 @@ def test_the_modules_are_the_forms() -> None:
 @pytest.mark.parametrize(("form", "imported"), [("plain", False), ("text", False), ("json", True)])
 def test_only_json_imports_msgspec(form: str, imported: bool) -> None:
     program = (
-        "import sys; from scpatch.__main__ import main\n"
+        "import os, sys; from scpatch.__main__ import main; os._exit = sys.exit\n"
         "try: main()\n"
         "finally: print('msgspec' in sys.modules, file=sys.stderr)"
     )

@@ -7,7 +7,7 @@ bytes at a time, so that only they are looked at one by one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, compress
+from itertools import accumulate
 
 from scpatch.elf.encoding import Encoding
 from scpatch.ppc64 import insn
@@ -16,9 +16,8 @@ _CONDITIONAL = bytes(byte >> 2 == 16 for byte in range(256))
 _UNCONDITIONAL = bytes(byte >> 2 == 18 for byte in range(256))
 """For `bytes.translate`: whether an instruction of the B-form or the I-form starts with a byte."""
 
-_NOT_ZERO = bytes(byte > 0 for byte in range(256))
-_FIRST_BYTE, _LAST_BYTE = (bytes(byte & bits > 0 for byte in range(256)) for bits in (3, 0xFC))
-"""Whether a byte of an I-form branch has a part of its displacement that is not zero."""
+_LI, _SIGN = 0x3FFFFFC, 0x2000000
+"""The displacement of an I-form branch, in bytes, and the sign in it."""
 
 
 class Branches:
@@ -27,19 +26,13 @@ class Branches:
     def __init__(self, code: memoryview, encoding: Encoding) -> None:
         data = bytes(code[: len(code) // 4 * 4])
         self.words = words = encoding.words(data)
-        is_conditional = encoding.byte_of_words(data, 0).translate(_CONDITIONAL)
-        # They are many. Their lower halves are displacements in bytes, and the bits AA and LK.
-        conditional = list(compress(range(len(words)), is_conditional))
+        # The lower halves are displacements in bytes, and the bits AA and LK.
         halves = encoding.column(memoryview(data), "h", encoding.half // 2, 2)
-        displaced = _ones(_displaced(data, encoding))
+        conditional = _starting(data, encoding, _CONDITIONAL)
+        displaced = _displaced(words, _starting(data, encoding, _UNCONDITIONAL))
         self._sources = conditional + displaced
-        self._targets = [
-            at + (half >> 2)
-            for at, half in zip(conditional, compress(halves, is_conditional), strict=True)
-        ]
-        self._targets += [
-            at + (((words[at] & 0x3FFFFFC) ^ 0x2000000) - 0x2000000 >> 2) for at in displaced
-        ]
+        self._targets = [at + (halves[at] >> 2) for at in conditional]
+        self._targets += [at + ((words[at] & _LI ^ _SIGN) - _SIGN >> 2) for at in displaced]
         """Indices of words; those of absolute branches mean nothing."""
 
     def into(self, ranges: Iterable[tuple[int, int]], past: int = 0) -> list[tuple[int, int]]:
@@ -65,7 +58,8 @@ def branches(code: memoryview, encoding: Encoding) -> list[tuple[int, int]]:
     """(target, branch) of every `b` and `bl` in `code`, whatever it leads to, in the order of the
     branches; section offsets in bytes. One to itself is left out, as above."""
     data = bytes(code[: len(code) // 4 * 4])
-    return list(_targets(encoding.words(data), _ones(_displaced(data, encoding))))
+    words = encoding.words(data)
+    return list(_targets(words, _displaced(words, _starting(data, encoding, _UNCONDITIONAL))))
 
 
 def _targets(words: Sequence[int], indices: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -75,17 +69,14 @@ def _targets(words: Sequence[int], indices: Iterable[int]) -> Iterator[tuple[int
             yield target, 4 * index
 
 
-def _displaced(data: bytes, encoding: Encoding) -> bytes:
-    """A 1 for each word that is an I-form branch away from itself, a 0 for the others."""
-
-    def mask(column: int, table: bytes) -> int:
-        return int.from_bytes(encoding.byte_of_words(data, column).translate(table))
-
-    moves = mask(0, _FIRST_BYTE) | mask(1, _NOT_ZERO) | mask(2, _NOT_ZERO) | mask(3, _LAST_BYTE)
-    return (moves & mask(0, _UNCONDITIONAL)).to_bytes(len(data) // 4)
+def _starting(data: bytes, encoding: Encoding, table: bytes) -> list[int]:
+    """The indices of the words whose first byte has a 1 in `table`."""
+    ones = encoding.byte_of_words(data, 0).translate(table)
+    gaps = accumulate(map(len, ones.split(b"\1")))
+    return [zeros + before for before, zeros in enumerate(gaps)][:-1]
 
 
-def _ones(mask: bytes) -> list[int]:
-    """The indices of the ones in a mask."""
-    gaps = accumulate(map(len, mask.split(b"\1")))
-    return [zeros + ones for ones, zeros in enumerate(gaps)][:-1]
+def _displaced(words: Sequence[int], indices: Iterable[int]) -> list[int]:
+    """Those of some I-form branches that have a displacement. Most have none yet: a relocation
+    fills it in."""
+    return [at for at in indices if words[at] & _LI]

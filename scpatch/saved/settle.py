@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile
+from scpatch.elf.structures import Symbol
 from scpatch.linux.patched import find_patched
 from scpatch.ppc64.insn import in_branch_reach
+from scpatch.ppc64.variant import SAVE_R2
 from scpatch.saved.analysis import SAVED, VALID, Analysis
 from scpatch.saved.hoist import hoist
 from scpatch.saved.labels import Location, find_labels
@@ -145,7 +147,10 @@ def _saves(section: SectionFacts, calls: Sequence[Call]) -> dict[int, tuple[int,
         places = [call.offset for call in inside if call.may_reuse]
         if symbols is None or symbols[index].st_value % 4 or not places:
             continue
-        function, nops = describe(section, symbols[index], _effects(inside, end))
+        symbol, effects = symbols[index], _effects(inside, end)
+        if not _may_save(section, symbol, effects, places):
+            continue
+        function, nops = describe(section, symbol, effects)
         analysis = Analysis(function)
         with_jumps = analysis.with_jumps()
         saved = {place: () for place in places if with_jumps.holds(place, VALID | SAVED)}
@@ -153,6 +158,18 @@ def _saves(section: SectionFacts, calls: Sequence[Call]) -> dict[int, tuple[int,
         saves |= saved
         saves |= hoist(analysis, unsaved, nops) if nops and unsaved else {}
     return saves
+
+
+def _may_save(
+    section: SectionFacts, function: Symbol, effects: CallEffects, places: Sequence[int]
+) -> bool:
+    """Whether something in a function may save r2 before one of the calls at `places`. Most have
+    one call and no save, and an analysis takes longer than all else that is done for a call."""
+    others, elf = section.whole.others, section.whole.elf
+    if others.module or others.free or any(effects.saving - {place} for place in places):
+        return True
+    code = elf.content(section.number)[function.st_value :][: function.st_size]
+    return elf.encoding.pack_words(SAVE_R2) in bytes(code)
 
 
 def _effects(calls: Sequence[Call], end: int) -> CallEffects:

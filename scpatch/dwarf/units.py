@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from scpatch.elf.encoding import Encoding
-from scpatch.elf.reader import ElfFile, RelaTable
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.relocations import RelaTable
 from scpatch.elf.structures import CodePlace
 from scpatch.errors import ScpatchError
 

@@ -14,7 +14,8 @@ from types import MappingProxyType
 
 from scpatch.elf import constants as c
 from scpatch.elf.layout import Layout
-from scpatch.elf.reader import ElfFile, RelaTable
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.relocations import RelaTable
 from scpatch.elf.structures import Segment
 from scpatch.elf.symtab import SymbolTable
 from scpatch.elf.tables import Tables

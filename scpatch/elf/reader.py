@@ -13,31 +13,15 @@ from typing import TypeVar
 
 from scpatch.elf import constants as c
 from scpatch.elf.encoding import Encoding, encoding_of
-from scpatch.elf.structures import Header, Relocation, Section
+from scpatch.elf.relocations import LoadedRelocations, RelaTable
+from scpatch.elf.structures import Header, Section
 from scpatch.elf.symtab import SymbolTable, find_all, string_at
 from scpatch.elf.tables import Tables, find_tables
 from scpatch.errors import damaged
 
 _T = TypeVar("_T")
 
-
-class RelaTable:
-    """The columns of the SHT_RELA sections of one section, each one entry a relocation."""
-
-    def __init__(self, target: int, data: memoryview, encoding: Encoding) -> None:
-        self.target = target
-        """Section index of what they relocate (`sh_info`)."""
-        self.r_offset = encoding.column(data, "Q", 0, 3)
-        self.r_info = encoding.column(data, "Q", 1, 3)
-        self.symbol = encoding.upper_halves(data, 1, 3)
-        """The upper half of r_info: an index in .symtab."""
-        self.r_addend = encoding.column(data, "q", 2, 3)
-
-    def __len__(self) -> int:
-        return len(self.r_info)
-
-    def __getitem__(self, index: int) -> Relocation:
-        return Relocation(self.r_offset[index], self.r_info[index], self.r_addend[index])
+_LOADED = c.SHF_ALLOC | c.SHF_EXECINSTR
 
 
 _CONTAINER_TABLES = frozenset(
@@ -205,12 +189,34 @@ class ElfFile:
         """
         table = self._tables.get(target)
         if table is None and (tables := self.tables.get(target)) is not None:
-            parts = [tables.ordinary] if tables.ordinary else []
-            contents = [self._read_relocations(index) for index in parts]
-            contents += [self._read_livepatch(index) for index in tables.livepatch]
+            contents = self._contents(tables)
             data = contents[0] if len(contents) == 1 else memoryview(b"".join(contents))
-            table = self._tables[target] = RelaTable(target, data, self.encoding)
+            table = RelaTable(target, data, self.encoding)
+            last, count = max(table.symbol, default=0), len(self.symbols or ())
+            if last >= count and len(table):
+                what = f"section {tables.ordinary} (SHT_RELA) names symbol {last}"
+                raise damaged(self.name, f"{what}, there are {count}")
+            self._tables[target] = table
         return table
+
+    @cached_property
+    def loaded(self) -> LoadedRelocations:
+        """The relocations that apply to sections which are in memory or hold code."""
+        contents = {
+            target: b"".join(self._contents(tables))
+            for target, tables in self.tables.items()
+            if self.sections[target].sh_flags & _LOADED
+        }
+        table = LoadedRelocations(contents, self.encoding)
+        if len(table) and max(table.symbol) >= len(self.symbols or ()):
+            for target in contents:
+                self.relocations(target)  # one of them is refused by its name
+        return table
+
+    def _contents(self, tables: Tables) -> list[memoryview]:
+        """The entries of the tables of a section."""
+        contents = [self._entries(tables.ordinary)[0]] if tables.ordinary else []
+        return contents + [self._read_livepatch(index) for index in tables.livepatch]
 
     def check_code(self) -> None:
         """Raises SCP107 for a code section whose relocations are damaged, as far as can be seen
@@ -232,14 +238,6 @@ class ElfFile:
         if not len(self.symbols):
             raise damaged(self.name, "the symbol table is empty")
         return self.content(index), self.symbols
-
-    def _read_relocations(self, index: int) -> memoryview:
-        data, symbols = self._entries(index)
-        last = max(self.encoding.upper_halves(data, 1, 3), default=0)
-        if last >= len(symbols):
-            what = f"section {index} (SHT_RELA) names symbol {last}, there are {len(symbols)}"
-            raise damaged(self.name, what)
-        return data
 
     def _read_livepatch(self, index: int) -> memoryview:
         """A livepatch table. The kernel takes only symbols of SHN_LIVEPATCH in one

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from scpatch.elf.functions import section_of
-from scpatch.elf.reader import ElfFile, RelaTable
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.relocations import RelaTable
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import NONE, effects
 from scpatch.ppc64.relocs import R_PPC64_REL64

@@ -104,15 +104,11 @@ def _names(elf: ElfFile, sections: Iterable[int]) -> tuple[_Places, _Places]:
             names[section].add(values[index])
         if kind == c.STT_FUNC:
             functions[section].add(values[index])
-    for target in elf.relocated:
-        table = elf.relocations(target) if elf.sections[target].sh_flags & c.SHF_ALLOC else None
-        if table is None or homes.keys().isdisjoint(table.symbol):
-            continue
-        kinds, addends = table.r_info, table.r_addend
-        for at, symbol in enumerate(table.symbol):
-            kind = kinds[at] & 0xFFFFFFFF
-            if symbol in homes and kind not in PC_RELATIVE_DATA and kind not in PC_RELATIVE_CODE:
-                names[homes[symbol]].add(values[symbol] + addends[at])
+    loaded = elf.loaded
+    for at in loaded.naming(homes):
+        symbol, kind = loaded.symbol[at], loaded.r_info[at] & 0xFFFFFFFF
+        if kind not in PC_RELATIVE_DATA and kind not in PC_RELATIVE_CODE:
+            names[homes[symbol]].add(values[symbol] + loaded.r_addend[at])
     return _sorted(names), _sorted(functions)
 
 

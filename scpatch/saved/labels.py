@@ -6,11 +6,12 @@ that somebody may branch to (a jump table, a computed goto, a return address).
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import chain, compress
+from itertools import chain
 from typing import NamedTuple
 
 from scpatch.elf import constants as c
-from scpatch.elf.reader import ElfFile, RelaTable
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.relocations import LoadedRelocations
 from scpatch.linux.patched import FIXUPS, WORDS, CodeRange, merged
 from scpatch.ppc64.relocs import (
     BRANCHES,
@@ -100,17 +101,14 @@ def _find_labels(elf: ElfFile, sections: set[int]) -> dict[int, Labels]:
             if symbols.st_info[symbol] & 0xF not in _NAMELESS:
                 labels[home].named.append(symbols.st_value[symbol])
     words = {index for name in WORDS for index in elf.sections_named(name)}
-    for target in elf.relocated:
-        flags = elf.section(target, "a SHT_RELA table").sh_flags
-        table = elf.relocations(target) if flags & c.SHF_ALLOC else None
-        hits = _hits(table, homes, elf, every=target in words) if table is not None else []
-        if table is None or not hits:
-            continue
-        name = elf.section_name(target)
+    loaded = elf.loaded
+    for target, _, indices in loaded.by_section(loaded.naming(homes)):
+        hits = _hits(loaded, homes, elf, indices, every=target in words)
+        name = elf.section_name(target) if hits else ""
         if name in PAIRS:
-            _add_pairs(labels, name, table, hits)
-        else:
-            relative += _add_places(labels, name, table, hits)
+            _add_pairs(labels, name, loaded, hits)
+        elif hits:
+            relative += _add_places(labels, target, name, loaded, hits)
     for section, place in find_places(elf, relative):
         if isinstance(place, CodeRange):
             labels[section].possible.append(place)
@@ -126,9 +124,14 @@ def _sorted(labels: Labels) -> Labels:
 
 
 def _add_places(
-    labels: Mapping[int, Labels], name: str, table: RelaTable, hits: Iterable[tuple[int, Location]]
+    labels: Mapping[int, Labels],
+    target: int,
+    name: str,
+    table: LoadedRelocations,
+    hits: Iterable[tuple[int, Location]],
 ) -> Iterator[Relative]:
-    """Adds what the relocations of a section name; yields what is relative to an unknown place."""
+    """Adds what the relocations of the section `target` name; yields what is relative to an unknown
+    place."""
     for index, (section, offset) in hits:
         kind, at = table.r_info[index] & 0xFFFFFFFF, table.r_offset[index]
         if _is_mark(name, kind, at):
@@ -138,7 +141,7 @@ def _add_places(
         elif kind in PC_RELATIVE_DATA or kind in PC_RELATIVE_CODE:
             # A relocation of 16 bits need not be at the start of its word.
             rest = at & 3
-            yield Relative(table.target, at - rest, kind, section, offset - rest)
+            yield Relative(target, at - rest, kind, section, offset - rest)
         else:
             labels[section].taken.append(offset)
         if name in WORDS:
@@ -155,28 +158,32 @@ def _is_mark(name: str, kind: int, at: int) -> bool:
 
 
 def _hits(
-    table: RelaTable, homes: Mapping[int, int], elf: ElfFile, *, every: bool
+    table: LoadedRelocations,
+    homes: Mapping[int, int],
+    elf: ElfFile,
+    indices: Iterable[int],
+    *,
+    every: bool,
 ) -> list[tuple[int, Location]]:
-    """(index in the table, place) of the relocations against the symbols in `homes`, which are
-    symbol index -> section index.
+    """(index, place) of some relocations against the symbols in `homes`, which are symbol index ->
+    section index.
 
     Those without an addend name a symbol's own place or a section's start. Symbols count as entries
     anyway, so these are left out unless `every` one is wanted.
     """
-    symbols, named, addends, info = elf.symbols, table.symbol, table.r_addend, table.r_info
-    if symbols is None:
-        return []
-    hits = [
-        at
-        for at in compress(range(len(named)), map(homes.__contains__, named))
-        if addends[at] or every or info[at] & 0xFFFFFFFF in PC_RELATIVE_DATA
-    ]
-    values = symbols.st_value
-    return [(at, (homes[named[at]], values[named[at]] + addends[at])) for at in hits]
+    named, addends, info = table.symbol, table.r_addend, table.r_info
+    if not every:
+        indices = [at for at in indices if addends[at] or info[at] & 0xFFFFFFFF in PC_RELATIVE_DATA]
+    assert elf.symbols is not None, "relocations name symbols"
+    values = elf.symbols.st_value
+    return [(at, (homes[named[at]], values[named[at]] + addends[at])) for at in indices]
 
 
 def _add_pairs(
-    labels: Mapping[int, Labels], name: str, table: RelaTable, hits: Iterable[tuple[int, Location]]
+    labels: Mapping[int, Labels],
+    name: str,
+    table: LoadedRelocations,
+    hits: Iterable[tuple[int, Location]],
 ) -> None:
     """Adds what one of `PAIRS` says. Each place that a table of another form names is taken."""
     starts: dict[int, Location] = {}

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import compress
 
 from scpatch.elf.functions import Functions
-from scpatch.elf.reader import ElfFile, RelaTable
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.relocations import RelaTable
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.variant import RESTORE_R2
 from scpatch.sites.choices import Choices, Undefined

@@ -8,20 +8,17 @@ can find those calls again that it has led to a stub.
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import compress
 from typing import NamedTuple
 
-from scpatch.elf import constants as c
 from scpatch.elf.functions import Functions
-from scpatch.elf.reader import ElfFile, RelaTable
+from scpatch.elf.reader import ElfFile
+from scpatch.elf.relocations import LoadedRelocations, RelaTable
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import insn
 from scpatch.ppc64.branches import Branches
 from scpatch.ppc64.relocs import BRANCHES
 from scpatch.sites.model import Callee, Stub, Trampoline
 from scpatch.sites.symbols import is_added
-
-_LOADED = c.SHF_ALLOC | c.SHF_EXECINSTR
 
 
 class Reference(NamedTuple):
@@ -53,18 +50,16 @@ def find_references(
     Raises SCP121 for one in a section that is loaded and not marked as executable: the kernel may
     copy it to code, as it does with `__ftr_alt_*`.
     """
-    callees = _Callees(elf, [*trampolines, *stubs])
-    for section in elf.relocated:
-        table = elf.relocations(section) if elf.sections[section].sh_flags & _LOADED else None
-        if table is None:
-            continue
-        for index, callee, displaced in callees.called(table):
-            offset = table.r_offset[index]
+    callees, loaded = _Callees(elf, [*trampolines, *stubs]), elf.loaded
+    for section, first, indices in loaded.by_section(callees.candidates(loaded)):
+        for index, callee, displaced in callees.called(loaded, indices):
+            offset = loaded.r_offset[index]
             if not elf.is_code(section):
                 where = f"{elf.section_name(section)}+{offset:#x}"
                 what = "a call in a section that is not executable"
                 raise ScpatchError("SCP121", what, file=elf.name, where=where)
-            yield Reference(section, offset, callee, displaced, table, index)
+            table = elf.relocations(section)
+            yield Reference(section, offset, callee, displaced, table, index - first)
 
 
 class _Callees:
@@ -75,35 +70,39 @@ class _Callees:
         self._by_section = _by_section(callees)
         symbols = elf.symbols
         inside = symbols.in_sections(set(self._by_section)) if symbols and callees else ()
-        self._bases = {
-            symbol: (section, symbols.st_value[symbol]) for symbol, section in inside if symbols
-        }
-        """Symbol -> the section and the section offset that an addend counts from."""
+        self._homes = dict(inside)
+        """The symbols that an addend to a callee may count from, and their sections."""
+        self._values = symbols.st_value if symbols else ()
         # A branch without an addend, or any if the symbol names the start of the section.
         others = (
             symbol
-            for symbol, (section, start) in self._bases.items()
-            if not start or _at(self._by_section[section], start) is not None
+            for symbol, section in inside
+            if not (start := self._values[symbol])
+            or _at(self._by_section[section], start) is not None
         )
         self._named = {*self._by_symbol, *others}
-        # One look-up of its symbol in this set is all that most relocations cost.
-        self._wanted = self._named.union(self._bases)
 
-    def called(self, table: RelaTable) -> Iterator[tuple[int, Callee, bool]]:
+    def candidates(self, table: LoadedRelocations) -> list[int]:
+        """The indices of the relocations that may lead to a callee."""
+        named, addends, symbols = self._named, table.r_addend, table.symbol
+        # One look-up of its symbol in this set is all that most relocations cost.
+        hits = table.naming(named.union(self._homes))
+        return [at for at in hits if addends[at] or symbols[at] in named]
+
+    def called(
+        self, table: LoadedRelocations, indices: Sequence[int]
+    ) -> Iterator[tuple[int, Callee, bool]]:
         """(index in the table, callee, whether it goes elsewhere than to an entry point) of each
         branch to a callee."""
-        named, bases, addends = self._named, self._bases, table.r_addend
-        for index in compress(range(len(table)), map(self._wanted.__contains__, table.symbol)):
-            symbol = table.symbol[index]
-            if symbol not in named and not addends[index]:
-                continue
+        for index in indices:
             if table.r_info[index] & 0xFFFFFFFF not in BRANCHES:
                 continue
-            callee, displaced = self._by_symbol.get(symbol), addends[index] != 0
+            symbol, addend = table.symbol[index], table.r_addend[index]
+            callee, displaced = self._by_symbol.get(symbol), addend != 0
             if callee is None:
-                section, start = bases[symbol]
-                callee = _at(self._by_section[section], start + addends[index])
-                displaced = callee is not None and start + addends[index] not in entries(callee)
+                place = self._values[symbol] + addend
+                callee = _at(self._by_section[self._homes[symbol]], place)
+                displaced = callee is not None and place not in entries(callee)
             if callee is not None:
                 yield index, callee, displaced
 
@@ -123,9 +122,10 @@ def _by_section(callees: Sequence[Callee]) -> dict[int, list[tuple[int, int, int
 
 def _at(callees: Sequence[tuple[int, int, int, Callee]], offset: int) -> Callee | None:
     """The one of a section's callees that starts at an offset or covers it."""
-    index = bisect_left(callees, (offset + 1,)) - 1
-    callee = callees[index][3] if index >= 0 else None
-    return callee if callee is not None and offset < _end(callee) else None
+    if offset < callees[0][0]:
+        return None
+    callee = callees[bisect_left(callees, (offset + 1,)) - 1][3]
+    return callee if offset < _end(callee) else None
 
 
 def _end(callee: Callee) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from scpatch.elf import constants as c
 from scpatch.elf.encoding import Encoding
 from scpatch.elf.functions import section_of
-from scpatch.elf.reader import ElfFile, RelaTable
+from scpatch.elf.reader import ElfFile
 from scpatch.elf.symtab import SymbolTable
 from scpatch.ppc64 import insn
 from scpatch.ppc64.branches import Branches
@@ -62,28 +62,29 @@ def _copies(elf: ElfFile, symbols: SymbolTable, stubs: Sequence[Stub]) -> Iterat
         for index, offset in enumerate(table.r_offset if table is not None else ()):
             if table is not None and (section, offset) in ends:
                 twins.add((table.symbol[index], table.r_addend[index]))
-    named_by = {symbol for symbol, _ in twins}
-    for section in elf.relocated if twins else ():
-        table = elf.relocations(section) if elf.is_code(section) else None
-        if table is None or named_by.isdisjoint(table.symbol):
-            continue
-        for index, symbol in enumerate(table.symbol):
-            offset = table.r_offset[index]
-            is_twin = symbol in named_by and (symbol, table.r_addend[index]) in twins
-            if is_twin and (section, offset) not in ends and _is_copy(elf, symbols, table, index):
-                yield section, offset
+    if not twins:
+        return
+    loaded = elf.loaded
+    named, addends, info = loaded.symbol, loaded.r_addend, loaded.r_info
+    branches = [
+        at
+        for at in loaded.naming({symbol for symbol, _ in twins})
+        if (named[at], addends[at]) in twins and info[at] & 0xFFFFFFFF in BRANCHES
+    ]
+    for section, _, indices in loaded.by_section(branches):
+        if elf.is_code(section):
+            for offset in {loaded.r_offset[at] for at in indices}:
+                if (section, offset) not in ends and _is_copy(elf, symbols, section, offset - 4):
+                    yield section, offset
 
 
-def _is_copy(elf: ElfFile, symbols: SymbolTable, table: RelaTable, index: int) -> bool:
-    """Whether a relocation is on the branch of a stub that nothing leads to."""
-    section, start = table.target, table.r_offset[index] - 4
+def _is_copy(elf: ElfFile, symbols: SymbolTable, section: int, start: int) -> bool:
+    """Whether a stub that nothing leads to is at a section offset."""
     end = start + 8
     code, encoding = elf.content(section), elf.encoding
     if start < 0 or end > len(code) or start % 4:
         return False
-    if tuple(encoding.words(code[start:end])) != _STUB:
-        return False
-    if table.r_info[index] & 0xFFFFFFFF not in BRANCHES or _runs_on(encoding, code, start):
+    if tuple(encoding.words(code[start:end])) != _STUB or _runs_on(encoding, code, start):
         return False
     return not elf.known(Branches, section).into([(start, end)]) and not _is_named(
         elf, symbols, section, start, end
@@ -106,12 +107,6 @@ def _is_named(elf: ElfFile, symbols: SymbolTable, section: int, start: int, end:
         )
         if inside and infos[index] & 0xF != c.STT_SECTION:
             return True
-    for target in elf.relocated:
-        flags = elf.section(target, "a SHT_RELA table").sh_flags
-        table = elf.relocations(target) if flags & c.SHF_ALLOC else None
-        if table is None or home.isdisjoint(table.symbol):
-            continue
-        for symbol, addend in zip(table.symbol, table.r_addend, strict=True):
-            if symbol in home and start <= values[symbol] + addend < end:
-                return True
-    return False
+    loaded = elf.loaded
+    places = (values[loaded.symbol[at]] + loaded.r_addend[at] for at in loaded.naming(home))
+    return any(start <= place < end for place in places)

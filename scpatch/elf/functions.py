@@ -23,20 +23,7 @@ class Functions:
 
     def __init__(self, elf: ElfFile, sections: Iterable[int]) -> None:
         self._symbols = elf.symbols
-        self._rows: dict[int, list[tuple[int, int, int]]] = {}
-        wanted = set(sections)
-        symbols = elf.symbols
-        if symbols is None or not wanted:
-            return
-        info, value, size = symbols.st_info, symbols.st_value, symbols.st_size
-        for index, section in symbols.in_sections(wanted):
-            kind = info[index] & 0xF
-            if kind in (c.STT_FUNC, c.STT_NOTYPE):
-                # Of several symbols at one place the sized function comes last, so that it wins.
-                rank = (kind == c.STT_FUNC) + 2 * (size[index] > 0)
-                self._rows.setdefault(section, []).append((value[index], rank, index))
-        for rows in self._rows.values():
-            rows.sort()
+        self._rows = {section: _rows(elf.symbols, section) for section in set(sections)}
 
     def nearest(self, section: int, offset: int) -> int | None:
         """The symbol index of the function at or before an offset.
@@ -70,3 +57,16 @@ class Functions:
         if index is None or self._symbols is None:
             return "", 0
         return self._symbols.name(index), offset - self._symbols.st_value[index]
+
+
+def _rows(symbols: SymbolTable | None, section: int) -> list[tuple[int, int, int]]:
+    """(place, rank, symbol index) of the symbols that may be functions of a section, sorted. Of
+    several at one place the sized function comes last, so that it wins."""
+    if symbols is None:
+        return []
+    info, value, size = symbols.st_info, symbols.st_value, symbols.st_size
+    return sorted(
+        (value[index], (kind == c.STT_FUNC) + 2 * (size[index] > 0), index)
+        for index in symbols.defined_in(section)
+        if (kind := info[index] & 0xF) in (c.STT_FUNC, c.STT_NOTYPE)
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate, compress
 
 from scpatch.elf import constants as c
@@ -35,6 +36,19 @@ class RelaTable(Relocations):
         super().__init__(data, encoding)
         self.target = target
         """Its section index (`sh_info`)."""
+
+    def between(self, start: int, end: int) -> Sequence[int]:
+        """The indices of the relocations from one section offset to before another, by r_offset."""
+        offsets, order = self._sorted
+        return order[bisect_left(offsets, start) : bisect_left(offsets, end)]
+
+    @cached_property
+    def _sorted(self) -> tuple[Sequence[int], Sequence[int]]:
+        """The values of r_offset, sorted, and their indices: the order that assemblers write."""
+        offsets = self.r_offset.tolist()
+        if offsets == (in_order := sorted(offsets)):
+            return self.r_offset, range(len(offsets))
+        return in_order, sorted(range(len(offsets)), key=offsets.__getitem__)
 
 
 class LoadedRelocations(Relocations):

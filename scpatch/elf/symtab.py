@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 from scpatch.elf import constants as c
@@ -55,12 +55,16 @@ class SymbolTable:
 
     def __getitem__(self, index: int) -> Symbol:
         """The symbol at an index from the file; SCP107 if there is none."""
-        if index >= len(self):
-            raise damaged(self._name, f"symbol {index} is named, there are {len(self)}")
+        self._check(index)
         return Symbol._make(self.encoding.symbol.unpack_from(self.data, index * c.SYM_SIZE))
 
     def name(self, index: int) -> str:
-        return self.raw_name(self[index].st_name).decode("utf-8", "surrogateescape")
+        self._check(index)
+        return self.raw_name(self.st_name[index]).decode("utf-8", "surrogateescape")
+
+    def _check(self, index: int) -> None:
+        if index >= len(self.st_info):
+            raise damaged(self._name, f"symbol {index} is named, there are {len(self)}")
 
     def raw_name(self, st_name: int) -> bytes:
         return string_at(self.strings, st_name, self._name)
@@ -71,8 +75,7 @@ class SymbolTable:
 
         Raises SCP107 for a section that does not exist.
         """
-        if index >= len(self.st_shndx):
-            raise damaged(self._name, f"symbol {index} is named, there are {len(self)}")
+        self._check(index)
         shndx = self.st_shndx[index]
         if shndx == c.SHN_XINDEX:
             if self.shndx is None:
@@ -100,11 +103,13 @@ class SymbolTable:
                 if st_name in places:
                     yield index
 
-    def in_sections(self, wanted: set[int]) -> list[tuple[int, int]]:
-        """(symbol index, section index) of the symbols defined in one of the sections `wanted`, in
-        section order."""
-        homes = self._homes
-        return [(index, section) for section in sorted(wanted) for index in homes.get(section, ())]
+    def defined_in(self, section: int) -> Sequence[int]:
+        """The indices of the symbols that are defined in a section."""
+        return self._homes.get(section, ())
+
+    def homes(self, sections: Iterable[int]) -> dict[int, int]:
+        """The symbols that are defined in some sections -> their sections."""
+        return {index: section for section in sections for index in self.defined_in(section)}
 
     @cached_property
     def _homes(self) -> dict[int, list[int]]:

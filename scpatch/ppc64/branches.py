@@ -6,8 +6,8 @@ bytes at a time, so that only they are looked at one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import accumulate, compress
 
 from scpatch.elf.encoding import Encoding
 from scpatch.ppc64 import insn
@@ -16,6 +16,8 @@ _CONDITIONAL = bytes(byte >> 2 == 16 for byte in range(256))
 _UNCONDITIONAL = bytes(byte >> 2 == 18 for byte in range(256))
 """For `bytes.translate`: whether an instruction of the B-form or the I-form starts with a byte."""
 
+_REACH = 1 << 13
+"""How many words away a B-form branch can lead."""
 _LI, _SIGN = 0x3FFFFFC, 0x2000000
 """The displacement of an I-form branch, in bytes, and the sign in it."""
 
@@ -30,27 +32,36 @@ class Branches:
         halves = encoding.column(memoryview(data), "h", encoding.half // 2, 2)
         conditional = _starting(data, encoding, _CONDITIONAL)
         displaced = _displaced(words, _starting(data, encoding, _UNCONDITIONAL))
-        self._sources = conditional + displaced
-        self._targets = [at + (halves[at] >> 2) for at in conditional]
-        self._targets += [at + ((words[at] & _LI ^ _SIGN) - _SIGN >> 2) for at in displaced]
-        """Indices of words; those of absolute branches mean nothing."""
+        targets = [at + ((words[at] & _LI ^ _SIGN) - _SIGN >> 2) for at in displaced]
+        near = [-_REACH <= to < len(words) + _REACH for to in targets]
+        self._sources = [*conditional, *compress(displaced, near)]
+        self._targets = [at + (halves[at] >> 2) + _REACH for at in conditional]
+        self._targets += [to + _REACH for to in compress(targets, near)]
+        """Indices of words, and `_REACH` more; those of absolute branches mean nothing."""
+        self._far = [
+            (to, at)
+            for to, at, is_near in zip(targets, displaced, near, strict=True)
+            if not is_near
+        ]
 
-    def into(self, ranges: Iterable[tuple[int, int]], past: int = 0) -> list[tuple[int, int]]:
+    def into(self, ranges: Collection[tuple[int, int]], past: int = 0) -> list[tuple[int, int]]:
         """(target, branch) of every relative branch into one of the ranges, sorted.
 
         All numbers are section offsets in bytes; a range is (start, end), and what is of it in the
         code counts, or up to `past` bytes past its end. A branch to itself is left out: that is
         what a branch with a relocation looks like.
         """
-        words, count = self.words, len(self.words) + past // 4
-        wanted = bytearray(count)
-        for start, end in ranges:
-            first, last = start // 4, min(-(-end // 4), count)
+        words, targets, count = self.words, self._targets, len(self.words) + past // 4
+        limits = [(start // 4, min(-(-end // 4), count)) for start, end in ranges]
+        wanted = bytearray(len(words) + 2 * _REACH)
+        for start, end in limits:
+            first, last = start + _REACH, min(end + _REACH, len(wanted))
             wanted[first:last] = b"\1" * (last - first)
+        hits = compress(zip(targets, self._sources, strict=True), map(wanted.__getitem__, targets))
+        found = [(to - _REACH, at) for to, at in hits]
+        found += [pair for pair in self._far if any(a <= pair[0] < b for a, b in limits)]
         return sorted(
-            (4 * to, 4 * at)
-            for to, at in zip(self._targets, self._sources, strict=True)
-            if 0 <= to < count and wanted[to] and to != at and not insn.is_absolute(words[at])
+            (4 * to, 4 * at) for to, at in found if to != at and not insn.is_absolute(words[at])
         )
 
 

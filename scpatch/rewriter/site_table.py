@@ -198,7 +198,7 @@ def _bases(elf: ElfFile, symbols: SymbolTable, sections: set[int]) -> dict[int, 
     The section symbol, else a symbol in it that no other object can replace. Raises SCP218.
     """
     ranks: dict[int, tuple[int, int, int]] = {}
-    for index, section in symbols.in_sections(sections):
+    for index, section in symbols.homes(sections).items():
         symbol = symbols[index]
         inside = symbol.st_value <= elf.sections[section].sh_size
         if inside and symbol.binding in (c.STB_LOCAL, c.STB_GLOBAL):

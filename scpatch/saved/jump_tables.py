@@ -96,7 +96,7 @@ def _names(elf: ElfFile, sections: Iterable[int]) -> tuple[_Places, _Places]:
     assert symbols is not None, "relocations name symbols"
     names: dict[int, set[int]] = {section: set() for section in wanted}
     functions: dict[int, set[int]] = {section: set() for section in wanted}
-    homes = dict(symbols.in_sections(wanted))
+    homes = symbols.homes(wanted)
     values, info = symbols.st_value, symbols.st_info
     for index, section in homes.items():
         kind = info[index] & 0xF

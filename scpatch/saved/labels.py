@@ -96,10 +96,11 @@ def _find_labels(elf: ElfFile, sections: set[int]) -> dict[int, Labels]:
     relative: list[Relative] = []
     homes: dict[int, int] = {}
     if (symbols := elf.symbols) is not None:
-        homes = dict(symbols.in_sections(sections))
-        for symbol, home in homes.items():
-            if symbols.st_info[symbol] & 0xF not in _NAMELESS:
-                labels[home].named.append(symbols.st_value[symbol])
+        homes = symbols.homes(sections)
+        kinds, values = symbols.st_info, symbols.st_value
+        for section, here in labels.items():
+            named = (at for at in symbols.defined_in(section) if kinds[at] & 0xF not in _NAMELESS)
+            here.named.extend(map(values.__getitem__, named))
     words = {index for name in WORDS for index in elf.sections_named(name)}
     loaded = elf.loaded
     for target, _, indices in loaded.by_section(loaded.naming(homes)):

@@ -43,8 +43,6 @@ class SectionFacts(NamedTuple):
     """Its section index."""
     branches: Sequence[tuple[int, int]]
     """(target, branch) of the branches without a relocation into functions with calls, sorted."""
-    order: Sequence[int]
-    """The indices of the section's relocations in the order of r_offset."""
 
     @property
     def labels(self) -> Labels:
@@ -64,19 +62,12 @@ class SectionFacts(NamedTuple):
         table = self.whole.elf.relocations(self.number)
         if table is None:
             return []
-        offset = table.r_offset.__getitem__
-        first, last = (bisect_left(self.order, place, key=offset) for place in (start, end))
-        return [table[index] for index in self.order[first:last]]
+        return [table[index] for index in table.between(start, end)]
 
 
 def section_facts(whole: ObjectFacts, number: int, calls: Iterable[int]) -> SectionFacts:
     """The section with `calls`, which are section offsets."""
-    table = whole.elf.relocations(number)
-    offsets = table.r_offset.tolist() if table is not None else []
-    order: Sequence[int] = range(len(offsets))
-    if offsets != sorted(offsets):
-        order = sorted(order, key=offsets.__getitem__)
-    return SectionFacts(whole, number, _branches_to(whole, number, calls), order)
+    return SectionFacts(whole, number, _branches_to(whole, number, calls))
 
 
 def _branches_to(whole: ObjectFacts, section: int, calls: Iterable[int]) -> list[tuple[int, int]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from itertools import compress
 
 from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile
@@ -24,7 +22,6 @@ class Judge:
         elf: ElfFile,
         functions: Functions,
         choices: Choices,
-        references: Sequence[Reference],
         trampolines: Sequence[Trampoline],
         *,
         module: bool,
@@ -33,11 +30,7 @@ class Judge:
         self._functions = functions
         self._choices = choices
         self._module = module
-        self._calls: dict[int, list[int]] = {}
-        for reference in references:
-            self._calls.setdefault(reference.section, []).append(reference.offset)
         self._unfit = {trampoline.name for trampoline in trampolines if not trampoline.fits_stub}
-        self._relocated: dict[int, dict[int, int]] = {}
 
     def site(self, reference: Reference) -> Site:
         """The call site with its kind, as far as the call and the word after it tell."""
@@ -185,18 +178,9 @@ class Judge:
     def _relocations(self, table: RelaTable | None, offset: int) -> int:
         """How many relocations other than TOCSAVE apply to the word of a call, or to the one after
         it, at a section offset."""
-        if table is None:
-            return 0
-        if table.target not in self._relocated:
-            calls = self._calls[table.target]
-            near = {call + byte for call in calls for byte in range(8)}
-            offsets = table.r_offset
-            self._relocated[table.target] = Counter(
-                offsets[index] & ~3
-                for index in compress(range(len(table)), map(near.__contains__, offsets))
-                if table.r_info[index] & 0xFFFFFFFF != relocs.R_PPC64_TOCSAVE
-            )
-        return self._relocated[table.target].get(offset, 0)
+        near = () if table is None else table.between(offset, offset + 4)
+        types = (table.r_info[index] & 0xFFFFFFFF for index in near if table is not None)
+        return sum(kind != relocs.R_PPC64_TOCSAVE for kind in types)
 
 
 def site_at(elf: ElfFile, functions: Functions, section: int, offset: int, callee: Callee) -> Site:

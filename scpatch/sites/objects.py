@@ -32,7 +32,7 @@ def scan_object(elf: ElfFile, choices: Choices, traces: Traces) -> Scan:
         *resolved_calls(elf, trampolines, traces.stubs),
     ]
     functions = Functions(elf, {reference.section for reference in references})
-    judge = Judge(elf, functions, choices, references, trampolines, module=module)
+    judge = Judge(elf, functions, choices, trampolines, module=module)
     sites = [judge.site(call) for call in _calls(references, traces)]
     sites.sort(key=lambda site: (site.section, site.offset))
     callees = tuple(trampolines), traces.stubs

@@ -69,14 +69,13 @@ class _Callees:
         self._by_symbol = {callee.symbol: callee for callee in callees}
         self._by_section = _by_section(callees)
         symbols = elf.symbols
-        inside = symbols.in_sections(set(self._by_section)) if symbols and callees else ()
-        self._homes = dict(inside)
+        self._homes = symbols.homes(self._by_section) if symbols else {}
         """The symbols that an addend to a callee may count from, and their sections."""
         self._values = symbols.st_value if symbols else ()
         # A branch without an addend, or any if the symbol names the start of the section.
         others = (
             symbol
-            for symbol, section in inside
+            for symbol, section in self._homes.items()
             if not (start := self._values[symbol])
             or _at(self._by_section[section], start) is not None
         )

@@ -46,12 +46,11 @@ def find_in(elf: ElfFile, symbols: SymbolTable, patterns: Sequence[str]) -> list
     section, whatever its st_size says: a call from behind that is none of its own."""
     trampolines = find_trampolines(symbols, patterns)
     homes = {trampoline.section for trampoline in trampolines if trampoline.defined}
-    starts = {home: [elf.sections[home].sh_size] for home in homes}
-    for index, home in symbols.in_sections(homes):
-        if symbols.st_info[index] & 0xF == c.STT_FUNC:
-            starts[home].append(symbols.st_value[index])
-    for places in starts.values():
-        places.sort()
+    kinds, values = symbols.st_info, symbols.st_value
+    starts = {}
+    for home in homes:
+        functions = (at for at in symbols.defined_in(home) if kinds[at] & 0xF == c.STT_FUNC)
+        starts[home] = sorted([elf.sections[home].sh_size, *map(values.__getitem__, functions)])
     return [
         _ending(trampoline, starts[trampoline.section]) if trampoline.defined else trampoline
         for trampoline in trampolines

@@ -99,7 +99,7 @@ def _runs_on(encoding: Encoding, code: memoryview, start: int) -> bool:
 
 def _is_named(elf: ElfFile, symbols: SymbolTable, section: int, start: int, end: int) -> bool:
     """Whether a symbol or a relocation names a place in a range of a section."""
-    home = {index for index, _ in symbols.in_sections({section})}
+    home = set(symbols.defined_in(section))
     values, infos = symbols.st_value, symbols.st_info
     for index in home:
         inside = start <= values[index] < end or values[index] < start < (

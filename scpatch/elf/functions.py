@@ -18,55 +18,56 @@ def section_of(symbols: SymbolTable, index: int) -> int:
     return symbols.section_index(index)
 
 
+_Function = tuple[int, int, int, int]
+"""A symbol that may be a function: its section offset; a rank, since of several at one place the
+sized one comes last, so that it wins; the section offset after what it covers, which is its start
+if it has no size or is no STT_FUNC; its index."""
+
+
 class Functions:
     """The function symbols of some sections, by section offset."""
 
     def __init__(self, elf: ElfFile, sections: Iterable[int]) -> None:
         self._symbols = elf.symbols
-        self._rows = {section: _rows(elf.symbols, section) for section in set(sections)}
+        self._sections = {section: _functions(elf.symbols, section) for section in set(sections)}
 
-    def nearest(self, section: int, offset: int) -> int | None:
-        """The symbol index of the function at or before an offset.
+    def _at(self, section: int, offset: int) -> _Function | None:
+        functions = self._sections.get(section, ())
+        last = bisect_left(functions, (offset + 1,)) - 1
+        for at in range(last, max(last - 16, -1), -1):
+            if offset < functions[at][2]:
+                return functions[at]
+        return functions[last] if last >= 0 else None
+
+    def covering(self, section: int, offset: int) -> int | None:
+        """The symbol index of the sized function that covers an offset."""
+        function = self._at(section, offset)
+        return None if function is None or offset >= function[2] else function[3]
+
+    def name(self, section: int, offset: int) -> tuple[str, int]:
+        """(name, offset in it) of the function at or before an offset; ("", 0) for none.
 
         A sized function that covers the offset is preferred; without one it is the nearest
         symbol before it, as a disassembler would print it.
         """
-        rows = self._rows.get(section, [])
-        last = bisect_left(rows, (offset + 1,)) - 1
-        for at in range(last, max(last - 16, -1), -1):
-            if self._covers(rows[at][2], offset):
-                return rows[at][2]
-        return rows[last][2] if last >= 0 else None
-
-    def covering(self, section: int, offset: int) -> int | None:
-        """The symbol index of the sized function that covers an offset."""
-        index = self.nearest(section, offset)
-        return index if index is not None and self._covers(index, offset) else None
-
-    def _covers(self, index: int, offset: int) -> bool:
-        symbols = self._symbols
-        return (
-            symbols is not None
-            and symbols.st_info[index] & 0xF == c.STT_FUNC
-            and offset < symbols.st_value[index] + symbols.st_size[index]
-        )
-
-    def name(self, section: int, offset: int) -> tuple[str, int]:
-        """(name, offset in it) of the function that `nearest` gives; ("", 0) for none."""
-        index = self.nearest(section, offset)
-        if index is None or self._symbols is None:
+        function = self._at(section, offset)
+        if function is None or self._symbols is None:
             return "", 0
-        return self._symbols.name(index), offset - self._symbols.st_value[index]
+        start, _, _, symbol = function
+        return self._symbols.name(symbol), offset - start
 
 
-def _rows(symbols: SymbolTable | None, section: int) -> list[tuple[int, int, int]]:
-    """(place, rank, symbol index) of the symbols that may be functions of a section, sorted. Of
-    several at one place the sized function comes last, so that it wins."""
+def _functions(symbols: SymbolTable | None, section: int) -> list[_Function]:
+    """The functions of a section, sorted."""
     if symbols is None:
         return []
     info, value, size = symbols.st_info, symbols.st_value, symbols.st_size
-    return sorted(
-        (value[index], (kind == c.STT_FUNC) + 2 * (size[index] > 0), index)
-        for index in symbols.defined_in(section)
-        if (kind := info[index] & 0xF) in (c.STT_FUNC, c.STT_NOTYPE)
-    )
+    functions = []
+    for index in symbols.defined_in(section):
+        kind = info[index] & 0xF
+        if kind in (c.STT_FUNC, c.STT_NOTYPE):
+            start, sized = value[index], size[index] if kind == c.STT_FUNC else 0
+            rank = (kind == c.STT_FUNC) + 2 * (size[index] > 0)
+            functions.append((start, rank, start + sized, index))
+    functions.sort()
+    return functions

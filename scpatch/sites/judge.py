@@ -178,9 +178,10 @@ class Judge:
     def _relocations(self, table: RelaTable | None, offset: int) -> int:
         """How many relocations other than TOCSAVE apply to the word of a call, or to the one after
         it, at a section offset."""
-        near = () if table is None else table.between(offset, offset + 4)
-        types = (table.r_info[index] & 0xFFFFFFFF for index in near if table is not None)
-        return sum(kind != relocs.R_PPC64_TOCSAVE for kind in types)
+        if table is None:
+            return 0
+        types = [table.r_info[at] & 0xFFFFFFFF for at in table.between(offset, offset + 4)]
+        return len(types) - types.count(relocs.R_PPC64_TOCSAVE)
 
 
 def site_at(elf: ElfFile, functions: Functions, section: int, offset: int, callee: Callee) -> Site:

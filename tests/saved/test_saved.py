@@ -28,6 +28,10 @@ CASES = {
     "straight": Case(SAVE + CALL, "saved"),
     "no_save": Case(CALL, "rewrite"),
     "twice": Case(SAVE + CALL + CALL, "saved saved"),
+    "saved_by_the_stub_of_the_call_before": Case(CALL + CALL, "rewrite saved"),
+    "saved_by_a_stub_on_one_path": Case(
+        "cmpdi 3, 0\n beq 1f\n" + CALL + "1:" + CALL, "rewrite rewrite"
+    ),
     "save_after_the_call": Case(CALL + SAVE, "rewrite"),
     "one_path": Case("cmpdi 3, 0\n beq 1f\n" + SAVE + "1:" + CALL, "rewrite"),
     "both_paths": Case(
@@ -300,3 +304,11 @@ def test_a_module_that_the_loader_would_refuse(tmp_path: Path) -> None:
     path = assemble(tmp_path, SAVED.replace("CALL __SCT__x", "bl __SCT__x\n ld 2, 24(1)") + module)
     assert states(path) == {"f": ["refused SCP213"]}
     assert states(path, undefined="rewrite") == {"f": ["refused SCP213"]}
+
+
+@pytest.mark.parametrize(("module", "want"), [(True, "saved"), (False, "rewrite")])
+def test_the_stub_of_the_module_loader_saves(tmp_path: Path, module: bool, want: str) -> None:
+    """It stores r2 at a call of what the module does not define, and nothing else does here."""
+    mark = '.section .gnu.linkonce.this_module, "aw"\n .quad 0\n' if module else ""
+    code = "FRAME f\n bl printk\n nop\nCALL __SCT__x\nLEAVE f\nFUNC __SCT__x\n blr\nEND __SCT__x\n"
+    assert states(assemble(tmp_path, code + mark), hoist="never") == {"f": [want]}

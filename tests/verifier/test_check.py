@@ -15,6 +15,7 @@ from scpatch.verifier.check import CheckedCall, Kind
 from scpatch.verifier.verdict import Result
 from tests.tools import (
     BL,
+    CROSS,
     FIXTURES,
     LD_R2,
     NOP,
@@ -22,6 +23,7 @@ from tests.tools import (
     B,
     assemble,
     relocations,
+    run,
     section,
     sections,
     symbols,
@@ -282,6 +284,23 @@ def test_each_word_of_the_code_on_the_livepatch_stack(tmp_path: Path) -> None:
             start = at(path, names[int(block.section)], block.value + offset)
             broken = checked(with_word(data, start, NOP))
             assert reasons(broken)["trampoline"] < 5, offset
+
+
+@pytest.mark.parametrize("strategy", ["localentry", "livepatch-stack"])
+def test_a_weak_trampoline_may_be_replaced_by_one_that_nobody_has_rewritten(
+    tmp_path: Path, strategy: str
+) -> None:
+    old = tmp_path / "old.o"
+    weak = "--weaken-symbol=__SCT__tp_func_kfree"
+    run(f"{CROSS}objcopy", weak, FIXTURES / "calls-gcc.o", old)
+    new = scpatch.rewrite(old, strategy, KNOWN, output=tmp_path / "new.o").outputs[0].target
+    verdict = checked(new, image=True)
+    reason = {"localentry": "linker", "livepatch-stack": "trampoline"}[strategy]
+    assert reasons(verdict) == {reason: 3, "open": 10}
+    weakened = [call for call in verdict.calls if call.trampoline == "__SCT__tp_func_kfree"]
+    end = "but it is weak: the link may take that of another object instead"
+    assert all(call.why.endswith(end) for call in weakened)
+    assert all(v.proven for v in scpatch.verify(old, new, KNOWN, run=False))
 
 
 def test_a_trampoline_that_uses_the_callers_r2_is_marked_in_vain(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 from scpatch.verifier.objects.calls import Site
-from scpatch.verifier.objects.read import STB_GLOBAL, Place, Symbol
+from scpatch.verifier.objects.read import STB_GLOBAL, STB_WEAK, Place, Symbol
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Common, Reason, SiteProof
 
@@ -187,6 +187,13 @@ def only_the_nop(was: Site, now: Site) -> Iterator[str]:
     """That the relocation of a call is as it was."""
     if was.rela != now.rela:
         yield "only the nop had to change, but the call's relocation was changed"
+
+
+def open_definition(site: Site, why: str) -> tuple[Reason, str] | None:
+    """What speaks against a call that is right because of its trampoline's code or mark."""
+    if site.trampoline.symbol.binding != STB_WEAK:
+        return None
+    return Common.OPEN, f"{why}, but it is weak: the link may take that of another object instead"
 
 
 def open_load(offset: int, known: Surroundings) -> tuple[Reason, str] | None:

@@ -23,7 +23,14 @@ from scpatch.verifier.objects.read import STB_WEAK, Place
 from scpatch.verifier.objects.relocations import REL24
 from scpatch.verifier.objects.trampolines import Trampoline
 from scpatch.verifier.objects.variant import BCTR, BL, LD_R2, MTCTR_R12, B, without_distance
-from scpatch.verifier.reasons.interface import Block, Judgement, Spans, Strategy, Surroundings
+from scpatch.verifier.reasons.interface import (
+    Block,
+    Judgement,
+    Spans,
+    Strategy,
+    Surroundings,
+    open_definition,
+)
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Common, Reason, SiteProof
 
@@ -247,7 +254,7 @@ class _LivepatchStack(Strategy):
             offsets = self._new.code(Place(site.trampoline.place.section, to))
             if offsets != known.livepatch:
                 return Common.WRONG, f"the livepatch stack is looked for by {offsets}"
-        return None
+        return None if self.after.calls.module else open_definition(site, found.why)
 
     def describe(self, proof: SiteProof, was: Site, now: Site) -> SiteProof:
         if proof.state is _Reason.ELSEWHERE:

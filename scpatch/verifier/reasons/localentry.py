@@ -17,7 +17,7 @@ from typing import Final
 from scpatch.verifier.objects import record
 from scpatch.verifier.objects.calls import Calls, Site
 from scpatch.verifier.objects.insn import Flow, flow, target, toc_load
-from scpatch.verifier.objects.read import STB_WEAK, Place, Rela, Symbol
+from scpatch.verifier.objects.read import Place, Rela, Symbol
 from scpatch.verifier.objects.relocations import (
     ADDR16_HA,
     ADDR16_LO,
@@ -36,6 +36,7 @@ from scpatch.verifier.reasons.interface import (
     Spans,
     Strategy,
     Surroundings,
+    open_definition,
     restore_fault,
 )
 from scpatch.verifier.search.frame import Code
@@ -86,7 +87,7 @@ class _Localentry(Strategy):
         fault = self._fault_now(site.trampoline, known.paca_toc)
         if fault := fault or restore_fault(self.after, site):
             return Common.WRONG, f"{found.why}, but {fault}"
-        return None
+        return open_definition(site, found.why)
 
     def call_faults(self, was: Site, now: Site, reason: Reason) -> Iterator[str]:
         calls = self.after.calls
@@ -228,8 +229,6 @@ class _Localentry(Strategy):
     def _fault_now(self, now: Trampoline, paca_toc: int | None) -> str:
         """What is wrong with a marked trampoline of which it is not known how it was before."""
         calls = self.after.calls
-        if now.symbol.binding == STB_WEAK:
-            return "another definition, without the mark, may replace its trampoline"
         offset = toc_load(calls.word(now.place))
         if None not in (offset, paca_toc) and offset != paca_toc:
             return f"its trampoline loads r2 from {offset}(r13), not {paca_toc}(r13)"

@@ -127,8 +127,9 @@ def settle(
 def _faults(section: SectionFacts, calls: Sequence[Call]) -> dict[int, Fault]:
     nops = {call.offset + 4 for call in calls if call.needs_nop}
     patched = nops.intersection(section.patches.ends.union(section.labels.changed))
-    faults = dict.fromkeys(patched, Fault.PATCHED)
-    faults |= dict.fromkeys(section.entered(nops), Fault.ENTERED)
+    # Of a nop with both, patching is worse: no restore at all may be there when it runs.
+    faults = dict.fromkeys(section.entered(nops), Fault.ENTERED)
+    faults |= dict.fromkeys(patched, Fault.PATCHED)
     return {nop - 4: fault for nop, fault in faults.items()}
 
 

@@ -202,6 +202,8 @@ def test_clang_without_a_toc(tmp_path: Path) -> None:
          " .long 2b-., 1b-.\n .text"),
         ("SCP202", '2: nop\n bl __SCT__x\n1: nop\n .section __jump_table, "aw"\n'
          " .long 2b-., 1b-.\n .quad 0\n .text"),
+        ("SCP240", 'bl __SCT__x\n1: nop\n2: nop\n .section __jump_table, "aw"\n'
+         " .long 1b-., 2b-.\n .quad 0\n .text"),
         ("SCP203", "b __SCT__x"),
         ("SCP205", "bl __SCT__x+8\n nop"),
         ("SCP206", "bl __SCT__x\n .reloc ., R_PPC64_ADDR16_LO, other\n nop"),

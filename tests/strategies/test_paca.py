@@ -108,6 +108,14 @@ def test_every_site_fails_before_and_passes_now(assemble: Assemble) -> None:
     assert result.proof.paca_toc == PACATOC
 
 
+def test_a_nop_that_is_a_branch_target_and_that_the_kernel_patches(assemble: Assemble) -> None:
+    """A static branch there may be anything when the call returns."""
+    table = ' .section __jump_table, "aw"\n .long 1b-., 1b-.\n .quad 0\n .text\n'
+    path = assemble(TARGETED + table)
+    plan = plan_file(path, Options("paca", offsets=Offsets(paca_toc=PACATOC)))
+    assert [site.code for site in plan.refused] == ["SCP240"]
+
+
 @pytest.mark.parametrize(
     "name", in_both("sites.o", "calls-gcc.o", "calls-clang.o", "calls-sections.o", "merged.o")
 )

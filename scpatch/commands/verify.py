@@ -24,6 +24,7 @@ from scpatch.report.messages import (
 from scpatch.report.progress import progress, progress_bar
 from scpatch.report.verify import VerifyReport
 from scpatch.rewriter import Options
+from scpatch.verifier.beside import side_by_side
 from scpatch.verifier.objects.read import is_linked
 from scpatch.verifier.phases import listening
 from scpatch.verifier.tools import Toolchain
@@ -74,8 +75,8 @@ def run(values: Values) -> Exit:
 
 @contextmanager
 def _phases(values: Values) -> Iterator[None]:
-    """Shows how far the work on one file is."""
-    with progress("verifying", quiet=values.quiet) as phase, listening(phase):
+    """Shows how far the work on one file is, for which all processors are free."""
+    with progress("verifying", quiet=values.quiet) as phase, listening(phase), side_by_side():
         yield None
 
 

@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import os
 import sys
+from _thread import allocate_lock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+_importing = allocate_lock()
+"""A process is forked before or after the import of a thread, not in between: the new one, which
+does not have the thread, would wait forever for what it was about to import."""
+os.register_at_fork(
+    before=_importing.acquire,
+    after_in_parent=_importing.release,
+    after_in_child=_importing.release,
+)
 
 PATIENCE = 1.0
 """Seconds before anything is drawn; most calls are done by then."""
@@ -90,8 +100,15 @@ class _Display:
 
     def _open(self) -> None:
         """Runs in the thread of the timer."""
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        with _importing:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                Progress,
+                SpinnerColumn,
+                TextColumn,
+                TimeElapsedColumn,
+            )
 
         columns = SpinnerColumn("line"), TextColumn("{task.description}"), BarColumn()
         with self._lock:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from scpatch.verifier.linked import prove_link
 from scpatch.verifier.linked.image import find_trampolines, read_image
-from scpatch.verifier.objects import record, second_opinion
+from scpatch.verifier.objects import decoder, record
 from scpatch.verifier.objects.calls import Site, find_calls
 from scpatch.verifier.objects.forms import has_intermediate, read_object
 from scpatch.verifier.objects.insn import Flow, flow
 from scpatch.verifier.objects.read import Place, UnreadableError, is_linked
 from scpatch.verifier.objects.variant import NOPS, STD_R2
-from scpatch.verifier.proof import checkers, look_again
+from scpatch.verifier.proof import look_again
 from scpatch.verifier.proof.added import falls_through
 from scpatch.verifier.proof.change import save_fault
 from scpatch.verifier.reasons import judge, strategies
@@ -124,13 +124,15 @@ def _check_image(
     noted = tuple(sorted(record.strategies(image)))
     verdict = CheckVerdict(label, Kind.IMAGE, trampolines=names, strategies=noted)
     if image.symtab and not names:
-        return replace(verdict, errors=tuple(look_again(image)), checkers=checkers(image))
+        checkers, errors = look_again(image)
+        return replace(verdict, errors=errors, checkers=checkers)
     proof = prove_link((), path, trampolines, known.paca_toc)
     if not proof.sites:
         return replace(verdict, errors=proof.errors, checkers=proof.checkers)
     # A load from elsewhere is an error of the whole there; here it is one of its call.
     calls = tuple(_checked(site, *_in_image(site, known)) for site in proof.sites)
-    return replace(verdict, calls=calls, errors=tuple(look_again(image)), checkers=checkers(image))
+    checkers, errors = look_again(image)
+    return replace(verdict, calls=calls, errors=errors, checkers=checkers)
 
 
 def _in_image(site: SiteProof, known: Surroundings) -> tuple[Reason, str]:
@@ -156,11 +158,14 @@ def _check_object(
 ) -> CheckVerdict:
     image = read_object(path)
     calls = find_calls(image, trampolines)
-    # Without trampolines nothing is followed, but a symbol that was not read must be noticed.
-    errors = look_again(image) if calls.trampolines else [*second_opinion.disagreements(image)]
+    # Even if there is nothing to follow, a symbol that was not read must be noticed.
+    checkers, disagreements = look_again(image)
+    if calls.trampolines:
+        decoder.prepare(image.words)
     code = Code(ObjectEntries(calls))
     applied = [strategy(code, code) for strategy in strategies()]
-    errors += [fault for strategy in applied for fault in strategy.faults_alone()]
+    faults = (fault for strategy in applied for fault in strategy.faults_alone())
+    errors = [*disagreements, *faults]
     if not image.symtab and any(section.size for section in image.code):
         errors.append("no symbol table: nothing can be said of its code.")
     checked = _Object(code, applied, known)
@@ -171,7 +176,7 @@ def _check_object(
         tuple(errors),
         tuple(trampoline.symbol.name for trampoline in calls.every_trampoline),
         tuple(sorted(calls.noted)),
-        checkers(image),
+        checkers,
         has_intermediate(image),
     )
 

@@ -11,10 +11,12 @@ import gc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from scpatch.verifier.archives import counted_names, is_archive, open_archive, open_archives
+from scpatch.verifier.beside import beside
 from scpatch.verifier.check import CheckVerdict, check
 from scpatch.verifier.execute import execute
 from scpatch.verifier.linked import prove_images, prove_link
@@ -204,11 +206,11 @@ def _run(
     """Executes the call sites that a program can be made of, in both versions."""
     sites = [site for site in proof.sites if site.runs]
     offsets = _completed(offsets, proof)
-    old = execute(
-        before, [replace(site, code=None, marked=False) for site in sites], tools, offsets
-    )
-    new = execute(after, sites, tools, offsets)
-    return tuple(map(SiteRuns, sites, old, new))
+    unmarked = [replace(site, code=None, marked=False) for site in sites]
+    size = before.stat().st_size + after.stat().st_size
+    with beside(partial(execute, after, sites, tools, offsets), size) as run_again:
+        old = execute(before, unmarked, tools, offsets)
+        return tuple(map(SiteRuns, sites, old, run_again()))
 
 
 def _completed(offsets: KernelOffsets, proof: Proof) -> KernelOffsets:

@@ -22,6 +22,11 @@ def listening(listener: Listener) -> Iterator[None]:
         _listeners.remove(listener)
 
 
+def mute() -> None:
+    """Tells nobody any more: a forked process has no terminal of its own."""
+    _listeners.clear()
+
+
 def enter(name: str, done: int = 0, total: int = 0) -> None:
     """Says what begins now, or how far it is."""
     for listener in _listeners:

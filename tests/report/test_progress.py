@@ -101,9 +101,9 @@ def test_verify_says_each_phase(tmp_path: Path) -> None:
     assert [name for name, _, _ in told if name != "proving"] == [
         "reading the objects",
         "disassembling",
-        "reading the files with another library",
         "finding the calls",
         "comparing all other contents",
+        "reading the files with another library",
         *(["linking a program of the calls", "executing"] * 2),
     ]
     assert [done for name, done, total in told if name == "proving"] == list(range(13))

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from scpatch.verifier.beside import beside
 from scpatch.verifier.linked.image import Linked, find_trampolines, read_image
 from scpatch.verifier.linked.judge import judge
 from scpatch.verifier.objects import decoder, record
@@ -21,7 +23,7 @@ from scpatch.verifier.objects.forms import read_object
 from scpatch.verifier.objects.read import Image, Place, UnreadableError
 from scpatch.verifier.objects.variant import NOPS
 from scpatch.verifier.phases import enter
-from scpatch.verifier.proof import checkers, headers, loads_of, look_again, one_offset, same
+from scpatch.verifier.proof import headers, loads_of, look_again, one_offset, same, size_of
 from scpatch.verifier.reasons import image_patches, not_in_images
 from scpatch.verifier.types import Checkers, Common, Proof, Reason, SiteProof
 
@@ -92,14 +94,19 @@ def prove_images(
     try:
         enter("reading the images")
         images = read_image(before), read_image(after)
-        errors = look_again(*images)
-        errors += headers.check(*images)
-        errors += _moved(*images)
-        if errors:
-            return Proof((), tuple(errors), checkers=checkers(*images))
-        enter("proving")
-        old, new = (find_trampolines(image, trampolines) for image in images)
-        return replace(_compare(old, new, paca_toc), checkers=checkers(*images))
+        enter("disassembling")
+        decoder.prepare(word for image in images for word in image.words)
+        with beside(partial(look_again, *images), size_of(*images)) as second_look:
+            enter("proving")
+            faults = [*headers.check(*images), *_moved(*images)]
+            proof = Proof((), ())
+            if not faults:
+                old, new = (find_trampolines(image, trampolines) for image in images)
+                proof = _compare(old, new, paca_toc)
+            checkers, errors = second_look()
+        if errors := (*errors, *faults):
+            return Proof((), errors, checkers=checkers)
+        return replace(proof, checkers=checkers)
     except UnreadableError as reason:
         return Proof((), (f"{reason}.",))
 

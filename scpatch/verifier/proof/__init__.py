@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
+from scpatch.verifier.beside import beside
 from scpatch.verifier.objects import decoder, record, second_opinion
 from scpatch.verifier.objects.calls import find_calls
 from scpatch.verifier.objects.forms import has_intermediate, read_object
@@ -48,20 +51,25 @@ def prove(
     try:
         enter("reading the objects")
         images = read_object(before), read_object(after)
-        errors = look_again(*images)
-        enter("finding the calls")
-        old, new = (Code(ObjectEntries(find_calls(image, trampolines))) for image in images)
-        applied = [strategy(old, new) for strategy in strategies()]
-        others = {number for strategy in applied for number in strategy.symbols_that_differ()}
-        errors += headers.check(*images, others)
-        if errors:
-            return Proof((), tuple(errors), checkers=checkers(*images))
-        proof = _compare(old, new, applied, paca_toc, for_kernel=for_kernel)
+        enter("disassembling")
+        decoder.prepare(word for image in images for word in image.words)
+        with beside(partial(look_again, *images), size_of(*images)) as second_look:
+            enter("finding the calls")
+            old, new = (Code(ObjectEntries(find_calls(image, trampolines))) for image in images)
+            applied = [strategy(old, new) for strategy in strategies()]
+            others = {number for strategy in applied for number in strategy.symbols_that_differ()}
+            faults = [*headers.check(*images, others)]
+            proof = Proof((), ())
+            if not faults:
+                proof = _compare(old, new, applied, paca_toc, for_kernel=for_kernel)
+            checkers, errors = second_look()
+        if errors := (*errors, *faults):
+            return Proof((), errors, checkers=checkers)
         used = [strategy.livepatch_offsets(livepatch_offsets) for strategy in applied]
         return replace(
             proof,
             errors=(*proof.errors, *(error for _, wrong in used for error in wrong)),
-            checkers=checkers(*images),
+            checkers=checkers,
             livepatch=next((offsets for offsets, _ in used if offsets is not None), None),
             intermediate=has_intermediate(images[1]),
         )
@@ -69,17 +77,16 @@ def prove(
         return Proof((), (f"{reason}.",))
 
 
-def look_again(*images: Image) -> list[str]:
-    """What another library reads otherwise. Has the code decoded that the proof will look at."""
-    enter("disassembling")
-    decoder.prepare(word for image in images for word in image.words)
+def look_again(*images: Image) -> tuple[Checkers, tuple[str, ...]]:
+    """What read the files and the instructions, and what another library reads otherwise."""
     enter("reading the files with another library")
-    return [text for image in images for text in second_opinion.disagreements(image)]
+    checkers = Checkers(second_opinion.names(*images), decoder.name())
+    return checkers, tuple(chain(*map(second_opinion.disagreements, images)))
 
 
-def checkers(*images: Image) -> Checkers:
-    """What read the files and the instructions."""
-    return Checkers(second_opinion.names(*images), decoder.name())
+def size_of(*images: Image) -> int:
+    """The bytes of the files."""
+    return sum(len(image.data) for image in images)
 
 
 @dataclass(eq=False)

@@ -129,7 +129,18 @@ class ElfFile:
         Found by searching the string table, not by reading the names of thousands of sections.
         """
         needle = name.encode() + (b"" if prefix else b"\0")
-        places = set(find_all(self._section_names, needle))
+        return self._named_at(set(find_all(self._section_names, needle)))
+
+    def sections_ending(self, name: str) -> list[int]:
+        """Indices of the sections with names that end with `name`, found in the same way."""
+        names = self._section_names
+        ends = find_all(names, name.encode() + b"\0")
+        return self._named_at(
+            {at for end in ends for at in range(names.rfind(b"\0", 0, end) + 1, end + 1)}
+        )
+
+    def _named_at(self, places: set[int]) -> list[int]:
+        """Indices of the sections whose names start at one of some string table offsets."""
         if not places:
             return []
         return [i for i, section in enumerate(self.sections) if section.sh_name in places]

@@ -85,13 +85,12 @@ class _Entry(NamedTuple):
 def find_patched(elf: ElfFile) -> Patched:
     entries: dict[int, list[_Entry]] = {}
     unread = ""
-    for target in elf.relocated:
-        size = elf.section(target, "a SHT_RELA table").file_size
-        name = elf.section_name(target)
-        if not name.endswith(_SUFFIX):
+    for target in elf.sections_ending(_SUFFIX):
+        table, name = elf.relocations(target), elf.section_name(target)
+        if table is None:
             continue
-        table = elf.relocations(target)
-        read = _read(elf, name, table, size) if table is not None and name in FIXUPS else None
+        size = elf.sections[target].file_size
+        read = _read(elf, name, table, size) if name in FIXUPS else None
         if read is None:
             unread = name
         for entry in read or ():
@@ -117,7 +116,7 @@ def _read(elf: ElfFile, name: str, table: RelaTable, size: int) -> list[_Entry] 
             return None
         assert elf.symbols is not None, "its relocations name symbols"
         symbol = table.symbol[index]
-        home, value = section_of(elf.symbols, symbol), elf.symbols[symbol].st_value
+        home, value = section_of(elf.symbols, symbol), elf.symbols.st_value[symbol]
         # The distance counts from the entry, the relocation from the field.
         places[offset] = home, value + table.r_addend[index] - offset % length
     if set(places) != {at + field for at in range(0, size, length) for field in fields}:
@@ -156,7 +155,7 @@ def _is_quiet(elf: ElfFile, section: int, alternative: CodeRange) -> bool:
     if any(effects(word) != NONE or insn.base_is_r1(word) for word in words):
         return False
     table = elf.relocations(section)
-    return table is None or not any(start <= offset < end for offset in table.r_offset)
+    return table is None or not table.between(start, end)
 
 
 def merged(ranges: Iterable[CodeRange]) -> list[CodeRange]:

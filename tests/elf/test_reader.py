@@ -147,6 +147,12 @@ def test_addends_against_lief(path: Path) -> None:
     assert ours == theirs
 
 
+@pytest.mark.parametrize("ending", ["_fixup", ".text", "t", ""])
+def test_sections_ending(path: Path, ending: str) -> None:
+    wanted = [section.index for section in sections(path) if section.name.endswith(ending)]
+    assert read(path).sections_ending(ending) == wanted
+
+
 def test_content_against_objcopy(path: Path, tmp_path: Path) -> None:
     elf = read(path)
     for index, section in enumerate(elf.sections):

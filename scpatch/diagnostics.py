@@ -7,7 +7,8 @@ Imported only to print a hint or an explanation.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from scpatch.tuples import NamedTuple
 
 
 class Diagnostic(NamedTuple):

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+from scpatch.tuples import NamedTuple
 
 try:
     # hashlib has the same function, but loads OpenSSL, which takes longer than all the rest.

@@ -13,10 +13,11 @@ maps).
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from scpatch.ppc64.insn import signed
 from scpatch.ppc64.variant import TOC_SAVE
+from scpatch.tuples import NamedTuple
 
 
 class Effects(NamedTuple):

@@ -1,7 +1,9 @@
 """What the user chose of how reports look. The command line reads it at each start."""
 
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
+
+from scpatch.tuples import NamedTuple
 
 
 class Color(StrEnum):

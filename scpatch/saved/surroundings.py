@@ -6,7 +6,6 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.functions import Functions, section_of
@@ -20,6 +19,7 @@ from scpatch.ppc64.variant import SAVE_R2, local_entry_offset
 from scpatch.saved.analysis import FunctionCode
 from scpatch.saved.labels import Labels
 from scpatch.saved.other_calls import OtherCalls
+from scpatch.tuples import NamedTuple
 
 _TWO_WORDS = frozenset({38, 43, 44, 51})  # ADDR64, UADDR64, REL64, TOC
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
+
+from scpatch.tuples import NamedTuple
 
 DEFAULT_TRAMPOLINES = ("__SCT__*",)
 

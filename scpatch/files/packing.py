@@ -21,6 +21,8 @@ could fill the memory. Modules, also with DWARF, shrink to a tenth at most."""
 HARMLESS: Final = 64 << 20
 _STEP: Final = 4 << 20
 """Bytes that are unpacked at a time."""
+_STREAMS: Final = 256
+"""One after another. What is left after each is copied, so that many would take long."""
 _DICTIONARY: Final = 256 << 20
 """Bytes that the window of an xz stream may take; `xz -9` needs 65 MiB."""
 
@@ -29,6 +31,10 @@ _SIGNATURE_INFO = 12
 """The size of struct module_signature (include/linux/module_signature.h) in bytes."""
 _PKCS7 = 2
 """Its id_type, the only one that the kernel takes."""
+
+
+_SKIPPABLE: Final = b"\x2a\x4d\x18"
+"""After a first byte of 0x50 to 0x5f: a frame of zstd without content. Source: RFC 8878, 3.1.2."""
 
 
 class Packing(Enum):
@@ -51,29 +57,36 @@ class _Codec(NamedTuple):
 def packing_of(data: memoryview) -> Packing | None:
     """How the file is compressed; None: it is not."""
     start = bytes(data[:6])
+    if start[1:4] == _SKIPPABLE and start[0] >> 4 == 5:
+        return Packing.ZSTD
     return next((packing for packing in Packing if start.startswith(packing.value)), None)
 
 
 def unpack(data: memoryview, packing: Packing, name: str) -> memoryview:
     """The content of a compressed file. Raises SCP106 if it is damaged, longer than the limits
     above allow, or if there is no library for it."""
-    stream = _codec(packing, name).decompressor()
+    new_stream = _codec(packing, name).decompressor
     limit = min(LARGEST, max(HARMLESS, RATIO * len(data)))
     content = bytearray()
-    try:
-        for piece in _pieces(stream, data):
-            content += piece
-            if len(content) > limit:
-                raise _too_long(packing, limit, name)
-    except ScpatchError:
-        raise
-    except Exception as error:  # each library has errors of its own
-        raise _error(packing, f", and damaged: {error}", name) from error
-    if not stream.eof:
-        raise _error(packing, ", and cut off", name)
-    if stream.unused_data:
-        raise _error(packing, ", and something follows", name)
-    return memoryview(content).toreadonly()
+    rest: memoryview | bytes = data
+    for _ in range(_STREAMS):
+        stream = new_stream()
+        try:
+            for piece in _pieces(stream, rest):
+                content += piece
+                if len(content) > limit:
+                    raise _too_long(packing, limit, name)
+        except ScpatchError:
+            raise
+        except Exception as error:  # each library has errors of its own
+            raise _error(packing, f", and damaged: {error}", name) from error
+        if not stream.eof:
+            raise _error(packing, ", and cut off", name)
+        if not (rest := stream.unused_data):
+            return memoryview(content).toreadonly()
+        if packing_of(memoryview(rest)) is not packing:
+            raise _error(packing, ", and something follows", name)
+    raise _error(packing, f", and made of more than {_STREAMS} streams", name)
 
 
 def _pieces(stream: Any, data: memoryview) -> Iterator[bytes]:

@@ -62,6 +62,28 @@ def test_damage_is_named(kind: Packing) -> None:
 
 
 @pytest.mark.parametrize("kind", Packing)
+def test_several_streams_in_a_file_are_one_content(kind: Packing) -> None:
+    """`cat`, pigz, pbzip2 and pzstd make such files, and kmod reads them."""
+    parts = [CONTENT[:1000], b"", CONTENT[1000:]]
+    packed = b"".join(by_tool(kind, content=part) for part in parts)
+    assert unpack(memoryview(packed), kind, "x.ko") == CONTENT
+    for data, words in ((packed + bytes(8), "something follows"), (packed[:-5], "cut off")):
+        with pytest.raises(ScpatchError, match=words):
+            unpack(memoryview(data), kind, "x.ko")
+    with pytest.raises(ScpatchError, match="made of more than 256 streams"):
+        unpack(memoryview(pack(b"", kind, "x.ko") * 300), kind, "x.ko")
+
+
+def test_the_frames_of_pzstd() -> None:
+    """A skippable frame before each tells the size of that."""
+    frame = pack(CONTENT, Packing.ZSTD, "x.ko")
+    head = b"\x50\x2a\x4d\x18\4\0\0\0" + len(frame).to_bytes(4, "little")
+    packed = memoryview(head + frame + head)
+    assert packing_of(packed) is Packing.ZSTD
+    assert unpack(packed, Packing.ZSTD, "x.ko") == CONTENT
+
+
+@pytest.mark.parametrize("kind", Packing)
 def test_a_small_file_with_a_huge_content(kind: Packing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "HARMLESS", 1 << 20)
     fits, huge = (pack(bytes(size), kind, "x.ko") for size in (1 << 20, (1 << 20) + 1))

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from scpatch.errors import ScpatchError
 from scpatch.verifier.objects.read import ARCHIVES, BITCODE
-from scpatch.verifier.thin import member_files
+from scpatch.verifier.thin import check_files, member_files
 from scpatch.verifier.tools import USUAL, Toolchain, find
 
 _, THIN = ARCHIVES
@@ -73,7 +73,8 @@ def is_archive(path: Path) -> bool:
 def open_archive(archive: Path, toolchain: Toolchain = USUAL) -> Iterator[list[ArchiveMember]]:
     """The members of an archive, each in a file of its own, as long as the context lasts.
 
-    Raises ScpatchError if there is no `ar` (SCP301) or if it cannot read the archive (SCP302).
+    Raises ScpatchError if there is no `ar` (SCP301), if it cannot read the archive (SCP302), or if
+    a member of a thin one is missing (SCP109).
     """
     with TemporaryDirectory(prefix="scpatch-verify-") as folder:
         yield _extract(_find("ar", toolchain), archive, Path(folder))
@@ -109,10 +110,12 @@ def _find(tool: str, toolchain: Toolchain) -> str:
 
 def _extract(ar: str, archive: Path, folder: Path) -> list[ArchiveMember]:
     """The members of an archive; those of a regular archive are extracted to `folder`."""
-    members = list(_list(ar, archive))
-    names = [name for name, _ in members]
     with archive.open("rb") as file:
         is_thin = file.read(8) == THIN
+    if is_thin:
+        check_files(archive)
+    members = list(_list(ar, archive))
+    names = [name for name, _ in members]
     paths = (
         member_files(archive, names, folder)
         if is_thin

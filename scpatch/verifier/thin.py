@@ -27,16 +27,14 @@ def member_files(archive: Path, listed: Sequence[str], folder: Path) -> list[Pat
     """The file of each member, in order. Members of a regular archive are copied to `folder`, each
     into a directory of its own, under the names that `ar` has `listed`.
 
-    Raises ScpatchError (SCP302) for a member without a file, or if `ar` lists others.
+    Raises ScpatchError: SCP109 for a member without a file, SCP302 if `ar` lists others.
     """
     members = list(_members(archive))
     if len(members) != len(listed):
         raise _unclear(archive, f"ar lists {len(listed)} members, it has {len(members)}")
     paths: list[Path] = []
     for number, (name, origin, size) in enumerate(members):
-        path = archive.parent / os.fsdecode(name)
-        if not os.path.isfile(path):  # false also for a name that no file can have
-            raise _unclear(archive, f"its member {path} is no file")
+        path = _file_of(archive, name)
         if origin is not None:
             content = _content(archive, path, origin, size)
             path = folder / str(number) / os.path.basename(listed[number])
@@ -44,6 +42,26 @@ def member_files(archive: Path, listed: Sequence[str], folder: Path) -> list[Pat
             path.write_bytes(content)
         paths.append(path)
     return paths
+
+
+def check_files(archive: Path) -> None:
+    """That each member has a file, which `ar` says of the archive. Raises SCP109, and SCP302 for a
+    damaged archive."""
+    for name, _, _ in _members(archive):
+        _file_of(archive, name)
+
+
+def _file_of(archive: Path, name: bytes) -> Path:
+    path = archive.parent / os.fsdecode(name)
+    if not os.path.isfile(path):  # false also for a name that no file can have
+        raise ScpatchError(
+            "SCP109",
+            f"its member {path} is no file",
+            file=str(archive),
+            hint="a thin archive names its members by path: put the file back, or make the archive "
+            "again with `ar`",
+        )
+    return path
 
 
 def _members(archive: Path) -> Iterator[tuple[bytes, int | None, int]]:

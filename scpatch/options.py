@@ -348,7 +348,19 @@ def selection(values: Values, *, output_dir: Path | None = None) -> Selection:
     if not values.files and not values.files_froms:
         raise UsageError("missing argument 'FILE...'")
     copies = output_dir is not None
-    return select(values.files, values.files_froms, null=values.null, copies=copies, but=output_dir)
+    lists = values.files_froms
+    selected = select(values.files, lists, null=values.null, copies=copies, but=output_dir)
+    if not selected.files and not selected.errors:
+        warn_of_empty(lists)
+    return selected
+
+
+def warn_of_empty(lists: Sequence[Path]) -> None:
+    """Warns of lists that select nothing. Without lists there is nothing to warn of."""
+    if lists:
+        from scpatch.report.messages import warn_of_no_files
+
+        warn_of_no_files(lists)
 
 
 def library_options(values: Values, **more: object) -> Options:

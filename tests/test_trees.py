@@ -116,6 +116,7 @@ def test_a_bad_file_in_a_tree(tree: Path, jobs: int) -> None:
     assert result.returncode == 1
     changed = [name for name, content in _bytes(tree).items() if content != old[name]]
     assert changed == ["net/module.ko", "sites.o"]
+    assert result.stderr.endswith("bytes of code (3 files; 1 more failed)\n")
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -393,6 +394,16 @@ def test_objects_for_other_machines_are_left_out_of_a_tree_and_told(tree: Path) 
     assert (result.returncode, result.stderr) == (0, note)
     named = scpatch("scan", tree / "host.o")
     assert (named.returncode, "[SCP102]" in named.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["scan", "check", "advise", "rewrite", "verify", "diff"])
+def test_a_list_that_names_nothing_is_no_silent_success(tmp_path: Path, command: str) -> None:
+    """As `find` makes it in the wrong folder. A list of what has changed may well be empty."""
+    (tmp_path / "list").write_text("\n")
+    folders = (tmp_path, tmp_path) if command in ("verify", "diff") else ()
+    result = scpatch(command, *folders, "--files-from", tmp_path / "list")
+    assert result.returncode == 0
+    assert f"scpatch: warning: {tmp_path}/list: it names no file\n" in result.stderr
 
 
 def test_without_files() -> None:

@@ -8,7 +8,7 @@ from scpatch.api import diff
 from scpatch.commands.working import on_all
 from scpatch.errors import Exit
 from scpatch.files.selection import pair
-from scpatch.options import Values, check_workers, look, shown
+from scpatch.options import Values, check_workers, look, shown, warn_of_empty
 from scpatch.report.diff import DiffReport
 from scpatch.report.errors import print_errors
 from scpatch.report.forms import print_report
@@ -26,6 +26,8 @@ def run(values: Values) -> Exit:
     patterns = values.trampolines or DEFAULT_TRAMPOLINES
     work = partial(diff, context=values.context, trampolines=patterns)
     versions = pair(values.before, values.after, values.files_froms, null=values.null)
+    if not versions.sources and not versions.alone and not versions.pairs.errors:
+        warn_of_empty(values.files_froms)
     results = on_all(work, versions.sources, values, "comparing", worth=_WORTH, quiet=values.quiet)
     compared, errors, foreign = versions.pairs.sort_out(results)
     files = [file for part in compared for file in part]

@@ -11,7 +11,15 @@ from scpatch import batch
 from scpatch.api import scan, verify, verify_link
 from scpatch.errors import Exit, ScpatchError
 from scpatch.files.selection import Pairs, listed, pair
-from scpatch.options import UsageError, Values, check_workers, library_options, look, shown
+from scpatch.options import (
+    UsageError,
+    Values,
+    check_workers,
+    library_options,
+    look,
+    shown,
+    warn_of_empty,
+)
 from scpatch.report.errors import print_errors
 from scpatch.report.filters import EVERYTHING
 from scpatch.report.forms import print_report
@@ -54,6 +62,8 @@ def run(values: Values) -> Exit:
             verdicts = [verify_link(others, last, options, toolchain)]
     elif len(others) == 1:
         versions = pair(others[0], last, lists, null=values.null)
+        if not versions.sources and not versions.alone and not versions.pairs.errors:
+            warn_of_empty(lists)
         many = versions.pairs.many
         work = partial(verify, options=options, run=values.run, toolchain=toolchain)
         verdicts, errors = _verify_pairs(versions, work, values)

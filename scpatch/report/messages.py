@@ -95,6 +95,11 @@ def note_left_out(
             print_message(Kind.NOTE, names)
 
 
+def warn_of_no_files(lists: Sequence[Path]) -> None:
+    """Warns that lists of files name nothing at all: perhaps they were made in the wrong place."""
+    print_message(Kind.WARNING, f"{clean(', '.join(map(str, lists)))}: it names no file")
+
+
 def warn_alone(alone: Sequence[tuple[Path, Path]]) -> None:
     """Warns of files that only one of two folders has."""
     for path, folder in alone:

@@ -59,7 +59,8 @@ class RewriteReport(NamedTuple):
 
     def _plans(self) -> Iterator[Block]:
         if self.brief:
-            yield Line((Cell(total_line(self.plans, written=self.written)),))
+            total = total_line(self.plans, written=self.written, failed=self.failed)
+            yield Line((Cell(total),))
             for plan in self.plans:
                 if plan.changed or plan.refused:
                     yield Line((Cell(summary_line(plan, written=self.written)),), indent=2)

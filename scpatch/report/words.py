@@ -93,11 +93,14 @@ def summary_line(plan: FilePlan, *, written: bool, noun: str = "member") -> str:
     return f"{_names(plan)}: " + ", ".join([*parts, *rest, f"+{count(added, 'byte')} of code"])
 
 
-def total_line(plans: Sequence[FilePlan], *, written: bool) -> str:
-    """The summary line for all files of a tree."""
+def total_line(
+    plans: Sequence[FilePlan], *, written: bool, failed: Sequence[ScpatchError] = ()
+) -> str:
+    """The summary line for all files of a tree, and the number of those that have no plan."""
     objects = tuple(entry for plan in plans for entry in plan.objects)
     line = summary_line(FilePlan(Path("total"), objects, ()), written=written, noun="object")
-    return f"{line} ({count(len(plans), 'file')})"
+    rest = len({error.file for error in failed})
+    return f"{line} ({count(len(plans), 'file')}{f'; {rest:,} more failed' if rest else ''})"
 
 
 def _names(plan: FilePlan) -> str:

@@ -60,7 +60,7 @@ def run(values: Values) -> Exit:
     report(done, values, differences, [*errors, *failed], brief=files.many, written=written)
     if not values.quiet:
         note_left_out(files.links, sorted_out.foreign, files.outputs)
-        summarize(done, values, brief=files.many, written=written)
+        summarize(done, [*errors, *failed], values, brief=files.many, written=written)
     if not writing:
         rest = any(plan.outputs for plan in plans)
         advice = "; --keep-going rewrites the rest" if rest else ""

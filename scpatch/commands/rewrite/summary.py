@@ -53,7 +53,14 @@ def report(
     print_report(rewritten, values.format, look_of(values))
 
 
-def summarize(plans: Sequence[FilePlan], values: Values, *, brief: bool, written: bool) -> None:
+def summarize(
+    plans: Sequence[FilePlan],
+    failed: Sequence[ScpatchError],
+    values: Values,
+    *,
+    brief: bool,
+    written: bool,
+) -> None:
     """Prints a line a file on stderr, in `brief` of changed and refused ones only, and notes."""
     objects = [entry for plan in plans for entry in plan.objects]
     note_intermediate(entry.name for entry in objects if entry.intermediate)
@@ -68,7 +75,7 @@ def summarize(plans: Sequence[FilePlan], values: Values, *, brief: bool, written
         if plan.path.name == "vmlinux.o":
             print_message(Kind.NOTE, f"{clean(str(plan.path))}: {_NOTE}", _ADVICE)
     if brief and plans:
-        print(total_line(plans, written=written), file=sys.stderr)
+        print(total_line(plans, written=written, failed=failed), file=sys.stderr)
     if values.verify and written and any(plan.outputs for plan in plans):
         print_message(Kind.NOTE, "each new file was proven and executed first")
     if values.stats:

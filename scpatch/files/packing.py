@@ -68,7 +68,7 @@ def unpack(data: memoryview, packing: Packing, name: str) -> memoryview:
     new_stream = _codec(packing, name).decompressor
     limit = min(LARGEST, max(HARMLESS, RATIO * len(data)))
     content = bytearray()
-    rest: memoryview | bytes = data
+    rest = data
     for _ in range(_STREAMS):
         stream = new_stream()
         try:
@@ -82,9 +82,9 @@ def unpack(data: memoryview, packing: Packing, name: str) -> memoryview:
             raise _error(packing, f", and damaged: {error}", name) from error
         if not stream.eof:
             raise _error(packing, ", and cut off", name)
-        if not (rest := stream.unused_data):
+        if not (rest := memoryview(stream.unused_data)):
             return memoryview(content).toreadonly()
-        if packing_of(memoryview(rest)) is not packing:
+        if packing_of(rest) is not packing:
             raise _error(packing, ", and something follows", name)
     raise _error(packing, f", and made of more than {_STREAMS} streams", name)
 

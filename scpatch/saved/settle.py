@@ -13,15 +13,12 @@ from scpatch.elf.structures import Symbol
 from scpatch.linux.patched import find_patched
 from scpatch.ppc64.insn import in_branch_reach
 from scpatch.ppc64.variant import SAVE_R2
-from scpatch.saved.analysis import SAVED, VALID, Analysis
-from scpatch.saved.hoist import hoist
 from scpatch.saved.labels import Location, find_labels
 from scpatch.saved.other_calls import OtherCalls
 from scpatch.saved.surroundings import (
     CallEffects,
     ObjectFacts,
     SectionFacts,
-    describe,
     section_facts,
 )
 from scpatch.tuples import NamedTuple
@@ -151,13 +148,10 @@ def _saves(section: SectionFacts, calls: Sequence[Call]) -> dict[int, tuple[int,
         symbol, effects = symbols[index], _effects(inside, end)
         if not _may_save(section, symbol, effects, places):
             continue
-        function, nops = describe(section, symbol, effects)
-        analysis = Analysis(function)
-        with_jumps = analysis.with_jumps()
-        saved = {place: () for place in places if with_jumps.holds(place, VALID | SAVED)}
-        unsaved = [place for place in places if place not in saved]
-        saves |= saved
-        saves |= hoist(analysis, unsaved, nops) if nops and unsaved else {}
+        # Most objects of a build have no such function, and need not load this either.
+        from scpatch.saved.function import saves_in
+
+        saves |= saves_in(section, symbol, effects, places)
     return saves
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch import strategies
 from scpatch.elf.reader import ElfFile
@@ -16,7 +16,6 @@ from scpatch.rewriter import FilePlan, Lines, Options, plan_file, plan_scanned
 from scpatch.sites.actions import Common
 from scpatch.sites.model import Scan
 from scpatch.strategies.plans import Plan
-from scpatch.tuples import NamedTuple
 
 RULE: Final = (
     "The one to take leaves the fewest calls wrong, then executes the fewest extra instructions a "

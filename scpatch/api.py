@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch import rewriter
 from scpatch import strategies as _strategies
@@ -34,7 +34,6 @@ from scpatch.sites.model import Site as Site
 from scpatch.sites.model import Stub as Stub
 from scpatch.sites.model import Trampoline as Trampoline
 from scpatch.strategies.plans import Plan as Plan
-from scpatch.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from scpatch.advisor import Advice

@@ -7,8 +7,7 @@ Imported only to print a hint or an explanation.
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from scpatch.tuples import NamedTuple
+from typing import NamedTuple
 
 
 class Diagnostic(NamedTuple):

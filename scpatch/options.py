@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch import strategies
 from scpatch.errors import Exit, ScpatchError
 from scpatch.report import forms
 from scpatch.report.look import Color, Look
 from scpatch.sites.choices import DEFAULT_TRAMPOLINES, Hoist, NoNop, Undefined
-from scpatch.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from scpatch.files.selection import Selection

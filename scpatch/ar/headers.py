@@ -15,9 +15,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from enum import Enum
+from typing import NamedTuple
 
 from scpatch.errors import ScpatchError
-from scpatch.tuples import NamedTuple
 
 MAGIC = b"!<arch>\n"
 THIN_MAGIC = b"!<thin>\n"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from scpatch.ar.headers import (
     HEADER_SIZE,
@@ -26,7 +27,6 @@ from scpatch.ar.headers import (
 from scpatch.elf.encoding import BIG, LITTLE, Encoding
 from scpatch.elf.layout import CopiedRange, Layout, unchanged
 from scpatch.errors import ScpatchError
-from scpatch.tuples import NamedTuple
 
 
 class _TableForm(NamedTuple):

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch import options as o
 from scpatch.options import Parameter
-from scpatch.tuples import NamedTuple
 
 
 class Shell(StrEnum):

@@ -12,9 +12,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import groupby
-from typing import Final
-
-from scpatch.tuples import NamedTuple
+from typing import Final, NamedTuple
 
 _SMALL: Final = 1 << 16
 """Stretches up to this product of lengths go through difflib."""

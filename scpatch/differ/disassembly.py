@@ -11,12 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from scpatch.differ.model import NamedRelocation, Role, Token
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.reloc_names import SUFFIXES
-from scpatch.tuples import NamedTuple
 from scpatch.verifier.objects import decoder
 
 if TYPE_CHECKING:

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import Self
+from typing import NamedTuple, Self
 
 from scpatch.ppc64.reloc_names import name
 from scpatch.sites.model import Site
-from scpatch.tuples import NamedTuple
 
 
 class Mark(StrEnum):

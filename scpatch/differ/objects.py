@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch.differ.functions import Comparison, Side
 from scpatch.differ.model import FieldChange, FunctionDiff, Mark, ObjectDiff, SymbolDiff
@@ -18,7 +18,6 @@ from scpatch.sites.actions import Common
 from scpatch.sites.choices import DEFAULT_TRAMPOLINES, Choices
 from scpatch.sites.model import Scan
 from scpatch.strategies.scan import decided, scan
-from scpatch.tuples import NamedTuple
 
 
 def diff_objects(

@@ -10,10 +10,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from scpatch.differ.model import Range
-from scpatch.tuples import NamedTuple
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import cache, partial
 from itertools import pairwise
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from scpatch.dwarf.names import file_name, read_program
 from scpatch.dwarf.units import LineSection, Unit, number_of
@@ -23,7 +23,6 @@ from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.structures import CodePlace
 from scpatch.errors import ScpatchError
-from scpatch.tuples import NamedTuple
 
 
 class _Span(NamedTuple):

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch.elf.encoding import Encoding
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.relocations import RelaTable
 from scpatch.elf.structures import CodePlace
 from scpatch.errors import ScpatchError
-from scpatch.tuples import NamedTuple
 
 _R_PPC64_ADDR32, _R_PPC64_ADDR64 = 1, 38
 _SIZES: Final = {_R_PPC64_ADDR32: 4, _R_PPC64_ADDR64: 8}

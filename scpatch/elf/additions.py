@@ -4,13 +4,14 @@ Existing entries keep their places: new symbols go to the end of .symtab, their 
 its string table, new relocations to the end of the section's table, new sections after all others.
 """
 
+from typing import NamedTuple
+
 from scpatch.elf import constants as c
 from scpatch.elf.layout import Edits, NewSection, SectionEdit
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.structures import Section
 from scpatch.elf.symtab import SymbolTable
 from scpatch.errors import ScpatchError, damaged
-from scpatch.tuples import NamedTuple
 
 _ST_OTHER = 5
 """Offset of st_other in Elf64_Sym."""

@@ -6,12 +6,12 @@ than the growth and the alignments require.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.structures import Section
 from scpatch.errors import damaged
-from scpatch.tuples import NamedTuple
 
 
 class SectionEdit(NamedTuple):

@@ -3,8 +3,9 @@
 Sizes are in bytes. Offsets count from the start of the file, if nothing else is said.
 """
 
+from typing import NamedTuple
+
 from scpatch.elf import constants as c
-from scpatch.tuples import NamedTuple
 
 CodePlace = tuple[int, int]
 """(section index, section offset)"""

@@ -7,11 +7,11 @@ code or of data in memory is either a SHT_RELA table or an error.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.structures import Section
 from scpatch.errors import ScpatchError, damaged
-from scpatch.tuples import NamedTuple
 
 _LOADED = c.SHF_ALLOC | c.SHF_EXECINSTR
 _OTHER_FORMS = {

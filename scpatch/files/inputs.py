@@ -8,7 +8,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.encoding import encoding_of
@@ -16,7 +16,6 @@ from scpatch.elf.reader import ElfFile
 from scpatch.errors import ScpatchError, damaged
 from scpatch.files.packing import packing_of, signature_size, unpack
 from scpatch.ppc64 import variant
-from scpatch.tuples import NamedTuple
 
 ARCHIVE = b"!<arch>\n"
 THIN_ARCHIVE = b"!<thin>\n"

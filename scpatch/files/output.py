@@ -15,11 +15,11 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch.elf.layout import Layout, unchanged
 from scpatch.errors import ScpatchError
 from scpatch.files.filling import fill
-from scpatch.tuples import NamedTuple
 
 _DESCRIPTORS = Path("/proc/self/fd")
 _TO_STDOUT = "`-o -` writes to standard output, also into a pipe"

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from scpatch.errors import ScpatchError
-from scpatch.tuples import NamedTuple
 
 LARGEST: Final = 1 << 30
 """No file is unpacked to more bytes, of memory too."""

@@ -11,11 +11,10 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from scpatch.errors import ScpatchError
 from scpatch.files.inputs import STDIN, Stdin, cannot_read, name_of
-from scpatch.tuples import NamedTuple
 
 PACKINGS: Final = (".gz", ".xz", ".zst", ".bz2")
 _OBJECT: Final = re.compile(

@@ -10,9 +10,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from typing import NamedTuple
 
 from scpatch.options import UsageError
-from scpatch.tuples import NamedTuple
 
 _SHORT = frozenset("AFGILORTYabcefhlmouyz")
 """Short options. The value is the rest of the argument or, if that is empty, the next one."""

@@ -17,10 +17,10 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch import __version__
 from scpatch.kbuild.locking import locked
-from scpatch.tuples import NamedTuple
 
 _NOTES = ".tmp_scpatch"
 """`make clean` removes it by this name, with the saved commands."""

@@ -12,11 +12,10 @@ import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch.kbuild.record import NOTHING, RecordFile, digest, identities
 from scpatch.kbuild.settings import Settings
-from scpatch.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from scpatch.kbuild.plans import Planned

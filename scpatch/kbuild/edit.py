@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch.errors import Exit, ScpatchError
 from scpatch.files.inputs import cannot_read, open_input
 from scpatch.files.output import Staged, cannot_write, commit, discard, stage_text
 from scpatch.kbuild import copies
 from scpatch.options import Values
-from scpatch.tuples import NamedTuple
 
 RULES = "scripts/Makefile.scpatch"
 _BEGIN = "# scpatch: begin"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch import strategies
 from scpatch.ar.headers import Archive, read_archive
@@ -21,7 +22,6 @@ from scpatch.kbuild.record import Identities, RecordFile, identities
 from scpatch.rewriter import Options
 from scpatch.sites.choices import Hoist
 from scpatch.sites.definitions import Definitions, definitions, image_functions, undefined
-from scpatch.tuples import NamedTuple
 
 _Entry = tuple[list[int], str, str]
 """The identity of a file, and the two sets of its `Definitions`."""

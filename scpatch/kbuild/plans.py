@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch.ar.headers import Archive, read_archive
 from scpatch.elf.reader import ElfFile
@@ -19,7 +20,6 @@ from scpatch.rewriter import FilePlan, Options, plan_file, plan_object
 from scpatch.rewriter.thin import files_of, plan_thin
 from scpatch.rewriter.thin_files import EarlierResult
 from scpatch.sites.model import Scan
-from scpatch.tuples import NamedTuple
 
 
 class Planned(NamedTuple):

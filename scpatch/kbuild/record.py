@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
-
-from scpatch.tuples import NamedTuple
+from typing import NamedTuple, TypeVar
 
 try:
     # hashlib has the same function, but loads OpenSSL, which takes longer than all the rest.

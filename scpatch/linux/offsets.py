@@ -10,10 +10,9 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch.errors import ScpatchError
-from scpatch.tuples import NamedTuple
 
 _DEFINE = re.compile(r"^#define (\w+) (\d+)\b", re.MULTILINE)
 

@@ -7,7 +7,7 @@ patches static branches and the calls of ftrace.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch.elf.functions import section_of
 from scpatch.elf.reader import ElfFile
@@ -15,7 +15,6 @@ from scpatch.elf.relocations import RelaTable
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import NONE, effects
 from scpatch.ppc64.relocs import R_PPC64_REL64
-from scpatch.tuples import NamedTuple
 
 FEATURES: Final = frozenset({"__ftr_fixup", "__mmu_ftr_fixup", "__fw_ftr_fixup"})
 """Tables of `struct fixup_entry`: mask, value, and four distances from the entry itself, to the

@@ -13,11 +13,10 @@ maps).
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch.ppc64.insn import signed
 from scpatch.ppc64.variant import TOC_SAVE
-from scpatch.tuples import NamedTuple
 
 
 class Effects(NamedTuple):

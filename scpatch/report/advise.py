@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from scpatch.advisor import RULE, Advice, Outlook
 from scpatch.errors import ScpatchError
@@ -22,7 +23,6 @@ from scpatch.report.blocks import (
     number,
 )
 from scpatch.report.words import call_sites, count, unread
-from scpatch.tuples import NamedTuple
 
 _TITLES = ("", "sites", "left", "stubs", "trampolines", "bytes", "same TOC", "other TOC")
 

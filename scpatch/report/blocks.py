@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum, StrEnum, auto
-from typing import TYPE_CHECKING, Protocol
-
-from scpatch.tuples import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from scpatch.differ.model import FunctionDiff

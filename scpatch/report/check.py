@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from scpatch.errors import ScpatchError
 from scpatch.report.blocks import (
@@ -23,7 +23,6 @@ from scpatch.report.blocks import (
 from scpatch.report.filters import EVERYTHING, Filter
 from scpatch.report.places import code_place, place_cells, place_fields, place_text
 from scpatch.report.words import call_sites, count, unread
-from scpatch.tuples import NamedTuple
 from scpatch.verifier.check import CheckedCall, CheckVerdict, Kind
 from scpatch.verifier.reasons import every_reason
 from scpatch.verifier.types import Common

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch.differ.model import (
     FunctionDiff,
@@ -42,7 +42,6 @@ from scpatch.report.scan import refusal
 from scpatch.report.words import call_sites, count, unread
 from scpatch.sites.model import Site
 from scpatch.strategies.diagnostics import hint
-from scpatch.tuples import NamedTuple
 
 _MANY: Final = 20
 """How many rows of a table a person gets."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import Final, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from scpatch.differ.model import FunctionDiff, Mark, Role
-from scpatch.tuples import NamedTuple
 
 
 class Call(Protocol):

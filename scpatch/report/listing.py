@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch.differ.disassembly import shows
 from scpatch.differ.model import (
@@ -20,7 +20,6 @@ from scpatch.differ.model import (
 from scpatch.report.blocks import Style
 from scpatch.report.screen import Screen, shorten, wrap
 from scpatch.report.words import call_sites, clean, place
-from scpatch.tuples import NamedTuple
 
 MARKS: Final = {
     Mark.CONTEXT: (Style.PLAIN, ""),

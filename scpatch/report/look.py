@@ -1,9 +1,7 @@
 """What the user chose of how reports look. The command line reads it at each start."""
 
 from enum import StrEnum
-from typing import Final
-
-from scpatch.tuples import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Color(StrEnum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch import strategies
 from scpatch.errors import ScpatchError
@@ -28,7 +28,6 @@ from scpatch.rewriter import FilePlan, ObjectPlan
 from scpatch.rewriter.counts import Counts, count_by_section, total
 from scpatch.sites.actions import Action
 from scpatch.strategies.plans import Plan
-from scpatch.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from scpatch.report.diff import DiffReport

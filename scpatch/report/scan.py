@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
+from typing import NamedTuple
 
 from scpatch.errors import ScpatchError
 from scpatch.report.blocks import (
@@ -26,7 +27,6 @@ from scpatch.report.places import code_place, place_cells, place_fields
 from scpatch.report.words import by_state, call_sites, count, enumerate_states, unread
 from scpatch.sites.actions import Common
 from scpatch.sites.model import Scan, Site, Trampoline
-from scpatch.tuples import NamedTuple
 
 
 class ScanReport(NamedTuple):

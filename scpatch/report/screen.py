@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Final, TextIO
+from typing import Final, NamedTuple, TextIO
 
 from scpatch.report.blocks import Style
 from scpatch.report.look import DEFAULT_LOOK, Color, Look
-from scpatch.tuples import NamedTuple
 
 SGR: Final = {
     Style.HEADING: ("1", "1"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch.errors import ScpatchError
 from scpatch.report.blocks import (
@@ -26,7 +26,6 @@ from scpatch.report.check import mark_cell
 from scpatch.report.filters import EVERYTHING, Filter
 from scpatch.report.places import code_place, place_cells, place_fields, place_text
 from scpatch.report.words import call_sites, count, unread
-from scpatch.tuples import NamedTuple
 from scpatch.verifier.execute.judge import Outcome
 from scpatch.verifier.reasons import every_reason
 from scpatch.verifier.types import Reason, SiteProof

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch.elf.layout import Layout, unchanged
 from scpatch.errors import ScpatchError
@@ -10,7 +11,6 @@ from scpatch.files.inputs import Input, open_input
 from scpatch.files.packing import pack, packing_of
 from scpatch.sites.model import Scan, Site
 from scpatch.strategies.plans import Plan
-from scpatch.tuples import NamedTuple
 
 
 class ObjectPlan(NamedTuple):

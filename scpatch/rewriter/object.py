@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from scpatch import strategies
 from scpatch.elf.additions import Additions
@@ -18,7 +18,6 @@ from scpatch.sites.model import Scan, Site
 from scpatch.strategies import record
 from scpatch.strategies.plans import Plan
 from scpatch.strategies.scan import decided, scan
-from scpatch.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from scpatch.ar.headers import Archive, Member

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from scpatch import strategies
 from scpatch.linux.offsets import Offsets
 from scpatch.sites.choices import DEFAULT_TRAMPOLINES, Choices, Hoist, NoNop, Undefined
-from scpatch.tuples import NamedTuple
 
 _NO_OFFSETS = Offsets()
 

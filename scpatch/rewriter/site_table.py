@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.additions import Additions
@@ -26,7 +27,6 @@ from scpatch.ppc64.relocs import R_PPC64_REL32, R_PPC64_REL64
 from scpatch.sites.actions import Common
 from scpatch.sites.model import Scan, Site
 from scpatch.strategies.plans import ListedSite, NewStub, Plan
-from scpatch.tuples import NamedTuple
 
 SECTION = ".static_call_sites"
 ENTRY_SIZE = 8

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from scpatch.ar.headers import Archive, Member, damaged, is_regular, read_archive
 from scpatch.ar.layout import moved_headers, shifted
@@ -13,7 +14,6 @@ from scpatch.errors import ScpatchError
 from scpatch.files.inputs import Input, is_object, open_input
 from scpatch.rewriter.model import ObjectPlan, Output, outputs_of
 from scpatch.rewriter.object import PlanObject, plan_members
-from scpatch.tuples import NamedTuple
 
 
 class EarlierResult(NamedTuple):

@@ -18,13 +18,12 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cache, reduce
 from operator import and_
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch.ppc64 import insn
 from scpatch.ppc64.effects import effects
 from scpatch.ppc64.variant import RESTORE_R2, SAVE_R2
 from scpatch.saved.frame_copies import stores_by_copies
-from scpatch.tuples import NamedTuple
 
 VALID: Final = 1
 SAVED: Final = 2

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
 from scpatch.linux.patched import CodeRange
 from scpatch.ppc64.relocs import PC_RELATIVE_CODE, PC_RELATIVE_DATA
-from scpatch.tuples import NamedTuple
 
 
 class Relative(NamedTuple):

@@ -7,6 +7,7 @@ that somebody may branch to (a jump table, a computed goto, a return address).
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
+from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
@@ -21,7 +22,6 @@ from scpatch.ppc64.relocs import (
     R_PPC64_REL32,
 )
 from scpatch.saved.jump_tables import Relative, find_places
-from scpatch.tuples import NamedTuple
 
 Location = tuple[int, int]
 """(section index, section offset)"""

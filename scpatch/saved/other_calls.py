@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.structures import Relocation, Symbol
 from scpatch.ppc64 import insn, relocs
 from scpatch.ppc64.variant import clobbers_r2
-from scpatch.tuples import NamedTuple
 
 MCOUNT: Final = "_mcount"
 """Calls of it are patched while the kernel runs, and the module loader puts no restore after them

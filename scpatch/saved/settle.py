@@ -6,6 +6,7 @@ call needs no stub if r2 is in 24(r1) on every path to it, or if earlier nops ca
 
 from collections.abc import Collection, Sequence
 from enum import Enum, auto
+from typing import NamedTuple
 
 from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile
@@ -21,7 +22,6 @@ from scpatch.saved.surroundings import (
     SectionFacts,
     section_facts,
 )
-from scpatch.tuples import NamedTuple
 
 _MOST_CODE_FOR_A_CALL = 16
 """Bytes of the largest code that is added for a call at the end of its section."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile
@@ -12,7 +13,6 @@ from scpatch.linux.patched import NO_PATCHES, Patched, Patches
 from scpatch.ppc64.branches import Branches
 from scpatch.saved.labels import Labels
 from scpatch.saved.other_calls import OtherCalls
-from scpatch.tuples import NamedTuple
 
 
 class ObjectFacts(NamedTuple):

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, Self
-
-from scpatch.tuples import NamedTuple
+from typing import Any, NamedTuple, Self
 
 DEFAULT_TRAMPOLINES = ("__SCT__*",)
 

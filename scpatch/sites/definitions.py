@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.reader import ElfFile
@@ -10,7 +11,6 @@ from scpatch.elf.structures import Symbol
 from scpatch.elf.symtab import SymbolTable
 from scpatch.saved.other_calls import preserves_r2
 from scpatch.sites.symbols import find_trampolines
-from scpatch.tuples import NamedTuple
 
 
 class Definitions(NamedTuple):

@@ -8,6 +8,7 @@ a symbol. One that the linker has made, to reach further or to save r2, has none
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from scpatch.elf.functions import Functions
 from scpatch.elf.image import LinkedImage
@@ -20,7 +21,6 @@ from scpatch.sites.judge import site_at
 from scpatch.sites.linker_stubs import linker_stubs, may_be_stub
 from scpatch.sites.model import Callee, Kind, Scan, Site, Stub, Traces, Trampoline
 from scpatch.sites.symbols import find_in, is_added
-from scpatch.tuples import NamedTuple
 
 
 class _Target(NamedTuple):

@@ -26,6 +26,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.elf.encoding import Encoding
@@ -34,7 +35,6 @@ from scpatch.elf.image import LinkedImage
 from scpatch.ppc64 import insn
 from scpatch.ppc64.relocs import R_PPC64_RELATIVE
 from scpatch.ppc64.variant import SAVE_R2
-from scpatch.tuples import NamedTuple
 
 _STUB_NAME = re.compile(
     r"__(long_branch|toc_save|gep_setup)_.+|[0-9a-f]{8}\.(long_branch|plt_branch)(_r2off)?\..+"

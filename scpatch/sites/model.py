@@ -6,12 +6,12 @@ seventh of the time to define, which a build pays for each object.
 
 from collections import Counter
 from enum import Enum, auto
+from typing import NamedTuple
 
 from scpatch.elf import constants as c
 from scpatch.ppc64.variant import clobbers_r2, local_entry_offset
 from scpatch.sites.actions import Action, Common, Undecided
 from scpatch.sites.choices import Choices
-from scpatch.tuples import NamedTuple
 
 
 class Kind(Enum):

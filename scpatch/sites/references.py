@@ -8,6 +8,7 @@ can find those calls again that it has led to a stub.
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from scpatch.elf.functions import Functions
 from scpatch.elf.reader import ElfFile
@@ -18,7 +19,6 @@ from scpatch.ppc64.branches import Branches
 from scpatch.ppc64.relocs import BRANCHES
 from scpatch.sites.model import Callee, Stub, Trampoline
 from scpatch.sites.symbols import is_added
-from scpatch.tuples import NamedTuple
 
 
 class Reference(NamedTuple):

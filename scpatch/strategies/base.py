@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from scpatch.elf.additions import Additions
 from scpatch.elf.reader import ElfFile
@@ -13,7 +13,6 @@ from scpatch.sites.actions import Action, Common
 from scpatch.sites.choices import Choices
 from scpatch.sites.model import Scan, Site, Traces
 from scpatch.strategies.plans import Plan
-from scpatch.tuples import NamedTuple
 
 
 class Cost(NamedTuple):

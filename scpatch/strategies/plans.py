@@ -1,12 +1,11 @@
 """What is to happen to an object. Data only."""
 
-from typing import Self
+from typing import NamedTuple, Self
 
 from scpatch.elf.layout import Edits
 from scpatch.elf.reader import ElfFile
 from scpatch.sites.actions import Common
 from scpatch.sites.model import Site, Trampoline
-from scpatch.tuples import NamedTuple
 
 
 class NewStub(NamedTuple):

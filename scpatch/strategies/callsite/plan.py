@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
+from typing import NamedTuple
 
 from scpatch.elf.additions import Additions, NewRelocation, NewSymbol
 from scpatch.elf.reader import ElfFile
@@ -18,7 +19,6 @@ from scpatch.strategies.added_code import Digest, added_name, leads
 from scpatch.strategies.callsite import NAME, Rewrite
 from scpatch.strategies.callsite.traces import STUB_PREFIX, THUNK_PREFIX
 from scpatch.strategies.plans import NewStub, Plan, TrampolineEdit
-from scpatch.tuples import NamedTuple
 
 _STUB = f"std 2,{TOC_SAVE}(1)\nb 0"
 _THUNK = f"std 2,{TOC_SAVE}(1)\nbl 0\nld 2,{TOC_SAVE}(1)"

@@ -23,7 +23,7 @@ well; on return r0, r11 and r12 are, and r2 until it is restored. No CR field is
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch.elf.encoding import Encoding
 from scpatch.elf.reader import ElfFile
@@ -33,7 +33,6 @@ from scpatch.ppc64.asm import assemble
 from scpatch.ppc64.effects import effects
 from scpatch.ppc64.variant import local_entry_offset
 from scpatch.sites.model import Trampoline
-from scpatch.tuples import NamedTuple
 
 NAME: Final = "livepatch-stack"
 PREFIX: Final = "r2lps."

@@ -9,14 +9,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from scpatch.elf.reader import ElfFile
 from scpatch.elf.structures import Relocation
 from scpatch.errors import ScpatchError
 from scpatch.ppc64 import relocs
 from scpatch.sites.model import Trampoline
-from scpatch.tuples import NamedTuple
 
 SIZE: Final = 8
 """Bytes of a prologue of any form, and so the offset of the local entry point after it."""

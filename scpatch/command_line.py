@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 
-from scpatch.commands import COMMANDS, Command
+from scpatch.commands import COMMANDS, KBUILD, Command
 from scpatch.errors import Exit
 from scpatch.options import Parameter, UsageError, Value, Values
 from scpatch.program import ReportError
@@ -19,6 +19,9 @@ from scpatch.program import ReportError
 
 def read(words: Sequence[str]) -> Callable[[], int] | None:
     """What does as the words say and returns the exit code; None if click has to read them."""
+    if list(words[:2]) == ["kbuild", "step"]:
+        # A build in the tree starts it for each module. The rest is for `kbuild.settings` to read.
+        return partial(run, "kbuild", "step", KBUILD["step"], Values(files=tuple(words[2:])))
     command = COMMANDS.get(words[0]) if words else None
     if command is None or command.hidden:
         return None

@@ -85,6 +85,13 @@ def test_an_ordinary_line_needs_no_click(line: str) -> None:
     assert vars(command.args[-1]) == by_click(words)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("line", ["", "ld -r -o x.ko --help x.o", "--strategy=paca ld -- -h"])
+def test_the_step_of_a_build_needs_no_click(line: str) -> None:
+    command = read(["kbuild", "step", *line.split()])
+    assert command is not None
+    assert vars(command.args[-1]) == {"files": tuple(line.split())}  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     "line",
     ["", "--version", "diff", "scan --help x", "scan -x x", "diff x.o", "explain a b", "x y"],
@@ -143,9 +150,13 @@ def test_what_a_rewrite_of_one_object_imports(tmp_path: Path) -> None:
 
 
 def test_what_the_link_of_a_module_imports(tmp_path: Path) -> None:
-    tree = make_tree(tmp_path / "tree")
+    tree, step = make_tree(tmp_path / "tree"), ("kbuild", "step")
     names = imported("scpatch.kbuild.__main__", LD, *module_arguments(), cwd=tree)
     assert len(stubs(tree / "fs/fs.ko")) == 1
+    in_the_tree = imported("scpatch.__main__", *step, LD, *module_arguments(), cwd=tree)
+    assert in_the_tree - names == {
+        *("scpatch.__main__", "scpatch.command_line", "scpatch.commands", "scpatch.kbuild.step")
+    }
     not_for_a_module = {"scpatch.kbuild.image", "scpatch.kbuild.copies", "scpatch.kbuild.record"}
     assert names & (NOT_FOR_ONE_OBJECT | not_for_a_module) == set()
     assert len(names) <= MOST

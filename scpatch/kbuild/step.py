@@ -11,7 +11,6 @@ from pathlib import Path
 import scpatch
 from scpatch.errors import Exit
 from scpatch.kbuild import arguments, link
-from scpatch.kbuild.record import package_digest
 from scpatch.kbuild.settings import split
 from scpatch.options import UsageError, Values
 
@@ -25,6 +24,8 @@ def run(values: Values) -> int:
     words: tuple[str, ...] = values.files
     settings, command_line = split(words)
     if not command_line:
+        from scpatch.kbuild.record import package_digest
+
         settings.check()
         print(f"scpatch {scpatch.__version__} {package_digest(str(Path(scpatch.__file__).parent))}")
         return Exit.OK

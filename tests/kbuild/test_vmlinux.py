@@ -266,6 +266,7 @@ def test_a_refused_site_ends_the_build(tree: Path) -> None:
     """The message names the place, and nothing is linked, whatever an earlier build left."""
     _refuse(tree)
     for _ in range(2):
+        (tree / "vmlinux").write_bytes(b"of an earlier build")
         done = call(tree, image_arguments())
         assert done.returncode == 3
         assert done.stdout == ""
@@ -276,6 +277,15 @@ def test_a_refused_site_ends_the_build(tree: Path) -> None:
         assert "hint: " in done.stderr
         assert "--warn-only" in done.stderr
         assert not (tree / "vmlinux").exists()
+
+
+def test_a_wrong_command_line_leaves_the_image_as_it_was(tree: Path) -> None:
+    (tree / "vmlinux").write_bytes(b"of an earlier build")
+    before = snapshot(tree)
+    for words in (["--asm-offsets=missing.h"], ["--no-such-option"]):
+        assert call(tree, image_arguments(), options=words).returncode in (1, 2)
+    assert call(tree, [*image_arguments(), "vmlinux"]).returncode == 2
+    assert snapshot(tree) == before
 
 
 def test_warn_only_leaves_refused_sites_and_rewrites_the_others(tree: Path) -> None:

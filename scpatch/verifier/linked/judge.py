@@ -8,7 +8,7 @@ from typing import NamedTuple
 from scpatch.verifier.linked.image import Linked
 from scpatch.verifier.linked.paths import StubPath, follow, is_end_of_stub, missed
 from scpatch.verifier.linked.saves import ImageCode, ImageEntries, ImageSaves
-from scpatch.verifier.objects.insn import target, toc_load
+from scpatch.verifier.objects.insn import is_padding, target, toc_load
 from scpatch.verifier.objects.read import Place
 from scpatch.verifier.objects.trampolines import Trampoline
 from scpatch.verifier.objects.variant import BL, LD_R2, NOPS, B, without_distance
@@ -75,7 +75,7 @@ def find(linked: Linked) -> Iterator[Call]:
     for call in candidates:
         if linked.address(call.place) in steps or is_end_of_stub(linked, call.place):
             continue
-        if not _leads_over_added_code(linked, call):
+        if not _leads_over_what_none_runs(linked, call):
             yield call
 
 
@@ -109,9 +109,10 @@ def _wrong_stub(
     return Trampoline(symbol._replace(name=trampoline), place), path, symbol.name
 
 
-def _leads_over_added_code(linked: Linked, call: Call) -> bool:
-    """Whether a branch leads over the code that a rewrite has appended to a section, to a
-    trampoline after that. A sibling call may look alike, but something leads to it."""
+def _leads_over_what_none_runs(linked: Linked, call: Call) -> bool:
+    """Whether a branch leads over a row of nops, or over the code that a rewrite has appended to a
+    section, to a trampoline after that. GNU as begins a long row of nops so, and a rewrite its
+    code. A sibling call may look alike, but something leads to it."""
     place = call.place
     if without_distance(linked.word(place)) != B:
         return False
@@ -120,6 +121,9 @@ def _leads_over_added_code(linked: Linked, call: Call) -> bool:
     end, after = linked.place(call.to), place.after(4)
     while end is not None and after.section == end.section and after.offset < end.offset:
         added = linked.image.function_at(after)
+        if added is None and is_padding(linked.word(after)):
+            after = after.after(4)
+            continue
         if added is None or not is_added_code(added.name) or added.size <= 0:
             return False
         after = Place(place.section, added.value + added.size)

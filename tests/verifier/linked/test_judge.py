@@ -86,6 +86,19 @@ def test_loads_from_the_paca(tmp_path: Path, linker: str) -> None:
 
 
 @pytest.mark.parametrize("linker", LINKERS)
+def test_a_branch_over_padding_is_no_call(tmp_path: Path, linker: str) -> None:
+    """GNU as begins a long row of nops with a branch, here to the trampoline after it. The same
+    branch is a sibling call if something leads to it."""
+    short = "FUNC g\n blr\nEND g\n{}.balign 64\n"
+    for label, wanted in (("", {}), (".globl tail\ntail:\n", {"": "wrong"})):
+        path = assemble(tmp_path, ".balign 64\n" + short.format(label) + BODY)
+        assert b"\x3c\0\0\x48" in path.read_bytes()  # b .+60
+        after = marked(path, strategy="callsite")
+        expected = {"plain": "stub", "saved": "saved", "local": "stub"} | wanted
+        assert states(look(link(tmp_path, linker, after), after)) == expected, label
+
+
+@pytest.mark.parametrize("linker", LINKERS)
 def test_nothing_was_done(tmp_path: Path, linker: str) -> None:
     before = assemble(tmp_path, BODY)
     verdict = look(link(tmp_path, linker, before), before)

@@ -142,7 +142,7 @@ class Calls(Targets):
         for section, callees in self._words_of_callees().items():
             for at, to in self.branches_into(section, callees):
                 place, callee = Place(section, at), callees[to]
-                if place in self.relocated_words or _is_within(place, callee):
+                if self.relocations_on(place) or _is_within(place, callee):
                     continue
                 function = self.image.function_at(place)
                 is_call = self.word(place) & 1 or (isinstance(callee, Stub) and callee.thunk)

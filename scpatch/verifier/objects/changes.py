@@ -6,7 +6,7 @@ GNU ld makes a nop of a branch to a weak symbol without a definition (ppc64_elf_
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from scpatch.verifier.objects.insn import base_is_r1
@@ -18,7 +18,6 @@ from scpatch.verifier.objects.relocations import (
     DOUBLEWORDS,
     MARKED_CALLS,
     MARKERS,
-    NONE,
     PCREL_OPT,
     REL32,
     TOCSAVE,
@@ -82,8 +81,6 @@ class Changes:
 class ObjectChanges(Changes):
     """The same for an object, where relocations say what a linker may change."""
 
-    _relas: dict[int, dict[int, list[Rela]]] = field(default_factory=dict, repr=False)
-
     @cached_property
     def patches(self) -> Patches:
         return read_patches(self.code)
@@ -104,17 +101,21 @@ class ObjectChanges(Changes):
                     tables[place] = section.name
         return tables
 
+    @cached_property
+    def _seconds(self) -> dict[Place, Rela]:
+        """By place, the second instructions of pairs that a linker may replace."""
+        image = self.code.image
+        return {
+            Place(code.number, rela.offset + rela.addend & ~3): rela
+            for code in image.code
+            for rela in image.relocations(code.number)
+            if rela.type == PCREL_OPT
+        }
+
     def _at(self, place: Place) -> list[Rela]:
         """The relocations on an instruction."""
-        section = place.section
-        if section not in self._relas:
-            by_word: dict[int, list[Rela]] = {}
-            for rela in self.code.image.relocations(section):
-                by_word.setdefault(rela.offset & ~3, []).append(rela)
-                if rela.type == PCREL_OPT:
-                    by_word.setdefault(rela.offset + rela.addend & ~3, []).append(rela)
-            self._relas[section] = by_word
-        return self._relas[section].get(place.offset, [])
+        relas = self.code.relocations_on(place)
+        return [*relas, self._seconds[place]] if place in self._seconds else relas
 
     def may_save(self, place: Place) -> bool:
         hinted = any(rela.type == TOCSAVE for rela in self._at(place))
@@ -131,10 +132,10 @@ class ObjectChanges(Changes):
         if rela.type in BRANCHES and rela.type not in MARKED_CALLS:
             symbol = self.code.image.symbols[rela.symbol]
             return symbol.section == 0 and symbol.binding == STB_WEAK
-        return rela.type != NONE
+        return True
 
     def unknown(self, place: Place) -> str:
         if reason := super().unknown(place):
             return reason
-        fields = (rela for rela in self._at(place) if rela.type not in (*MARKERS, *BRANCHES, NONE))
+        fields = (rela for rela in self._at(place) if rela.type not in (*MARKERS, *BRANCHES))
         return "is unknown" if base_is_r1(self.code.word(place)) and any(fields) else ""

@@ -81,6 +81,7 @@ class Flow(Enum):
     """`beqlr`, `beqctr`: the following instruction is reached too."""
 
 
+@cache
 def flow(word: int) -> Flow:
     """How the instruction `word` passes control on."""
     opcode, link = word >> 26, word & 1
@@ -110,6 +111,12 @@ def target(word: int, offset: int) -> int | None:
     if displacement >> (bits - 1):
         displacement -= 1 << bits
     return offset + displacement
+
+
+@cache
+def distance(word: int) -> int | None:
+    """How far a branch goes that names its target itself, in bytes; None as for `target`."""
+    return target(word, 0)
 
 
 class _Text(NamedTuple):

@@ -5,14 +5,24 @@ from __future__ import annotations
 import re
 import sys
 from array import array
-from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress, count, repeat
+from operator import add
 
-from scpatch.verifier.objects.insn import target
-from scpatch.verifier.objects.read import RELA_SIZE, Image, Place, Rela, Symbol, as_place
-from scpatch.verifier.objects.relocations import BRANCHES, REL24, TOCSAVE
+from scpatch.verifier.objects.insn import distance
+from scpatch.verifier.objects.read import (
+    RELA_SIZE,
+    Image,
+    Place,
+    Rela,
+    Symbol,
+    as_place,
+    offset_of,
+    type_of,
+)
+from scpatch.verifier.objects.relocations import BRANCHES, NONE, REL24, TOCSAVE
 from scpatch.verifier.objects.variant import BL, NOP
 
 MCOUNT = "_mcount"
@@ -25,7 +35,7 @@ def branches_among(words: array[int]) -> Iterator[int]:
     """Which of the words are branches that name their target."""
     # In memory of this machine, whatever the file's byte order.
     first_bytes = words.tobytes()[3 if sys.byteorder == "little" else 0 :: 4]
-    return (match.start() for match in _BRANCH.finditer(first_bytes))
+    return map(re.Match.start, _BRANCH.finditer(first_bytes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +81,11 @@ class Instructions:
         """(branch, target) of all branches of a section that name their target, by their words."""
         if section not in self._word_branches:
             words = self.words(section)
-            pairs = ((4 * at, target(words[at], 4 * at)) for at in branches_among(words))
-            self._word_branches[section] = [(at, to) for at, to in pairs if to is not None]
+            branches = [at for at in branches_among(words) if distance(words[at]) is not None]
+            offsets = [4 * at for at in branches]
+            distances = map(distance, map(words.__getitem__, branches))
+            targets = map(add, offsets, distances)
+            self._word_branches[section] = [*zip(offsets, targets, strict=True)]
         return self._word_branches[section]
 
     @cached_property
@@ -82,38 +95,36 @@ class Instructions:
     @cached_property
     def branches(self) -> dict[Place, tuple[Rela, Place]]:
         """Every branch relocation on code, by where it applies, with the place of its record."""
-        return {
-            as_place((code.number, rela.offset)): (rela, as_place((table, entry * RELA_SIZE)))
-            for code in self.image.code
-            for table in self.image.rela_sections.get(code.number, ())
-            for entry, rela in enumerate(self.image.relas(table))
-            if rela.type in BRANCHES
-        }
+        branches: dict[Place, tuple[Rela, Place]] = {}
+        for code in self.image.code:
+            for table in self.image.rela_sections.get(code.number, ()):
+                all_relas = self.image.relas(table)
+                are_branches = [*map(BRANCHES.__contains__, map(type_of, all_relas))]
+                relas = [*compress(all_relas, are_branches)]
+                records = zip(repeat(table), compress(count(0, RELA_SIZE), are_branches))
+                places = zip(repeat(code.number), map(offset_of, relas))
+                entries = zip(relas, map(as_place, records), strict=True)
+                branches.update(zip(map(as_place, places), entries, strict=True))
+        return branches
+
+    def relocations_on(self, place: Place) -> list[Rela]:
+        """The relocations that apply to the word at `place`, including those that only hint. A
+        field may begin within its word."""
+        if place.section not in self._by_word:
+            by_word: dict[int, list[Rela]] = {}
+            for rela in self.image.relocations(place.section):
+                if rela.type != NONE:
+                    by_word.setdefault(rela.offset & ~3, []).append(rela)
+            self._by_word[place.section] = by_word
+        return self._by_word[place.section].get(place.offset, [])
 
     @cached_property
-    def other_relocations(self) -> frozenset[Place]:
-        """The words of code that other relocations than branches apply to, except TOCSAVE, which
-        only hints. A field may begin within its word."""
-        return frozenset(
-            as_place((code.number, rela.offset & ~3))
-            for code in self.image.code
-            for rela in self.image.relocations(code.number)
-            if rela.type not in BRANCHES and rela.type not in (0, TOCSAVE)
-        )
+    def _by_word(self) -> dict[int, dict[int, list[Rela]]]:
+        return {}
 
-    def is_relocated(self, place: Place) -> bool:
-        """Whether a relocation changes the word at `place`."""
-        return place in self.branches or place in self.other_relocations
-
-    @cached_property
-    def relocated_words(self) -> dict[Place, int]:
-        """How many relocations apply to each word of code, including those that only hint."""
-        return Counter(
-            as_place((code.number, rela.offset & ~3))
-            for code in self.image.code
-            for rela in self.image.relocations(code.number)
-            if rela.type
-        )
+    def fields_in(self, place: Place) -> list[Rela]:
+        """The relocations that change the word at `place`. TOCSAVE only hints."""
+        return [rela for rela in self.relocations_on(place) if rela.type != TOCSAVE]
 
     def relocations_at(self, place: Place, size: int) -> list[tuple[Place, Rela]]:
         """The relocations on `size` bytes of code, with the place of each record."""
@@ -140,11 +151,10 @@ class Instructions:
 
     def plain_call(self, place: Place) -> Symbol | None:
         """The symbol that a `bl` followed by a nop calls, if nothing else applies to the two."""
-        following = place.after(4)
         if place not in self.branches or self.word(place) != BL:
             return None
         rela, _ = self.branches[place]
-        alone = self.relocated_words[place] == 1 and following not in self.relocated_words
+        alone = len(self.relocations_on(place)) == 1 and not self.relocations_on(place.after(4))
         if rela.type != REL24 or rela.addend or not alone:
             return None
         return self.image.symbols[rela.symbol]

@@ -44,6 +44,9 @@ class Patch(IntEnum):
     """Anything."""
 
 
+_PATCHES = tuple(Patch)
+
+
 @dataclass(frozen=True)
 class Patches:
     """By code section. `unread` names a table that could not be read."""
@@ -57,7 +60,7 @@ class Patches:
     def at(self, place: Place) -> Patch:
         words = self.words.get(place.section, b"")
         index = place.offset // 4
-        return Patch(words[index]) if 0 <= index < len(words) else Patch.NONE
+        return _PATCHES[words[index]] if 0 <= index < len(words) else Patch.NONE
 
 
 Entry = tuple[str, Sequence[Place | None]]

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import mmap
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import starmap
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -102,6 +103,9 @@ class Symbol(NamedTuple):
         return self.info & 15
 
 
+_as_symbol = cast("Callable[[tuple[object, ...]], Symbol]", partial(tuple.__new__, Symbol))
+
+
 class Rela(NamedTuple):
     """A relocation. `offset` is the section offset that it applies to."""
 
@@ -113,7 +117,9 @@ class Rela(NamedTuple):
 
 _as_rela = cast("Callable[[tuple[int, ...]], Rela]", partial(tuple.__new__, Rela))
 """`Rela._make` at the speed of `tuple`: a large object has hundreds of thousands of relocations."""
-_symbol_of = itemgetter(2)
+offset_of, type_of, _symbol_of = map(itemgetter, range(3))
+named_by: Callable[[Rela], tuple[int, int]] = itemgetter(2, 3)
+"""The symbol and the addend, which many relocations share."""
 
 
 class Place(NamedTuple):
@@ -124,7 +130,7 @@ class Place(NamedTuple):
 
     def after(self, size: int) -> Place:
         """The place `size` bytes further on."""
-        return Place(self.section, self.offset + size)
+        return as_place((self.section, self.offset + size))
 
 
 as_place = cast("Callable[[tuple[int, int]], Place]", partial(tuple.__new__, Place))
@@ -232,10 +238,19 @@ class Image:
 
     def target(self, rela: Rela) -> Place | None:
         """The place that a relocation's symbol + addend is, if the object defines it."""
-        symbol = self.symbols[rela.symbol]
+        return self.place_of(rela.symbol, rela.addend)
+
+    def place_of(self, number: int, addend: int) -> Place | None:
+        """The place that a symbol's value + addend is, if the object defines it."""
+        symbol = self.symbols[number]
         if not 0 < symbol.section < len(self.sections):
             return None
-        return as_place((symbol.section, symbol.value + rela.addend))
+        return as_place((symbol.section, symbol.value + addend))
+
+    def places_of(self, relas: Iterable[Rela]) -> Iterator[Place]:
+        """The places that relocations lead to, each at least once, if the object defines it."""
+        places = starmap(self.place_of, set(map(named_by, relas)))
+        return (place for place in places if place is not None)
 
 
 def is_linked(path: Path) -> bool:
@@ -334,7 +349,8 @@ def _read_symbols(
         text = _name(names, name)
         if info & 15 == STT_SECTION and not text and 0 < section < len(sections):
             text = sections[section].name
-        symbols.append(Symbol(index, text, name, info, other, section, value, size, number))
+        fields = index, text, name, info, other, section, value, size, number
+        symbols.append(_as_symbol(fields))
     return tuple(symbols)
 
 

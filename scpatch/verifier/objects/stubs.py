@@ -68,10 +68,7 @@ def read_stub(code: Targets, symbol: Symbol) -> Stub:
         fault = "its instructions are not those of a stub"
     elif reached is None or reached[1]:
         fault = "its branch does not lead to a trampoline"
-    elif any(
-        (at != 4 and place.after(at) in code.branches) or place.after(at) in code.other_relocations
-        for at in range(0, size, 4)
-    ):
+    elif sum(len(code.fields_in(place.after(at))) for at in range(0, size, 4)) != 1:
         fault = "a relocation changes its instructions"
     else:
         fault = refused(code, reached[0], thunk)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from functools import cached_property
 from itertools import chain
 
@@ -89,7 +90,12 @@ class Targets(Instructions):
 
     def is_named(self, name: str) -> bool:
         """Whether a symbol of this name is a trampoline."""
-        return any(fnmatchcase(name, glob) for glob in self.globs)
+        return self._pattern.match(name) is not None
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        """What matches the names of trampolines."""
+        return re.compile("|".join(map(translate, self.globs)) or "(?!)")
 
     @cached_property
     def trampolines(self) -> dict[Place, list[Trampoline]]:

@@ -167,7 +167,7 @@ def changed_words(site: Site) -> list[Place]:
 
 def change_fault(code: Code, site: Site) -> str:
     """Why the word after a call may not be what it seems, or run without the call; else empty."""
-    if code.calls.is_relocated(site.following):
+    if code.calls.fields_in(site.following):
         return "a relocation applies to the word after the call"
     if reason := code.entries.changes.apart(site.following):
         return f"the kernel patches the call and its restore apart: {reason}"

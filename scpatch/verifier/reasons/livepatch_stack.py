@@ -147,7 +147,7 @@ class _Exits:
         """The offsets that the code at a place uses; None if it is not the code."""
         places = [place.after(at) for at in range(0, SIZE, 4)]
         offsets = read_code([self.calls.word(at) for at in places])
-        return None if any(map(self.calls.is_relocated, places)) else offsets
+        return None if any(map(self.calls.fields_in, places)) else offsets
 
     def _find(self, trampoline: Trampoline) -> _Exit:
         symbol, start = trampoline.symbol, trampoline.place
@@ -158,7 +158,7 @@ class _Exits:
         branches = []
         for at in within:
             place = Place(start.section, at)
-            if self.calls.is_relocated(place):
+            if self.calls.fields_in(place):
                 continue
             word = self.calls.word(place)
             to = target(word, at) if flow(word) is Flow.JUMP else None
@@ -173,7 +173,7 @@ class _Exits:
         last, exits = local, []
         for at, to in branches:
             before = Place(start.section, at - 4)
-            if self.calls.word(before) != MTCTR_R12 or self.calls.is_relocated(before):
+            if self.calls.word(before) != MTCTR_R12 or self.calls.fields_in(before):
                 continue  # a branch straight to a target in this section, which shares the TOC
             if self.code(Place(start.section, to)) is None:
                 where = self.calls.image.where(Place(start.section, to))

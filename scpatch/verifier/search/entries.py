@@ -9,11 +9,21 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import compress, repeat
+from operator import itemgetter, not_
 from typing import Protocol
 
 from scpatch.verifier.objects.changes import Changes
 from scpatch.verifier.objects.insn import CallEffect
-from scpatch.verifier.objects.read import STT_FILE, STT_SECTION, Image, Place, Rela, Symbol
+from scpatch.verifier.objects.read import (
+    STT_FILE,
+    STT_SECTION,
+    Image,
+    Place,
+    Rela,
+    Symbol,
+    as_place,
+)
 
 PAIRS = {"__ex_table": 8, "__jump_table": 16}
 """Tables of entries that begin with two 32-bit words, an instruction and where control goes from
@@ -87,9 +97,11 @@ class Entries(ABC):
         """Branches of a section without relocation, by the section offset of their target."""
         if section not in self._branches:
             sources: dict[int, list[int]] = {}
-            for branch, to in self.calls.word_branches(section):
-                if (section, branch) not in self.calls.branches:
-                    sources.setdefault(to, []).append(branch)
+            branches = self.calls.word_branches(section)
+            places = zip(repeat(section), map(itemgetter(0), branches))
+            alone = map(not_, map(self.calls.branches.__contains__, places))
+            for branch, to in compress(branches, alone):
+                sources.setdefault(to, []).append(branch)
             self._branches[section] = sources
         return self._branches[section]
 
@@ -104,7 +116,7 @@ class Entries(ABC):
         labels: dict[Place, list[Symbol]] = {}
         for symbol in self.calls.image.symbols:
             if symbol.section > 0 and symbol.type not in (STT_SECTION, STT_FILE):
-                labels.setdefault(Place(symbol.section, symbol.value), []).append(symbol)
+                labels.setdefault(as_place((symbol.section, symbol.value)), []).append(symbol)
         return labels
 
     def into(self, place: Place) -> Iterator[Place]:

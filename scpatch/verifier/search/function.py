@@ -17,7 +17,7 @@ from scpatch.verifier.objects.insn import (
     flow,
     is_padding,
 )
-from scpatch.verifier.objects.read import Place, Symbol
+from scpatch.verifier.objects.read import Place, Symbol, as_place
 from scpatch.verifier.objects.variant import LOCAL_ENTRY
 from scpatch.verifier.search.entries import Entries
 
@@ -65,7 +65,7 @@ class Function:
         return self.start + LOCAL_ENTRY[self.symbol.other >> 5]
 
     def place(self, offset: int) -> Place:
-        return Place(self.symbol.section, offset)
+        return as_place((self.symbol.section, offset))
 
     @cached_property
     def _words(self) -> array[int]:

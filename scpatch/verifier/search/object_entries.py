@@ -24,6 +24,7 @@ from scpatch.verifier.objects.read import (
     Place,
     Rela,
     Section,
+    named_by,
 )
 from scpatch.verifier.objects.relocations import (
     ADDR64,
@@ -51,6 +52,7 @@ RESTARTS = "__restart_table"
 (Linux, arch/powerpc/lib/restart_table.c)."""
 _SEEN_ELSEWHERE = frozenset((NONE, *MARKERS, *DISTANCES, *PARTS_OF_DISTANCES))
 """Relocations that take no address, or whose places `_distances` reads."""
+_SEEN_IN_CODE = _SEEN_ELSEWHERE | BRANCHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,13 @@ class ObjectEntries(Entries):
     @cached_property
     def relocated(self) -> dict[Place, list[Place]]:
         sources: dict[Place, list[Place]] = {}
+        by_name: dict[tuple[int, int], list[Place]] = {}
         for source, (rela, _) in self.calls.branches.items():
-            place = self.calls.image.target(rela)
-            if place is not None:
-                sources.setdefault(place, []).append(source)
+            name = named_by(rela)
+            if name not in by_name:
+                place = self.calls.image.target(rela)
+                by_name[name] = [] if place is None else sources.setdefault(place, [])
+            by_name[name].append(source)
         return sources
 
     @cached_property
@@ -98,12 +103,12 @@ class ObjectEntries(Entries):
         for section in image.sections:
             if not section.flags & SHF_ALLOC or _is_mark(section):
                 continue
-            branches = BRANCHES if section.number in code else frozenset[int]()
-            for rela in image.relocations(section.number):
-                if rela.type in _SEEN_ELSEWHERE or rela.type in branches or _marks(section, rela):
-                    continue
-                place = image.target(rela)
-                if place is not None and place.section in code:
+            seen = _SEEN_IN_CODE if section.number in code else _SEEN_ELSEWHERE
+            relas = (rela for rela in image.relocations(section.number) if rela.type not in seen)
+            if section.name == RESTARTS:
+                relas = (rela for rela in relas if not _marks(rela))
+            for place in image.places_of(relas):
+                if place.section in code:
                     takers.setdefault(place, section.name)
         for meant in self._distances:
             if meant.place is not None:
@@ -184,9 +189,9 @@ def _leads(section: Section, rela: Rela) -> bool:
     return size > 0 and rela.type == REL32 and rela.offset % size == 4
 
 
-def _marks(section: Section, rela: Rela) -> bool:
+def _marks(rela: Rela) -> bool:
     """Whether it is an end of the instructions that an entry of `RESTARTS` is about."""
-    return section.name == RESTARTS and rela.type == ADDR64 and rela.offset % 24 != 16
+    return rela.type == ADDR64 and rela.offset % 24 != 16
 
 
 def _whole_distances(image: Image, sections: Iterable[int], code: set[int]) -> Iterator[_Meant]:
@@ -236,13 +241,13 @@ def _parts_of_distances(image: Image, sections: Iterable[int], code: set[int]) -
 def _names(image: Image, wanted: set[int]) -> dict[int, set[int]]:
     """The offsets in the sections `wanted` that symbols name, or relocations as they stand."""
     named: dict[int, set[int]] = {section: {0} for section in wanted}
+    distances = PARTS_OF_DISTANCES.union(DISTANCES)
     for symbol in image.symbols:
         if symbol.section in wanted and symbol.type not in (STT_SECTION, STT_FILE):
             named[symbol.section].add(symbol.value)
     for section in image.sections if wanted else ():
-        for rela in image.relocations(section.number) if section.flags & SHF_ALLOC else ():
-            if rela.type not in DISTANCES and rela.type not in PARTS_OF_DISTANCES:
-                place = image.target(rela)
-                if place is not None and place.section in wanted:
-                    named[place.section].add(place.offset)
+        relas = image.relocations(section.number) if section.flags & SHF_ALLOC else ()
+        for place in image.places_of(rela for rela in relas if rela.type not in distances):
+            if place.section in wanted:
+                named[place.section].add(place.offset)
     return named

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from scpatch.verifier.files import verify_files
+from scpatch.verifier.objects.calls import find_calls
+from scpatch.verifier.objects.read import read
 from scpatch.verifier.tools import find_tools
 from scpatch.verifier.verdict import Result
 from tests.awkward import LOCAL, SOURCES
@@ -102,3 +104,23 @@ def test_a_restore_without_a_save_is_not_shown(tmp_path: Path) -> None:
     (verdict,) = verify_files(path, path)
     assert verdict.result is Result.NOT_SHOWN
     assert not verdict.proven
+
+
+NAME = "r2save.__SCT__x.0123456789ab"
+STUB = f"FUNC {NAME}\n1: std 2,24(1)\n b __SCT__x\n END {NAME}\n"
+
+
+@pytest.mark.parametrize(
+    ("where", "kind", "good"),
+    [
+        *((at, "REL24", False) for at in (0, 4, 5)),
+        *((at, "ADDR16_LO", False) for at in (0, 2, 4, 6)),
+        *((at, "TOCSAVE", True) for at in (0, 4)),
+        *((at, "NONE", True) for at in (0, 4)),
+        (8, "REL24", True),
+    ],
+)
+def test_another_relocation_on_a_stub(tmp_path: Path, where: int, kind: str, good: bool) -> None:
+    source = f"FUNC f\n nop\n{STUB} nop\n END f\n .reloc 1b+{where}, R_PPC64_{kind}, __SCT__x\n"
+    (found,) = find_calls(read(assemble(tmp_path, source)), ["__SCT__*"]).stubs.values()
+    assert found.fault == ("" if good else "a relocation changes its instructions")

@@ -100,8 +100,9 @@ def open_input(path: Path | bytes, *, unpacked: bool = False) -> Iterator[Input]
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            advice = "name the files in it" if stat.S_ISDIR(status.st_mode) else ""
+            what, advice = "not a regular file", "`-` reads standard input, also from a pipe"
+            if stat.S_ISDIR(status.st_mode):
+                what, advice = "a directory", "name the files in it"
             raise ScpatchError("SCP109", f"cannot read: it is {what}", file=str(path), hint=advice)
         if status.st_size == 0:
             raise _empty(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 from pathlib import Path
@@ -54,11 +55,13 @@ def test_of_other_content_nothing_is_known(content: bytes) -> None:
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("gone")
+    os.mkfifo(tmp_path / "pipe")
     hints = {
         "none/x.o": f"there is no folder {tmp_path}/none",
         "file/x.o": f"{tmp_path}/file is not a folder",
         "link": "it is a symbolic link to gone, which is not there",
         ".": "name the files in it",
+        "pipe": "`-` reads standard input, also from a pipe",
         "file": "build it again: a compiler that was stopped, or a full disk, leaves an empty file",
         "x.o": "",
         "x.o\r": "the name ends with a carriage return: write the list with Unix line ends",

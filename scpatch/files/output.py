@@ -206,10 +206,10 @@ def commit(staged: Sequence[Staged], *, backup: bool = False, sync: bool = False
             _give_name(file)
         except OSError as error:
             raise cannot_write(file.target, error) from error
+    for file in staged if backup else ():
+        _back_up(file.target)
     for file in staged:
         try:
-            if backup:
-                _back_up(file.target)
             os.replace(file.temporary, file.target)
         except OSError as error:
             raise cannot_write(file.target, error) from error
@@ -275,10 +275,11 @@ def _back_up(target: Path) -> None:
     temporary = _beside(target, "orig")
     try:
         os.link(target, temporary)
+        os.replace(temporary, original)
     except FileNotFoundError:
         return  # a new output
-    try:
-        os.replace(temporary, original)
+    except OSError as error:
+        raise cannot_write(original, error) from error
     finally:
         # If the backup is the same file already, rename(2) does nothing, and it is still there.
         temporary.unlink(missing_ok=True)

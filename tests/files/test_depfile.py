@@ -158,6 +158,21 @@ def test_it_is_not_written_without_an_output(
     assert (tmp_path / "sites.o").read_bytes() == (FIXTURES / "sites.o").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["./sites.o", "link", "out.o", "./asm-offsets.h", "list"])
+def test_it_overwrites_nothing_that_is_read_or_written(name: str, tmp_path: Path) -> None:
+    (tmp_path / "sites.o").write_bytes((FIXTURES / "sites.o").read_bytes())
+    (tmp_path / "asm-offsets.h").write_text("#define PACATOC 16 /* */\n")
+    (tmp_path / "list").write_text("sites.o\n")
+    (tmp_path / "link").symlink_to("sites.o")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    files = ["--files-from", "list", "--output-dir", "o"] if name == "list" else ["sites.o"]
+    output = [] if name == "list" else ["-o", "out.o"]
+    done = rewrite(tmp_path, *files, *output, "--asm-offsets", "asm-offsets.h", "--depfile", name)
+    assert done.returncode == 2
+    assert f"--depfile {Path(name)} would overwrite " in done.stderr
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_dependency_file_that_cannot_be_written_leaves_no_output(tmp_path: Path) -> None:
     (tmp_path / "sites.o").write_bytes((FIXTURES / "sites.o").read_bytes())
     done = rewrite(tmp_path, "sites.o", "-o", "out.o", "--depfile", "none/out.d")

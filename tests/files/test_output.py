@@ -70,6 +70,17 @@ def test_a_hard_link_keeps_the_old_file(sites: Path, expected: bytes) -> None:
     assert sites.read_bytes() == expected
 
 
+def test_a_backup_that_cannot_be_made_leaves_all_files(sites: Path) -> None:
+    other = sites.with_name("z.o")
+    other.write_bytes(sites.read_bytes())
+    before = sites.read_bytes()
+    other.with_name("z.o.orig").mkdir()
+    with pytest.raises(ScpatchError, match="cannot write: Is a directory") as caught:
+        write([plan_file(path, Options()) for path in (sites, other)], backup=True)
+    assert caught.value.file == str(other.with_name("z.o.orig"))
+    assert (sites.read_bytes(), other.read_bytes()) == (before, before)
+
+
 def test_a_symbolic_link_is_followed(sites: Path, tmp_path: Path, expected: bytes) -> None:
     link = tmp_path / "link.o"
     link.symlink_to("objects/sites.o")

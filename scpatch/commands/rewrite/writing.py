@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -107,12 +108,14 @@ def _depfile(plans: Sequence[FilePlan], values: Values) -> str:
     members = [member for plan in plans for member in paths_of(plan.path)[1:]]
     offsets = [] if values.asm_offsets is None else [values.asm_offsets]
     lists = [path for path in values.files_froms if path != STDOUT]
-    return depfile(
-        values.depfile,
-        [str(output.target) for output in outputs],
-        [str(plan.path) for plan in plans],
-        [*members, *map(str, (*offsets, *lists))],
-    )
+    targets = [str(output.target) for output in outputs]
+    files = [str(plan.path) for plan in plans]
+    others = [*members, *map(str, (*offsets, *lists))]
+    place = os.path.realpath(values.depfile)
+    for name in (*targets, *files, *others):
+        if os.path.realpath(name) == place:
+            raise UsageError(f"--depfile {values.depfile} would overwrite {name}")
+    return depfile(values.depfile, targets, files, others)
 
 
 def _differences(

@@ -5,13 +5,11 @@ them. `commands` lists those of each command, `kbuild.settings` those of the bui
 import: a build starts scpatch for each link.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from scpatch import strategies
 from scpatch.errors import Exit, ScpatchError
@@ -35,7 +33,7 @@ class UsageError(ScpatchError):
     def __init__(self, message: str, *, file: str = "", hint: str = "") -> None:
         super().__init__("SCP401", message, file=file, hint=hint)
 
-    def with_hint(self, command: str) -> UsageError:
+    def with_hint(self, command: str) -> Self:
         """The error with a hint: its own, or how to get the help of a command."""
         self.hint = self.hint or f"`{command} --help` says how to call it"
         return self
@@ -325,7 +323,7 @@ def look(values: Values) -> Look:
     return Look(values.color, values.wide, values.pager)
 
 
-def shown(values: Values) -> Filter:
+def shown(values: Values) -> "Filter":
     """What a report shows."""
     from scpatch.report.filters import Filter
 
@@ -338,7 +336,7 @@ def check_workers(values: Values) -> None:
         raise UsageError("--dask does not go with --jobs")
 
 
-def selection(values: Values, *, output_dir: Path | None = None) -> Selection:
+def selection(values: Values, *, output_dir: Path | None = None) -> "Selection":
     """The files that a command line names, to be copied to a folder if there is one. Raises
     UsageError if it names none, and ScpatchError as `select` does."""
     from scpatch.files.selection import select
@@ -362,7 +360,7 @@ def warn_of_empty(lists: Sequence[Path]) -> None:
         warn_of_no_files(lists)
 
 
-def library_options(values: Values, **more: object) -> Options:
+def library_options(values: Values, **more: object) -> "Options":
     """The options of the library among the values of a command line; `more` replaces some.
 
     Raises UsageError if two of them do not go together, and ScpatchError for a file without

@@ -125,10 +125,11 @@ start included."""
 
 def imported(program: str, *arguments: str | Path, cwd: Path) -> set[str]:
     """The modules that are there when the program ends, without what `site` imports for an
-    editable installation."""
+    editable installation. The program fails if the type of a named tuple's field is a string, which
+    `typing` has to compile: `from __future__ import annotations` makes each one."""
     code = (
         f"import os, sys; os._exit = sys.exit; sys.path.insert(0, {str(ROOT)!r})\n"
-        f"from {program} import main\n"
+        f"import typing; typing.ForwardRef = None; from {program} import main\n"
         "try: main()\n"
         "finally: open('modules', 'w').write('\\n'.join(sys.modules))"
     )

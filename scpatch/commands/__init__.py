@@ -3,8 +3,6 @@
 Such a module has `run(values)`, which returns the exit code.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path

@@ -4,8 +4,6 @@ A table that nobody reads hides calls and labels. So every section that could ho
 code or of data in memory is either a SHT_RELA table or an error.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Opens input files and says what they are; refuses what is not a ppc64 ELFv2 object."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

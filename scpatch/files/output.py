@@ -7,8 +7,6 @@ files without names, or /proc is not mounted, the file has its hidden name from 
 files can be staged first and then put in place together.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

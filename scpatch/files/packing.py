@@ -4,8 +4,6 @@
 it compresses (scripts/sign-file.c).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any, Final, NamedTuple

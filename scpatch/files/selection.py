@@ -4,8 +4,6 @@ A folder stands for the objects, archives and kernel images in it, at any depth,
 ones. What comes first in a folder is by name, so that the order is the same on each machine.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys

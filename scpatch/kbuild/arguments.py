@@ -4,13 +4,11 @@ GNU ld and lld spell most options alike: a long option takes one dash or two; it
 after `=` or is the next argument (ldlex.h and lexsup.c in binutils, Options.td in lld).
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from scpatch.options import UsageError
 
@@ -106,19 +104,19 @@ class Command(NamedTuple):
         options = {word.lstrip("-").partition("=")[0] for word in self.arguments if word[:1] == "-"}
         return not options.isdisjoint(("wrap", "defsym"))
 
-    def with_output(self, path: str) -> Command:
+    def with_output(self, path: str) -> Self:
         """The same link with another output. Raises UsageError if the command names none."""
         if self.output_at is None:
             raise UsageError("a module's link without -o", file=self.linker)
         index, prefix = self.output_at
         return self._replaced({index: prefix + path})._replace(output=path)
 
-    def with_inputs(self, paths: Mapping[str, str]) -> Command:
+    def with_inputs(self, paths: Mapping[str, str]) -> Self:
         """The same link with other files for some inputs."""
         names = {index: self.arguments[index] for index in self.inputs}
         return self._replaced({i: paths[name] for i, name in names.items() if name in paths})
 
-    def _replaced(self, changes: Mapping[int, str]) -> Command:
+    def _replaced(self, changes: Mapping[int, str]) -> Self:
         arguments = tuple(changes.get(i, word) for i, word in enumerate(self.arguments))
         return self._replace(arguments=arguments)
 

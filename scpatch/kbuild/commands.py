@@ -12,8 +12,6 @@ A link by another version of scpatch loses its saved command instead. Kbuild wri
 the link, so no link can see to its own.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from pathlib import Path

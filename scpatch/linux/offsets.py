@@ -4,8 +4,6 @@ Kbuild writes them to include/generated/asm-offsets.h (arch/powerpc/kernel/asm-o
 differ between configurations, so none of them may be guessed.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Plans objects and the members of regular archives: what a strategy does, where bytes go."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -122,7 +120,9 @@ def _with_lines(elf: ElfFile, sites: tuple[Site, ...], which: Lines) -> tuple[Si
     return tuple(site._replace(line=lines.get((site.section, site.offset), "")) for site in sites)
 
 
-def plan_members(archive: Archive, members: Iterable[Member], plan_member: PlanObject) -> Members:
+def plan_members(
+    archive: "Archive", members: "Iterable[Member]", plan_member: PlanObject
+) -> Members:
     """The plans of members of a regular archive.
 
     Members that are not ELF files stay as they are, byte for byte. An ELF file that is not a

@@ -11,10 +11,7 @@ instruction that a linker or the kernel may change can be a nop: it adds no fact
 on after it, but what it destroys is destroyed.
 """
 
-from __future__ import annotations
-
-from array import array
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache, reduce
 from operator import and_
 from types import MappingProxyType
@@ -41,7 +38,7 @@ _BRANCHES: Final = frozenset({0, 16, 18, 19})
 class FunctionCode(NamedTuple):
     """What the analysis is told about a function. Offsets are section offsets in bytes."""
 
-    words: array[int]
+    words: Sequence[int]
     start: int
     """Section offset of the first word."""
     entry: int
@@ -91,7 +88,7 @@ class Analysis:
         self._at_jumps = self._most
         self._run()
 
-    def with_jumps(self) -> Analysis:
+    def with_jumps(self) -> "Analysis":
         """The analysis with the computed jumps. They all lead to one virtual node, which leads to
         every instruction: what is not known at one of the jumps is known nowhere."""
         analysis = self
@@ -99,7 +96,7 @@ class Analysis:
             analysis = analysis._with(facts)
         return analysis
 
-    def _with(self, at_jumps: int) -> Analysis:
+    def _with(self, at_jumps: int) -> "Analysis":
         """The analysis of the same function with these facts at the computed jumps."""
         new = object.__new__(Analysis)
         new.__dict__.update(self.__dict__, _at_jumps=at_jumps)

@@ -1,7 +1,5 @@
 """What saves r2 for the calls of one function, by its code and what the object says about it."""
 
-from __future__ import annotations
-
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -121,7 +119,7 @@ class _Changeable(NamedTuple):
 
 
 def _changeable(
-    words: array[int], start: int, relocations: Sequence[Relocation], symbols: SymbolTable
+    words: "array[int]", start: int, relocations: Sequence[Relocation], symbols: SymbolTable
 ) -> _Changeable:
     """What the relocations of a function allow a linker; `start` is its section offset.
 

@@ -5,8 +5,6 @@ table + 4*k then names label + 4*k. What names the tables tells where they start
 .toc, symbols. An entry that is named itself is the distance from itself.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple

@@ -5,8 +5,6 @@ stores r2 in 24(r1). And a call of a function that the same object or image defi
 restore, so the nop after it is free: it can become the save.
 """
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
@@ -39,7 +37,7 @@ class OtherCalls(NamedTuple):
     """Names of functions that other objects of the same image define; they preserve r2."""
 
     def judge(
-        self, words: array[int], start: int, relocations: Sequence[Relocation]
+        self, words: "array[int]", start: int, relocations: Sequence[Relocation]
     ) -> tuple[set[int], set[int]]:
         """The calls through a stub of the module loader, and the nops that nobody needs.
 
@@ -58,7 +56,7 @@ class OtherCalls(NamedTuple):
         return saving, nops
 
     def _calls(
-        self, words: array[int], start: int, relocations: Sequence[Relocation]
+        self, words: "array[int]", start: int, relocations: Sequence[Relocation]
     ) -> Iterator[tuple[int, int]]:
         """(section offset, symbol) of each `bl` with a nop after it that the symbol directs."""
         symbols = self.elf.symbols

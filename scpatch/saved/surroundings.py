@@ -1,7 +1,5 @@
 """What an object says about the code around its calls of trampolines."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple

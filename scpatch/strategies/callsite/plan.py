@@ -1,7 +1,5 @@
 """Adds the stubs and thunks, and changes the call sites."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import NamedTuple

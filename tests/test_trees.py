@@ -387,12 +387,18 @@ def test_advise_on_a_tree(tree: Path) -> None:
     assert [line.split()[0] for line in lines[2:4]] == [f"{tree}/sites.o", f"{tree}/net/module.ko"]
 
 
-def test_objects_for_other_machines_are_left_out_of_a_tree_and_told(tree: Path) -> None:
-    shutil.copy(FIXTURES / "x86_64.o", tree / "host.o")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("host.o", (FIXTURES / "x86_64.o").read_bytes()), ("vmlinuz-6.12", b"MZ\xea\x07" + bytes(99))],
+)
+def test_objects_for_other_machines_are_left_out_of_a_tree_and_told(
+    tree: Path, name: str, content: bytes
+) -> None:
+    (tree / name).write_bytes(content)
     result = scpatch("scan", tree)
-    note = f"scpatch: note: left out 1 file for other machines: {tree}/host.o\n"
+    note = f"scpatch: note: left out 1 file for other machines: {tree / name}\n"
     assert (result.returncode, result.stderr) == (0, note)
-    named = scpatch("scan", tree / "host.o")
+    named = scpatch("scan", tree / name)
     assert (named.returncode, "[SCP102]" in named.stderr) == (2, True)
 
 

@@ -218,7 +218,10 @@ def _check_magic(data: memoryview, name: str) -> None:
     _check_bitcode(data, name)
     from scpatch.files import remedies
 
-    raise ScpatchError("SCP101", "not an ELF file", file=name, hint=remedies.not_elf(data, name))
+    hint = remedies.not_elf(data, name)
+    if bytes(data[:2]) == b"MZ":  # a kernel's image elsewhere; powerpc has no EFI
+        raise ScpatchError("SCP102", "a PE image (EFI), not for ppc64", file=name, hint=hint)
+    raise ScpatchError("SCP101", "not an ELF file", file=name, hint=hint)
 
 
 def _check_identity(data: memoryview, name: str, others: tuple[int, ...]) -> int:

@@ -16,7 +16,7 @@ from scpatch.ppc64.variant import EM_PPC64
 
 _OBJECT: Final = "pass the object that the compiler or `ld -r` wrote"
 _STARTS: Final[Mapping[bytes, str]] = {
-    b"MZ": "it is a PE image (EFI); the kernel's image is the ELF file vmlinux",
+    b"MZ": "the kernel's image is the ELF file vmlinux",
     b"rust\0": "it is the metadata of a Rust crate; the code is in the .o files of the .rlib",
     b"!<ar": "it is an archive in another format",
     b"7z\xbc": "it is a 7z archive",

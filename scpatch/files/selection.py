@@ -16,9 +16,10 @@ from scpatch.files.inputs import STDIN, Stdin, cannot_read, name_of
 
 PACKINGS: Final = (".gz", ".xz", ".zst", ".bz2")
 _OBJECT: Final = re.compile(
-    rf"(.*\.(o|ko|a)|vmlinux(-[0-9].*)?)({'|'.join(map(re.escape, PACKINGS))})?", re.DOTALL
+    rf"(.*\.(o|ko|a)|vmlinu[xz](-[0-9].*)?)({'|'.join(map(re.escape, PACKINGS))})?", re.DOTALL
 )
-"""What a folder is searched for. The image of a kernel is `vmlinux`, in /boot with its release."""
+"""What a folder is searched for. The image of a kernel is `vmlinux`, in /boot with its release; RPM
+packages call the same ELF file `vmlinuz`."""
 
 _NOT_OBJECT: Final = re.compile(r"vmlinux-.*\.(py|lds)")
 

@@ -33,7 +33,7 @@ def refusal(content: bytes, name: str = "x.o") -> ScpatchError:
     ("content", "hint"),
     [
         (b"int x;\n", "it is a text; pass the object that the compiler or `ld -r` wrote"),
-        (b"MZ\0\0", "it is a PE image (EFI); the kernel's image is the ELF file vmlinux"),
+        (b"MZ\0\0", "the kernel's image is the ELF file vmlinux"),
         (b"PK\x03\x04", "it is a zip archive"),
         (b"\x04\x22\x4d\x18\x40", "it is compressed with lz4; unpack it first"),
         (b"rust\0\0\0\x09", "it is the metadata of a Rust crate; the code is in the .o files"),

@@ -27,6 +27,7 @@ def _relative(selection: Selection) -> list[str]:
 def test_a_folder_stands_for_the_objects_in_it(tmp_path: Path) -> None:
     objects = ["a/z.ko", "a/b/y.ko.xz", "b.o", "c.ko.zst", "d.a", "e.ko.gz", "f.ko.bz2", "vmlinux"]
     objects += ["g.mod.o", "boot/vmlinux-6.1.0-50-powerpc64le", ".hidden.o", "x\ny.ko"]
+    objects += ["lib/modules/7.3.4/vmlinuz", "boot/vmlinuz-6.19.8-200.fc44.ppc64le"]
     others = ["a.c", "b.o.cmd", "modules.dep", "vmlinux.lds", "vmlinux-gdb.py", "x.ko.debug", "ko"]
     _touch(tmp_path, *objects, *others)
     selection = select([tmp_path])

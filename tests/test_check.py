@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from scpatch.errors import Exit
+from tests.archives import make
 from tests.report.support import validated
 from tests.test_trees import scpatch
-from tests.tools import CROSS, FIXTURES, assemble, in_both, run
+from tests.tools import CROSS, FIXTURES, LD, assemble, in_both, run
 
 MODULE = FIXTURES / "module.ko"
 
@@ -213,3 +214,61 @@ def test_modules_as_they_are_shipped(tmp_path: Path) -> None:
     assert len(verdicts) == 24
     for name, proven in verdicts.items():
         assert proven == name.startswith(str(folders["right"])), name
+
+
+MEMBERS = {
+    "a text": (b"hello\n", True),
+    "nothing": (b"", True),
+    "bitcode": (b"BC\xc0\xde1234", False),
+    "for another machine": ((FIXTURES / "sites.o").read_bytes()[:18] + b">\0" + bytes(46), False),
+    "cut off": ((FIXTURES / "sites.o").read_bytes()[:200], False),
+    "an archive": (b"!<arch>\n", False),
+}
+"""Members of archives, and whether they are no objects, so that nobody judges them."""
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_member_without_machine_code(name: str, tmp_path: Path) -> None:
+    """One that is no object is passed over, one that cannot be judged is an error, not a finding;
+    neither hides the other members."""
+    content, is_passed = MEMBERS[name]
+    (tmp_path / "other").write_bytes(content)
+    new = tmp_path / "sites.o"
+    assert scpatch("rewrite", FIXTURES / "sites.o", "-o", new).returncode == Exit.OK
+    archive = make(tmp_path / "x.a", "sites.o", "other", options="rcS")
+    expected = Exit.OK if is_passed else Exit.USAGE
+    assert scpatch("scan", archive).returncode == expected
+    for command in (["verify", "--no-run", archive, archive], ["check", "-v", archive]):
+        result = scpatch(*command)
+        assert (result.returncode, result.stderr) == (expected, "")
+        assert f"{archive}(sites.o)" in result.stdout
+        assert (f"{archive}(other)" in result.stdout) == (not is_passed)
+
+
+def test_a_member_of_data_is_proven(tmp_path: Path) -> None:
+    assemble(tmp_path, " .data\n .quad 1\n", "data.o")
+    archive = make(tmp_path / "x.a", "data.o")
+    for command in (["verify", archive, archive], ["check", archive]):
+        assert scpatch(*command).returncode == Exit.OK
+
+
+def test_a_wrong_call_beside_what_cannot_be_judged(tmp_path: Path) -> None:
+    """If there is an error and a finding, the error counts."""
+    (tmp_path / "sites.o").write_bytes((FIXTURES / "sites.o").read_bytes())
+    (tmp_path / "other").write_bytes(MEMBERS["bitcode"][0])
+    archive = make(tmp_path / "x.a", "sites.o", "other", options="rcS")
+    for command in (["verify", "--no-run", archive, archive], ["check", archive]):
+        assert scpatch(*command).returncode == Exit.USAGE
+
+
+def test_an_object_of_a_link_that_cannot_be_judged(tmp_path: Path) -> None:
+    source = "FUNC __SCT__x\n blr\n END __SCT__x\n"
+    source += "FRAME f\n std 2,24(1)\n bl __SCT__x\n ld 2,24(1)\nLEAVE f\n"
+    image, other = tmp_path / "image", tmp_path / "other"
+    run(LD, "-e0", "-o", image, assemble(tmp_path, source))
+    assert scpatch("verify", tmp_path / "x.o", image).returncode == Exit.OK
+    other.write_bytes(MEMBERS["bitcode"][0])
+    archive = make(tmp_path / "x.a", "x.o", "other", options="rcS")
+    result = scpatch("verify", archive, image)
+    assert result.returncode == Exit.USAGE
+    assert "error other: LLVM bitcode" in result.stdout

@@ -45,6 +45,6 @@ def run(values: Values) -> Exit:
         names = (name for verdict in verdicts for name in verdict.trampolines)
         print_unmatched(values.trampolines, names)
     print_errors(errors)
-    if errors:
+    if errors or any(verdict.unreadable for verdict in verdicts):
         return Exit.USAGE
     return Exit.OK if all(verdict.proven for verdict in verdicts) else Exit.ERROR

@@ -78,7 +78,7 @@ def run(values: Values) -> Exit:
         print_report(report, values.format, look(values))
         note_intermediate(verdict.label for verdict in verdicts if verdict.proof.intermediate)
     print_errors(errors)
-    if errors:
+    if errors or any(verdict.proof.unreadable for verdict in verdicts):
         return Exit.USAGE
     return Exit.OK if all(verdict.proven for verdict in verdicts) else Exit.ERROR
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
@@ -17,6 +18,7 @@ Result = TypeVar("Result")
 
 _WORTHWHILE: Final = 1 << 22
 """Bytes to read that take so long that the start of a process does not count."""
+_ENDS: Final = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 _depth = [0]
 
 
@@ -29,6 +31,24 @@ def side_by_side() -> Iterator[None]:
         yield
     finally:
         _depth[0] -= 1
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Handlers of the signals that end a program wait until the context ends."""
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in _ENDS}
+    is_main = threading.current_thread() is threading.main_thread()  # handlers run in that one
+    held = {number: old for number, old in handlers.items() if is_main and callable(old)}
+    try:
+        for number in held:
+            signal.signal(number, lambda number, _frame: came.append(number))
+        yield
+    finally:
+        for number, old in held.items():
+            signal.signal(number, old)
+        for late in came:
+            signal.raise_signal(late)
 
 
 @contextmanager
@@ -48,9 +68,6 @@ def beside(work: Callable[[], Result], size: int) -> Iterator[Callable[[], Resul
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(work, sender), daemon=True)
-    with suppress(OSError):  # too many processes: the pipe ends at once
-        process.start()
-    sender.close()
 
     def wait() -> Result:
         try:
@@ -60,6 +77,9 @@ def beside(work: Callable[[], Result], size: int) -> Iterator[Callable[[], Resul
         return result
 
     try:
+        with undisturbed(), suppress(OSError):  # too many processes: the pipe ends at once
+            process.start()
+        sender.close()
         yield wait
     finally:
         if process.pid is not None:

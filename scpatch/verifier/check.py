@@ -92,6 +92,8 @@ class CheckVerdict:
     checkers: Checkers = Checkers()  # noqa: RUF009
     intermediate: bool = False
     """It also holds what a link with LTO would compile in place of its machine code."""
+    unreadable: bool = False
+    """It cannot be judged; the error says why."""
 
     @property
     def result(self) -> Result:
@@ -113,7 +115,7 @@ def check(path: Path, label: str, trampolines: Sequence[str], known: Surrounding
             return _check_image(path, label, trampolines, known)
         return _check_object(path, label, trampolines, known)
     except UnreadableError as reason:
-        return CheckVerdict(label, kind, errors=(f"{reason}.",))
+        return CheckVerdict(label, kind, errors=(f"{reason}.",), unreadable=True)
 
 
 def _check_image(
@@ -128,7 +130,8 @@ def _check_image(
         return replace(verdict, errors=errors, checkers=checkers)
     proof = prove_link((), path, trampolines, known.paca_toc)
     if not proof.sites:
-        return replace(verdict, errors=proof.errors, checkers=proof.checkers)
+        verdict = replace(verdict, errors=proof.errors, checkers=proof.checkers)
+        return replace(verdict, unreadable=proof.unreadable)
     # A load from elsewhere is an error of the whole there; here it is one of its call.
     calls = tuple(_checked(site, *_in_image(site, known)) for site in proof.sites)
     checkers, errors = look_again(image)

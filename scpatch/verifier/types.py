@@ -143,3 +143,5 @@ class Proof:
     checkers: Checkers = Checkers()  # noqa: RUF009
     intermediate: bool = False
     """The second object also holds what a link with LTO would compile in place of its code."""
+    unreadable: bool = False
+    """One of the files cannot be judged; the error says why."""

@@ -54,14 +54,17 @@ def prove_link(
             errors.append("no symbol names a trampoline's code: nothing can be said.")
         return Proof(sites, tuple(errors), checkers=Checkers(disassembler=decoder.name()))
     except UnreadableError as reason:
-        return Proof((), (f"{reason}.",))
+        return Proof((), (f"{reason}.",), unreadable=True)
 
 
 def _count(objects: Iterable[Path], trampolines: Sequence[str]) -> Counter[tuple[str, str]]:
     """How many calls the objects have, by trampoline and function."""
     counts: Counter[tuple[str, str]] = Counter()
     for path in objects:
-        calls = find_calls(read_object(path), trampolines)
+        try:
+            calls = find_calls(read_object(path), trampolines)
+        except UnreadableError as reason:
+            raise UnreadableError(f"{path.name}: {reason}") from None
         for place, site in calls.sites.items():
             function = calls.image.function_at(place)
             counts[site.trampoline.symbol.name, function.name if function else ""] += 1
@@ -108,7 +111,7 @@ def prove_images(
             return Proof((), errors, checkers=checkers)
         return replace(proof, checkers=checkers)
     except UnreadableError as reason:
-        return Proof((), (f"{reason}.",))
+        return Proof((), (f"{reason}.",), unreadable=True)
 
 
 def _program_headers(image: Image) -> bytes:

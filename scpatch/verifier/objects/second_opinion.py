@@ -10,6 +10,7 @@ from importlib import import_module
 from itertools import islice
 from typing import Any, NamedTuple
 
+from scpatch.verifier.beside import undisturbed
 from scpatch.verifier.objects.read import SHN_LORESERVE, SHN_XINDEX, STT_SECTION, Image
 
 _SHOWN = 5
@@ -52,7 +53,8 @@ def choose(image: Image) -> Library:
     e_shnum).
     """
     if not image.extended:
-        with suppress(ImportError):
+        # A signal's handler must not raise in Python that C++ calls: it would end by SIGABRT.
+        with suppress(ImportError), undisturbed():
             version = import_module("lief").__version__.partition("-")[0]
             return Library(f"LIEF {version}", _read_by_lief)
     version = import_module("elftools").__version__

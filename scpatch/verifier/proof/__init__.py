@@ -74,7 +74,7 @@ def prove(
             intermediate=has_intermediate(images[1]),
         )
     except UnreadableError as reason:
-        return Proof((), (f"{reason}.",))
+        return Proof((), (f"{reason}.",), unreadable=True)
 
 
 def look_again(*images: Image) -> tuple[Checkers, tuple[str, ...]]:

@@ -87,3 +87,33 @@ def test_every_st_other_and_odd_names_are_read_alike(tmp_path: Path) -> None:
     image = read(path)
     assert {symbol.other for symbol in image.symbols} == set(range(256))
     assert disagreements(image) == ()
+
+
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from scpatch.verifier.objects.read import read
+from scpatch.verifier.objects.second_opinion import disagreements
+def stop(number, _):
+    print("stopped", "lief" in sys.modules, flush=True)
+    raise SystemExit(7)
+number = signal.{signal}
+signal.signal(number, stop)
+image, calls = read(Path(sys.argv[1])), []
+def count(*_):
+    if "lief._lief" in sys.modules or calls:
+        calls.append(0)
+    if len(calls) in (100, 200):
+        os.kill(os.getpid(), number)
+sys.setprofile(count)
+disagreements(image)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_waits_for_the_import_of_lief(name: str, library: str) -> None:
+    """It would end the process by SIGABRT. Twice is once: it is the same signal."""
+    if library == "LIEF":
+        script = STOPPED.format(signal=name)
+        done = tools.run(sys.executable, "-c", script, FIXTURES / "sites.o", check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (7, "stopped True\n", "")

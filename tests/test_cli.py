@@ -464,3 +464,9 @@ def test_a_page_of_a_folder_has_each_call_site(tmp_path: Path) -> None:
     assert page.count('<tbody class="item">') == len(sites) > 8
     page = scpatch("rewrite", "-k", "--format", "html", tmp_path).stdout
     assert page.count('<tbody class="item">') == len(sites)
+
+
+def test_without_a_command_the_help_has_its_lines() -> None:
+    result = scpatch()
+    assert result.returncode == 2
+    assert "\nCommands:\n  scan        List " in result.stderr

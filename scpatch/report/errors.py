@@ -46,7 +46,9 @@ def print_errors(errors: Iterable[ScpatchError]) -> None:
 
     for advice, group in groupby(errors, _advice):
         for error in group:
-            print_message(Kind.ERROR, clean(str(error)))
+            # A name has no lines, but a message may: the help, or what a tool has said.
+            lines = str(error).replace(error.file, clean(error.file), 1).split("\n")
+            print_message(Kind.ERROR, "\n".join(map(clean, lines)))
         print_hint(clean(advice))
 
 

@@ -6,6 +6,7 @@ written the file, so that all processors prove.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from scpatch.api import Source, verify
@@ -15,6 +16,29 @@ from scpatch.report.verify import VerifyReport
 from scpatch.rewriter import Options, Output
 
 _ADVICE = ", or leave out --verify"
+
+
+def check_tools(linker_arguments: Sequence[str] = ()) -> None:
+    """Whether `prove` can run code of what a linker makes with these arguments; if they do not say
+    its byte order, code of either one.
+
+    Raises SCP301 for a program that is missing, and SCP303.
+    """
+    from scpatch.verifier.tools import MACHINES, find_tools
+
+    words = {
+        "little": {"-EL", "elf64lppc", "-melf64lppc"},
+        "big": {"-EB", "elf64ppc", "-melf64ppc"},
+    }
+    orders = [order for order in MACHINES if not words[order].isdisjoint(linker_arguments)]
+    errors = []
+    for order in orders or MACHINES:
+        try:
+            find_tools(advice=_ADVICE, byte_order=order)
+            return
+        except ScpatchError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def prove(output: Output, path: Path, options: Options) -> None:

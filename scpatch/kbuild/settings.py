@@ -98,14 +98,19 @@ class Settings(Values):
 
         return partial(prove, options=options)
 
-    def check(self) -> None:
-        """Raises UsageError if options do not go together, or ScpatchError for a file without
-        offsets. The file of --asm-offsets may be one that the build makes."""
+    def check(self, command: Sequence[str] = ()) -> None:
+        """Raises UsageError if options do not go together, ScpatchError for a file without offsets,
+        or SCP301 if --verify lacks a program: the first link comes after all is compiled. The file
+        of --asm-offsets may be one that the build makes. `command` is one of the linker."""
         header = self.asm_offsets
         missing = header is not None and not header.exists()
         known = Settings(**{**vars(self), "asm_offsets": None}) if missing else self
         for _ in (known.image_options, known.module_options):
             pass
+        if self.verify:
+            from scpatch.proving import check_tools
+
+            check_tools(command)
 
     def _options(self) -> Options:
         header = self.asm_offsets or (_asm_offsets() if _asm_offsets().exists() else None)

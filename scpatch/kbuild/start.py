@@ -36,7 +36,7 @@ def run(make: str, words: Sequence[str]) -> int:
         raise UsageError("no linker on the command line", file="scpatch-ld", hint=messages.USAGE)
     if shutil.which(command[0]) is None:
         raise messages.no_linker(command[0], "there is no such program")
-    settings.check()
+    settings.check(command)
     if not _is_dry(arguments):
         external = _variable("M", arguments) or os.environ.get("KBUILD_EXTMOD", "")
         for root in dict.fromkeys((".", external or ".")):

@@ -83,18 +83,21 @@ class Tools:
 def find_tools(
     toolchain: Toolchain = USUAL, advice: str | None = None, byte_order: ByteOrder = "little"
 ) -> Tools:
-    """The programs for a run. `advice` ends the hint for one that is missing.
+    """The programs for a run. `advice` ends the hint for one that is missing: what else to do, if
+    the command has no options to name one and to leave the run out.
 
     Raises ScpatchError for one that is missing (SCP301), and for a linker that cannot link such
     programs (SCP303).
     """
     machine = MACHINES[byte_order]
     purpose = "to run the call sites"
-    advice = ", or leave the run out with --no-run" if advice is None else advice
-    search = partial(find, toolchain=toolchain, purpose=purpose, or_=advice, machine=machine)
+    naming = ", or name yours with %s, or leave the run out with --no-run"
+    or_ = naming % "--cross-compile" if advice is None else advice
+    search = partial(find, toolchain=toolchain, purpose=purpose, or_=or_, machine=machine)
     ld = search("ld.bfd", "ld", named=toolchain.ld)
     _check_linker(ld, machine)
-    return Tools(ld, search("as"), _find_emulator(toolchain, machine, purpose, advice))
+    or_ = naming % "--qemu" if advice is None else advice
+    return Tools(ld, search("as"), _find_emulator(toolchain, machine, purpose, or_))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +121,7 @@ def find(
     purpose: str,
     named: str | None = None,
     any_machine: bool = False,
-    or_: str = "",
+    or_: str = ", or name yours with --cross-compile",
     machine: Machine = MACHINES["little"],
 ) -> str:
     """The path of one of the binutils: the first of `names` with the first prefix. `named` is the
@@ -140,12 +143,12 @@ def find(
         raise ScpatchError(
             "SCP301",
             f"{wanted} is needed {purpose}, and is not installed",
-            hint=f"install {package}, or name yours with --cross-compile{or_}",
+            hint=f"install {package}{or_}",
         )
     return path
 
 
-def _find_emulator(toolchain: Toolchain, machine: Machine, purpose: str, advice: str) -> str | None:
+def _find_emulator(toolchain: Toolchain, machine: Machine, purpose: str, or_: str) -> str | None:
     if machine.is_this and toolchain.qemu is None:
         return None
     usual = f"qemu-{machine.name}"
@@ -155,8 +158,7 @@ def _find_emulator(toolchain: Toolchain, machine: Machine, purpose: str, advice:
         raise ScpatchError(
             "SCP301",
             f"{names[0]} is needed {purpose}, and is not installed",
-            hint="install QEMU's user-space emulators (Debian: qemu-user), or name yours with "
-            f"--qemu{advice}",
+            hint=f"install QEMU's user-space emulators (Debian: qemu-user){or_}",
         )
     return path
 

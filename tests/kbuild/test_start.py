@@ -215,6 +215,14 @@ WRONG = "scpatch: error: scpatch-ld: invalid value for --strategy: 'pcaa' is not
             "scpatch: error: no-such-ld: cannot run the linker",
         ),
         ([], f"{SCRIPT} {LD}", {"SCPATCH_PYTHON": "/no/python"}, "scpatch: error: /no/python: "),
+        (
+            [],
+            f"{SCRIPT} --verify {LD}",
+            {"CROSS_COMPILE": "no-such-"},
+            "scpatch: error: no-such-ld is needed to run the call sites, and is not installed "
+            "[SCP301]\nhint: install GNU binutils for ppc64le "
+            "(Debian: binutils-powerpc64le-linux-gnu), or leave out --verify\n",
+        ),
     ],
 )
 def test_what_is_wrong_ends_the_make_at_its_start(

@@ -31,11 +31,15 @@ def _link() -> int:
 
 
 def _find_package() -> None:
-    """Makes Python import the package that this file is in, and no other scpatch."""
+    """Imports the package that this file is in, and no other scpatch. All else is looked for in the
+    folder of the package last: Python's own modules are not there."""
     import os
 
     package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     sys.path.insert(0, os.path.dirname(package))
+    import scpatch  # noqa: F401
+
+    sys.path.append(sys.path.pop(0))
 
 
 if __name__ == "__main__":

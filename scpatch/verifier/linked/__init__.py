@@ -20,7 +20,7 @@ from scpatch.verifier.linked.judge import judge
 from scpatch.verifier.objects import decoder, record
 from scpatch.verifier.objects.calls import find_calls
 from scpatch.verifier.objects.forms import read_object
-from scpatch.verifier.objects.read import Image, Place, UnreadableError
+from scpatch.verifier.objects.read import SHF_GROUP, STB_LOCAL, Image, Place, UnreadableError
 from scpatch.verifier.objects.variant import NOPS
 from scpatch.verifier.phases import enter
 from scpatch.verifier.proof import headers, loads_of, look_again, one_offset, same, size_of
@@ -58,16 +58,26 @@ def prove_link(
 
 
 def _count(objects: Iterable[Path], trampolines: Sequence[str]) -> Counter[tuple[str, str]]:
-    """How many calls the objects have, by trampoline and function."""
+    """How many calls the objects have, by trampoline and function. Of a function that has copies
+    in groups of sections (COMDAT) the link takes the first."""
     counts: Counter[tuple[str, str]] = Counter()
+    known: set[str] = set()
     for path in objects:
         try:
             calls = find_calls(read_object(path), trampolines)
         except UnreadableError as reason:
             raise UnreadableError(f"{path.name}: {reason}") from None
+        copied: set[str] = set()
         for place, site in calls.sites.items():
             function = calls.image.function_at(place)
-            counts[site.trampoline.symbol.name, function.name if function else ""] += 1
+            name = function.name if function else ""
+            is_copied = calls.image.sections[place.section].flags & SHF_GROUP
+            if is_copied and function is not None and function.binding != STB_LOCAL:
+                if name in known:
+                    continue
+                copied.add(name)
+            counts[site.trampoline.symbol.name, name] += 1
+        known |= copied
     return counts
 
 

@@ -12,7 +12,14 @@ from functools import cached_property
 from scpatch.verifier.objects.calls import Site
 from scpatch.verifier.objects.insn import toc_load
 from scpatch.verifier.objects.patches import Patch
-from scpatch.verifier.objects.read import STB_GLOBAL, STB_LOCAL, STT_FUNC, Place, Symbol
+from scpatch.verifier.objects.read import (
+    SHF_GROUP,
+    STB_GLOBAL,
+    STB_LOCAL,
+    STT_FUNC,
+    Place,
+    Symbol,
+)
 from scpatch.verifier.objects.relocations import NEED_NO_TOC, REL24
 from scpatch.verifier.objects.variant import BL, LD_R2, NOP, NOPS, STD_R2, without_distance
 from scpatch.verifier.reasons import judge
@@ -20,7 +27,6 @@ from scpatch.verifier.reasons.interface import Judgement, Strategy, changed_word
 from scpatch.verifier.search.frame import Code
 from scpatch.verifier.types import Common, Reason, SiteProof
 
-_SHF_GROUP = 0x200
 _ONE_ENTRY_NO_R2, _RESERVED = 1, 7
 
 
@@ -171,7 +177,7 @@ def _callee_fault(old: Code, call: Place, callee: Symbol, *, kernel: bool) -> st
         return "the call is a static call itself"
     if callee.type != STT_FUNC or callee.binding not in (STB_LOCAL, STB_GLOBAL):
         return f"{callee.name} may be replaced by another definition"
-    if image.sections[callee.section].flags & _SHF_GROUP:
+    if image.sections[callee.section].flags & SHF_GROUP:
         return f"{callee.name} may be replaced by that of another object"
     if callee.other >> 5 in (_ONE_ENTRY_NO_R2, _RESERVED):
         return f"{callee.name} does not preserve r2"

@@ -208,6 +208,19 @@ def test_no_call_is_lost(tmp_path: Path, linker: str) -> None:
     assert error == f"{T}: 3 calls in the objects, 2 in the image (look at other)."
 
 
+@pytest.mark.parametrize("linker", LINKERS)
+def test_of_the_copies_in_comdat_groups_the_link_takes_one(tmp_path: Path, linker: str) -> None:
+    """Inline functions of C++, and what instruments code."""
+    group = '.section .text.k,"axG",@progbits,k,comdat\n' + caller(f"bl {T}\n nop", name="k")
+    bodies = {"a.o": BODY + group, "b.o": caller("nop", name="b") + group, "c.o": BODY}
+    a, b, c = (
+        marked(assemble(tmp_path, body, name), strategy="callsite") for name, body in bodies.items()
+    )
+    assert look(link(tmp_path, linker, a, b), a, b).proven
+    (error,) = look(link(tmp_path, linker, c), a, b).proof.errors
+    assert error == f"{T}: 3 calls in the objects, 2 in the image (look at k)."
+
+
 def test_stubs_and_thunks_are_no_calls_twice(tmp_path: Path) -> None:
     from scpatch.rewriter import plan_file, write
     from tests.strategies.localentry_support import options

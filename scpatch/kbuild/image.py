@@ -55,7 +55,7 @@ def link_image(command: Command, settings: Settings, *, note: bool) -> Command |
         for entry in inputs:
             if entry.planned and entry.planned.changed:
                 plan, _, _, skipped = entry.planned
-                messages.rewritten(entry.source, plan, skipped=skipped)
+                messages.rewritten(entry.source, plan, settings, skipped=skipped)
             elif entry.planned:
                 messages.unchanged(entry.planned.plan)
     command = command.with_inputs({entry.source: entry.path for entry in inputs})

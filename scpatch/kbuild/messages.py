@@ -53,11 +53,11 @@ def check(plans: Sequence[FilePlan], settings: Settings) -> None:
         ) from error
 
 
-def rewritten(name: str, plan: FilePlan, *, skipped: int = 0) -> None:
+def rewritten(name: str, plan: FilePlan, settings: Settings, *, skipped: int = 0) -> None:
     """Prints a line as Kbuild does for each file that it makes; `make -s` closes its stdout. With
     V=1 also says what was done."""
     print(f"  SCPATCH {name}", flush=True)
-    summary(plan, skipped=skipped)
+    summary(plan, "; proven and executed" * settings.verify, skipped=skipped)
 
 
 def unchanged(plan: FilePlan) -> None:
@@ -66,14 +66,14 @@ def unchanged(plan: FilePlan) -> None:
         summary(plan)
 
 
-def summary(plan: FilePlan, *, skipped: int = 0) -> None:
+def summary(plan: FilePlan, proof: str = "", *, skipped: int = 0) -> None:
     """With V=1, says what was done. `skipped` members are as an earlier run made them."""
     if not verbose():
         return
     from scpatch.report.words import summary_line
 
     others = f"; {skipped:,} other members are as before" if skipped else ""
-    print(summary_line(plan._replace(outputs=()), written=True) + others, flush=True)
+    print(summary_line(plan._replace(outputs=()), written=True) + proof + others, flush=True)
 
 
 def verbose() -> bool:

@@ -32,7 +32,7 @@ def link_module(command: Command, settings: Settings, *, note: bool) -> int:
         if outputs:
             check = settings.check_of(options)
             write([plan], allow_refused=settings.warn_only, sync=settings.sync, check=check)
-            messages.rewritten(command.output, plan)
+            messages.rewritten(command.output, plan, settings)
         else:
             messages.unchanged(plan)
             temporary.replace(target)

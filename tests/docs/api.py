@@ -33,6 +33,8 @@ def lines() -> list[str]:
 def signature(name: str, function: Callable[..., object]) -> list[str]:
     """The call of a function, one parameter a line."""
     called = inspect.signature(function)
+    # A string, but in modules that do without `from __future__ import annotations`.
+    result = getattr(called.return_annotation, "__name__", called.return_annotation)
     parameters, starred = [], False
     for parameter in called.parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
@@ -44,8 +46,8 @@ def signature(name: str, function: Callable[..., object]) -> list[str]:
         after = "" if default is parameter.empty else f" = {value}"
         parameters.append(f"    {shown}".replace("'", "") + f"{after},")
     if not parameters:
-        return [f"{name}() -> {called.return_annotation}"]
-    return [f"{name}(", *parameters, f") -> {called.return_annotation}"]
+        return [f"{name}() -> {result}"]
+    return [f"{name}(", *parameters, f") -> {result}"]
 
 
 def docstring(value: object) -> list[str]:

@@ -26,11 +26,7 @@ def check_tools(linker_arguments: Sequence[str] = ()) -> None:
     """
     from scpatch.verifier.tools import MACHINES, find_tools
 
-    words = {
-        "little": {"-EL", "elf64lppc", "-melf64lppc"},
-        "big": {"-EB", "elf64ppc", "-melf64ppc"},
-    }
-    orders = [order for order in MACHINES if not words[order].isdisjoint(linker_arguments)]
+    orders = [order for order in MACHINES if MACHINES[order].is_linked_by(linker_arguments)]
     errors = []
     for order in orders or MACHINES:
         try:

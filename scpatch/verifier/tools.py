@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -30,6 +31,8 @@ class Machine(NamedTuple):
     """As Linux and QEMU call it."""
     assemble: str
     """GNU as makes objects for it with this option."""
+    link: str
+    """GNU ld takes this option for it."""
     emulation: str
     """What GNU ld calls the format of its programs."""
     prefixes: tuple[str, ...]
@@ -40,14 +43,19 @@ class Machine(NamedTuple):
         """Whether this machine runs its programs itself."""
         return platform.machine() == self.name
 
+    def is_linked_by(self, arguments: Collection[str]) -> bool:
+        """Whether the arguments of a linker say that it makes programs for it."""
+        words = {self.link, self.emulation, f"-m{self.emulation}"}
+        return not words.isdisjoint(arguments)
+
     @property
     def package(self) -> str:
         return f"GNU binutils for {self.name} (Debian: binutils-{self.prefixes[0][:-1]})"
 
 
 MACHINES: Final[dict[ByteOrder, Machine]] = {
-    "little": Machine("ppc64le", "-mlittle", "elf64lppc", PREFIXES),
-    "big": Machine("ppc64", "-mbig", "elf64ppc", (*PREFIXES[3:], *PREFIXES[:3])),
+    "little": Machine("ppc64le", "-mlittle", "-EL", "elf64lppc", PREFIXES),
+    "big": Machine("ppc64", "-mbig", "-EB", "elf64ppc", (*PREFIXES[3:], *PREFIXES[:3])),
 }
 """By byte order."""
 

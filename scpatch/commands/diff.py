@@ -26,7 +26,7 @@ def run(values: Values) -> Exit:
     patterns = values.trampolines or DEFAULT_TRAMPOLINES
     work = partial(diff, context=values.context, trampolines=patterns)
     versions = pair(values.before, values.after, values.files_froms, null=values.null)
-    if not versions.sources and not versions.alone and not versions.pairs.errors:
+    if versions.is_empty:
         warn_of_empty(values.files_froms)
     results = on_all(work, versions.sources, values, "comparing", worth=_WORTH, quiet=values.quiet)
     compared, errors, foreign = versions.pairs.sort_out(results)

@@ -62,7 +62,7 @@ def run(values: Values) -> Exit:
             verdicts = [verify_link(others, last, options, toolchain)]
     elif len(others) == 1:
         versions = pair(others[0], last, lists, null=values.null)
-        if not versions.sources and not versions.alone and not versions.pairs.errors:
+        if versions.is_empty:
             warn_of_empty(lists)
         many = versions.pairs.many
         work = partial(verify, options=options, run=values.run, toolchain=toolchain)

@@ -35,14 +35,18 @@ class Functions:
         functions = self._sections.get(section, ())
         last = bisect_left(functions, (offset + 1,)) - 1
         for at in range(last, max(last - 16, -1), -1):
-            if offset < functions[at][2]:
+            _, _, end, _ = functions[at]
+            if offset < end:
                 return functions[at]
         return functions[last] if last >= 0 else None
 
     def covering(self, section: int, offset: int) -> int | None:
         """The symbol index of the sized function that covers an offset."""
         function = self._at(section, offset)
-        return None if function is None or offset >= function[2] else function[3]
+        if function is None:
+            return None
+        _, _, end, symbol = function
+        return symbol if offset < end else None
 
     def name(self, section: int, offset: int) -> tuple[str, int]:
         """(name, offset in it) of the function at or before an offset; ("", 0) for none.

@@ -16,12 +16,10 @@ from scpatch.elf.encoding import Encoding, encoding_of
 from scpatch.elf.relocations import LoadedRelocations, RelaTable
 from scpatch.elf.structures import Header, Section
 from scpatch.elf.symtab import SymbolTable, find_all, string_at
-from scpatch.elf.tables import Tables, find_tables
+from scpatch.elf.tables import LOADED, Tables, find_tables
 from scpatch.errors import damaged
 
 _T = TypeVar("_T")
-
-_LOADED = c.SHF_ALLOC | c.SHF_EXECINSTR
 
 
 _CONTAINER_TABLES = frozenset(
@@ -216,7 +214,7 @@ class ElfFile:
         contents = {
             target: b"".join(self._contents(tables))
             for target, tables in self.tables.items()
-            if self.sections[target].sh_flags & _LOADED
+            if self.sections[target].sh_flags & LOADED
         }
         table = LoadedRelocations(contents, self.encoding)
         if len(table) and max(table.symbol) >= len(self.symbols or ()):

@@ -11,7 +11,8 @@ from scpatch.elf import constants as c
 from scpatch.elf.structures import Section
 from scpatch.errors import ScpatchError, damaged
 
-_LOADED = c.SHF_ALLOC | c.SHF_EXECINSTR
+LOADED = c.SHF_ALLOC | c.SHF_EXECINSTR
+"""Flags of sections that are in memory or hold code; one of them is enough."""
 _OTHER_FORMS = {
     c.SHT_REL: "SHT_REL",
     c.SHT_RELR: "SHT_RELR",
@@ -90,7 +91,7 @@ def _check(sections: _Sections, index: int) -> None:
     """Raises SCP116 or SCP118 for a SHT_RELA table that cannot be taken as it is."""
     table = sections.headers[index]
     target = sections.headers[table.sh_info]
-    if not target.sh_flags & _LOADED or not table.sh_size:
+    if not target.sh_flags & LOADED or not table.sh_size:
         return
     if table.sh_flags & c.SHF_COMPRESSED:
         name = sections.name(table.sh_info)
@@ -108,7 +109,7 @@ def _check_other(sections: _Sections, index: int) -> None:
     target = section.sh_info
     if not section.sh_size or (form is None and not target) or target >= len(headers):
         return
-    if target and not headers[target].sh_flags & _LOADED:
+    if target and not headers[target].sh_flags & LOADED:
         return
     applies = f"relocates {sections.name(target)}" if target else "holds relocations"
     kind = form or f"section type {section.sh_type:#x}"

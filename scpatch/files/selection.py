@@ -132,6 +132,11 @@ class Pairs(NamedTuple):
     """Files that only one of two folders has, each with the folder that lacks it."""
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing was named, not even in error."""
+        return not (self.before or self.alone or self.pairs.errors)
+
+    @property
     def sources(self) -> list[tuple[Path | bytes, Path | bytes]]:
         return list(zip(self.before, (file.source for file in self.pairs.files), strict=True))
 
